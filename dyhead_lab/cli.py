@@ -1,0 +1,47 @@
+"""The command line: ``dyhead-lab COMMAND``. Each command is a module with ``add_arguments`` and ``run``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from . import __version__
+from .errors import UserError
+
+#: command -> (module, one line of help). Modules are imported only when their command runs.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "doctor": ("dyhead_lab.doctor", "say what works on this machine and how to mend what does not"),
+    "data": ("dyhead_lab.data.commands", "make, convert or download data sets"),
+    "train": ("dyhead_lab.training.commands", "train a recipe of the zoo"),
+    "eval": ("dyhead_lab.evaluation.commands", "print the 12 COCO numbers of a trained model"),
+    "detect": ("dyhead_lab.views.detect", "draw the boxes that a trained model finds on your images"),
+    "bench": ("dyhead_lab.ops.bench", "measure the operators on this machine"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0 well, 1 a mistake that the user can mend, 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="dyhead-lab", description="A workbook on attention in object detection.")
+    parser.add_argument("--version", action="version", version=f"dyhead-lab {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, (module, line) in COMMANDS.items():
+        command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        if name == chosen:
+            import_module(module).add_arguments(command)
+    args = parser.parse_args(argv)
+    try:
+        return import_module(COMMANDS[args.command][0]).run(args)
+    except UserError as error:
+        print(f"dyhead-lab {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""See what a model saw: named intermediates, kept only while someone is looking.
+
+A module hands its intermediates to :func:`emit`; a reader opens :func:`trace` around a forward pass::
+
+    with trace(model) as t:
+        model(images)
+    t.names()                                # ["scale_weights", "offsets", ...]
+    for path, weights_BL in t.find("scale_weights"):
+        print(path, weights_BL.shape)
+
+When no trace is open, :func:`emit` costs one comparison and stores nothing. Tensors are stored detached,
+on their device; a module that runs several times in one pass (a head shared by levels) is stored once per
+call, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+#: Every name that a module may emit, and what stands behind it. Letters: see CONTRIBUTING.md.
+NAMES: dict[str, str] = {
+    "scale_weights": "gate of each branch or level, (B, branches) or (B, L)",
+    "offsets": "sampling offsets of the convolution taps, (B, 2*G*K, H, W), (dy, dx) per tap, in pixels",
+    "masks": "modulation of the convolution taps, (B, G*K, H, W), in [0, 1]",
+    "task_coefficients": "slopes and intercepts a1, b1, a2, b2 of the dynamic activation, (B, 4, C)",
+    "after_spatial": "features after spatial-aware attention, (B, C, H, W)",
+    "after_scale": "features after scale-aware attention, (B, C, H, W)",
+    "after_task": "features after task-aware attention, (B, C, H, W)",
+    "block_output": "features after a whole block, one entry per level, (B, C, H, W)",
+    "sampling_locations": "where attention reads, (B, Q, M, L, P, 2), (x, y) in [0, 1] of the padded image",
+    "attention_weights": "weight of each sampling point, (B, Q, M, L, P); sums to 1 over L and P",
+    "attention_maps": "dense attention, (B, M, Q, N); sums to 1 over N",
+    "reference_boxes": "reference points or boxes of a layer, (B, Q, 2 or 4), cxcywh, normalised",
+    "dam": "decoder attention map: attention that each encoder token receives, (B, N)",
+    "kept_tokens": "indices of the encoder tokens that are refined, (B, T)",
+}
+
+_open_traces: list[Trace] = []
+
+
+class Trace:
+    """What one traced block of code emitted. Made by :func:`trace`, not by hand."""
+
+    def __init__(self, model: nn.Module, keep: Callable[[str, str], bool]):
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._keep = keep
+        self._calls: dict[tuple[str, str], list[torch.Tensor]] = {}
+
+    def _store(self, module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+        path = self._paths.get(id(module))
+        if path is None:  # emitted by another model that runs in the same block
+            return
+        for name, tensor in tensors.items():
+            if name not in NAMES:
+                raise KeyError(f"{type(module).__name__} emits {name!r}, which trace.NAMES does not document")
+            if self._keep(path, name):
+                self._calls.setdefault((path, name), []).append(tensor.detach())
+
+    def names(self) -> list[str]:
+        """Sorted names that were emitted at least once; :data:`NAMES` says what each one means."""
+        return sorted({name for _, name in self._calls})
+
+    def find(self, name: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield (module path, tensor) for every call that emitted ``name``, in model order, then call order."""
+        if name not in NAMES:
+            raise KeyError(f"unknown trace name {name!r}; known names: {', '.join(sorted(NAMES))}")
+        order = {path: i for i, path in enumerate(self._paths.values())}
+        found = [(path, calls) for (path, kept), calls in self._calls.items() if kept == name]
+        for path, calls in sorted(found, key=lambda item: order[item[0]]):
+            for tensor in calls:
+                yield path, tensor
+
+    def __getitem__(self, key: tuple[str, str]) -> list[torch.Tensor]:
+        """``t[path, name]``: the tensors of every call of the module at ``path``, in call order."""
+        try:
+            return self._calls[key]
+        except KeyError:
+            known = ", ".join(f"{path}: {name}" for path, name in self._calls) or "nothing"
+            raise KeyError(f"nothing traced under {key!r}; traced: {known}") from None
+
+    def __len__(self) -> int:
+        return sum(len(calls) for calls in self._calls.values())
+
+
+@contextmanager
+def trace(model: nn.Module, keep: Callable[[str, str], bool] = lambda path, name: True) -> Iterator[Trace]:
+    """Collect what the modules of ``model`` emit inside the ``with`` block.
+
+    Args:
+        model: any module of this library; imported official weights included.
+        keep: ``keep(path, name)`` decides what is stored; by default everything, which for a large
+            image is a lot of memory.
+    """
+    current = Trace(model, keep)
+    _open_traces.append(current)
+    try:
+        yield current
+    finally:
+        _open_traces.remove(current)
+
+
+def emit(module: nn.Module, **tensors: Any) -> None:
+    """Show intermediates to whoever traces ``module``. Free when nobody does.
+
+    Args:
+        module: the module that computed them (``self``).
+        tensors: name -> tensor; each name must stand in :data:`NAMES`.
+    """
+    if not _open_traces or torch.compiler.is_compiling():
+        return
+    for current in _open_traces:
+        current._store(module, tensors)
+
+
+def is_traced() -> bool:
+    """True while a trace is open: for intermediates that are worth computing only then."""
+    return bool(_open_traces)
