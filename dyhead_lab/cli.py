@@ -13,11 +13,11 @@ from .errors import UserError
 #: command -> (module, one line of help). Modules are imported only when their command runs.
 COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("dyhead_lab.doctor", "say what works on this machine and how to mend what does not"),
-    "data": ("dyhead_lab.data.commands", "make, convert or download data sets"),
-    "train": ("dyhead_lab.training.commands", "train a recipe of the zoo"),
-    "eval": ("dyhead_lab.evaluation.commands", "print the 12 COCO numbers of a trained model"),
-    "detect": ("dyhead_lab.views.detect", "draw the boxes that a trained model finds on your images"),
-    "bench": ("dyhead_lab.ops.bench", "measure the operators on this machine"),
+    "data": ("dyhead_lab.commands.data", "make, convert or download data sets"),
+    "train": ("dyhead_lab.commands.train", "train a recipe of the zoo"),
+    "eval": ("dyhead_lab.commands.eval", "print the 12 COCO numbers of a trained model"),
+    "detect": ("dyhead_lab.commands.detect", "draw the boxes that a trained model finds on your images"),
+    "bench": ("dyhead_lab.commands.bench", "measure the operators on this machine"),
 }
 
 
