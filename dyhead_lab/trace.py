@@ -24,10 +24,11 @@ from torch import nn
 
 #: Every name that a module may emit, and what stands behind it. Letters: see CONTRIBUTING.md.
 NAMES: dict[str, str] = {
-    "scale_weights": "gate of each branch or level, (B, branches) or (B, L)",
+    "scale_weights": "gate of each branch of a level or of each level, (B, branches) or (B, L), fine to coarse",
     "offsets": "sampling offsets of the convolution taps, (B, 2*G*K, H, W), (dy, dx) per tap, in pixels",
     "masks": "modulation of the convolution taps, (B, G*K, H, W), in [0, 1]",
     "task_coefficients": "slopes and intercepts a1, b1, a2, b2 of the dynamic activation, (B, 4, C)",
+    "branches": "a level and its neighbours after spatial-aware attention, (B, branches, C, H, W), fine to coarse",
     "after_spatial": "features after spatial-aware attention, (B, C, H, W)",
     "after_scale": "features after scale-aware attention, (B, C, H, W)",
     "after_task": "features after task-aware attention, (B, C, H, W)",
