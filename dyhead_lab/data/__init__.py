@@ -1,0 +1,1 @@
+"""Data sets: COCO format, the built-in Shapes set, Pascal VOC conversion, COCO download."""

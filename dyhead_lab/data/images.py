@@ -1,0 +1,76 @@
+"""Read an image file as the tensor that every detector takes."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image
+from torch import Tensor
+
+from ..errors import UserError
+
+#: What Pillow's decoders raise on broken files.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+#: Pillow's modes of one channel with 16 bits. Older files of 16 bits open as the 32-bit mode "I".
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+def read_image(path: str | os.PathLike[str]) -> Tensor:
+    """Read one image.
+
+    Grey-scale images get three equal channels, palettes and CMYK are converted, 16-bit values are divided by
+    65535, an alpha channel is ignored, and of an animation the first frame is taken. The pixels come as they
+    are stored: an EXIF orientation is not applied, because COCO's boxes refer to the stored pixels.
+
+    Args:
+        path: any format that Pillow reads.
+
+    Returns:
+        (3, H, W) float32 in [0, 1].
+
+    Raises:
+        UserError: the file is missing or broken; the message names it.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            pixels = _rgb(image)
+    except FileNotFoundError:
+        raise UserError(f"image not found: {path}") from None
+    except _DECODING_ERRORS as error:
+        raise UserError(f"cannot read image {path}: {error}") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1]."""
+    if image.mode in _DEEP_MODES:
+        grey = np.asarray(image, dtype=np.float32) / 65535
+        if grey.size and (grey.min() < 0 or grey.max() > 1):
+            raise ValueError("its values do not fit in 16 bits")
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        raise ValueError("it holds floating-point values of unknown range; store it with 8 or 16 bits")
+    if "transparency" in image.info:  # Pillow converts such palettes faithfully only by way of RGBA
+        image = image.convert("RGBA")
+    return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+
+
+def exif_orientation(path: str | os.PathLike[str]) -> int:
+    """EXIF orientation of an image file, 1 (upright) to 8. 1 if the file does not say."""
+    with Image.open(path) as image:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)

@@ -1,0 +1,233 @@
+"""The COCO metric, judged by pycocotools.
+
+Average precision (AP) is the area under the precision-recall curve, sampled at 101 recalls, averaged over ten
+IoU thresholds 0.50, 0.55, ..., 0.95 and all classes. At most 100 detections an image count.
+See https://cocodataset.org/#detection-eval.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..data.coco import CocoDetection
+from ..data.coco_json import index_coco
+
+#: The 12 numbers in pycocotools' order, and what each one measures.
+METRICS: dict[str, str] = {
+    "AP": "IoU 0.50:0.95",
+    "AP50": "IoU 0.50",
+    "AP75": "IoU 0.75",
+    "AP_small": "area below 32 x 32",
+    "AP_medium": "area 32 x 32 to 96 x 96",
+    "AP_large": "area above 96 x 96",
+    "AR1": "recall with 1 detection an image",
+    "AR10": "recall with 10 detections an image",
+    "AR100": "recall with 100 detections an image",
+    "AR_small": "recall, area below 32 x 32",
+    "AR_medium": "recall, area 32 x 32 to 96 x 96",
+    "AR_large": "recall, area above 96 x 96",
+}
+
+#: pycocotools' value of a number that is not defined because the ground truth has no such object.
+UNDEFINED = -1.0
+
+
+@dataclass(frozen=True)
+class CocoResult:
+    """What the COCO metric says. Values lie in [0, 1], or are :data:`UNDEFINED`.
+
+    Attributes:
+        numbers: the 12 numbers under the names of :data:`METRICS`.
+        per_class: AP of each category, by name.
+    """
+
+    numbers: dict[str, float]
+    per_class: dict[str, float]
+
+    def __getitem__(self, name: str) -> float:
+        return self.numbers[name]
+
+    def table(self) -> str:
+        """The 12 numbers as text, one a line. A dash stands for an undefined one."""
+        return "\n".join(f"{name:<10} {_text(self[name]):>6}   {METRICS[name]}" for name in METRICS)
+
+    def class_table(self) -> str:
+        """AP of each category as text, best first."""
+        width = max(map(len, self.per_class), default=0)
+        ranked = sorted(self.per_class.items(), key=lambda item: -item[1])
+        return "\n".join(f"{name:<{width}} {_text(value):>6}" for name, value in ranked)
+
+
+def _text(value: float) -> str:
+    return "-" if value == UNDEFINED else f"{value:.4f}"
+
+
+def evaluate(ground_truth: CocoDetection | COCO, detections: Iterable[Mapping[str, Any]]) -> CocoResult:
+    """Judge detections by the COCO metric.
+
+    Args:
+        ground_truth: a data set, all of whose images count, or pycocotools' ``COCO``.
+        detections: COCO records ``{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`` in pixels.
+            There may be none. They are not changed.
+
+    Raises:
+        ValueError: a detection names an image or category that the ground truth lacks, or the ground truth
+            has an annotation with id 0, whose matches pycocotools would count as misses.
+    """
+    truth = ground_truth.coco if isinstance(ground_truth, CocoDetection) else ground_truth
+    if 0 in truth.anns:
+        raise ValueError(
+            "ground_truth has an annotation with id 0, which pycocotools cannot match; start at 1"
+        )
+    judge = COCOeval(truth, _detections_index(truth, detections), iouType="bbox")
+    with redirect_stdout(io.StringIO()):
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    # axes: IoU threshold, recall, category, area range (0: all), most detections an image (-1: 100)
+    precision_by_class = judge.eval["precision"][:, :, :, 0, -1]
+    return CocoResult(
+        numbers=dict(zip(METRICS, map(float, judge.stats), strict=True)),
+        per_class={
+            truth.cats[id]["name"]: _mean_defined(precision_by_class[:, :, k])
+            for k, id in enumerate(judge.params.catIds)
+        },
+    )
+
+
+def _mean_defined(values: np.ndarray) -> float:
+    defined = values[values != UNDEFINED]
+    return float(defined.mean()) if defined.size else UNDEFINED
+
+
+def _detections_index(truth: COCO, detections: Iterable[Mapping[str, Any]]) -> COCO:
+    """pycocotools' index of the detections; unlike its ``loadRes`` it copies them and takes none at all."""
+    records = []
+    for number, detection in enumerate(detections, start=1):
+        for key, table in (("image_id", truth.imgs), ("category_id", truth.cats)):
+            if detection[key] not in table:
+                value = detection[key]
+                raise ValueError(
+                    f"detections[{number - 1}] has {key} {value!r}, which the ground truth lacks"
+                )
+        _, _, w, h = detection["bbox"]
+        records.append({**detection, "id": number, "area": w * h, "iscrowd": 0})
+    return index_coco({**truth.dataset, "annotations": records})
+
+
+def to_coco_results(
+    image_ids: Sequence[int], outputs: Sequence[Mapping[str, Tensor]], category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """COCO records of what a detector found.
+
+    Args:
+        image_ids: one id for each output.
+        outputs: for each image ``boxes`` (n, 4) xyxy in pixels, ``scores`` (n,), ``labels`` (n,) in 0..K-1.
+        category_ids: the K ids of the labels, as in ``CocoDetection.category_ids``.
+
+    Raises:
+        ValueError: the lengths differ, or a label is not below K.
+    """
+    if len(image_ids) != len(outputs):
+        raise ValueError(
+            f"outputs must be one for each image: got {len(outputs)} for {len(image_ids)} image_ids"
+        )
+    records: list[dict[str, Any]] = []
+    for image_id, output in zip(image_ids, outputs, strict=True):
+        boxes_xywh = output["boxes"].float().cpu().clone()
+        boxes_xywh[:, 2:] -= boxes_xywh[:, :2]
+        scores, labels = output["scores"].float().tolist(), output["labels"].tolist()
+        if any(not 0 <= label < len(category_ids) for label in labels):
+            raise ValueError(f"labels must lie in 0..{len(category_ids) - 1}, got {sorted(set(labels))}")
+        records += [
+            {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+            for box, score, label in zip(boxes_xywh.tolist(), scores, labels, strict=True)
+        ]
+    return records
+
+
+class _DetectionData(Protocol):
+    """What :func:`detect_dataset` needs of a data set: ``CocoDetection`` has it."""
+
+    category_ids: list[int]
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]: ...
+
+
+@torch.no_grad()  # not inference_mode: what a model caches here (anchors, say) may be used in training again
+def detect_dataset(
+    model: nn.Module,
+    dataset: _DetectionData,
+    batch_size: int = 8,
+    device: torch.device | str = "cpu",
+    amp: bool = False,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    workers: int = 0,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Run a detector over a data set. The model's training modes are as before afterwards.
+
+    Args:
+        model: a detector in the form of CONTRIBUTING.md, already on ``device``.
+        dataset: gives images (3, H, W) and targets with ``image_id``; has ``category_ids``.
+        batch_size: images a step.
+        device: where the images go.
+        amp: run under bfloat16 autocast.
+        transform: applied to each image; boxes are scaled back by the change of its height and width.
+        workers: processes that read images; 0 reads here.
+        progress: show a progress bar.
+
+    Returns:
+        COCO records with boxes in the pixels of ``dataset[i]``, ready for :func:`evaluate`.
+    """
+    device = torch.device(device)
+    loader: DataLoader = DataLoader(
+        dataset,  # type: ignore[arg-type]  # a map-style data set need not inherit from Dataset
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=lambda samples: samples,
+    )
+    records: list[dict[str, Any]] = []
+    with evaluation_mode(model):
+        for samples in tqdm(loader, desc="detect", unit="batch", leave=False, disable=not progress):
+            images = [image if transform is None else transform(image) for image, _ in samples]
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+                outputs = model([image.to(device) for image in images])
+            outputs = [
+                {**output, "boxes": _rescale(output["boxes"], image, original)}
+                for output, image, (original, _) in zip(outputs, images, samples, strict=True)
+            ]
+            image_ids = [target["image_id"] for _, target in samples]
+            records += to_coco_results(image_ids, outputs, dataset.category_ids)
+    return records
+
+
+def _rescale(boxes: Tensor, image: Tensor, original: Tensor) -> Tensor:
+    """Boxes in the pixels of ``image``, given in the pixels of ``original``."""
+    y, x = (before / now for before, now in zip(original.shape[1:], image.shape[1:], strict=True))
+    return boxes.float() * boxes.new_tensor([x, y, x, y], dtype=torch.float32)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode; afterwards each module has its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
