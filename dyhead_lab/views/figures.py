@@ -1,0 +1,179 @@
+"""Figures: what every picture of the book shares, and boxes drawn on images.
+
+All figures have a transparent background and mid-grey ink, so that they read on a light and on a dark page.
+The colours are those of Okabe and Ito (Color Universal Design, 2008), which people with the common colour
+deficiencies can tell apart.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+VERMILION, PURPLE, SKY, YELLOW = "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"
+PALETTE = (SKY, ORANGE, GREEN, YELLOW, VERMILION, PURPLE, BLUE)
+
+#: Contrast is above 4:1 on white and on JupyterLab's dark background.
+INK = "#7b7b7b"
+
+STYLE: Any = {
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "font.size": 10,
+    "svg.hashsalt": "dyhead_lab",
+}
+
+DPI = 100
+
+
+def style() -> Any:
+    """Context in which figures are made: ``with style(): figure = Figure(...)``."""
+    return matplotlib.rc_context(STYLE)
+
+
+class Picture:
+    """A finished figure: PNG bytes with a text for those who cannot see it. Displays itself in a notebook.
+
+    Args:
+        figure: rendered at once, with a transparent background.
+        alt: what the figure shows, in a sentence.
+    """
+
+    def __init__(self, figure: Figure, alt: str):
+        if not alt.strip():
+            raise ValueError("alt: got an empty text, expected a sentence that says what the figure shows")
+        buffer = io.BytesIO()
+        figure.savefig(
+            buffer, format="png", transparent=True, metadata={"Software": None, "Description": alt}
+        )
+        self.png = buffer.getvalue()
+        self.alt = alt
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt}}
+
+    def __repr__(self) -> str:
+        return f"Picture({self.alt!r}, {len(self.png) / 1000:.0f} kB)"
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever reads better on ``colour`` ("#rrggbb")."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
+
+
+def draw_boxes(
+    axes: Axes,
+    boxes: torch.Tensor,
+    labels: torch.Tensor,
+    names: Sequence[str],
+    scores: torch.Tensor | None = None,
+    font_size: float = 8,
+) -> None:
+    """Draw boxes with their class names on axes that show an image in pixel coordinates.
+
+    Args:
+        boxes: (n, 4) xyxy in pixels.
+        labels: (n,) indices into ``names``; a class keeps its colour.
+        names: class names.
+        scores: (n,) in [0, 1], printed behind the name; boxes of low score are drawn first. None: truth.
+        font_size: of the labels, in points.
+
+    Raises:
+        ValueError: if the shapes do not fit each other or a label has no name.
+    """
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes: got shape {tuple(boxes.shape)}, expected (n, 4)")
+    for argument, tensor in (("labels", labels), ("scores", scores)):
+        if tensor is not None and tensor.shape != boxes.shape[:1]:
+            raise ValueError(f"{argument}: got shape {tuple(tensor.shape)}, expected ({len(boxes)},)")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
+        raise ValueError(f"labels: got {labels.unique().tolist()}, expected indices of {len(names)} names")
+    top = min(axes.get_ylim())
+    order = range(len(boxes)) if scores is None else scores.argsort().tolist()
+    for i in order:
+        x1, y1, x2, y2 = boxes[i].tolist()
+        colour = PALETTE[int(labels[i]) % len(PALETTE)]
+        axes.add_patch(
+            Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="black", linewidth=2.6, alpha=0.5)
+        )
+        axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.6))
+        label = names[int(labels[i])] if scores is None else f"{names[int(labels[i])]} {float(scores[i]):.2f}"
+        has_room_above = y1 - top > 0.06 * abs(axes.get_ylim()[0] - axes.get_ylim()[1])
+        axes.annotate(
+            label,
+            (x1, y1),
+            xytext=(0.5, 1.5 if has_room_above else -1.5),
+            textcoords="offset points",
+            ha="left",
+            va="bottom" if has_room_above else "top",
+            fontsize=font_size,
+            color=ink_on(colour),
+            bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.2},
+            annotation_clip=False,
+        )
+
+
+def detections_figure(
+    images: Sequence[torch.Tensor],
+    detections: Sequence[Mapping[str, torch.Tensor]],
+    names: Sequence[str],
+    threshold: float = 0.3,
+    height: int | None = None,
+) -> Figure:
+    """Images in a row, each with the boxes found in it.
+
+    Args:
+        images: (3, H, W) each, in [0, 1].
+        detections: one per image, as detectors return them: ``boxes`` (n, 4) xyxy, ``labels`` (n,) and
+            ``scores`` (n,); without ``scores`` they are ground truth, and all are drawn.
+        names: class names.
+        threshold: boxes of lower score are left out.
+        height: of the row in pixels; the height of the first image if None.
+    """
+    if len(images) != len(detections) or not images:
+        raise ValueError(
+            f"detections: got {len(detections)} for {len(images)} images, expected one for each, at least 1"
+        )
+    height = images[0].shape[-2] if height is None else height
+    gap = 0 if len(images) == 1 else 12
+    widths = [height * image.shape[-1] / image.shape[-2] for image in images]
+    total = sum(widths) + gap * (len(images) - 1)
+    with style():
+        figure = Figure(figsize=(total / DPI, height / DPI), dpi=DPI)
+        left = 0.0
+        for image, detection, width in zip(images, detections, widths, strict=True):
+            axes = figure.add_axes((left / total, 0, width / total, 1))
+            left += width + gap
+            rows, columns = image.shape[-2:]
+            axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, columns, rows, 0))
+            axes.axis("off")
+            scores = detection.get("scores")
+            kept = slice(None) if scores is None else scores >= threshold
+            draw_boxes(
+                axes,
+                detection["boxes"][kept],
+                detection["labels"][kept],
+                names,
+                None if scores is None else scores[kept],
+            )
+            axes.set(xlim=(0, columns), ylim=(rows, 0))
+    return figure
