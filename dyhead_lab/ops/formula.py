@@ -138,9 +138,7 @@ def ms_deform_attn(
     x_BNMD, r, A = value.to(exact), sampling_locations.to(exact), attention_weights.to(exact)
     levels = zip(spatial_shapes.tolist(), level_start_index.tolist(), strict=True)
     out = torch.zeros(B, M, D, Q, dtype=exact, device=value.device)
-    for l, ((H, W), start) in enumerate(
-        zip(spatial_shapes.tolist(), level_start_index.tolist(), strict=True)
-    ):
+    for l, ((H, W), start) in enumerate(levels):
         x_l = x_BNMD[:, start : start + H * W].permute(0, 2, 3, 1).unflatten(-1, (H, W))
         x, y = r[:, :, :, l].movedim(2, 1).unbind(-1)
         samples = bilinear(x_l, (y * H - 0.5).flatten(2), (x * W - 0.5).flatten(2))

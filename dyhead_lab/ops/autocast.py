@@ -1,0 +1,31 @@
+"""The autocast rule of both operators, written where the public functions can use it before they check."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+
+def target(tensor: object) -> torch.dtype | None:
+    """The dtype that autocast wants for ``tensor``; None where it wants nothing.
+
+    As in PyTorch's own rules float64 is left alone.
+    """
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.dtype == torch.float64:
+        return None
+    device = tensor.device.type
+    if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
+
+
+def cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """``tensor`` in ``dtype``, unless there is none to cast to or the tensor is no candidate for autocast."""
+    return tensor if dtype is None or target(tensor) is None else tensor.to(dtype)
+
+
+def off(device: torch.device) -> AbstractContextManager[None]:
+    """A block in which autocast does not reach into an operator's own arithmetic."""
+    return torch.autocast(device.type, enabled=False)

@@ -1,0 +1,200 @@
+"""What the operators accept. Every refusal names the argument, what was given and what is expected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+HALVES = (torch.bfloat16, torch.float16)
+
+
+class Geometry(NamedTuple):
+    """How a deformable convolution steps over its input. Pairs are (vertical, horizontal)."""
+
+    stride: Sequence[int]
+    padding: Sequence[int]
+    dilation: Sequence[int]
+    groups: int
+    offset_groups: int
+
+    def output_size(self, size: Sequence[int], kernel: Sequence[int]) -> tuple[int, int]:
+        """(Ho, Wo) for an input of (H, W) = ``size``; less than 1 where the kernel does not fit."""
+        Ho, Wo = (
+            (size[i] + 2 * self.padding[i] - self.dilation[i] * (kernel[i] - 1) - 1) // self.stride[i] + 1
+            for i in (0, 1)
+        )
+        return Ho, Wo
+
+
+def deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int],
+    dilation: int | Sequence[int],
+    mask: Tensor | None,
+) -> Geometry:
+    """Refuse arguments that :func:`dyhead_lab.ops.deform_conv2d` cannot compute; infer the rest.
+
+    Raises:
+        TypeError: a dtype or Python type that is not supported.
+        ValueError: a shape, device or number that does not fit the others.
+    """
+    _tensor("input", input, "B, C, H, W")
+    for name, tensor, letters in (
+        ("offset", offset, "B, 2*G*K, Ho, Wo"),
+        ("weight", weight, "Co, C / groups, Kh, Kw"),
+        ("bias", bias, "Co"),
+        ("mask", mask, "B, G*K, Ho, Wo"),
+    ):
+        if tensor is not None or name in ("offset", "weight"):
+            given = _tensor(name, tensor, letters)
+            _same_device(name, given, "input", input)
+            _dtype(name, given, (input.dtype,), "that of input")
+    _at_least_one("input", input, {"C": 1, "H": 2, "W": 3})
+    _at_least_one("weight", weight, {"Co": 0, "C / groups": 1, "Kh": 2, "Kw": 3})
+    B, C, H, W = input.shape
+    Co, C_group, Kh, Kw = weight.shape
+    K = Kh * Kw
+    _require(C % C_group == 0, "weight", weight, f"a second size that divides C = {C}")
+    groups = C // C_group
+    _require(Co % groups == 0, "weight", weight, f"Co divisible by groups = C / {C_group} = {groups}")
+    pairs = (_pair("stride", stride, 1), _pair("padding", padding, 0), _pair("dilation", dilation, 1))
+    channels = offset.shape[1]
+    _require(
+        channels > 0 and channels % (2 * K) == 0,
+        "offset",
+        offset,
+        f"(B, 2*G*K, Ho, Wo) with 2*G*K a multiple of 2 * {Kh} * {Kw} = {2 * K}",
+    )
+    geometry = Geometry(*pairs, groups, channels // (2 * K))
+    G = geometry.offset_groups
+    _require(C % G == 0, "offset", offset, f"a number of offset groups that divides C = {C}, not {G}")
+    Ho, Wo = geometry.output_size((H, W), (Kh, Kw))
+    _require(
+        Ho > 0 and Wo > 0,
+        "weight",
+        weight,
+        f"a kernel that fits into the padded input of {H + 2 * pairs[1][0]} x {W + 2 * pairs[1][1]} pixels"
+        f" at dilation {pairs[2]}",
+    )
+    _shape("offset", offset, (B, channels, Ho, Wo), "B, 2*G*K, Ho, Wo")
+    if mask is not None:
+        _shape("mask", mask, (B, G * K, Ho, Wo), "B, G*K, Ho, Wo")
+    if bias is not None:
+        _shape("bias", bias, (Co,), "Co")
+    return geometry
+
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> None:
+    """Refuse arguments that :func:`dyhead_lab.ops.ms_deform_attn` cannot compute, as far as shapes tell.
+
+    Raises:
+        TypeError: a dtype or Python type that is not supported.
+        ValueError: a shape or device that does not fit the others.
+    """
+    _tensor("value", value, "B, N, M, D")
+    _at_least_one("value", value, {"M": 2, "D": 3})
+    for name, tensor, letters in (
+        ("spatial_shapes", spatial_shapes, "L, 2"),
+        ("level_start_index", level_start_index, "L"),
+    ):
+        _tensor(name, tensor, letters, (torch.int64,))
+        if tensor.device.type != "cpu":
+            _same_device(name, tensor, "value", value)
+    exact = (torch.float32,) if value.dtype in HALVES else ()
+    for name, tensor, letters in (
+        ("sampling_locations", sampling_locations, "B, Q, M, L, P, 2"),
+        ("attention_weights", attention_weights, "B, Q, M, L, P"),
+    ):
+        _tensor(name, tensor, letters)
+        _same_device(name, tensor, "value", value)
+        _dtype(name, tensor, (value.dtype, *exact), "that of value" + " or float32" * bool(exact))
+    _at_least_one("spatial_shapes", spatial_shapes, {"L": 0})
+    _at_least_one("sampling_locations", sampling_locations, {"P": 4})
+    B, _, M, _ = value.shape
+    L = spatial_shapes.shape[0]
+    Q, P = sampling_locations.shape[1], sampling_locations.shape[4]
+    _shape("spatial_shapes", spatial_shapes, (L, 2), "L, 2")
+    _shape("level_start_index", level_start_index, (L,), "L")
+    _shape("sampling_locations", sampling_locations, (B, Q, M, L, P, 2), "B, Q, M, L, P, 2")
+    _shape("attention_weights", attention_weights, (B, Q, M, L, P), "B, Q, M, L, P")
+
+
+def levels(spatial_shapes: Tensor, level_start_index: Tensor, N: int) -> None:
+    """Refuse levels that do not lie one after another in the N tokens of ``value``. Reads the numbers.
+
+    Raises:
+        ValueError: a level without pixels, a start that is not the sum of the levels before it, or a wrong N.
+    """
+    sizes, starts = spatial_shapes.tolist(), level_start_index.tolist()
+    tokens = 0
+    for l, ((H, W), start) in enumerate(zip(sizes, starts, strict=True)):
+        if H < 1 or W < 1:
+            raise ValueError(f"spatial_shapes[{l}] is {(H, W)}; expected (H, W) of at least 1 each")
+        if start != tokens:
+            raise ValueError(
+                f"level_start_index[{l}] is {start}; expected {tokens}, the pixels of the levels before it"
+            )
+        tokens += H * W
+    if tokens != N:
+        raise ValueError(f"value has N = {N} tokens; expected {tokens}, the pixels of spatial_shapes {sizes}")
+
+
+def _tensor(name: str, given: Tensor | None, letters: str, dtypes: Sequence[torch.dtype] = FLOATS) -> Tensor:
+    if not isinstance(given, Tensor):
+        raise TypeError(f"{name} is a {type(given).__name__}; expected a tensor of shape ({letters})")
+    if given.layout != torch.strided:
+        raise TypeError(f"{name} has layout {given.layout}; expected a dense tensor")
+    _dtype(name, given, dtypes, "one of these")
+    if given.dim() != letters.count(",") + 1:
+        raise ValueError(f"{name} has shape {tuple(given.shape)}; expected ({letters})")
+    return given
+
+
+def _dtype(name: str, given: Tensor, dtypes: Sequence[torch.dtype], reason: str) -> None:
+    if given.dtype not in dtypes:
+        expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(
+            f"{name} of shape {tuple(given.shape)} has dtype {given.dtype}; expected {expected} ({reason})"
+        )
+
+
+def _same_device(name: str, given: Tensor, other: str, like: Tensor) -> None:
+    if given.device != like.device:
+        raise ValueError(f"{name} is on {given.device}; expected {like.device}, where {other} is")
+
+
+def _at_least_one(name: str, given: Tensor, axes: dict[str, int]) -> None:
+    for letter, axis in axes.items():
+        _require(given.shape[axis] > 0, name, given, f"{letter} of at least 1")
+
+
+def _shape(name: str, given: Tensor, expected: tuple[int, ...], letters: str) -> None:
+    _require(given.shape == expected, name, given, f"{expected} = ({letters})")
+
+
+def _require(holds: bool, name: str, given: Tensor, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} has shape {tuple(given.shape)}; expected {expected}")
+
+
+def _pair(name: str, given: int | Sequence[int], least: int) -> tuple[int, int]:
+    pair = given if isinstance(given, Sequence) else (given, given)
+    if not all(isinstance(number, int) and not isinstance(number, bool) for number in pair):
+        raise TypeError(f"{name} is {given!r}; expected an integer or two")
+    if len(pair) != 2 or min(pair) < least:
+        raise ValueError(f"{name} is {given!r}; expected one integer or two, each at least {least}")
+    return pair[0], pair[1]

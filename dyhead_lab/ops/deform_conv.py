@@ -1,0 +1,145 @@
+"""Deformable convolution: the public function and its ``torch.library`` operator, for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import autocast, checks
+from .backends import choose, implementation
+from .checks import Geometry
+
+
+def deform_conv2d(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    mask: Tensor | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Deformable convolution, v1 without ``mask`` (arXiv 1703.06211) and v2 with it (1811.11168).
+
+    y(p) = sum over taps k of w_k x(p + p_k + dp_k) dm_k + bias. x is read by bilinear interpolation, with
+    zeros outside the image. ``torchvision.ops.deform_conv2d`` means the same by its arguments. Groups and
+    offset groups are inferred from the shapes.
+
+    Args:
+        input: (B, C, H, W), float64, float32, bfloat16 or float16. All tensors share its dtype and device.
+        offset: (B, 2*G*K, Ho, Wo), (dy, dx) per tap, in pixels of the input.
+        weight: (Co, C / groups, Kh, Kw); K = Kh * Kw.
+        bias: (Co,).
+        stride, padding, dilation: one number, or (vertical, horizontal).
+        mask: (B, G*K, Ho, Wo), what each sample is multiplied by.
+        backend: ``cuda``, ``numba``, ``formula`` or ``emulated``; None picks the fastest for the device.
+    Returns:
+        (B, Co, Ho, Wo), channels-last where ``input`` is. Under autocast all tensors are cast to its dtype;
+        float16 and bfloat16 are summed in float32.
+    Raises:
+        TypeError: a dtype or Python type that is not supported.
+        ValueError: a shape, device or number that does not fit the others.
+        RuntimeError: the named backend is not built on this machine.
+    """
+    dtype = autocast.target(input)
+    if dtype is not None:
+        input, offset, weight = (autocast.cast(t, dtype) for t in (input, offset, weight))
+        bias, mask = (None if t is None else autocast.cast(t, dtype) for t in (bias, mask))
+    geometry = checks.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
+    out = _forward(input, offset, weight, mask, *geometry, choose(backend, input.device))
+    return out if bias is None else out + bias.view(-1, 1, 1)
+
+
+def _like_input(out: Tensor, input: Tensor) -> Tensor:
+    """``out`` with the memory format of ``input``: the compiler must know strides before it has numbers."""
+    return out.contiguous(memory_format=_memory_format(input))
+
+
+def _memory_format(input: Tensor) -> torch.memory_format:
+    last = not input.is_contiguous() and input.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+@torch.library.custom_op("dyhead_lab::deform_conv2d", mutates_args=())
+def _forward(
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    offset_groups: int,
+    backend: str,
+) -> Tensor:
+    geometry = Geometry(stride, padding, dilation, groups, offset_groups)
+    if input.shape[0] == 0:
+        return input.new_empty(0, weight.shape[0], *offset.shape[2:])
+    with autocast.off(input.device):
+        return _like_input(
+            implementation(backend).deform_conv2d(input, offset, weight, mask, geometry), input
+        )
+
+
+@torch.library.custom_op("dyhead_lab::deform_conv2d_backward", mutates_args=())
+def _backward(
+    grad: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    offset_groups: int,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients to input, offset, weight and mask; the last is empty where there is no mask."""
+    geometry = Geometry(stride, padding, dilation, groups, offset_groups)
+    if input.shape[0] == 0:
+        return (
+            _zeros(input),
+            _zeros(offset),
+            _zeros(weight),
+            _zeros(grad.new_empty(0) if mask is None else mask),
+        )
+    with autocast.off(input.device):
+        grads = implementation(backend).deform_conv2d_backward(grad, input, offset, weight, mask, geometry)
+    return _like_input(grads[0], input), *(g.contiguous() for g in grads[1:])
+
+
+def _zeros(tensor: Tensor) -> Tensor:
+    return tensor.new_zeros(tensor.shape)
+
+
+@_forward.register_fake
+def _(input: Tensor, offset: Tensor, weight: Tensor, *_: Any) -> Tensor:
+    out = input.new_empty(input.shape[0], weight.shape[0], *offset.shape[2:])
+    return _like_input(out, input)
+
+
+@_backward.register_fake
+def _(grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *_: Any) -> Any:
+    grads = (t.new_empty(t.shape) for t in (offset, weight, grad.new_empty(0) if mask is None else mask))
+    return _like_input(input.new_empty(input.shape), input), *grads
+
+
+def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.rest = inputs[4:]
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    input, offset, weight, mask = ctx.saved_tensors
+    grads = _backward(grad, input, offset, weight, mask, *ctx.rest)
+    return *grads[:3], None if mask is None else grads[3], *(None for _ in ctx.rest)
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)

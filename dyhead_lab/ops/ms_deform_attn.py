@@ -1,0 +1,146 @@
+"""Multi-scale deformable attention: the public function and its operator, for every backend."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import autocast, checks
+from .backends import choose, implementation
+
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    backend: str | None = None,
+) -> Tensor:
+    """The sampling step of multi-scale deformable attention (arXiv 2010.04159, equation 3, without W and W').
+
+    out_q = sum over levels l and points p of A_qlp x_l(phi_l(r_qlp)), in every head by itself. x_l is read
+    by bilinear interpolation, with zeros outside the level; phi_l stretches [0, 1] over the level's outer
+    edges, as ``grid_sample(align_corners=False)`` does.
+
+    Args:
+        value: (B, N, M, D), the levels one after another; float64, float32, bfloat16 or float16.
+        spatial_shapes: (L, 2) int64, (H_l, W_l). N is the sum of H_l * W_l.
+        level_start_index: (L,) int64, where each level starts in N. Both may stay on the CPU; that spares a
+            GPU the wait for their check.
+        sampling_locations: (B, Q, M, L, P, 2), (x, y), normalised; in the dtype of ``value``, or float32
+            beside a half.
+        attention_weights: (B, Q, M, L, P), in the same dtypes.
+        backend: ``cuda``, ``numba``, ``formula`` or ``emulated``; None picks the fastest for the device.
+    Returns:
+        (B, Q, M * D), of the dtype of ``value``. Under autocast ``value`` is cast to its dtype, and locations
+        and weights to float32: a bfloat16 location would be off by 0.2 pixels on a level of 100 pixels.
+    Raises:
+        TypeError: a dtype or Python type that is not supported.
+        ValueError: a shape, device or number that does not fit the others, or levels that do not add up.
+        RuntimeError: the named backend is not built on this machine.
+    """
+    dtype = autocast.target(value)
+    if dtype is not None:
+        value = autocast.cast(value, dtype)
+        sampling_locations = autocast.cast(sampling_locations, torch.float32)
+        attention_weights = autocast.cast(attention_weights, torch.float32)
+    checks.ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
+    return _forward(
+        value,
+        spatial_shapes,
+        level_start_index,
+        sampling_locations,
+        attention_weights,
+        choose(backend, value.device),
+    )
+
+
+class _CheckedLevels:
+    """The level tensors read last: the layers of a model share them, and a GPU waits for each reading."""
+
+    _seen: tuple[Any, ...] = ()
+
+    def check(self, spatial_shapes: Tensor, level_start_index: Tensor, N: int) -> None:
+        tensors = (spatial_shapes, level_start_index)
+        versions = tuple(t._version for t in tensors)
+        if self._seen and self._seen[0]() is tensors[0] and self._seen[1]() is tensors[1]:
+            if self._seen[2:] == (versions, N):
+                return
+        checks.levels(spatial_shapes, level_start_index, N)
+        self._seen = (*(weakref.ref(t) for t in tensors), versions, N)
+
+
+_levels = _CheckedLevels()
+
+
+@torch.library.custom_op("dyhead_lab::ms_deform_attn", mutates_args=())
+def _forward(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    backend: str,
+) -> Tensor:
+    _levels.check(spatial_shapes, level_start_index, value.shape[1])
+    B, Q, M = sampling_locations.shape[:3]
+    if B * Q == 0:
+        return value.new_empty(B, Q, M * value.shape[3])
+    with autocast.off(value.device):
+        return implementation(backend).ms_deform_attn(
+            value, spatial_shapes, level_start_index, sampling_locations, attention_weights
+        )
+
+
+@torch.library.custom_op("dyhead_lab::ms_deform_attn_backward", mutates_args=())
+def _backward(
+    grad: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to value, sampling locations and attention weights."""
+    if grad.numel() == 0:
+        return _contiguous(*(torch.zeros_like(t) for t in (value, sampling_locations, attention_weights)))
+    with autocast.off(value.device):
+        grads = implementation(backend).ms_deform_attn_backward(
+            grad, value, spatial_shapes, level_start_index, sampling_locations, attention_weights
+        )
+    return _contiguous(*grads)
+
+
+def _contiguous(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return a.contiguous(), b.contiguous(), c.contiguous()
+
+
+@_forward.register_fake
+def _(value: Tensor, _shapes: Tensor, _starts: Tensor, sampling_locations: Tensor, *_: Any) -> Tensor:
+    B, Q, M = sampling_locations.shape[:3]
+    return value.new_empty(B, Q, M * value.shape[3])
+
+
+@_backward.register_fake
+def _(
+    grad: Tensor, value: Tensor, _shapes: Tensor, _starts: Tensor, location: Tensor, weight: Tensor, _: str
+) -> Any:
+    return tuple(t.new_empty(t.shape) for t in (value, location, weight))
+
+
+def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:5])
+    ctx.backend = inputs[5]
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grad_value, grad_locations, grad_weights = _backward(grad, *ctx.saved_tensors, ctx.backend)
+    return grad_value, None, None, grad_locations, grad_weights, None
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
