@@ -1,0 +1,132 @@
+"""Spatial-aware attention: how offsets fit a coarser grid, and the paper's equation as loops."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dyhead_lab.attention import OFFSET_FITS, PaperSpatialAwareAttention, SpatialAwareAttention
+from dyhead_lab.attention.spatial import fit_offsets
+
+
+def numbered(channels, height, width):
+    """A map for two images in which every number tells where it stood."""
+    return torch.arange(2.0 * channels * height * width).view(2, channels, height, width)
+
+
+def test_flat_reads_a_prefix_of_each_image():
+    offset, mask = numbered(18, 6, 8), numbered(9, 6, 8)
+    flat_offset, flat_mask = fit_offsets(offset, mask, torch.Size((3, 4)), "flat")
+    for b in range(2):
+        for channel in range(18):
+            for y in range(3):
+                for x in range(4):
+                    assert flat_offset[b, channel, y, x] == offset[b].flatten()[(channel * 3 + y) * 4 + x]
+        assert flat_mask[b].flatten().tolist() == mask[b].flatten()[: 9 * 12].tolist()
+
+
+def test_crop_takes_the_top_left_corner():
+    offset, mask = fit_offsets(numbered(18, 6, 8), numbered(9, 6, 8), torch.Size((3, 4)), "crop")
+    assert torch.equal(offset, numbered(18, 6, 8)[:, :, :3, :4])
+    assert torch.equal(mask, numbered(9, 6, 8)[:, :, :3, :4])
+
+
+def test_resize_keeps_the_corners_and_halves_the_offsets():
+    offset, mask = fit_offsets(numbered(18, 6, 8), numbered(9, 6, 8), torch.Size((3, 4)), "resize")
+    assert offset.shape == (2, 18, 3, 4) and mask.shape == (2, 9, 3, 4)
+    for theirs, ours in ((0, 0), (-1, -1)):
+        torch.testing.assert_close(offset[:, :, ours, ours], numbered(18, 6, 8)[:, :, theirs, theirs] / 2)
+        torch.testing.assert_close(mask[:, :, ours, ours], numbered(9, 6, 8)[:, :, theirs, theirs])
+
+
+def randomised(module):
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return module
+
+
+@pytest.mark.parametrize("offset_fit", OFFSET_FITS)
+def test_only_the_coarser_branch_depends_on_how_offsets_fit(offset_fit):
+    torch.manual_seed(0)
+    attention = randomised(SpatialAwareAttention(16, "flat"))
+    own, finer, coarser = torch.randn(1, 16, 6, 8), torch.randn(1, 16, 12, 16), torch.randn(1, 16, 3, 4)
+    flat = attention(own, finer, coarser)
+    attention.offset_fit = offset_fit
+    other = attention(own, finer, coarser)
+    assert [x.shape for x in other] == [own.shape] * 3
+    assert torch.equal(flat[0], other[0]) and torch.equal(flat[1], other[1])
+    assert torch.equal(flat[2], other[2]) == (offset_fit == "flat")
+
+
+def test_without_offsets_it_is_three_ordinary_convolutions():
+    torch.manual_seed(0)
+    attention = SpatialAwareAttention(16, deformable=False)
+    own, finer, coarser = torch.randn(1, 16, 6, 8), torch.randn(1, 16, 12, 16), torch.randn(1, 16, 6, 8)
+    expected = [
+        block.norm(nn.functional.conv2d(x, block.conv.weight, block.conv.bias, stride, 1))
+        for block, x, stride in (
+            (attention.finer, finer, 2),
+            (attention.own, own, 1),
+            (attention.coarser, coarser, 1),
+        )
+    ]
+    for branch, same in zip(attention(own, finer, coarser), expected, strict=True):
+        torch.testing.assert_close(branch, same)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"channels": 24}, "multiple of 16"), ({"offset_fit": "pad"}, "offset_fit")]
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SpatialAwareAttention(**{"channels": 16} | options)
+
+
+def bilinear(x_HW, y, x):
+    """x_HW at (y, x), zero outside."""
+    height, width = x_HW.shape
+    total = 0.0
+    for i in (math.floor(y), math.floor(y) + 1):
+        for j in (math.floor(x), math.floor(x) + 1):
+            if 0 <= i < height and 0 <= j < width:
+                total += (1 - abs(y - i)) * (1 - abs(x - j)) * x_HW[i, j].item()
+    return total
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_paper_form_is_equation_4(depthwise):
+    torch.manual_seed(0)
+    L, C, H, W = 3, 2, 3, 4
+    attention = PaperSpatialAwareAttention(C, L, depthwise).double()
+    randomised(attention.offset_mask)
+    F_BLSC = torch.randn(1, L, H * W, C, dtype=torch.float64)
+    maps = F_BLSC[0].transpose(1, 2).view(L, C, H, W)
+    offset, mask = attention.offset_mask(maps[1][None])
+    expected = torch.zeros(C, H, W, dtype=torch.float64)
+    for c in range(C):
+        for i in range(H):
+            for j in range(W):
+                for l in range(L):
+                    for k in range(9):
+                        y = i - 1 + k // 3 + offset[0, 2 * k, i, j].item()
+                        x = j - 1 + k % 3 + offset[0, 2 * k + 1, i, j].item()
+                        tap = k // 3, k % 3
+                        for c_in in [c] if depthwise else range(C):
+                            w = attention.weight[(0, l, *tap) if depthwise else (c, c_in * L + l, *tap)]
+                            expected[c, i, j] += w * bilinear(maps[l, c_in], y, x) * mask[0, k, i, j] / L
+    # Double precision: only the order of the sums differs.
+    torch.testing.assert_close(
+        attention(F_BLSC, (H, W)), expected.flatten(1).T[None, None], rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_paper_form_without_offsets_is_an_ordinary_convolution(depthwise):
+    torch.manual_seed(0)
+    attention = PaperSpatialAwareAttention(4, 2, depthwise, deformable=False)
+    deformable = PaperSpatialAwareAttention(4, 2, depthwise)
+    deformable.weight = attention.weight
+    F_BLSC = torch.randn(2, 2, 15, 4)
+    # Offsets start at zero and masks at one half.
+    torch.testing.assert_close(attention(F_BLSC, (3, 5)) / 2, deformable(F_BLSC, (3, 5)))
