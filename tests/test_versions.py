@@ -1,0 +1,96 @@
+"""pyproject.toml, constraints.txt and environment.yml name the same versions."""
+
+import re
+import tomllib
+from importlib.metadata import requires, version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+import dyhead_lab
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+
+
+def direct_requirements() -> list[Requirement]:
+    groups = [
+        PYPROJECT["build-system"]["requires"],
+        PROJECT["dependencies"],
+        *PROJECT["optional-dependencies"].values(),
+    ]
+    return [Requirement(text) for group in groups for text in group]
+
+
+def parse_pins(lines: list[str]) -> dict[str, str]:
+    """name -> version; every line must be an exact pin and nothing more (no address, no option)."""
+    pins = {}
+    for line in lines:
+        found = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)", line)
+        assert found, f"not an exact pin: {line!r}"
+        name = canonicalize_name(found[1])
+        assert name not in pins, f"{name} is pinned twice"
+        pins[name] = found[2]
+    return pins
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return parse_pins([line for line in lines if line and not line.startswith("#")])
+
+
+def conda_pip_section() -> list[str]:
+    (section,) = (entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict))
+    return section
+
+
+@pytest.mark.parametrize("requirement", direct_requirements(), ids=str)
+def test_constraints_pin_every_direct_requirement_inside_its_range(requirement):
+    pinned = constraints()
+    name = canonicalize_name(requirement.name)
+    assert name in pinned, f"{name} stands in pyproject.toml but not in constraints.txt: run make constraints"
+    assert requirement.specifier.contains(pinned[name])
+
+
+def test_conda_environment_has_the_direct_requirements_at_the_pinned_versions():
+    option, *lines = conda_pip_section()
+    assert option == "--constraint constraints.txt"
+    names = {canonicalize_name(requirement.name) for requirement in direct_requirements()}
+    pinned = constraints()
+    assert parse_pins(lines) == {name: pinned[name] for name in names}
+
+
+def test_conda_python_is_one_that_the_project_accepts():
+    (python,) = (
+        entry.removeprefix("python=")
+        for entry in ENVIRONMENT["dependencies"]
+        if isinstance(entry, str) and entry.startswith("python=")
+    )
+    assert python in Requirement(f"python{PROJECT['requires-python']}").specifier
+
+
+def test_torch_and_torchvision_are_the_pair_that_belongs_together():
+    # The metadata of torchvision names the one torch that it was compiled for.
+    pinned = constraints()
+    assert version("torchvision") == pinned["torchvision"]
+    (torch,) = (r for r in map(Requirement, requires("torchvision") or []) if r.name == "torch")
+    assert torch.specifier == SpecifierSet(f"=={pinned['torch']}")
+
+
+def test_package_version_is_the_projects_version():
+    assert dyhead_lab.__version__ == PROJECT["version"] == version("dyhead-lab")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["torch>=2.11", "--index-url somewhere", "torch @ file:///wheels/torch.whl", "torch==2.11.0 # newest"],
+)
+def test_a_line_that_is_not_an_exact_pin_is_refused(line):
+    with pytest.raises(AssertionError, match="not an exact pin"):
+        parse_pins([line])
