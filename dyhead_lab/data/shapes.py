@@ -60,7 +60,20 @@ def outline(kind: str, points: int = 40) -> np.ndarray:
         return star
     if kind == "cross":
         a, b = 0.94, 0.3
-        corners = [(-b, -a), (b, -a), (b, -b), (a, -b), (a, b), (b, b), (b, a), (-b, a), (-b, b), (-a, b), (-a, -b), (-b, -b)]
+        corners = [
+            (-b, -a),
+            (b, -a),
+            (b, -b),
+            (a, -b),
+            (a, b),
+            (b, b),
+            (b, a),
+            (-b, a),
+            (-b, b),
+            (-a, b),
+            (-a, -b),
+            (-b, -b),
+        ]
         return np.array(corners)
     if kind == "moon":  # the outer arc, and back along the same arc shifted inwards
         outer = _arc(0.35 * np.pi, 1.65 * np.pi, points)

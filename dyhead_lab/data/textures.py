@@ -29,6 +29,7 @@ def texture(rng: np.random.Generator, size: int) -> np.ndarray:
     """A full-image texture (size, size, 3) float in [0, 255]: plain, striped, checked, mottled or graded."""
     first, second = _colours(rng)
     kind = rng.integers(5)
+    blend: np.ndarray
     if kind == 0:
         blend = np.zeros((size, size))
     elif kind == 1:

@@ -1,0 +1,50 @@
+"""``dyhead-lab train RECIPE``: train a recipe of the zoo, or continue a run that was stopped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="name of a recipe in the zoo, such as quickstart")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="COCO-format folder with splits train and val")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
+    parser.add_argument("--fresh", action="store_true", help="start anew, even if the folder holds a run")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another setting for this run, such as iterations=500 or model.dyhead_blocks=0; may be repeated",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from .. import zoo
+    from ..training import train
+
+    recipe = zoo.get(args.recipe)
+    out = args.out or Path("runs") / recipe.name
+    print(f"{recipe.name}: {recipe.summary}\nexpect: {recipe.expected or 'no figure yet'}\nrun folder: {out}")
+    result = train(recipe, data=args.data, out=out, fresh=args.fresh, changes=settings(args.set))
+    print(result.table())
+    print(f"weights: {out / 'weights.pt'}   curves: tensorboard --logdir {out / 'tensorboard'}")
+    return 0
+
+
+def settings(pairs: list[str]) -> dict[str, str]:
+    """``["lr=0.1"]`` -> ``{"lr": "0.1"}``.
+
+    Raises:
+        UserError: a pair without "=".
+    """
+    changes = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set {pair}: expected KEY=VALUE")
+        changes[key] = value
+    return changes

@@ -1,0 +1,82 @@
+"""A narrow ResNet with a feature pyramid: small enough to train from scratch on a laptop."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+
+class NarrowResNet(nn.Module):
+    """Four stages of torchvision's ``BasicBlock`` at strides 4, 8, 16, 32, after a stem of two small convolutions.
+
+    Args:
+        widths: channels of the four stages.
+        blocks: residual blocks of the four stages.
+
+    Shapes: images (B, 3, H, W) -> {"c2": (B, widths[0], H/4, W/4), ..., "c5": (B, widths[3], H/32, W/32)}.
+    """
+
+    def __init__(self, widths: Sequence[int] = (32, 64, 96, 128), blocks: Sequence[int] = (1, 1, 1, 1)):
+        super().__init__()
+        self.widths = tuple(widths)
+        stem = widths[0] // 2
+        self.stem = nn.Sequential(_conv(3, stem), _conv(stem, widths[0]))
+        inputs = (widths[0], *widths[:-1])
+        self.stages = nn.ModuleList(
+            _stage(a, b, n, stride=1 if i == 0 else 2)
+            for i, (a, b, n) in enumerate(zip(inputs, widths, blocks, strict=True))
+        )
+
+    def forward(self, images: torch.Tensor) -> OrderedDict[str, torch.Tensor]:
+        x = self.stem(images)
+        features = OrderedDict()
+        for level, stage in enumerate(self.stages, start=2):
+            x = features[f"c{level}"] = stage(x)
+        return features
+
+
+def _conv(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+    shortcut = None
+    if stride != 1 or inputs != outputs:
+        shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+    first = BasicBlock(inputs, outputs, stride, shortcut)
+    return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(blocks - 1)))
+
+
+class NarrowPyramid(nn.Module):
+    """Narrow ResNet -> FPN P3-P6 -> an optional neck such as a :class:`~dyhead_lab.attention.DyHead`.
+
+    Args:
+        body: the backbone.
+        channels: channels of every pyramid level.
+        neck: a module that takes the pyramid (dict of (B, channels, H, W), fine to coarse) and returns one like it.
+
+    Shapes: images (B, 3, H, W) -> {"p3": (B, channels, H/8, W/8), ..., "p6": (B, channels, H/64, W/64)}.
+    """
+
+    def __init__(self, body: NarrowResNet, channels: int = 64, neck: nn.Module | None = None):
+        super().__init__()
+        self.body = body
+        self.fpn = FeaturePyramidNetwork(list(body.widths[1:]), channels, extra_blocks=LastLevelMaxPool())
+        self.neck = nn.Identity() if neck is None else neck
+        self.out_channels = channels
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = self.body(images)
+        del features["c2"]
+        pyramid = self.fpn(features)
+        return self.neck({f"p{level}": x for level, x in enumerate(pyramid.values(), start=3)})

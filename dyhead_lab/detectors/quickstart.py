@@ -1,0 +1,57 @@
+"""The quickstart detector: torchvision's FCOS on a narrow pyramid, with a Dynamic Head before its predictors."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.fcos import FCOS, FCOSHead
+
+from ..attention import DyHead
+from .narrow_resnet import NarrowPyramid, NarrowResNet
+
+STRIDES = (8, 16, 32, 64)
+
+
+class Float32Head(FCOSHead):
+    """torchvision's FCOS head, whose box arithmetic and losses stay in float32 under autocast.
+
+    In bfloat16 a coordinate near 150 is only known to half a pixel.
+    """
+
+    def forward(self, x: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: output.float() for name, output in super().forward(x).items()}
+
+
+def quickstart(classes: int, image_size: int = 160, dyhead_blocks: int = 1, tower_convs: int = 1) -> nn.Module:
+    """Build the detector that the book opens with (under 2 M parameters, trained from scratch).
+
+    Args:
+        classes: number of classes; labels are 0..classes-1.
+        image_size: images are resized so that their shorter side has this many pixels.
+        dyhead_blocks: blocks of the released Dynamic Head on P3-P6; 0 leaves it out.
+        tower_convs: shared-width convolutions in front of each predictor (FCOS has 4; the Dynamic Head
+            does most of their work).
+
+    Returns:
+        a detector of the form that CONTRIBUTING.md describes.
+
+    Source: FCOS (Tian et al., 2019) as in torchvision; Dynamic Head (Dai et al., 2021), released form.
+    """
+    channels = 64
+    neck = DyHead(channels, blocks=dyhead_blocks, form="released", offset_fit="resize") if dyhead_blocks else None
+    pyramid = NarrowPyramid(NarrowResNet(), channels, neck)
+    # torchvision assigns a box to the level where 4a <= its farthest side < 8a, a the anchor size. Half the
+    # stride spreads objects of 8 to 150 pixels over all four levels; the sampling radius makes up for it.
+    anchors = AnchorGenerator(sizes=tuple((stride // 2,) for stride in STRIDES), aspect_ratios=((1.0,),) * 4)
+    return FCOS(
+        pyramid,
+        num_classes=classes,
+        anchor_generator=anchors,
+        head=Float32Head(channels, 1, classes, num_convs=tower_convs),
+        center_sampling_radius=3.0,
+        min_size=image_size,
+        max_size=2 * image_size,
+        score_thresh=0.05,
+        detections_per_img=100,
+    )

@@ -1,0 +1,106 @@
+"""Files of a run: checkpoints to continue from, weights to keep, the log. Written so that none is ever half there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+
+CHECKPOINT = "dyhead_lab checkpoint 1"
+WEIGHTS = "dyhead_lab weights 1"
+
+
+def write_atomically(path: Path, content: dict[str, Any]) -> None:
+    """Save with ``torch.save`` so that ``path`` holds either the old content or the new, whatever happens.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full; what was there before is still there.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        partial.unlink(missing_ok=True)
+        kept = f"; {path.name} is still the previous one" if path.exists() else ""
+        raise UserError(f"cannot write {path}: {error}{kept}") from error
+
+
+def read(path: Path, kind: str) -> dict[str, Any]:
+    """Load a file that :func:`write_atomically` wrote. Nothing in it is executed.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another kind.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: damaged, or not written by dyhead_lab ({reason})") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != kind:
+        raise UserError(f"{path}: expected a file of format {kind!r}, found {found!r}")
+    return content
+
+
+def save_weights(path: Path, model: nn.Module, recipe: str, options: dict[str, Any], categories: list[str]) -> None:
+    """Write the weights that are kept: half precision, with all that is needed to build the detector again.
+
+    Args:
+        path: file to write.
+        model: the detector.
+        recipe: its name in the zoo.
+        options: the arguments that the recipe's detector was built with.
+        categories: names of the classes, in the order of the labels.
+    """
+    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    write_atomically(
+        path,
+        {
+            "format": WEIGHTS,
+            "recipe": recipe,
+            "options": options,
+            "categories": categories,
+            "state_dict": state,
+        },
+    )
+
+
+class RunLog:
+    """``log.jsonl`` of a run: one line of numbers per entry, cut back to the checkpoint when a run continues."""
+
+    def __init__(self, path: Path, iteration: int):
+        self.path = path
+        kept = [entry for entry in self.entries(path) if entry["iteration"] <= iteration]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+
+    @staticmethod
+    def entries(path: Path) -> list[dict[str, Any]]:
+        """Every complete line of a log; a last line that was cut off by a kill is left out."""
+        if not path.exists():
+            return []
+        entries = []
+        for line in path.read_text().splitlines():
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return entries
+
+    def add(self, iteration: int, **values: Any) -> None:
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"iteration": iteration, **values}) + "\n")

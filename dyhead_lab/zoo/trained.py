@@ -1,0 +1,65 @@
+"""Trained models: weights in, a detector ready to look at pictures out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ..errors import UserError
+from ..paths import WEIGHTS as SHIPPED
+from ..training.checkpoint import WEIGHTS, read
+from ..training.recipe import Recipe
+from .registry import get, names
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained detector and what belongs to it.
+
+    Attributes:
+        model: the detector, in evaluation mode, float32, on the CPU.
+        recipe: how it was trained, with the detector's options of this run.
+        categories: names of its classes, in the order of the labels.
+        path: the file that the weights came from.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    categories: list[str]
+    path: Path
+
+
+def load_trained(source: str | Path = "quickstart") -> Trained:
+    """Load trained weights.
+
+    Args:
+        source: a weights file, a run folder that holds ``weights.pt``, or the name of weights that the project
+            ships.
+
+    Raises:
+        UserError: nothing is found there, or the file is damaged or does not fit its recipe.
+    """
+    path = _find(source)
+    content = read(path, WEIGHTS)
+    recipe = get(content["recipe"]).with_model(content["options"])
+    model = recipe.build(len(content["categories"]))
+    try:
+        model.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit recipe {recipe.name}: {error}") from error
+    return Trained(model.eval(), recipe, content["categories"], path)
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source)
+    candidates = [path, path / "weights.pt", SHIPPED / f"{source}.pt"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    if path.is_dir() and (path / "last.pt").exists():
+        raise UserError(f"{path} is not trained to its end yet: run the same train command again")
+    if str(source) in names():
+        raise UserError(f"no weights of {source} here: dyhead-lab train {source}, then name its run folder")
+    raise UserError(f"no weights at {source}: expected a weights file or a run folder with weights.pt")
