@@ -8,7 +8,7 @@ See https://cocodataset.org/#detection-eval.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -88,9 +88,7 @@ def evaluate(ground_truth: CocoDetection | COCO, detections: Iterable[Mapping[st
     """
     truth = ground_truth.coco if isinstance(ground_truth, CocoDetection) else ground_truth
     if 0 in truth.anns:
-        raise ValueError(
-            "ground_truth has an annotation with id 0, which pycocotools cannot match; start at 1"
-        )
+        raise ValueError("ground_truth has an annotation with id 0, which pycocotools cannot match; start at 1")
     judge = COCOeval(truth, _detections_index(truth, detections), iouType="bbox")
     with redirect_stdout(io.StringIO()):
         judge.evaluate()
@@ -113,15 +111,13 @@ def _mean_defined(values: np.ndarray) -> float:
 
 
 def _detections_index(truth: COCO, detections: Iterable[Mapping[str, Any]]) -> COCO:
-    """pycocotools' index of the detections; unlike its ``loadRes`` it copies them and takes none at all."""
+    """pycocotools' index of the detections. Its own ``loadRes`` changes them and fails on an empty list."""
     records = []
     for number, detection in enumerate(detections, start=1):
         for key, table in (("image_id", truth.imgs), ("category_id", truth.cats)):
             if detection[key] not in table:
                 value = detection[key]
-                raise ValueError(
-                    f"detections[{number - 1}] has {key} {value!r}, which the ground truth lacks"
-                )
+                raise ValueError(f"detections[{number - 1}]: the ground truth has no {key} {value!r}")
         _, _, w, h = detection["bbox"]
         records.append({**detection, "id": number, "area": w * h, "iscrowd": 0})
     return index_coco({**truth.dataset, "annotations": records})
@@ -141,9 +137,7 @@ def to_coco_results(
         ValueError: the lengths differ, or a label is not below K.
     """
     if len(image_ids) != len(outputs):
-        raise ValueError(
-            f"outputs must be one for each image: got {len(outputs)} for {len(image_ids)} image_ids"
-        )
+        raise ValueError(f"outputs must be one for each image: got {len(outputs)} for {len(image_ids)} image_ids")
     records: list[dict[str, Any]] = []
     for image_id, output in zip(image_ids, outputs, strict=True):
         boxes_xywh = output["boxes"].float().cpu().clone()
@@ -159,7 +153,7 @@ def to_coco_results(
 
 
 class _DetectionData(Protocol):
-    """What :func:`detect_dataset` needs of a data set: ``CocoDetection`` has it."""
+    """What :func:`detect_dataset` needs of a data set."""
 
     category_ids: list[int]
 
@@ -171,10 +165,9 @@ class _DetectionData(Protocol):
 def detect_dataset(
     model: nn.Module,
     dataset: _DetectionData,
-    batch_size: int = 8,
+    batch_size: int = 16,
     device: torch.device | str = "cpu",
     amp: bool = False,
-    transform: Callable[[Tensor], Tensor] | None = None,
     workers: int = 0,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
@@ -182,43 +175,34 @@ def detect_dataset(
 
     Args:
         model: a detector in the form of CONTRIBUTING.md, already on ``device``.
-        dataset: gives images (3, H, W) and targets with ``image_id``; has ``category_ids``.
+        dataset: a :class:`~dyhead_lab.data.coco.CocoDetection`, or what looks like one.
         batch_size: images a step.
         device: where the images go.
         amp: run under bfloat16 autocast.
-        transform: applied to each image; boxes are scaled back by the change of its height and width.
         workers: processes that read images; 0 reads here.
         progress: show a progress bar.
 
     Returns:
-        COCO records with boxes in the pixels of ``dataset[i]``, ready for :func:`evaluate`.
+        COCO records, ready for :func:`evaluate`.
     """
     device = torch.device(device)
     loader: DataLoader = DataLoader(
         dataset,  # type: ignore[arg-type]  # a map-style data set need not inherit from Dataset
         batch_size=batch_size,
         num_workers=workers,
-        collate_fn=lambda samples: samples,
+        collate_fn=_images_and_ids,
     )
     records: list[dict[str, Any]] = []
     with evaluation_mode(model):
-        for samples in tqdm(loader, desc="detect", unit="batch", leave=False, disable=not progress):
-            images = [image if transform is None else transform(image) for image, _ in samples]
+        for images, image_ids in tqdm(loader, desc="detect", unit="batch", leave=False, disable=not progress):
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
                 outputs = model([image.to(device) for image in images])
-            outputs = [
-                {**output, "boxes": _rescale(output["boxes"], image, original)}
-                for output, image, (original, _) in zip(outputs, images, samples, strict=True)
-            ]
-            image_ids = [target["image_id"] for _, target in samples]
             records += to_coco_results(image_ids, outputs, dataset.category_ids)
     return records
 
 
-def _rescale(boxes: Tensor, image: Tensor, original: Tensor) -> Tensor:
-    """Boxes in the pixels of ``image``, given in the pixels of ``original``."""
-    y, x = (before / now for before, now in zip(original.shape[1:], image.shape[1:], strict=True))
-    return boxes.float() * boxes.new_tensor([x, y, x, y], dtype=torch.float32)
+def _images_and_ids(samples: list[tuple[Tensor, dict[str, Any]]]) -> tuple[list[Tensor], list[int]]:
+    return [image for image, _ in samples], [target["image_id"] for _, target in samples]
 
 
 @contextmanager

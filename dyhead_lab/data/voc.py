@@ -1,0 +1,179 @@
+"""Pascal VOC data sets, converted to COCO format.
+
+VOC counts pixels from 1 and names the first and the last pixel of a box, see the development kit,
+http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html. COCO's coordinates are those of pixel
+edges, counted from 0. So ``x = xmin - 1``, ``width = xmax - xmin + 1``, and the same for y.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from ..errors import UserError
+
+#: The splits that are converted. ``trainval`` is the union of two of them.
+SPLITS = ("train", "val", "test")
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+
+
+class VocObject(NamedTuple):
+    """One object as the xml file has it: pixels counted from 1, last pixel included."""
+
+    name: str
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+    difficult: bool
+
+    @property
+    def bbox(self) -> list[float]:
+        """COCO's [x, y, width, height]."""
+        return [self.xmin - 1, self.ymin - 1, self.xmax - self.xmin + 1, self.ymax - self.ymin + 1]
+
+    @property
+    def has_area(self) -> bool:
+        """False for a box from a pixel to itself: to the letter one pixel wide, but a slip of the hand."""
+        return self.xmax > self.xmin and self.ymax > self.ymin
+
+
+@dataclass
+class VocSplit:
+    """What one split became: counts, and a line for each object that was dropped."""
+
+    images: int = 0
+    objects: int = 0
+    dropped: list[str] = field(default_factory=list)
+
+
+def convert_voc(voc: str | os.PathLike[str], out: str | os.PathLike[str]) -> dict[str, VocSplit]:
+    """Write a VOC folder as COCO files: ``out/SPLIT/annotations.json`` and ``out/SPLIT/images/``.
+
+    Images are hard links where the file system allows it, copies elsewhere. Categories are the names in
+    alphabetical order, ids from 1, the same in every split. Boxes without area are dropped and named. A
+    difficult object becomes a crowd annotation: VOC's rule is that evaluation ignores it.
+
+    Args:
+        voc: holds ``Annotations/*.xml``, ``JPEGImages/`` and ``ImageSets/Main/{train,val,test}.txt``; a split
+            without a list is left out.
+        out: where the splits go; files of an earlier conversion are replaced.
+
+    Returns:
+        What each split became, by name.
+
+    Raises:
+        UserError: a list, an xml file or an image is missing or broken; the message names it.
+    """
+    voc, out = Path(voc), Path(out)
+    names = {split: _read_list(path) for split in SPLITS if (path := _list_path(voc, split)).is_file()}
+    if not names:
+        raise UserError(f"{voc} is no VOC folder: it has no ImageSets/Main/ with {', '.join(SPLITS)}.txt")
+    objects = {name: _read_objects(voc / "Annotations" / f"{name}.xml") for split in names.values() for name in split}
+    classes = sorted({item.name for items in objects.values() for item in items})
+    return {
+        split: _write_split(voc, out / split, classes, {name: objects[name] for name in split_names})
+        for split, split_names in names.items()
+    }
+
+
+def _list_path(voc: Path, split: str) -> Path:
+    return voc / "ImageSets" / "Main" / f"{split}.txt"
+
+
+def _read_list(path: Path) -> list[str]:
+    """Image names of a split: the first word of each line."""
+    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _read_objects(path: Path) -> list[VocObject]:
+    try:
+        return [
+            VocObject(
+                name=_text(item, "name"),
+                **{corner: float(_text(item, f"bndbox/{corner}")) for corner in ("xmin", "ymin", "xmax", "ymax")},
+                difficult=item.findtext("difficult", "0").strip() == "1",
+            )
+            for item in ElementTree.parse(path).iter("object")
+        ]
+    except FileNotFoundError:
+        raise UserError(f"annotation not found: {path}") from None
+    except (ElementTree.ParseError, ValueError) as error:
+        raise UserError(f"cannot read annotation {path}: {error}") from error
+
+
+def _text(element: ElementTree.Element, path: str) -> str:
+    value = element.findtext(path)
+    if value is None or not value.strip():
+        raise ValueError(f"an object lacks {path}")
+    return value.strip()
+
+
+def _write_split(voc: Path, folder: Path, classes: list[str], objects: dict[str, list[VocObject]]) -> VocSplit:
+    """Write one split; ``objects`` holds the objects of each image by its name."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    split = VocSplit()
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, (name, items) in enumerate(objects.items(), start=1):
+        source = _find_image(voc / "JPEGImages", name)
+        width, height = _image_size(source)
+        _link_or_copy(source, folder / "images" / source.name)
+        images.append({"id": image_id, "file_name": source.name, "width": width, "height": height})
+        for item in items:
+            if not item.has_area:
+                split.dropped.append(f"{name}: {item.name} box {item[1:5]} has no area")
+                continue
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": classes.index(item.name) + 1,
+                    "bbox": item.bbox,
+                    "area": item.bbox[2] * item.bbox[3],
+                    "iscrowd": int(item.difficult),
+                }
+            )
+    split.images, split.objects = len(images), len(annotations)
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
+    dataset = {
+        "info": {"description": f"{folder.name} split, converted from Pascal VOC format"},
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+    (folder / "annotations.json").write_text(json.dumps(dataset), encoding="utf-8")
+    return split
+
+
+def _find_image(folder: Path, name: str) -> Path:
+    for suffix in _SUFFIXES:
+        if (path := folder / f"{name}{suffix}").is_file():
+            return path
+    raise UserError(f"image not found: {folder / name}.jpg (nor .jpeg, nor .png)")
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of the stored pixels. The xml's own size is often 0 x 0 or wrong."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise UserError(f"cannot read image {path}: {error}") from error
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
