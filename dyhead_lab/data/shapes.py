@@ -140,8 +140,8 @@ def draw_image(seed: int, index: int = 0, size: int = 160) -> tuple[np.ndarray, 
             other.mask = other.mask & ~mask
         objects.append(ShapeObject(label, mask, int(mask.sum())))
         paint = texture(rng, size)
-        image = image + coverage[..., None] * (paint - image)
-    image = image + rng.normal(0, 4, image.shape)  # sensor noise
+        image += coverage[..., None] * (paint - image)
+    image += 4 * rng.standard_normal(image.shape, np.float32)  # sensor noise
     return np.clip(image, 0, 255).astype(np.uint8), objects
 
 

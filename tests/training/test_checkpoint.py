@@ -1,0 +1,62 @@
+"""Files of a run: whole or not there, and refused by name when damaged."""
+
+import json
+
+import pytest
+import torch
+
+from dyhead_lab.errors import UserError
+from dyhead_lab.training import checkpoint
+from dyhead_lab.training.checkpoint import CHECKPOINT, WEIGHTS, RunLog, read, write_atomically
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "deep" / "a.pt"
+    write_atomically(path, {"format": WEIGHTS, "x": torch.arange(3)})
+    assert torch.equal(read(path, WEIGHTS)["x"], torch.arange(3))
+    assert [p.name for p in path.parent.iterdir()] == ["a.pt"]
+
+
+def test_a_full_disk_keeps_the_previous_file(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    write_atomically(path, {"format": CHECKPOINT, "iteration": 1})
+
+    def full(content, file):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(UserError, match=r"last\.pt.*No space left.*still the previous one"):
+        write_atomically(path, {"format": CHECKPOINT, "iteration": 2})
+    monkeypatch.undo()
+    assert read(path, CHECKPOINT)["iteration"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+def test_damaged_files_are_refused_by_name(tmp_path, damage):
+    path = tmp_path / "w.pt"
+    write_atomically(path, {"format": WEIGHTS, "x": torch.zeros(1000)})
+    whole = path.read_bytes()
+    path.write_bytes({"truncated": whole[: len(whole) // 2], "text": b"hello", "empty": b""}[damage])
+    with pytest.raises(UserError, match=r"w\.pt: damaged"):
+        read(path, WEIGHTS)
+
+
+def test_foreign_and_missing_files_are_refused_by_name(tmp_path):
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="expected a file of format"):
+        read(tmp_path / "other.pt", WEIGHTS)
+    with pytest.raises(UserError, match="no such file"):
+        read(tmp_path / "missing.pt", WEIGHTS)
+
+
+def test_the_log_is_cut_back_to_the_checkpoint(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"iteration": 20, "loss": 3}\n{"iteration": 40, "loss": 2}\n{"iteration": 60, "lo')
+    log = RunLog(path, iteration=20)
+    log.add(40, loss=2.5)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"iteration": 20, "loss": 3},
+        {"iteration": 40, "loss": 2.5},
+    ]
