@@ -1,0 +1,57 @@
+"""Anchors of dense detectors, and boxes written relative to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.models.detection._utils import BoxCoder
+
+#: Boxes as (dx, dy, dw, dh) relative to anchors, scaled by these weights, as ATSS and R-CNN write them.
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+
+def square_anchors(
+    sizes: Sequence[tuple[int, int]], strides: Sequence[int], scale: float, device: torch.device | str = "cpu"
+) -> list[Tensor]:
+    """One square anchor per cell, of side ``scale * stride``, centred on the cell.
+
+    Args:
+        sizes: (H, W) of each level, fine to coarse.
+        strides: pixels per cell of each level.
+        scale: side of an anchor in cells.
+        device: where to put them.
+
+    Returns:
+        for each level xyxy boxes (H*W, 4), row by row.
+    """
+    if len(sizes) != len(strides):
+        raise ValueError(f"strides: expected one for each of {len(sizes)} levels, got {len(strides)}")
+    anchors = []
+    for (height, width), stride in zip(sizes, strides, strict=True):
+        y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+        centres = (torch.stack([x, y], -1).view(-1, 2) + 0.5) * stride
+        half = scale * stride / 2
+        anchors.append(torch.cat([centres - half, centres + half], 1))
+    return anchors
+
+
+def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
+    """Deltas (n, 4) relative to ``anchors`` (n, 4) -> xyxy boxes (n, 4). Sizes grow by at most 1000 / 16."""
+    return BoxCoder(BOX_WEIGHTS).decode_single(deltas, anchors)
+
+
+def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """xyxy boxes (n, 4) -> deltas (n, 4) relative to ``anchors`` (n, 4); undoes :func:`decode_boxes`."""
+    return BoxCoder(BOX_WEIGHTS).encode_single(boxes, anchors)
+
+
+def centres(boxes: Tensor) -> Tensor:
+    """Centres (x, y) of xyxy boxes, (..., 4) -> (..., 2)."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
+def sides(points: Tensor, boxes: Tensor) -> Tensor:
+    """Left, top, right, bottom from points (..., 2) to the sides of boxes (..., 4); negative outside."""
+    return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1)
