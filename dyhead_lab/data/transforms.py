@@ -8,15 +8,31 @@ from typing import Any
 import torch
 from torchvision.transforms import v2
 
+from ..errors import UserError
+
 #: (image (3, H, W), target with ``boxes`` as tv_tensors.BoundingBoxes) -> the same, transformed.
 Transform = Callable[[torch.Tensor, dict[str, Any]], tuple[torch.Tensor, dict[str, Any]]]
 
 
-def flip_left_right() -> Transform:
-    """Flip left-right with probability 1/2: for photographs, where up means something."""
+def _flip() -> Transform:
     return v2.RandomHorizontalFlip()
 
 
-def flip_both_ways() -> Transform:
-    """Flip left-right and up-down, each with probability 1/2: for pictures without an up."""
+def _flip_both() -> Transform:
     return v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
+
+
+#: Name -> maker of a random transform. Recipes refer to these names.
+#: "flip": left-right with probability 1/2, for photographs. "flip_both": up-down as well, where up means nothing.
+AUGMENTATIONS: dict[str, Callable[[], Transform]] = {"flip": _flip, "flip_both": _flip_both}
+
+
+def augmentation(name: str) -> Transform:
+    """The random transform of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in AUGMENTATIONS:
+        raise UserError(f"augmentation: expected one of {', '.join(AUGMENTATIONS)}, got {name!r}")
+    return AUGMENTATIONS[name]()

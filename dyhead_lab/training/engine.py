@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ..data.coco import CocoDetection
 from ..data.draws import EndlessBatches, InMemory, RandomDraws, as_lists
+from ..data.transforms import augmentation
 from ..errors import UserError
 from ..evaluation.coco import CocoResult, detect_dataset, evaluate
 from .checkpoint import CHECKPOINT, read, write_atomically
@@ -109,7 +110,7 @@ class Engine:
         )  # fmt: skip
         pixels = sum(record["height"] * record["width"] for record in self.train_set.coco.imgs.values())
         small = 3 * pixels <= IN_MEMORY
-        draws = RandomDraws(InMemory(self.train_set) if small else self.train_set, recipe.transform())
+        draws = RandomDraws(InMemory(self.train_set) if small else self.train_set, augmentation(recipe.augmentation))
         return DataLoader(draws, batch_sampler=order, collate_fn=as_lists, num_workers=0 if small else 2)
 
     def step(self, images: list[torch.Tensor], targets: list[dict[str, Any]]) -> dict[str, float]:

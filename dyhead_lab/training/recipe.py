@@ -10,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from ..data.coco import CocoDetection
-from ..data.transforms import Transform
 from ..errors import UserError
 
 
@@ -23,7 +22,7 @@ class Recipe:
         summary: one line: what it is.
         detector: ``detector(classes=K, **model)`` builds it.
         dataset: ``dataset(split)`` gives the data for "train" and "val".
-        transform: ``transform()`` gives the random transform of the training images.
+        augmentation: random transform of the training images, a name in ``data.transforms.AUGMENTATIONS``.
         model: arguments of ``detector``.
         iterations: optimiser steps. A budget in steps does not depend on the machine.
         batch_size: images per step, over all processes.
@@ -44,7 +43,7 @@ class Recipe:
     summary: str
     detector: Callable[..., nn.Module]
     dataset: Callable[[str], CocoDetection]
-    transform: Callable[[], Transform]
+    augmentation: str = "flip"
     model: dict[str, Any] = field(default_factory=dict)
     iterations: int = 1000
     batch_size: int = 16

@@ -1,6 +1,5 @@
 """The quickstart recipe: from nothing to a detector with a Dynamic Head, on a laptop, before the coffee is cold."""
 
-from ..data.transforms import flip_both_ways
 from ..detectors.quickstart import quickstart
 from ..training.recipe import Recipe
 from .datasets import shapes
@@ -10,7 +9,7 @@ QUICKSTART = Recipe(
     summary="torchvision's FCOS on a narrow ResNet, with one released Dynamic Head block, on Shapes",
     detector=quickstart,
     dataset=shapes,
-    transform=flip_both_ways,
+    augmentation="flip_both",
     model={"image_size": 160, "dyhead_blocks": 1, "tower_convs": 1},
     iterations=3000,
     batch_size=16,

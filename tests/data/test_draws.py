@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from dyhead_lab.data.draws import EndlessBatches, InMemory, RandomDraws, as_lists
-from dyhead_lab.data.transforms import flip_both_ways
+from dyhead_lab.data.transforms import augmentation
+from dyhead_lab.errors import UserError
 
 
 def take(batches, count):
@@ -52,7 +53,7 @@ def test_bad_sizes_are_named():
 
 
 def test_a_draw_depends_on_its_seed_alone():
-    draws = RandomDraws(Pictures(), flip_both_ways())
+    draws = RandomDraws(Pictures(), augmentation("flip_both"))
     torch.manual_seed(0)
     first, target = draws[4, 17]
     torch.manual_seed(123)
@@ -64,8 +65,8 @@ def test_a_draw_depends_on_its_seed_alone():
 
 
 def test_flips_take_the_boxes_along():
-    draws = RandomDraws(Pictures(), flip_both_ways())
-    image, target = Pictures()[0]
+    draws = RandomDraws(Pictures(), augmentation("flip_both"))
+    image, _ = Pictures()[0]
     seen = set()
     for seed in range(30):
         flipped, moved = draws[0, seed]
@@ -98,3 +99,8 @@ def test_in_memory_gives_the_same_pixels_and_reads_once():
 def test_a_batch_is_two_lists():
     images, targets = as_lists([Pictures()[0], Pictures()[1]])
     assert [t["image_id"] for t in targets] == [0, 1] and len(images) == 2
+
+
+def test_an_unknown_augmentation_is_refused():
+    with pytest.raises(UserError, match="augmentation: expected one of flip"):
+        augmentation("rotate")

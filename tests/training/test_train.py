@@ -110,7 +110,7 @@ def test_settings_that_do_not_exist_are_refused_with_a_hint():
     recipe = zoo.get("quickstart")
     with pytest.raises(UserError, match="did you mean iterations"):
         recipe.with_changes({"iteration": 5})
-    with pytest.raises(UserError, match="lr: expected a value like 0.002, got 'fast'"):
+    with pytest.raises(UserError, match=r"lr: expected a value like 0\.002, got 'fast'"):
         recipe.with_changes({"lr": "fast"})
     with pytest.raises(UserError, match="did you mean quickstart"):
         zoo.get("quickstar")
