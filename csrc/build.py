@@ -1,0 +1,256 @@
+"""Builds the native libraries; setup.py calls ``build_all``.
+
+Three libraries go to ``dyhead_lab/ops/lib``: the kernels under the emulator (release and debug build), which need a
+C++ compiler, and the kernels for the GPU, which need nvcc and a CUDA build of torch as well. What could not be built
+is told in ``status.json`` beside them; ``dyhead_lab.ops.native`` reads it.
+
+Environment:
+    CXX                the C++ compiler (default: c++, then g++)
+    CUDA_HOME          the CUDA toolkit (default: where nvcc is)
+    DYHEAD_CUDA        auto (default): build for the GPU if that is possible; 0: do not; 1: fail if it is not possible
+    DYHEAD_CUDA_ARCHS  architectures, such as "90" or "80,90" (default: ARCHITECTURES)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent
+ROOT = SOURCE.parent
+OBJECTS = ROOT / "build" / "native"
+TARGET = ROOT / "dyhead_lab" / "ops" / "lib"
+
+KERNELS = [SOURCE / op / f"{way}.cu" for op in ("ms_deform_attn", "deform_conv") for way in ("forward", "backward")]
+BINDING = [SOURCE / "binding" / name for name in ("ms_deform_attn.cpp", "deform_conv.cpp", "library.cpp")]
+RECORDER = SOURCE / "emulator" / "recorder.cpp"
+
+#: Turing, Ampere, Hopper, Blackwell (data centre and desktop). Code for 8.0 also runs on 8.6 and 8.9.
+ARCHITECTURES = ("75", "80", "90", "100", "120")
+
+#: The oldest torch whose stable ABI the libraries use is 2.10.
+STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DPy_LIMITED_API=0x030b0000"]
+#: A fiber is left by a jump that glibc's checked longjmp takes for an error.
+CXX_FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-U_FORTIFY_SOURCE"]
+ERROR_LINES = 25
+
+
+class CannotBuild(Exception):
+    """A library cannot be built here; ``remedy`` says what would mend it."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+
+
+@dataclass
+class Library:
+    """A library: what to compile with which commands, and what to link."""
+
+    name: str
+    compiles: list[tuple[Path, list[str]]]
+    link: list[str]
+    remedy: str
+    objects: list[Path] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        return TARGET / f"libdyhead_{self.name}.so"
+
+
+def build_all() -> dict[str, dict[str, str]]:
+    """Build what this machine can build; return, and write to ``status.json``, what happened to each library.
+
+    Raises:
+        SystemExit: with DYHEAD_CUDA=1 if the library for the GPU could not be built.
+    """
+    TARGET.mkdir(parents=True, exist_ok=True)
+    OBJECTS.mkdir(parents=True, exist_ok=True)
+    wish = os.environ.get("DYHEAD_CUDA", "auto")
+    if wish not in ("auto", "0", "1"):
+        raise SystemExit(f"DYHEAD_CUDA must be auto, 0 or 1, not {wish!r}")
+    status: dict[str, dict[str, str]] = {}
+    libraries = []
+    for name, plan in (
+        ("emulated", plan_emulated),
+        ("emulated_debug", plan_emulated_debug),
+        ("cuda", plan_cuda),
+    ):
+        try:
+            libraries.append(plan())
+        except CannotBuild as error:
+            status[name] = {"error": str(error), "remedy": error.remedy}
+    status |= build(libraries)
+    for name, entry in status.items():
+        if "error" in entry:
+            (TARGET / f"libdyhead_{name}.so").unlink(missing_ok=True)
+        print(f"[native] {name}: {entry.get('error', 'built')}", file=sys.stderr)
+    (TARGET / "status.json").write_text(json.dumps(status, indent=1))
+    if wish == "1" and "error" in status["cuda"]:
+        raise SystemExit(f"DYHEAD_CUDA=1, but: {status['cuda']['error']}\n{status['cuda']['remedy']}")
+    return status
+
+
+# What to build
+
+
+def plan_emulated(name: str = "emulated", flags: tuple[str, ...] = ()) -> Library:
+    compiler = [cxx(), *CXX_FLAGS, *flags, f"-I{SOURCE}"]
+    torch = torch_folder()
+    compiles = [(source, [*compiler, "-x", "c++"]) for source in KERNELS]
+    compiles += [(source, [*compiler, *STABLE_ABI, f"-I{torch / 'include'}"]) for source in BINDING]
+    link = [cxx(), "-shared", f"-L{torch / 'lib'}", "-ltorch_cpu"]
+    return Library(name, compiles, link, "Mend what the compiler says, then run: make native")
+
+
+def plan_emulated_debug() -> Library:
+    library = plan_emulated("emulated_debug", ("-g1", "-DDYHEAD_EMULATOR_CHECK"))
+    library.compiles.append((RECORDER, library.compiles[0][1]))
+    return library
+
+
+def plan_cuda() -> Library:
+    if os.environ.get("DYHEAD_CUDA", "auto") == "0":
+        raise CannotBuild("not wanted (DYHEAD_CUDA=0)", "Run: DYHEAD_CUDA=1 make native")
+    toolkit, torch, host = find_toolkit(), torch_folder(), cxx()
+    if not list((torch / "lib").glob("libtorch_cuda.*")):
+        raise CannotBuild("this torch is built without CUDA", "Install a CUDA build of torch, then run: make native")
+    nvcc = [str(toolkit / "bin" / "nvcc"), "-ccbin", host, "-std=c++17", "-O3", "--extended-lambda"]
+    nvcc += ["-Xcompiler", "-fPIC,-fvisibility=hidden", f"-I{SOURCE}", *architecture_flags(toolkit)]
+    include = [f"-I{SOURCE}", f"-I{torch / 'include'}", f"-I{toolkit / 'include'}"]
+    binding = [host, *CXX_FLAGS, *STABLE_ABI, "-DUSE_CUDA", "-DDYHEAD_CUDA", *include]
+    compiles = [(source, nvcc) for source in KERNELS] + [(source, binding) for source in BINDING]
+    link = [host, "-shared", f"-L{toolkit / 'lib64'}", f"-L{toolkit / 'lib'}", f"-L{torch / 'lib'}"]
+    link += ["-ltorch_cpu", "-ltorch_cuda", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
+    remedy = "nvcc and the C++ compiler must fit each other and CUDA. Mend that, then run: DYHEAD_CUDA=1 make native"
+    return Library("cuda", compiles, link, remedy)
+
+
+def cxx() -> str:
+    """The C++ compiler."""
+    for name in (os.environ.get("CXX"), "c++", "g++"):
+        if name and shutil.which(name):
+            return name
+    raise CannotBuild("no C++ compiler was found", "Run: sudo apt-get install g++ && make native")
+
+
+def torch_folder() -> Path:
+    """Where torch is installed; torch itself is not imported, that takes seconds."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise CannotBuild("torch is not installed", "Run: make setup")
+    return Path(spec.origin).parent
+
+
+def find_toolkit() -> Path:
+    """The folder of the CUDA toolkit. The ``nvcc`` on PATH may be a wrapper script, so nvcc itself is asked."""
+    for folder in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")):
+        if folder and (Path(folder) / "bin" / "nvcc").is_file():
+            return Path(folder)
+    nvcc = shutil.which("nvcc")
+    if nvcc:
+        command = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
+        answer = subprocess.run(command, capture_output=True, text=True)
+        top = re.search(r"^#\$ TOP=(.+)$", answer.stderr, re.MULTILINE)
+        if top:
+            return Path(top[1].strip()).resolve()
+    for folder in sorted(Path("/usr/local").glob("cuda*"), reverse=True):
+        if (folder / "bin" / "nvcc").is_file():
+            return folder
+    raise CannotBuild(
+        "nvcc was not found",
+        "Install the CUDA toolkit, or set CUDA_HOME to its folder, then run: make native",
+    )
+
+
+def architecture_flags(toolkit: Path) -> list[str]:
+    """nvcc's flags for the architectures that are wanted and that this toolkit knows."""
+    answer = subprocess.run([str(toolkit / "bin" / "nvcc"), "--list-gpu-arch"], capture_output=True, text=True)
+    known = set(re.findall(r"compute_(\d+)", answer.stdout))
+    wish = os.environ.get("DYHEAD_CUDA_ARCHS")
+    wanted = re.findall(r"\d+", wish.replace(".", "")) if wish else list(ARCHITECTURES)
+    if wish and not set(wanted) <= known:
+        unknown = ", ".join(sorted(set(wanted) - known))
+        raise CannotBuild(f"nvcc does not know architecture {unknown}", "Mend DYHEAD_CUDA_ARCHS")
+    chosen = sorted((arch for arch in wanted if arch in known), key=int)
+    if not chosen:
+        raise CannotBuild("nvcc names no architecture that the kernels support", "Install a newer CUDA toolkit")
+    flags = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in chosen]
+    return [*flags, f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}"]  # for GPUs yet to come
+
+
+# Building
+
+
+def build(libraries: list[Library]) -> dict[str, dict[str, str]]:
+    """Compile what has changed, two files at a time or as many as there are cores, and link."""
+    headers = digest(*sorted(SOURCE.glob("*/*.h")), *sorted(SOURCE.glob("*/*.cuh")))
+    results: dict[str, dict[str, str]] = {}
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        pending = {
+            library.name: [
+                pool.submit(compile_object, source, command, headers) for source, command in library.compiles
+            ]
+            for library in libraries
+        }
+        for library in libraries:
+            try:
+                objects = [job.result() for job in pending[library.name]]
+                link_library(library, objects)
+                library.objects = objects
+                results[library.name] = {}
+            except subprocess.CalledProcessError as error:
+                lines = "\n".join(error.output.strip().splitlines()[-ERROR_LINES:])
+                results[library.name] = {"error": f"the compiler failed:\n{lines}", "remedy": library.remedy}
+    used = {path for library in libraries for path in library.objects}
+    for stale in set(OBJECTS.glob("*.o")) - used:
+        stale.unlink()
+    return results
+
+
+def compile_object(source: Path, command: list[str], headers: str) -> Path:
+    """Compile one file, unless that was done before with the same sources and the same command."""
+    name = digest(source, text=f"{command} {headers}")
+    target = OBJECTS / f"{source.parent.name}_{source.stem}_{name}.o"
+    if not target.exists():
+        unfinished = target.with_suffix(f".{os.getpid()}")
+        run([*command, "-c", str(source), "-o", str(unfinished)])
+        unfinished.replace(target)
+    return target
+
+
+def link_library(library: Library, objects: list[Path]) -> None:
+    """Link, unless the library there was made of the same objects. Whoever has the old one open keeps it."""
+    stamp = library.path.with_suffix(".stamp")
+    content = " ".join([*library.link, *(path.name for path in objects)])
+    if library.path.exists() and stamp.exists() and stamp.read_text() == content:
+        return
+    unfinished = library.path.with_suffix(f".{os.getpid()}")
+    run([*library.link[:2], "-o", str(unfinished), *map(str, objects), *library.link[2:]])
+    unfinished.replace(library.path)
+    stamp.write_text(content)
+
+
+def run(command: list[str]) -> None:
+    subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def digest(*paths: Path, text: str = "") -> str:
+    """A short name for the contents of files and a text."""
+    state = hashlib.sha256(text.encode())
+    for path in paths:
+        state.update(path.name.encode() + path.read_bytes())
+    return state.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    build_all()

@@ -1,0 +1,94 @@
+// The part of CUDA's language that the kernels use, in plain C++.
+//
+// With this header g++ compiles the very `.cuh` files that nvcc compiles. Threads are fibers (block.h); a
+// block's threads run on one core, so an atomic is an ordinary addition.
+#pragma once
+
+#include <math.h>
+#include <cstddef>
+#include <cstdint>
+
+#include "emulator/block.h"
+#include "emulator/types.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __shared__ static
+#define __launch_bounds__(...)
+
+#define threadIdx (emulator::here.thread)
+#define blockIdx (emulator::here.block)
+#define blockDim (emulator::here.block_size)
+#define gridDim (emulator::here.grid_size)
+
+inline void __syncthreads() { emulator::Block::current().barrier(); }
+
+inline void __syncwarp(unsigned mask = 0xffffffffu) {
+  emulator::Block::current().collective(mask, nullptr, [](emulator::Payloads) {});
+}
+
+namespace emulator {
+
+/// Every lane in `mask` gives `value` and receives the value of lane `source`.
+template <class T>
+inline T exchange(unsigned mask, T value, unsigned source) {
+  struct Payload {
+    T given, received;
+    unsigned source;
+  } mine{value, value, source};
+  Block::current().collective(mask, &mine, [](Payloads lanes) {
+    for (void* lane : lanes) {
+      auto* payload = static_cast<Payload*>(lane);
+      if (!payload) continue;
+      const auto* from = static_cast<const Payload*>(lanes[payload->source % kWarpSize]);
+      if (!from) throw std::logic_error("a shuffle reads from a lane that its mask leaves out");
+      payload->received = from->given;
+    }
+  });
+  return mine.received;
+}
+
+inline unsigned lane() {
+  const dim3& size = here.block_size;
+  return (here.thread.x + size.x * (here.thread.y + size.y * here.thread.z)) % kWarpSize;
+}
+
+}  // namespace emulator
+
+template <class T>
+inline T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
+  const unsigned first = emulator::lane() / width * width;
+  return emulator::exchange(mask, value, first + unsigned(source) % width);
+}
+
+template <class T>
+inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32) {
+  const unsigned lane = emulator::lane(), source = lane ^ unsigned(bits);
+  return emulator::exchange(mask, value, source / width == lane / width ? source : lane);
+}
+
+template <class T>
+inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+  const unsigned lane = emulator::lane();
+  return emulator::exchange(mask, value, lane % width + delta < unsigned(width) ? lane + delta : lane);
+}
+
+template <class T>
+inline T atomicAdd(T* address, T value) {
+  const T before = *address;
+  *address = before + value;
+  return before;
+}
+
+inline float4 atomicAdd(float4* address, float4 value) {
+  const float4 before = *address;
+  *address = {before.x + value.x, before.y + value.y, before.z + value.z, before.w + value.w};
+  return before;
+}
+
+template <class T>
+inline T __ldg(const T* address) {
+  return *address;
+}

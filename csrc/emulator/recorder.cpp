@@ -1,0 +1,26 @@
+// What Python calls, through ctypes, to record the accesses of a few threads. Part of the debug build only.
+#include <algorithm>
+
+#include "emulator/observer.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+/// Record threads first..last of block `block` in everything that is launched from now on.
+EXPORT void dyhead_record_begin(int64_t block, int64_t first, int64_t last) {
+  emulator::Observer::get().begin(block, first, last);
+}
+
+/// Stop, and say how many accesses were recorded.
+EXPORT int64_t dyhead_record_end() {
+  emulator::Observer::get().end();
+  return int64_t(emulator::Observer::get().accesses().size());
+}
+
+/// Copy the recorded accesses to `target`, which has room for all of them.
+EXPORT void dyhead_record_copy(emulator::Access* target) {
+  const auto& accesses = emulator::Observer::get().accesses();
+  std::copy(accesses.begin(), accesses.end(), target);
+}
+}

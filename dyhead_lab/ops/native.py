@@ -1,0 +1,201 @@
+"""Finds and loads what csrc built, and says why something is missing.
+
+Two kinds of native code implement the operators of the torch namespace ``dyhead_native``: ``"cuda"`` for tensors on a
+GPU and ``"emulated"``, the same kernels under the emulator, for tensors on the CPU. The emulator has a release and a
+debug build; the debug build checks the bounds of every access and can record accesses. With the environment variable
+``DYHEAD_EMULATOR=debug`` it takes the place of the release build.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KINDS = ("emulated", "cuda")
+FOLDER = Path(__file__).parent / "lib"
+MEND = "Run: make native"
+
+
+def available(kind: str) -> bool:
+    """True if kernels of this kind can run here.
+
+    Args:
+        kind: ``"emulated"`` or ``"cuda"``.
+    Raises:
+        ValueError: another kind.
+    """
+    return why_missing(kind) is None
+
+
+def why_missing(kind: str) -> str | None:
+    """Why kernels of this kind cannot run here and what would mend it, or None if they can.
+
+    Args:
+        kind: ``"emulated"`` or ``"cuda"``.
+    Raises:
+        ValueError: another kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    problem = _why_not_built(_emulator_build()) or _why_not_loaded(_emulator_build())
+    if kind == "emulated" or problem:
+        return problem
+    problem = _why_not_built("cuda")
+    if problem:
+        return problem
+    if not torch.cuda.is_available():
+        return "The kernels are built, but torch sees no GPU. Check the driver with: nvidia-smi"
+    return _why_not_loaded("cuda")
+
+
+def load(kind: str) -> None:
+    """Make the operators of ``torch.ops.dyhead_native`` ready for tensors of this kind.
+
+    Args:
+        kind: ``"emulated"`` or ``"cuda"``.
+    Raises:
+        RuntimeError: they are missing; the message says why and what would mend it.
+    """
+    problem = why_missing(kind)
+    if problem:
+        raise RuntimeError(f"The {kind} kernels are missing. {problem}")
+
+
+def built(kind: str) -> bool:
+    """True if the library of this kind was built, whether or not this machine can run it."""
+    return _why_not_built("cuda" if kind == "cuda" else _emulator_build()) is None
+
+
+def _emulator_build() -> str:
+    build = os.environ.get("DYHEAD_EMULATOR", "release")
+    if build not in ("release", "debug"):
+        raise ValueError(f"DYHEAD_EMULATOR must be release or debug, got {build!r}")
+    return "emulated" if build == "release" else "emulated_debug"
+
+
+def _library(name: str) -> Path:
+    return FOLDER / f"libdyhead_{name}.so"
+
+
+def _why_not_built(name: str) -> str | None:
+    if _library(name).is_file():
+        return None
+    try:
+        status = json.loads((FOLDER / "status.json").read_text())[name]
+        return f"They were not built: {status['error']}\n{status['remedy']}"
+    except (OSError, ValueError, KeyError):
+        return f"They were never built. {MEND}"
+
+
+@functools.cache
+def _why_not_loaded(name: str) -> str | None:
+    """Load a library; a failure is told, not raised. torch keeps a loaded library for the life of the process."""
+    try:
+        torch.ops.load_library(_library(name))
+    except OSError as error:
+        return f"The library does not load: {error}. {MEND}"
+    return None
+
+
+# Recording
+
+
+@dataclass(frozen=True)
+class Access:
+    """One access of one thread to global memory.
+
+    Attributes:
+        thread: the thread's number in its block.
+        operation: ``"read"``, ``"write"`` or ``"atomic_add"``.
+        buffer: the operator's argument, or what it returns: ``"value"``, ``"output"``, ``"grad_input"``, ...
+        index: the first element touched, counted in the flattened tensor.
+        count: how many neighbouring elements move at once.
+        value: the first of them: what was read, written or added.
+        launch: 0 for the first kernel that the operator launches, 1 for the second, and so on.
+    """
+
+    thread: int
+    operation: str
+    buffer: str
+    index: int
+    count: int
+    value: float
+    launch: int
+
+
+class _RawAccess(ctypes.Structure):
+    """``emulator::Access`` in csrc/emulator/observer.h."""
+
+    _fields_ = (
+        ("buffer", ctypes.c_char_p),
+        ("index", ctypes.c_int64),
+        ("value", ctypes.c_double),
+        ("count", ctypes.c_int32),
+        ("operation", ctypes.c_int32),
+        ("launch", ctypes.c_int32),
+        ("thread", ctypes.c_int32),
+    )
+
+
+OPERATIONS = ("read", "write", "atomic_add")
+
+
+def record(
+    operator: str, *arguments: Any, block: int = 0, threads: range = range(1), kernel: str = "simple"
+) -> list[Access]:
+    """Run an operator in the emulator's debug build and return what some of its threads did to global memory.
+
+    Args:
+        operator: a name in ``torch.ops.dyhead_native``, such as ``"ms_deform_attn_forward"``.
+        arguments: the operator's arguments, contiguous CPU tensors first, without ``kernel``.
+        block: the block to watch, counted through the grid.
+        threads: the threads of that block to watch, one unbroken range.
+        kernel: ``"simple"``, ``"fast"`` or ``"auto"``.
+    Returns:
+        The accesses in the order in which the emulator made them: thread by thread between two barriers.
+    Raises:
+        ValueError: an unknown operator, or an empty or broken range of threads.
+        RuntimeError: the debug build is missing, or a kernel touched memory outside a tensor.
+    """
+    if len(threads) == 0 or threads.step != 1:
+        raise ValueError(f"threads must be a range of step 1 that is not empty, got {threads}")
+    run = _debug_operator(operator)
+    recorder = ctypes.CDLL(str(_library("emulated_debug")))
+    recorder.dyhead_record_end.restype = ctypes.c_int64
+    recorder.dyhead_record_begin(*map(ctypes.c_int64, (block, threads.start, threads.stop - 1)))
+    try:
+        run(*arguments, kernel=kernel)
+    finally:
+        count = recorder.dyhead_record_end()
+    raw = (_RawAccess * count)()
+    recorder.dyhead_record_copy(raw)
+    return [
+        Access(
+            thread=access.thread,
+            operation=OPERATIONS[access.operation],
+            buffer=access.buffer.decode(),
+            index=access.index,
+            count=access.count,
+            value=access.value,
+            launch=access.launch,
+        )
+        for access in raw
+    ]
+
+
+def _debug_operator(name: str) -> Callable[..., Any]:
+    problem = _why_not_built("emulated_debug") or _why_not_loaded("emulated_debug")
+    if problem:
+        raise RuntimeError(f"The emulator's debug build is missing. {problem}")
+    namespace = torch.ops.dyhead_native_debug
+    if not hasattr(namespace, name):
+        raise ValueError(f"no operator {name!r} in dyhead_native")
+    return getattr(namespace, name)
