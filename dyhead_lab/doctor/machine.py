@@ -1,0 +1,175 @@
+"""The machine: Python, torch, the GPU, the compilers, and the native code that they made."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+
+from .check import REPAIR, Broken, Missing, check, first_output, installed, one_line, specifier
+
+#: CUDA major version -> the first driver that runs programs built with it (NVIDIA, CUDA compatibility guide).
+FIRST_DRIVER = {12: 525, 13: 580}
+
+
+# Python and torch
+
+
+@check("Python", "make lab PYTHON=python3.12", needed=True)
+def python() -> str:
+    try:
+        accepted = SpecifierSet(metadata("dyhead-lab")["Requires-Python"])
+    except PackageNotFoundError:
+        raise Broken(f"{sys.prefix} does not hold this project", "make setup") from None
+    running = sys.version.split()[0]
+    if not accepted.contains(running, prereleases=True):
+        raise Broken(f"{running} in {sys.prefix}, but Python {accepted} is needed")
+    return f"{running} in {sys.prefix}"
+
+
+@check("torch", REPAIR, needed=True)
+def torch_pair() -> str:
+    torch_version, vision_version = installed("torch"), installed("torchvision")
+    expected = specifier("torchvision", "torch")
+    if not expected.contains(torch_version, prereleases=True):
+        raise Broken(f"torchvision {vision_version} needs torch{expected}, but torch is {torch_version}")
+    import torchvision  # its compiled part fails to load where the pair does not fit
+
+    return f"{torch_version}, torchvision {torchvision.__version__}"
+
+
+@check("CUDA device", f"sudo apt-get install nvidia-driver-{FIRST_DRIVER[13]}")
+def cuda_device() -> str:
+    import torch
+
+    if torch.version.cuda is None:
+        raise Missing(f"torch {torch.__version__} is built for the CPU only", REPAIR)
+    supported = driver_cuda()
+    if supported is None:
+        raise Missing("no NVIDIA driver; everything runs on the CPU")
+    built = version_pair(torch.version.cuda)
+    if supported[0] < built[0]:
+        raise Broken(
+            f"the driver runs CUDA {dotted(supported)} and older, torch is built with {torch.version.cuda}; "
+            "everything runs on the CPU",
+            f"sudo apt-get install nvidia-driver-{FIRST_DRIVER[built[0]]}",
+        )
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        raise Missing("hidden by CUDA_VISIBLE_DEVICES", "unset CUDA_VISIBLE_DEVICES")
+    if not torch.cuda.is_available():
+        raise Broken("the driver is there, but torch finds no device", "nvidia-smi")
+    return describe_device()
+
+
+def describe_device() -> str:
+    """Name the first CUDA device; raises where torch has no kernels for it or it does not compute."""
+    import torch
+
+    name, capability = torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)
+    architectures = torch.cuda.get_arch_list()
+    use_the_cpu = "export CUDA_VISIBLE_DEVICES=-1"
+    if not runs_on(capability, architectures):
+        reason = f"{name} is sm_{capability[0]}{capability[1]}, torch has kernels for {' '.join(architectures)}"
+        raise Broken(reason, use_the_cpu, harmful=True)
+    try:
+        total = torch.ones(3, device="cuda").sum().item()
+    except RuntimeError as error:
+        raise Broken(one_line(f"{name} does not compute: {error}"), use_the_cpu, harmful=True) from error
+    if total != 3:
+        raise Broken(f"{name} computes 1 + 1 + 1 = {total}", use_the_cpu, harmful=True)
+    memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+    return f"{name}, sm_{capability[0]}{capability[1]}, {memory:.0f} GiB, {torch.cuda.device_count()} in all"
+
+
+def runs_on(capability: tuple[int, int], architectures: list[str]) -> bool:
+    """True if code built for ``architectures`` runs on a device of this compute capability.
+
+    Machine code (``sm_86``) runs on devices of the same major and at least that minor version; intermediate
+    code (``compute_86``) on every newer one. Suffixes such as in ``sm_90a`` bind it to that very device.
+    """
+    for architecture in architectures:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", architecture)
+        if found is None:
+            raise ValueError(f"{architecture!r} is no architecture")
+        kind, built, suffix = found[1], (int(found[2]), int(found[3])), found[4]
+        newer = capability > built and not suffix and (kind == "compute" or capability[0] == built[0])
+        if capability == built or newer:
+            return True
+    return False
+
+
+def driver_cuda() -> tuple[int, int] | None:
+    """The newest CUDA version that the NVIDIA driver runs, or None without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    number = ctypes.c_int()
+    if driver.cuDriverGetVersion(ctypes.byref(number)) != 0:
+        raise Broken("libcuda does not tell its version", "nvidia-smi")
+    return number.value // 1000, number.value % 1000 // 10
+
+
+# Native code
+
+
+@check("nvcc", "sudo apt-get install cuda-toolkit-13-0 && make native")
+def nvcc() -> str:
+    import torch
+
+    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
+    path = shutil.which("nvcc") or shutil.which("nvcc", path=str(Path(home) / "bin"))
+    if path is None:
+        raise Missing("not on PATH; it compiles the CUDA kernels")
+    release = re.search(r"release (\d+\.\d+)", first_output(path, "--version"))
+    if release is None:
+        raise Broken(f"{path} does not tell its version")
+    if torch.version.cuda and version_pair(release[1])[0] != version_pair(torch.version.cuda)[0]:
+        raise Broken(f"{path} is CUDA {release[1]}, torch is built with {torch.version.cuda}")
+    return f"{release[1]} ({path})"
+
+
+@check("C++ compiler", "sudo apt-get install g++ && make native")
+def compiler() -> str:
+    names = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++"]
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        raise Missing(f"no {' or '.join(names)} on PATH; it compiles the native code")
+    return f"{first_output(path, '--version').splitlines()[0]} ({path})"
+
+
+@check("native code for the CPU", "make native")
+def native_cpu() -> str:
+    return native_kernels("emulated")
+
+
+@check("native code for CUDA", "make native")
+def native_cuda() -> str:
+    return native_kernels("cuda")
+
+
+def native_kernels(kind: str) -> str:
+    """Whether the kernels are built and load. The stored reason ends with a sentence that names the remedy."""
+    from ..ops import native
+
+    problem = native.why_missing(kind)
+    if problem is None:
+        return "built, and loads"
+    told = re.fullmatch(r"(.*)[.\n][^:]*: (.*)", problem, re.DOTALL)
+    reason, remedy = told.groups() if told else (problem, "")
+    raise Missing(one_line(reason), one_line(remedy))
+
+
+def version_pair(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")[:2]
+    return int(major), int(minor)
+
+
+def dotted(pair: tuple[int, int]) -> str:
+    return f"{pair[0]}.{pair[1]}"
