@@ -54,6 +54,6 @@ def _voc(args: argparse.Namespace) -> None:
 
 
 def _coco(args: argparse.Namespace) -> None:
-    fetched = download_coco(args.out, args.parts, args.url)
+    fetched = download_coco(args.out, args.parts, args.url, ARCHIVES)
     for name in args.parts:
         print(f"{args.out}: {name} {'downloaded' if name in fetched else 'was complete'}")

@@ -49,13 +49,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _dataset(trained: Trained, folder: Path | None, split: str | None) -> CocoDetection:
     """The images to judge on; refuses classes that the model does not know."""
-    if folder is None:
-        return trained.recipe.data(split or "val")
-    several = len(find_splits(folder)) > 1
-    dataset = coco_folder(folder, split or ("val" if several else None))
+    if folder is not None:
+        only_one = len(find_splits(folder)) == 1
+        dataset = coco_folder(folder, split or (None if only_one else "val"))
+    elif split in (None, "train", "val"):
+        dataset = trained.recipe.data(split or "val")
+    else:
+        raise UserError(f"recipe {trained.recipe.name} has the splits train and val, not {split!r}")
     if dataset.categories != trained.categories:
         raise UserError(
-            f"{trained.path} knows the classes {', '.join(trained.categories)}; "
-            f"{dataset.annotations} has {', '.join(dataset.categories)}"
+            f"{trained.path} knows the classes {', '.join(trained.categories)}; {dataset.annotations} has "
+            f"{', '.join(dataset.categories)}. Name the right data with --data"
         )
     return dataset

@@ -159,7 +159,8 @@ def coco_folder(
             f"{folder} holds no COCO data set; looked for annotations.json with images/, for folders such as "
             "train/ with both inside, and for annotations/instances_NAME.json with NAME/ or images/NAME/"
         )
-    fitting = [name for name in splits if split is None or split in (name, name.rstrip("0123456789"))]
+    fitting = [name for name in splits if split in (None, name)]
+    fitting = fitting or [name for name in splits if split == name.rstrip("0123456789")]
     there = ", ".join(repr(name) if name else "one without a name (annotations.json)" for name in splits)
     if not fitting:
         raise UserError(

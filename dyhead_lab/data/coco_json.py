@@ -23,6 +23,9 @@ from ..errors import UserError
 #: Boxes may leave the image by this many pixels: COCO rounds to 0.01, and some tools to whole pixels.
 TOLERANCE = 1.0
 
+#: Thinner boxes are taken for empty: COCO's coordinates resolve no more, and float32 might make them so.
+THINNEST = 0.01
+
 #: What each record of a list must have, and of which type.
 _REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "images": {"id": int, "file_name": str, "height": int, "width": int},
@@ -49,7 +52,7 @@ def load_coco_json(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[P
     """Read an annotation file and mend it.
 
     Dropped: annotations of an unknown image or category, and boxes that are not four finite numbers, whose
-    width or height is not positive, or that lie outside their image.
+    width or height is below :data:`THINNEST`, or that lie outside their image.
 
     Mended: a box that leaves its image by more than :data:`TOLERANCE` is clipped; a missing ``area`` becomes
     width times height; a missing ``iscrowd`` becomes 0; an id that is missing, not a positive whole number or
@@ -151,12 +154,12 @@ def _mend(
     if not _is_box(box):
         return None, [("a bbox that is not four numbers", box, "dropped")]
     x, y, w, h = box
-    if w <= 0 or h <= 0:
+    if min(w, h) < THINNEST:
         return None, [("a box of zero or negative size", box, "dropped")]
     image = images[record["image_id"]]
     x1, y1 = max(x, 0), max(y, 0)
     x2, y2 = min(x + w, image["width"]), min(y + h, image["height"])
-    if x2 <= x1 or y2 <= y1:
+    if min(x2 - x1, y2 - y1) < THINNEST:
         return None, [("a box outside its image", box, "dropped")]
 
     mended = {**record, "bbox": list(box)}
@@ -168,7 +171,7 @@ def _mend(
     if not _is_number(area) or area < 0:
         mended["area"] = largest
         faults.append(("no usable area", area, "width times height taken"))
-    elif faults:
+    elif faults:  # of a clipped box
         mended["area"] = min(area, largest)
     if record.get("iscrowd") not in (0, 1):
         mended["iscrowd"] = 0

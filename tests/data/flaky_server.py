@@ -1,0 +1,66 @@
+"""A web server that misbehaves on purpose: it drops connections, ignores ranges, sends wrong bytes."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class FlakyServer:
+    """What is served and how.
+
+    Attributes:
+        files: path without the leading slash -> content.
+        drop_after: bytes of a body after which the connection is closed; None sends everything.
+        ranges: whether Range requests are honoured.
+        status: answer every request with this status instead.
+        requests: (path, Range header or None) of each request so far.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.drop_after: int | None = None
+        self.ranges = True
+        self.status: int | None = None
+        self.requests: list[tuple[str, str | None]] = []
+        self.url = ""
+
+
+@contextmanager
+def serve() -> Iterator[FlakyServer]:
+    """A running server on a free port of this machine."""
+    plan = FlakyServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path, asked = self.path.lstrip("/"), self.headers.get("Range")
+            plan.requests.append((path, asked))
+            if plan.status or path not in plan.files:
+                self.send_error(plan.status or 404)
+                return
+            whole = plan.files[path]
+            start = int(re.findall(r"\d+", asked)[0]) if asked and plan.ranges else 0
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(whole) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
+            self.end_headers()
+            end = len(whole) if plan.drop_after is None else start + plan.drop_after
+            self.wfile.write(whole[start:end])
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    plan.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield plan
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,79 @@
+"""``dyhead-lab eval`` prints the 12 numbers of a trained model."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from dyhead_lab.cli import main
+from dyhead_lab.data.coco import coco_folder
+from dyhead_lab.evaluation.coco import METRICS
+
+from ..data.coco_files import annotation, write_set
+
+
+class WholeImage(nn.Module):
+    """Finds one dog that fills the image."""
+
+    def forward(self, images):
+        return [
+            {
+                "boxes": torch.tensor([[0.0, 0.0, image.shape[2], image.shape[1]]]),
+                "scores": torch.ones(1),
+                "labels": torch.zeros(1, dtype=torch.int64),
+            }
+            for image in images
+        ]
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A trained model whose recipe brings its own data, in place of the zoo's."""
+    own = tmp_path / "own"
+    write_set(own / "val", [annotation(1, [0, 0, 40, 30])])
+    write_set(own / "train", [annotation(1, [0, 0, 40, 30])], images=2)
+    recipe = SimpleNamespace(name="whole", precision="fp32", data=lambda split: coco_folder(own, split))
+    trained = SimpleNamespace(model=WholeImage(), recipe=recipe, categories=["dog", "cat"], path=Path("whole.pt"))
+    monkeypatch.setattr("dyhead_lab.commands.eval.load_trained", lambda source: trained)
+    return trained
+
+
+def numbers(printed):
+    """The printed numbers by name, as text."""
+    rows = [line.split() for line in printed.splitlines() if line.startswith(("AP", "AR"))]
+    return {name: value for name, value, *_ in rows}
+
+
+def test_the_recipes_own_data(trained, tmp_path, capsys):
+    results = tmp_path / "new/results.json"
+    assert main(["eval", "whole", "--out", str(results)]) == 0
+    printed = capsys.readouterr().out
+    assert "(1 images)" in printed and set(METRICS) <= set(numbers(printed))
+    assert numbers(printed)["AP_medium"] == "1.0000" and numbers(printed)["AP_small"] == "-"
+    assert json.loads(results.read_text()) == [{"image_id": 1, "category_id": 3, "bbox": [0, 0, 40, 30], "score": 1.0}]
+    assert main(["eval", "whole", "--split", "train"]) == 0
+    assert "(2 images)" in capsys.readouterr().out
+
+
+def test_data_of_the_users_own(trained, tmp_path, capsys):
+    write_set(tmp_path / "single", [annotation(1, [0, 0, 20, 30])])
+    assert main(["eval", "whole", "--data", str(tmp_path / "single")]) == 0
+    assert numbers(capsys.readouterr().out)["AP50"] == "1.0000"  # the box covers half of what is found: IoU 0.5
+    write_set(tmp_path / "several/val", [])
+    write_set(tmp_path / "several/test", [], images=3)
+    assert main(["eval", "whole", "--data", str(tmp_path / "several")]) == 0
+    assert "several/val/annotations.json (1 images)" in capsys.readouterr().out
+    assert main(["eval", "whole", "--data", str(tmp_path / "several"), "--split", "test"]) == 0
+    assert "(3 images)" in capsys.readouterr().out
+
+
+def test_other_classes_and_splits_are_refused(trained, tmp_path, capsys):
+    trained.categories = ["dog", "bird"]
+    write_set(tmp_path / "single", [])
+    assert main(["eval", "whole", "--data", str(tmp_path / "single")]) == 1
+    assert "knows the classes dog, bird" in capsys.readouterr().err
+    assert main(["eval", "whole", "--split", "test"]) == 1
+    assert "splits train and val" in capsys.readouterr().err
