@@ -1,0 +1,39 @@
+"""Make the pictures of README.md from the shipped weights: ``.venv/bin/python scripts/readme_pictures.py``."""
+
+import torch
+
+from dyhead_lab.data.shapes import draw_image
+from dyhead_lab.paths import DATA
+from dyhead_lab.trace import trace
+from dyhead_lab.views.figures import Picture, detections_figure
+from dyhead_lab.views.scale_weights import gates_figure, gates_of
+from dyhead_lab.zoo import load_trained
+
+SEED, INDICES = 2026, (0, 3, 5)  # neither in training nor in validation
+LEVELS = ("P3", "P4", "P5", "P6")
+
+
+def main() -> None:
+    trained = load_trained("quickstart")
+    images = [torch.from_numpy(draw_image(SEED, index)[0]).permute(2, 0, 1) / 255 for index in INDICES]
+    with torch.no_grad(), trace(trained.model) as seen:
+        detections = trained.model(images)
+    figures = {
+        "detections": (
+            detections_figure(images, detections, trained.categories, height=320),
+            "Three pictures of textured shapes with the boxes that the quickstart detector found.",
+        ),
+        "scale_weights": (
+            gates_figure(gates_of(seen), LEVELS),
+            "The learned gate of every branch on the levels P3 to P6 of the quickstart detector.",
+        ),
+    }
+    for name, (figure, alt) in figures.items():
+        path = DATA / "sample" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(Picture(figure, alt).png)
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
