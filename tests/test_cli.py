@@ -1,0 +1,85 @@
+"""The command line: commands are found, mistakes are told without a traceback."""
+
+import subprocess
+import sys
+from importlib import import_module
+from types import SimpleNamespace
+
+import pytest
+
+from dyhead_lab import __version__, cli
+from dyhead_lab.errors import UserError
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Put a command of its own into the table; returns a function that sets what its ``run`` does."""
+    module = SimpleNamespace(add_arguments=lambda parser: parser.add_argument("--size", type=int, default=1))
+    monkeypatch.setitem(sys.modules, "test_command", module)
+    monkeypatch.setattr(cli, "COMMANDS", {"try": ("test_command", "try something")})
+
+    def behave(run):
+        module.run = run
+
+    return behave
+
+
+def raising(exception):
+    def run(args):
+        raise exception
+
+    return run
+
+
+def test_a_command_gets_its_arguments_and_gives_the_status(command):
+    command(lambda args: args.size)
+    assert cli.main(["try", "--size", "7"]) == 7
+
+
+def test_a_mistake_of_the_user_is_told_in_one_line(command, capsys):
+    command(raising(UserError("no file x.json: name one that exists")))
+    assert cli.main(["try"]) == 1
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "dyhead-lab try: no file x.json: name one that exists\n")
+
+
+def test_an_interrupt_ends_quietly(command, capsys):
+    command(raising(KeyboardInterrupt()))
+    assert cli.main(["try"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_bug_keeps_its_traceback(command):
+    command(raising(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["try"])
+
+
+@pytest.mark.parametrize("argv", [[], ["dance"], ["try", "--size", "big"]])
+def test_wrong_usage_ends_with_status_2(command, argv):
+    with pytest.raises(SystemExit) as end:
+        cli.main(argv)
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    module = import_module(cli.COMMANDS[name][0])
+    assert callable(module.run)
+    with pytest.raises(SystemExit) as end:
+        cli.main([name, "--help"])
+    assert end.value.code == 0
+    assert f"usage: dyhead-lab {name}" in capsys.readouterr().out
+
+
+def test_help_and_version_do_not_load_torch():
+    """They answer at once: importing torch takes seconds."""
+    code = (
+        "import sys\n"
+        "from dyhead_lab.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
+    for option, shown in (("--version", __version__), ("--help", "doctor")):
+        done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=True)
+        assert shown in done.stdout and done.stdout.endswith("False\n")
