@@ -1,0 +1,74 @@
+"""From a list of images to one padded batch, and from normalised boxes back to pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .box_ops import cxcywh_to_xyxy, xyxy_to_cxcywh
+
+#: Mean and standard deviation of ImageNet's RGB channels, for images in [0, 1].
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+def pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Normalise images of any sizes and pad them with zeros, right and below, to the largest.
+
+    Args:
+        images: float tensors (3, H, W) in [0, 1], RGB.
+
+    Returns:
+        the batch (B, 3, H, W) and its padding mask (B, H, W), True where there is padding.
+
+    Raises:
+        ValueError: if there are no images or one is not a float tensor (3, H, W).
+    """
+    if not images:
+        raise ValueError("images must hold at least one image")
+    for i, image in enumerate(images):
+        if image.dim() != 3 or image.shape[0] != 3 or not image.is_floating_point():
+            raise ValueError(
+                f"images[{i}] must be a float tensor (3, H, W) in [0, 1], got {image.dtype} {tuple(image.shape)}"
+            )
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+    mean, std = (images[0].new_tensor(values).view(3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
+    batch = images[0].new_zeros(len(images), 3, height, width)
+    padding = torch.ones(len(images), height, width, dtype=torch.bool, device=batch.device)
+    for i, image in enumerate(images):
+        _, H, W = image.shape
+        batch[i, :, :H, :W] = (image - mean) / std
+        padding[i, :H, :W] = False
+    return batch, padding
+
+
+def normalise_targets(
+    targets: Sequence[dict[str, Tensor]], images: Sequence[Tensor], classes: int
+) -> list[dict[str, Tensor]]:
+    """Boxes in pixels, xyxy -> cxcywh in [0, 1] of their own image; labels unchanged.
+
+    Raises:
+        ValueError: if targets and images differ in number, or shapes or labels are not what a detector takes.
+    """
+    if len(targets) != len(images):
+        raise ValueError(f"targets must have one dict per image: {len(images)} images, {len(targets)} targets")
+    result = []
+    for i, (target, image) in enumerate(zip(targets, images, strict=True)):
+        boxes, labels = target["boxes"], target["labels"]
+        if boxes.shape != (len(labels), 4):
+            raise ValueError(
+                f"targets[{i}]: boxes must be (n, 4) and labels (n,), "
+                f"got {tuple(boxes.shape)} and {tuple(labels.shape)}"
+            )
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise ValueError(f"targets[{i}]: labels must lie in 0..{classes - 1}, got {sorted(set(labels.tolist()))}")
+        size = boxes.new_tensor([image.shape[2], image.shape[1]]).repeat(2)
+        result.append({"boxes": xyxy_to_cxcywh(boxes / size), "labels": labels.long()})
+    return result
+
+
+def to_pixels(boxes_norm_cxcywh: Tensor, height: int, width: int) -> Tensor:
+    """cxcywh in [0, 1] of an image -> xyxy in its pixels, (n, 4)."""
+    return cxcywh_to_xyxy(boxes_norm_cxcywh) * boxes_norm_cxcywh.new_tensor([width, height, width, height])
