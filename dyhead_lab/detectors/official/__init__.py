@@ -1,5 +1,6 @@
 """Official checkpoints in, our modules out, and the way back."""
 
+from .detr import load_deformable_detr, load_sparse_detr
 from .dyhead_tower import dyhead_tower, official_tower
 
-__all__ = ["dyhead_tower", "official_tower"]
+__all__ = ["dyhead_tower", "load_deformable_detr", "load_sparse_detr", "official_tower"]

@@ -1,0 +1,184 @@
+"""Official checkpoints of Deformable DETR, Efficient DETR and Sparse DETR in, our detectors out.
+
+What the weights tell is read from their names and shapes; what they cannot tell is read from the arguments stored
+beside them, or is an argument here with the published default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import torch
+
+from ..deformable_detr import DeformableDETR, DeformableDETRConfig
+from ..resnet_backbone import ResNetBackbone
+from ..sparse_detr import SparseDETR, SparseDETRConfig
+from .checkpoints import Source, read_checkpoint
+from .detr_layouts import count, to_official
+from .state_dicts import StateDict, load_strictly
+
+Config = TypeVar("Config", bound=DeformableDETRConfig)
+
+#: Blocks in the third stage -> ResNet of torchvision.
+_RESNETS = {6: "resnet50", 23: "resnet101", 36: "resnet152"}
+_SCORER = "transformer.enc_mask_predictor."
+
+
+def load_deformable_detr(
+    source: Source,
+    *,
+    refine: bool | None = None,
+    compat: str | None = None,
+    dilation: bool | None = None,
+    fine_tune: bool = False,
+    **overrides: Any,
+) -> DeformableDETR:
+    """Build the Deformable DETR (or Efficient DETR) that a checkpoint describes, and fill it.
+
+    Args:
+        source: a checkpoint file or its contents, in the official or the Hugging Face layout.
+        refine: whether decoder layers refine boxes. None: the stored arguments tell, else whether the decoder's
+            heads differ from each other.
+        compat: None, or ``"sparse-detr"`` for a checkpoint of that repository.
+        dilation: whether the backbone is DC5. None: the stored arguments tell, else no.
+        fine_tune: keep the class heads at their random start if ``classes`` differs from the weights.
+        overrides: other fields of :class:`~..deformable_detr.DeformableDETRConfig`. Weights do not tell ``heads``
+            (8), ``dropout`` (0.1) or the ``queries`` of a two-stage model (300).
+
+    Returns:
+        the detector, in evaluation mode; without backbone entries, one that starts from a pyramid.
+
+    Raises:
+        UserError: if a file cannot be read.
+        ValueError: if the weights are those of another architecture, or do not fit the arguments.
+    """
+    entries, args = _read(source)
+    if any(name.startswith(_SCORER) for name in entries):
+        raise ValueError("these are weights of Sparse DETR (they have a token scorer): use load_sparse_detr")
+    config = _config(DeformableDETRConfig, entries, args, refine, compat, overrides)
+    model = DeformableDETR(config, _backbone(entries, args, dilation))
+    return _fill(model, entries, fine_tune)
+
+
+def load_sparse_detr(
+    source: Source,
+    *,
+    rho: float = 0.3,
+    compat: str | None = None,
+    dilation: bool | None = None,
+    fine_tune: bool = False,
+    **overrides: Any,
+) -> SparseDETR:
+    """Build the Sparse DETR that a checkpoint describes, and fill it.
+
+    Args:
+        rho: share of the tokens that is refined; weights do not tell it, and it may differ from training.
+        The others are as in :func:`load_deformable_detr`.
+
+    Raises:
+        UserError: if a file cannot be read.
+        ValueError: if the weights are those of another architecture, or do not fit the arguments.
+    """
+    entries, args = _read(source)
+    if not any(name.startswith(_SCORER) for name in entries):
+        raise ValueError("these weights have no token scorer, so they are not Sparse DETR: use load_deformable_detr")
+    config = _config(SparseDETRConfig, entries, args, True, compat, {"rho": rho, **overrides})
+    model = SparseDETR(config, _backbone(entries, args, dilation))
+    return _fill(model, entries, fine_tune)
+
+
+def _read(source: Source) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    weights, args = read_checkpoint(source)
+    entries = to_official(weights)
+    needed = ("transformer.level_embed", "class_embed.0.bias", "input_proj.0.0.weight")
+    missing = [name for name in needed if name not in entries]
+    if missing:
+        raise ValueError(f"not the weights of a Deformable DETR: missing {', '.join(missing)}")
+    return entries, args
+
+
+def _config(
+    kind: type[Config],
+    entries: StateDict,
+    args: dict[str, Any],
+    refine: bool | None,
+    compat: str | None,
+    overrides: dict[str, Any],
+) -> Config:
+    """What names, shapes, tied heads and stored arguments tell of the configuration."""
+    unknown = sorted(set(overrides) - {field.name for field in fields(kind)})
+    if unknown:
+        raise ValueError(f"unknown arguments: {', '.join(unknown)}")
+    projections = [entries[f"input_proj.{i}.0.weight"] for i in range(count(entries, "input_proj"))]
+    levels, channels = entries["transformer.level_embed"].shape
+    heads = overrides.get("heads", args.get("nheads", DeformableDETRConfig.heads))
+    encoder_layers = count(entries, "transformer.encoder.layers")
+    decoder_layers = count(entries, "transformer.decoder.layers")
+    two_stage = "transformer.enc_output.weight" in entries
+    query_embed = entries.get("query_embed.weight")
+    queries = args.get("num_queries", DeformableDETRConfig.queries) if query_embed is None else len(query_embed)
+    encoder_aux_loss = count(entries, "class_embed") > decoder_layers + two_stage
+    own_heads = _heads_differ(entries, decoder_layers)
+    if refine is None:
+        refine = two_stage or args.get("with_box_refine", own_heads)
+    if own_heads and not (refine or encoder_aux_loss):
+        raise ValueError("refine=False does not fit: the decoder layers of these weights have box heads of their own")
+
+    def points(attention: str) -> int:
+        return len(entries[f"transformer.{attention}.attention_weights.bias"]) // (heads * levels)
+
+    told = kind(
+        classes=len(entries["class_embed.0.bias"]),
+        feature_channels=tuple(weight.shape[1] for weight in projections if weight.shape[-1] == 1),
+        channels=channels,
+        heads=heads,
+        feedforward=len(entries["transformer.encoder.layers.0.linear1.bias"]),
+        dropout=args.get("dropout", DeformableDETRConfig.dropout),
+        levels=levels,
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
+        encoder_points=points("encoder.layers.0.self_attn"),
+        decoder_points=points("decoder.layers.0.cross_attn"),
+        queries=queries,
+        refine=refine,
+        two_stage=two_stage,
+        efficient_queries=two_stage and len(entries["transformer.pos_trans.bias"]) == channels,
+        encoder_aux_loss=encoder_aux_loss,
+        decoder_self_attention="transformer.decoder.layers.0.self_attn.in_proj_weight" in entries,
+        compat=compat,
+    )
+    return replace(told, **overrides)
+
+
+def _heads_differ(entries: StateDict, decoder_layers: int) -> bool:
+    """Whether the decoder's layers have box heads of their own. Without refinement one head serves all of them."""
+    first, *others = (
+        [value for name, value in entries.items() if name.startswith(f"bbox_embed.{layer}.")]
+        for layer in range(decoder_layers)
+    )
+    return not all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
+
+
+def _backbone(entries: StateDict, args: dict[str, Any], dilation: bool | None) -> ResNetBackbone | None:
+    if not any(name.startswith("backbone.") for name in entries):
+        return None
+    blocks = count(entries, "backbone.0.body.layer3")
+    if blocks not in _RESNETS:
+        raise ValueError("the backbone of these weights is not a ResNet-50, -101 or -152 of torchvision")
+    stages = ("layer4",) if count(entries, "input_proj") == 1 else ("layer2", "layer3", "layer4")
+    return ResNetBackbone(_RESNETS[blocks], stages, bool(args.get("dilation")) if dilation is None else dilation)
+
+
+def _fill(model: Any, entries: dict[str, torch.Tensor], fine_tune: bool) -> Any:
+    told, wanted = len(entries["class_embed.0.bias"]), model.config.classes
+    if told != wanted:
+        if not fine_tune:
+            raise ValueError(
+                f"these weights tell {told} classes apart, not {wanted}; to fine-tune them for {wanted} classes, pass "
+                "fine_tune=True: the class heads then start anew and everything else is kept"
+            )
+        fresh = {name: value for name, value in model.state_dict().items() if name.startswith("class_embed.")}
+        entries = entries | fresh
+    load_strictly(model, entries, lambda name: name)
+    return model.eval()
