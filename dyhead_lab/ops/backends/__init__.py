@@ -9,6 +9,8 @@ from types import ModuleType
 
 import torch
 
+from .. import native
+
 #: backend -> (the device it needs, or None for any; the module that has its four functions)
 BACKENDS: dict[str, tuple[str | None, str]] = {
     "cuda": ("cuda", "by_native"),
@@ -26,8 +28,8 @@ def implementation(backend: str) -> ModuleType:
 def present() -> list[str]:
     """The backends that can run on this machine."""
     have = {
-        "cuda": torch.cuda.is_available() and _native().available("cuda"),
-        "emulated": _native().available("emulated"),
+        "cuda": torch.cuda.is_available() and native.available("cuda"),
+        "emulated": native.available("emulated"),
     }
     return [backend for backend in BACKENDS if have.get(backend, True)]
 
@@ -50,16 +52,16 @@ def choose(backend: str | None, device: torch.device) -> str:
     needs = BACKENDS[backend][0]
     if needs not in (None, device.type):
         raise ValueError(f"backend {backend!r} needs tensors on {needs}; these are on {device.type}")
-    if backend in ("cuda", "emulated") and not _native().available(backend):
-        raise RuntimeError(f"backend {backend!r} is missing: {_native().why_missing(backend)}")
+    if backend in ("cuda", "emulated") and not native.available(backend):
+        raise RuntimeError(f"backend {backend!r} is missing: {native.why_missing(backend)}")
     return backend
 
 
 def _fastest(device_type: str) -> str:
     if device_type == "cpu":
-        return "formula"
+        return "numba"
     if device_type == "cuda":
-        if _native().available("cuda"):
+        if native.available("cuda"):
             return "cuda"
         _warn_of_missing_kernels()
     return "formula"
@@ -68,11 +70,6 @@ def _fastest(device_type: str) -> str:
 @cache
 def _warn_of_missing_kernels() -> None:
     warnings.warn(
-        f"the CUDA kernels are missing ({_native().why_missing('cuda')}); "
-        "the slow formula runs in their place",
+        f"the CUDA kernels are missing ({native.why_missing('cuda')}); the slow formula runs in their place",
         stacklevel=3,
     )
-
-
-def _native() -> ModuleType:
-    return import_module("dyhead_lab.ops.native")

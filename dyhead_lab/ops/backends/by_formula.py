@@ -11,9 +11,7 @@ from .. import formula
 from ..checks import Geometry
 
 
-def deform_conv2d(
-    input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry
-) -> Tensor:
+def deform_conv2d(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry) -> Tensor:
     return formula.deform_conv2d(input, offset, weight, None, *geometry[:3], mask)
 
 
@@ -35,9 +33,7 @@ def ms_deform_attn(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
-    return formula.ms_deform_attn(
-        value, spatial_shapes, level_start_index, sampling_locations, attention_weights
-    )
+    return formula.ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
 
 
 def ms_deform_attn_backward(
@@ -49,9 +45,7 @@ def ms_deform_attn_backward(
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     def of(value: Tensor, sampling_locations: Tensor, attention_weights: Tensor) -> Tensor:
-        return formula.ms_deform_attn(
-            value, spatial_shapes, level_start_index, sampling_locations, attention_weights
-        )
+        return formula.ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
 
     grads = _gradients(of, grad, value, sampling_locations, attention_weights)
     return grads[0], grads[1], grads[2]

@@ -1,0 +1,70 @@
+"""Backends ``cuda`` and ``emulated``: the kernels of ``csrc``, on a GPU or under the emulator.
+
+The tensors' device decides which of the two runs. Neither takes part in autograd, and both want contiguous tensors.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import native
+from ..checks import Geometry
+
+
+def deform_conv2d(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry) -> Tensor:
+    _load(input)
+    tensors = _contiguous(input, offset, weight, mask)
+    return torch.ops.dyhead_native.deform_conv2d_forward(*tensors, *_integers(geometry))
+
+
+def deform_conv2d_backward(
+    grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _load(input)
+    tensors = _contiguous(grad, input, offset, weight, mask)
+    return torch.ops.dyhead_native.deform_conv2d_backward(*tensors, *_integers(geometry), _deterministic())
+
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    _load(value)
+    levels = spatial_shapes.to(value.device), level_start_index.to(value.device)
+    tensors = _contiguous(value, *levels, sampling_locations, attention_weights)
+    return torch.ops.dyhead_native.ms_deform_attn_forward(*tensors)
+
+
+def ms_deform_attn_backward(
+    grad: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    _load(value)
+    levels = spatial_shapes.to(value.device), level_start_index.to(value.device)
+    tensors = _contiguous(grad, value, *levels, sampling_locations, attention_weights)
+    return torch.ops.dyhead_native.ms_deform_attn_backward(*tensors, _deterministic())
+
+
+def _load(tensor: Tensor) -> None:
+    native.load("cuda" if tensor.is_cuda else "emulated")
+
+
+def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
+
+
+def _integers(geometry: Geometry) -> tuple[int, ...]:
+    """stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, groups, offset_groups."""
+    return (*geometry.stride, *geometry.padding, *geometry.dilation, geometry.groups, geometry.offset_groups)
+
+
+def _deterministic() -> bool:
+    return torch.are_deterministic_algorithms_enabled()

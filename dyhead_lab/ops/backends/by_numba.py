@@ -1,0 +1,65 @@
+"""Backend ``numba``: the fast CPU path, for every dtype."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..checks import HALVES, Geometry
+from ..numba_reference import fast_deform_conv, fast_ms_deform_attn
+
+
+def _computed(tensor: Tensor) -> Tensor:
+    """Float16 and bfloat16 are computed in float32; the results are cast back."""
+    return tensor.detach().to(torch.float32 if tensor.dtype in HALVES else tensor.dtype)
+
+
+def deform_conv2d(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry) -> Tensor:
+    tensors = map(_computed, (input, offset, weight, _full(mask, offset)))
+    return fast_deform_conv.deform_conv2d(geometry, *tensors).to(input.dtype)
+
+
+def deform_conv2d_backward(
+    grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    tensors = map(_computed, (grad, input, offset, weight, _full(mask, offset)))
+    grads = fast_deform_conv.deform_conv2d_backward(geometry, *tensors)
+    grad_input, grad_offset, grad_weight, grad_mask = (g.to(input.dtype) for g in grads)
+    return grad_input, grad_offset, grad_weight, grad.new_empty(0) if mask is None else grad_mask
+
+
+def _full(mask: Tensor | None, offset: Tensor) -> Tensor:
+    """Version 1 is version 2 with a mask of ones."""
+    return offset.new_ones(offset[:, ::2].shape) if mask is None else mask
+
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    points = map(_computed, (sampling_locations, attention_weights))
+    out = fast_ms_deform_attn.ms_deform_attn(_computed(value), spatial_shapes, level_start_index, *points)
+    return out.to(value.dtype)
+
+
+def ms_deform_attn_backward(
+    grad: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    floats = value, sampling_locations, attention_weights
+    grads = fast_ms_deform_attn.ms_deform_attn_backward(
+        _computed(grad.contiguous()),
+        _computed(value),
+        spatial_shapes,
+        level_start_index,
+        *map(_computed, floats[1:]),
+    )
+    grad_value, grad_locations, grad_weights = (g.to(t.dtype) for g, t in zip(grads, floats, strict=True))
+    return grad_value, grad_locations, grad_weights

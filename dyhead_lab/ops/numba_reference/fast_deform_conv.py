@@ -1,0 +1,210 @@
+"""Deformable convolution, fast on a CPU: sample into columns, then one matrix product.
+
+The image is read as rows of channels (channels-last), so that a sample is a weighted sum of four contiguous rows.
+The product of weights and columns is an ordinary 1x1 convolution, which oneDNN computes near the peak of the
+machine. Gradients need no atomics: every thread owns the channels that it adds to.
+
+A *piece* is a run of channels that share their convolution group and their offset group.
+"""
+
+from __future__ import annotations
+
+from math import lcm
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+from ..checks import Geometry
+from .compile import fast, in_threads, literal
+from .pixels import add_back, around
+
+#: Columns beyond this size are made and used image by image.
+COLUMN_BYTES = 256 << 20
+
+
+class Taps(NamedTuple):
+    """The steps of the taps over the image, as kernels want them: plain integers."""
+
+    H: int
+    W: int
+    kernel_w: int
+    stride_y: int
+    stride_x: int
+    padding_y: int
+    padding_x: int
+    dilation_y: int
+    dilation_x: int
+
+
+@literal
+def tap_position(offset, taps, b, g, k, i, j):
+    """p_0 + p_k + dp_k of tap ``k`` at output pixel (``i``, ``j``); offset is (B, G, K, 2, Ho, Wo)."""
+    dtype = offset.dtype.type
+    y = i * taps.stride_y - taps.padding_y + k // taps.kernel_w * taps.dilation_y
+    x = j * taps.stride_x - taps.padding_x + k % taps.kernel_w * taps.dilation_x
+    return dtype(y) + offset[b, g, k, 0, i, j], dtype(x) + offset[b, g, k, 1, i, j]
+
+
+@fast
+def sample_rows(first, last, image, offset, mask, taps, columns):
+    """Fill ``columns`` for rows ``first`` .. ``last`` of the batch's output: a sample is four weighted rows.
+
+    image: (B, H*W, pieces, width). columns: (B, Ho, Wo, groups, K, pieces / groups, width).
+    """
+    Ho, Wo, groups, K, pieces_of_group, width = columns.shape[1:]
+    pieces, G = groups * pieces_of_group, offset.shape[1]
+    zero = image.dtype.type(0)
+    for row in range(first, last):
+        b, i = row // Ho, row % Ho
+        for j in range(Wo):
+            for piece in range(pieces):
+                g = piece * G // pieces
+                for k in range(K):
+                    p_y, p_x = tap_position(offset, taps, b, g, k, i, j)
+                    (q00, q01, q10, q11), (top, bottom, left, right) = around(p_y, p_x, taps.H, taps.W)
+                    m = mask[b, g, k, i, j]
+                    w00 = m * top * left if q00 >= 0 else zero
+                    w01 = m * top * right if q01 >= 0 else zero
+                    w10 = m * bottom * left if q10 >= 0 else zero
+                    w11 = m * bottom * right if q11 >= 0 else zero
+                    x00, x01 = image[b, max(q00, 0), piece], image[b, max(q01, 0), piece]
+                    x10, x11 = image[b, max(q10, 0), piece], image[b, max(q11, 0), piece]
+                    out = columns[b, i, j, piece // pieces_of_group, k, piece % pieces_of_group]
+                    for c in range(width):
+                        out[c] = w00 * x00[c] + w01 * x01[c] + w10 * x10[c] + w11 * x11[c]
+
+
+@fast
+def scatter_rows(first, last, image, offset, mask, taps, grad_columns, grad_image, grad_points):
+    """Spread the gradient of the columns over image, positions and mask; a task is one piece of one image.
+
+    grad_points: (B, pieces, 3, K, Ho, Wo), the piece's share of the gradient to (dy, dx, mask).
+    """
+    Ho, Wo, groups, K, pieces_of_group, _ = grad_columns.shape[1:]
+    pieces, G = groups * pieces_of_group, offset.shape[1]
+    for task in range(first, last):
+        b, piece = task // pieces, task % pieces
+        g = piece * G // pieces
+        x, grad_x = image[b, :, piece], grad_image[b, :, piece]
+        for i in range(Ho):
+            for j in range(Wo):
+                for k in range(K):
+                    p_y, p_x = tap_position(offset, taps, b, g, k, i, j)
+                    (q00, q01, q10, q11), (top, bottom, left, right) = around(p_y, p_x, taps.H, taps.W)
+                    m = mask[b, g, k, i, j]
+                    grad = grad_columns[b, i, j, piece // pieces_of_group, k, piece % pieces_of_group]
+                    d00 = add_back(m * top * left, grad, q00, x, grad_x)
+                    d01 = add_back(m * top * right, grad, q01, x, grad_x)
+                    d10 = add_back(m * bottom * left, grad, q10, x, grad_x)
+                    d11 = add_back(m * bottom * right, grad, q11, x, grad_x)
+                    out = grad_points[b, piece, :, k, i, j]
+                    out[0] = m * (left * (d10 - d00) + right * (d11 - d01))
+                    out[1] = m * (top * (d01 - d00) + bottom * (d11 - d10))
+                    out[2] = top * (left * d00 + right * d01) + bottom * (left * d10 + right * d11)
+
+
+def deform_conv2d(geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+    """The forward pass; float32 or float64 tensors as in ``ops.deform_conv2d``, mask included.
+
+    Returns:
+        (B, Co, Ho, Wo), channels-last.
+    """
+    matrix = _matrix(weight)
+    outs = []
+    for images in _portions(offset, weight, geometry):
+        columns = _columns(input[images], offset[images], mask[images], weight, geometry)
+        outs.append(conv2d(_as_image(columns), matrix, groups=geometry.groups))
+    return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+
+def deform_conv2d_backward(
+    geometry: Geometry, grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients to input, offset, weight and mask."""
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    matrix = _matrix(weight)
+    grad_matrix = torch.zeros_like(matrix)
+    grads: list[tuple[Tensor, ...]] = []
+    for images in _portions(offset, weight, geometry):
+        portion = input[images], offset[images], mask[images], weight, geometry
+        columns = _as_image(_columns(*portion))
+        grad_matrix += conv2d_weight(columns, matrix.shape, grad[images], groups=geometry.groups)
+        grad_columns = conv2d_input(columns.shape, matrix, grad[images], groups=geometry.groups)
+        grads.append(_scatter(grad_columns, *portion))
+    grad_input, grad_offset, grad_mask = (torch.cat(parts) for parts in zip(*grads, strict=True))
+    grad_weight = grad_matrix.view(weight.shape[0], *weight.shape[2:], -1).permute(0, 3, 1, 2)
+    return grad_input, grad_offset, grad_weight, grad_mask
+
+
+def _portions(offset: Tensor, weight: Tensor, geometry: Geometry) -> list[slice]:
+    """The batch in slices whose columns stay within :data:`COLUMN_BYTES`, or are one image."""
+    B, _, Ho, Wo = offset.shape
+    per_image = Ho * Wo * weight[0].numel() * geometry.groups * weight.element_size()
+    step = max(1, COLUMN_BYTES // per_image)
+    return [slice(b, b + step) for b in range(0, B, step)]
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """(Co, C / groups, Kh, Kw) as a 1x1 kernel (Co, K * C / groups, 1, 1), channels innermost."""
+    return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1, 1, 1)
+
+
+def _as_image(columns: Tensor) -> Tensor:
+    """(B, Ho, Wo, ...) as a channels-last image of many channels."""
+    return columns.flatten(3).permute(0, 3, 1, 2)
+
+
+def _kernel_arguments(
+    input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, geometry: Geometry, pieces: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Taps]:
+    B, C, H, W = input.shape
+    G, K = geometry.offset_groups, weight.shape[2] * weight.shape[3]
+    image = input.permute(0, 2, 3, 1).contiguous().view(B, H * W, pieces, C // pieces)
+    return (
+        image.numpy(),
+        offset.contiguous().view(B, G, K, 2, *offset.shape[2:]).numpy(),
+        mask.contiguous().view(B, G, K, *offset.shape[2:]).numpy(),
+        Taps(H, W, weight.shape[3], *geometry.stride, *geometry.padding, *geometry.dilation),
+    )
+
+
+def _columns(input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """All samples, times the mask: (B, Ho, Wo, groups, K, pieces / groups, width)."""
+    groups, K = geometry.groups, weight.shape[2] * weight.shape[3]
+    pieces = lcm(groups, geometry.offset_groups)
+    B, _, Ho, Wo = offset.shape
+    columns = input.new_empty(B, Ho, Wo, groups, K, pieces // groups, input.shape[1] // pieces)
+    arguments = _kernel_arguments(input, offset, mask, weight, geometry, pieces)
+    in_threads(sample_rows, B * Ho, *arguments, columns.numpy())
+    return columns
+
+
+def _scatter(
+    grad_columns: Tensor, input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, geometry: Geometry
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to input, offset and mask from that of the columns, (B, groups * K * C / groups, Ho, Wo)."""
+    groups, K = geometry.groups, weight.shape[2] * weight.shape[3]
+    G = geometry.offset_groups
+    B, C, H, W = input.shape
+    Ho, Wo = offset.shape[2:]
+    pieces = _pieces_for_threads(B, C, lcm(groups, G))
+    columns = grad_columns.permute(0, 2, 3, 1).contiguous()
+    columns = columns.view(B, Ho, Wo, groups, K, pieces // groups, C // pieces)
+    grad_image = input.new_zeros(B, H * W, pieces, C // pieces)
+    grad_points = input.new_empty(B, pieces, 3, K, Ho, Wo)
+    arguments = _kernel_arguments(input, offset, mask, weight, geometry, pieces)
+    in_threads(scatter_rows, B * pieces, *arguments, columns.numpy(), grad_image.numpy(), grad_points.numpy())
+    grad_points = grad_points.view(B, G, pieces // G, 3, K, Ho, Wo).sum(2)
+    grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(offset.shape)
+    grad_input = grad_image.view(B, H, W, C).permute(0, 3, 1, 2)
+    return grad_input, grad_offset, grad_points[:, :, 2].reshape(mask.shape)
+
+
+def _pieces_for_threads(B: int, C: int, pieces: int) -> int:
+    """Cut pieces further where that is what gives every thread the same work."""
+    threads = torch.get_num_threads()
+    return pieces * threads if B * pieces % threads and C // pieces % threads == 0 else pieces
