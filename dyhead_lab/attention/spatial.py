@@ -43,9 +43,7 @@ class DeformableConvNorm(nn.Module):
         if offset is None:
             return self.norm(conv(x))
         return self.norm(
-            deform_conv2d(
-                x, offset, conv.weight, conv.bias, stride=conv.stride, padding=KERNEL // 2, mask=mask
-            )
+            deform_conv2d(x, offset, conv.weight, conv.bias, stride=conv.stride, padding=KERNEL // 2, mask=mask)
         )
 
 
@@ -55,13 +53,13 @@ class OffsetMaskConv(nn.Conv2d):
     It starts at zero: training starts from an ordinary convolution on its regular grid, with masks of 0.5.
     """
 
-    def __init__(self, channels: int):
-        super().__init__(channels, 3 * TAPS, KERNEL, padding=KERNEL // 2)
+    def __init__(self, channels: int, stride: int = 1):
+        super().__init__(channels, 3 * TAPS, KERNEL, stride, padding=KERNEL // 2)
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
-        """Offsets (B, 18, H, W), (dy, dx) per tap in pixels, and masks (B, 9, H, W) in [0, 1]."""
+        """Offsets (B, 18, h, w), (dy, dx) per tap in pixels, and masks (B, 9, h, w) in [0, 1]."""
         offset_mask = super().forward(x)
         return offset_mask[:, : 2 * TAPS], offset_mask[:, 2 * TAPS :].sigmoid()
 

@@ -14,10 +14,11 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, generalized_box_io
 
 from .anchors import centres, decode_boxes, square_anchors
 from .atss_matcher import ATSSMatcher
+from .backbones import pyramid
 from .image_batch import IMAGE_MEAN, IMAGE_STD
 from .losses import centerness, mean_over_processes
 
-__all__ = ["ATSS", "ATSSHead", "ATSSMatcher", "Predictions", "atss_losses", "detect"]
+__all__ = ["ATSS", "ATSSHead", "ATSSMatcher", "Predictions", "atss", "atss_losses", "detect"]
 
 STRIDES = (8, 16, 32, 64, 128)
 ANCHOR_SCALE = 8
@@ -52,7 +53,7 @@ class ATSSHead(nn.Module):
         self.cls_logits = nn.Conv2d(channels, classes, 1)
         self.bbox_pred = nn.Conv2d(channels, 4, 1)
         self.centerness = nn.Conv2d(channels, 1, 1)
-        self.scales = nn.Parameter(torch.ones(levels))
+        self.scales = nn.ParameterList(torch.ones(1) for _ in range(levels))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
@@ -234,3 +235,28 @@ class ATSS(nn.Module):
         for result, size in zip(results, batch.image_sizes, strict=True):
             result["boxes"] = clip_boxes_to_image(result["boxes"], size)
         return self.transform.postprocess(results, batch.image_sizes, [tuple(x.shape[-2:]) for x in images])
+
+
+def atss(
+    classes: int,
+    backbone: str = "resnet50",
+    weights: str | None = None,
+    dyhead_blocks: int = 6,
+    dyhead: Mapping[str, Any] | None = None,
+    tower_convs: int | None = None,
+    body: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> ATSS:
+    """Build ATSS by names. The Dynamic Head takes the place of the head's towers.
+
+    Args:
+        classes: number of classes.
+        backbone, weights, dyhead_blocks, dyhead: see :func:`~dyhead_lab.detectors.backbones.pyramid`.
+        tower_convs: convolutions in each tower; by default 0 with a Dynamic Head and 4 without.
+        body: further arguments of the backbone, such as ``{"freeze_at": 2}``.
+        options: further arguments of :class:`ATSS`.
+    """
+    if tower_convs is None:
+        tower_convs = 0 if dyhead_blocks else 4
+    below = pyramid(backbone, weights, dyhead_blocks=dyhead_blocks, dyhead=dyhead, **(body or {}))
+    return ATSS(below, classes, tower_convs=tower_convs, **options)

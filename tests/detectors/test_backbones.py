@@ -1,0 +1,102 @@
+"""Backbones and pyramids: sizes, what is frozen, and the details that official weights depend on."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from dyhead_lab.attention import DyHead
+from dyhead_lab.detectors.backbones import DeformableConv2d, PyramidBackbone, ResNetBody, body, pyramid
+from dyhead_lab.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("resnet18", (128, 256, 512)),
+        ("resnet50", (512, 1024, 2048)),
+        ("resnet101", (512, 1024, 2048)),
+        ("resnext101_64x4d", (512, 1024, 2048)),
+        ("swin_t", (192, 384, 768)),
+    ],
+)
+def test_every_backbone_carries_a_pyramid(name, channels):
+    with torch.device("meta"):
+        backbone = PyramidBackbone(body(name))
+        levels = backbone.eval()(torch.zeros(1, 3, 128, 160))
+    assert backbone.body.channels == channels
+    assert {k: tuple(x.shape) for k, x in levels.items()} == {
+        f"p{i}": (1, 256, -(-128 // 2**i), -(-160 // 2**i)) for i in range(3, 8)
+    }
+
+
+def test_r_cnn_takes_levels_two_to_six_and_odd_sizes_are_rounded_up():
+    levels = pyramid("resnet18", finest=2).eval()(torch.zeros(1, 3, 100, 130))
+    assert [tuple(x.shape[2:]) for x in levels.values()] == [(25, 33), (13, 17), (7, 9), (4, 5), (2, 3)]
+    assert list(levels) == ["p2", "p3", "p4", "p5", "p6"]
+
+
+def test_the_dynamic_head_is_the_neck():
+    backbone = pyramid("resnet18", channels=64, dyhead_blocks=1, dyhead={"offset_fit": "flat"})
+    assert isinstance(backbone.neck, DyHead)
+    assert backbone.neck.blocks[0].spatial.offset_fit == "flat"
+    assert list(backbone(torch.zeros(1, 3, 64, 64))) == ["p3", "p4", "p5", "p6", "p7"]
+
+
+def test_norms_are_frozen_or_trainable():
+    frozen, trainable = ResNetBody("resnet18"), ResNetBody("resnet18", norm="batch")
+    assert any(isinstance(m, FrozenBatchNorm2d) for m in frozen.modules())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in trainable.modules())
+    with pytest.raises(ValueError, match="norm: expected one of frozen, batch, got 'group'"):
+        ResNetBody("resnet18", norm="group")
+
+
+@pytest.mark.parametrize(("freeze_at", "frozen"), [(0, set()), (1, {"stem"}), (2, {"stem", "stages.0"})])
+def test_freeze_at_counts_parts(freeze_at, frozen):
+    resnet = ResNetBody("resnet18", freeze_at=freeze_at)
+    names = {name for name, p in resnet.named_parameters() if not p.requires_grad}
+    assert {name.split(".")[0] if name.startswith("stem") else name[:8] for name in names} == frozen
+
+
+def test_stride_moves_to_the_first_convolution_of_a_bottleneck():
+    torch.manual_seed(0)
+    usual, msra = ResNetBody("resnet50").eval(), ResNetBody("resnet50", stride_in_1x1=True).eval()
+    msra.load_state_dict(usual.state_dict())
+    first = msra.stages[1][0]
+    assert first.conv1.stride == (2, 2) and first.conv2.stride == (1, 1)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        a, b = usual(x)["c3"], msra(x)["c3"]
+    assert a.shape == b.shape and not torch.allclose(a, b)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_deformable_convolution_starts_as_half_the_ordinary_one(groups):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 8, 3, 2, 1, groups=groups, bias=False)
+    x = torch.randn(2, 8, 9, 7)
+    # Offsets start at zero and masks at one half. Sums in another order: float32 rounding.
+    torch.testing.assert_close(DeformableConv2d.like(conv)(x), conv(x) / 2, rtol=1e-5, atol=1e-5)
+
+
+def test_deformable_stages_train():
+    backbone = ResNetBody("resnet18", deformable_stages=(5,))
+    assert sum(isinstance(m, DeformableConv2d) for m in backbone.modules()) == 2
+    backbone(torch.randn(1, 3, 64, 64))["c5"].sum().backward()
+    assert backbone.stages[3][1].conv2.offset_mask.weight.grad.any()
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"expected one of resnet18, .*swin_t, got 'vgg16'"):
+        body("vgg16")
+
+
+def test_weights_without_a_network_say_what_to_do(monkeypatch):
+    def no_network(*args, **kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "nowhere")
+    monkeypatch.setattr("os.makedirs", lambda *args, **kwargs: None)
+    with pytest.raises(UserError, match=r"cannot download the weights IMAGENET1K_V1 of resnet18.*weights=None"):
+        body("resnet18", "IMAGENET1K_V1")
