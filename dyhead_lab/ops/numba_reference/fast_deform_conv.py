@@ -50,19 +50,20 @@ def tap_position(offset, taps, b, g, k, i, j):
 
 
 @fast
-def sample_rows(first, last, image, offset, mask, taps, columns):
+def sample_rows(first, last, x, offset, mask, taps, columns):
     """Fill ``columns`` for rows ``first`` .. ``last`` of the batch's output: a sample is four weighted rows.
 
-    image: (B, H*W, pieces, width). columns: (B, Ho, Wo, groups, K, pieces / groups, width).
+    x: (B*H*W*pieces, width). columns: (B, Ho, Wo, groups, K, pieces / groups, width).
     """
     Ho, Wo, groups, K, pieces_of_group, width = columns.shape[1:]
     pieces, G = groups * pieces_of_group, offset.shape[1]
-    zero = image.dtype.type(0)
+    zero = x.dtype.type(0)
     for row in range(first, last):
         b, i = row // Ho, row % Ho
         for j in range(Wo):
             for piece in range(pieces):
                 g = piece * G // pieces
+                pixel = b * taps.H * taps.W * pieces + piece
                 for k in range(K):
                     p_y, p_x = tap_position(offset, taps, b, g, k, i, j)
                     (q00, q01, q10, q11), (top, bottom, left, right) = around(p_y, p_x, taps.H, taps.W)
@@ -71,15 +72,15 @@ def sample_rows(first, last, image, offset, mask, taps, columns):
                     w01 = m * top * right if q01 >= 0 else zero
                     w10 = m * bottom * left if q10 >= 0 else zero
                     w11 = m * bottom * right if q11 >= 0 else zero
-                    x00, x01 = image[b, max(q00, 0), piece], image[b, max(q01, 0), piece]
-                    x10, x11 = image[b, max(q10, 0), piece], image[b, max(q11, 0), piece]
+                    x00, x01 = x[pixel + max(q00, 0) * pieces], x[pixel + max(q01, 0) * pieces]
+                    x10, x11 = x[pixel + max(q10, 0) * pieces], x[pixel + max(q11, 0) * pieces]
                     out = columns[b, i, j, piece // pieces_of_group, k, piece % pieces_of_group]
                     for c in range(width):
                         out[c] = w00 * x00[c] + w01 * x01[c] + w10 * x10[c] + w11 * x11[c]
 
 
 @fast
-def scatter_rows(first, last, image, offset, mask, taps, grad_columns, grad_image, grad_points):
+def scatter_rows(first, last, x, offset, mask, taps, grad_columns, grad_x, grad_points):
     """Spread the gradient of the columns over image, positions and mask; a task is one piece of one image.
 
     grad_points: (B, pieces, 3, K, Ho, Wo), the piece's share of the gradient to (dy, dx, mask).
@@ -89,7 +90,7 @@ def scatter_rows(first, last, image, offset, mask, taps, grad_columns, grad_imag
     for task in range(first, last):
         b, piece = task // pieces, task % pieces
         g = piece * G // pieces
-        x, grad_x = image[b, :, piece], grad_image[b, :, piece]
+        pixel = b * taps.H * taps.W * pieces + piece
         for i in range(Ho):
             for j in range(Wo):
                 for k in range(K):
@@ -97,10 +98,10 @@ def scatter_rows(first, last, image, offset, mask, taps, grad_columns, grad_imag
                     (q00, q01, q10, q11), (top, bottom, left, right) = around(p_y, p_x, taps.H, taps.W)
                     m = mask[b, g, k, i, j]
                     grad = grad_columns[b, i, j, piece // pieces_of_group, k, piece % pieces_of_group]
-                    d00 = add_back(m * top * left, grad, q00, x, grad_x)
-                    d01 = add_back(m * top * right, grad, q01, x, grad_x)
-                    d10 = add_back(m * bottom * left, grad, q10, x, grad_x)
-                    d11 = add_back(m * bottom * right, grad, q11, x, grad_x)
+                    d00 = add_back(m * top * left, grad, q00, pixel, pieces, x, grad_x)
+                    d01 = add_back(m * top * right, grad, q01, pixel, pieces, x, grad_x)
+                    d10 = add_back(m * bottom * left, grad, q10, pixel, pieces, x, grad_x)
+                    d11 = add_back(m * bottom * right, grad, q11, pixel, pieces, x, grad_x)
                     out = grad_points[b, piece, :, k, i, j]
                     out[0] = m * (left * (d10 - d00) + right * (d11 - d01))
                     out[1] = m * (top * (d01 - d00) + bottom * (d11 - d10))
@@ -163,9 +164,9 @@ def _kernel_arguments(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Taps]:
     B, C, H, W = input.shape
     G, K = geometry.offset_groups, weight.shape[2] * weight.shape[3]
-    image = input.permute(0, 2, 3, 1).contiguous().view(B, H * W, pieces, C // pieces)
+    x = input.permute(0, 2, 3, 1).reshape(B * H * W * pieces, C // pieces)
     return (
-        image.numpy(),
+        x.numpy(),
         offset.contiguous().view(B, G, K, 2, *offset.shape[2:]).numpy(),
         mask.contiguous().view(B, G, K, *offset.shape[2:]).numpy(),
         Taps(H, W, weight.shape[3], *geometry.stride, *geometry.padding, *geometry.dilation),
@@ -194,13 +195,13 @@ def _scatter(
     pieces = _pieces_for_threads(B, C, lcm(groups, G))
     columns = grad_columns.permute(0, 2, 3, 1).contiguous()
     columns = columns.view(B, Ho, Wo, groups, K, pieces // groups, C // pieces)
-    grad_image = input.new_zeros(B, H * W, pieces, C // pieces)
+    grad_x = input.new_zeros(B * H * W * pieces, C // pieces)
     grad_points = input.new_empty(B, pieces, 3, K, Ho, Wo)
     arguments = _kernel_arguments(input, offset, mask, weight, geometry, pieces)
-    in_threads(scatter_rows, B * pieces, *arguments, columns.numpy(), grad_image.numpy(), grad_points.numpy())
+    in_threads(scatter_rows, B * pieces, *arguments, columns.numpy(), grad_x.numpy(), grad_points.numpy())
     grad_points = grad_points.view(B, G, pieces // G, 3, K, Ho, Wo).sum(2)
     grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(offset.shape)
-    grad_input = grad_image.view(B, H, W, C).permute(0, 3, 1, 2)
+    grad_input = grad_x.view(B, H, W, C).permute(0, 3, 1, 2)
     return grad_input, grad_offset, grad_points[:, :, 2].reshape(mask.shape)
 
 

@@ -19,8 +19,11 @@ UNROLL = 8
 
 
 @fast
-def list_pixels(shapes, starts, locations, A, rows, weights):
-    """Write the (row of tokens, weight) of every pixel that one query's head reads. Outside pixels weigh zero."""
+def list_pixels(token, M, shapes, starts, locations, A, rows, weights):
+    """Write the (row, weight) of every pixel that one query's head reads. Pixels outside weigh zero.
+
+    token: row of the head's first token; from token to token it is M rows.
+    """
     L, P = A.shape
     dtype = A.dtype.type
     n = 0
@@ -30,15 +33,11 @@ def list_pixels(shapes, starts, locations, A, rows, weights):
             p_x = level_position(dtype, locations[l, p, 0], W)
             p_y = level_position(dtype, locations[l, p, 1], H)
             (q00, q01, q10, q11), (top, bottom, left, right) = around(p_y, p_x, H, W)
-            a = A[l, p]
-            for q, w in (
-                (q00, top * left),
-                (q01, top * right),
-                (q10, bottom * left),
-                (q11, bottom * right),
-            ):
-                rows[n] = starts[l] + max(q, 0)
-                weights[n] = a * w if q >= 0 else dtype(0)
+            above, below = A[l, p] * top, A[l, p] * bottom
+            corners = (q00, above * left), (q01, above * right), (q10, below * left), (q11, below * right)
+            for q, weight in corners:
+                rows[n] = token + (starts[l] + max(q, 0)) * M
+                weights[n] = weight if q >= 0 else dtype(0)
                 n += 1
 
 
@@ -46,31 +45,31 @@ def list_pixels(shapes, starts, locations, A, rows, weights):
 def add_rows(x, rows, weights, out):
     """out = sum over n of weights[n] x[rows[n]], :data:`UNROLL` rows at a time."""
     out[:] = 0
-    for n in range(0, len(rows), 8):
+    for n in range(0, len(rows), UNROLL):
         w0, w1, w2, w3 = weights[n], weights[n + 1], weights[n + 2], weights[n + 3]
         w4, w5, w6, w7 = weights[n + 4], weights[n + 5], weights[n + 6], weights[n + 7]
         x0, x1, x2, x3 = x[rows[n]], x[rows[n + 1]], x[rows[n + 2]], x[rows[n + 3]]
         x4, x5, x6, x7 = x[rows[n + 4]], x[rows[n + 5]], x[rows[n + 6]], x[rows[n + 7]]
         for d in range(len(out)):
-            near = w0 * x0[d] + w1 * x1[d] + w2 * x2[d] + w3 * x3[d]
-            out[d] += near + w4 * x4[d] + w5 * x5[d] + w6 * x6[d] + w7 * x7[d]
+            half = w0 * x0[d] + w1 * x1[d] + w2 * x2[d] + w3 * x3[d]
+            out[d] += half + w4 * x4[d] + w5 * x5[d] + w6 * x6[d] + w7 * x7[d]
 
 
 @fast
-def attend_queries(first, last, value, shapes, starts, locations, A, out):
-    """Queries ``first`` .. ``last`` of the whole batch. out: (B, Q, M, D)."""
+def attend_queries(first, last, N, x, shapes, starts, locations, A, out):
+    """Queries ``first`` .. ``last`` of the whole batch. x: (B*N*M, D). out: (B, Q, M, D)."""
     Q, M, L, P = A.shape[1:]
     count = (4 * L * P + UNROLL - 1) // UNROLL * UNROLL
     rows, weights = np.zeros(count, np.int64), np.zeros(count, A.dtype)
     for query in range(first, last):
         b, q = query // Q, query % Q
         for m in range(M):
-            list_pixels(shapes, starts, locations[b, q, m], A[b, q, m], rows, weights)
-            add_rows(value[b, :, m], rows, weights, out[b, q, m])
+            list_pixels(b * N * M + m, M, shapes, starts, locations[b, q, m], A[b, q, m], rows, weights)
+            add_rows(x, rows, weights, out[b, q, m])
 
 
 @fast
-def scatter_heads(first, last, grad, value, shapes, starts, locations, A, grad_value, grad_locations, grad_A):
+def scatter_heads(first, last, N, grad, x, shapes, starts, locations, A, grad_x, grad_locations, grad_A):
     """Gradients of heads ``first`` .. ``last`` of the whole batch; a task is one head of one image."""
     Q, M, L, P = A.shape[1:]
     dtype = A.dtype.type
@@ -80,25 +79,21 @@ def scatter_heads(first, last, grad, value, shapes, starts, locations, A, grad_v
             dy = grad[b, q, m]
             for l in range(L):
                 H, W = shapes[l]
-                x, grad_x = value[b, starts[l] :, m], grad_value[b, starts[l] :, m]
+                token = (b * N + starts[l]) * M + m
                 for p in range(P):
                     a = A[b, q, m, l, p]
                     p_x = level_position(dtype, locations[b, q, m, l, p, 0], W)
                     p_y = level_position(dtype, locations[b, q, m, l, p, 1], H)
                     (q00, q01, q10, q11), (top, bottom, left, right) = around(p_y, p_x, H, W)
-                    d00 = add_back(a * top * left, dy, q00, x, grad_x)
-                    d01 = add_back(a * top * right, dy, q01, x, grad_x)
-                    d10 = add_back(a * bottom * left, dy, q10, x, grad_x)
-                    d11 = add_back(a * bottom * right, dy, q11, x, grad_x)
+                    d00 = add_back(a * top * left, dy, q00, token, M, x, grad_x)
+                    d01 = add_back(a * top * right, dy, q01, token, M, x, grad_x)
+                    d10 = add_back(a * bottom * left, dy, q10, token, M, x, grad_x)
+                    d11 = add_back(a * bottom * right, dy, q11, token, M, x, grad_x)
                     slope_x = top * (d01 - d00) + bottom * (d11 - d10)
                     slope_y = left * (d10 - d00) + right * (d11 - d01)
                     grad_locations[b, q, m, l, p, 0] = a * dtype(W) * slope_x
                     grad_locations[b, q, m, l, p, 1] = a * dtype(H) * slope_y
                     grad_A[b, q, m, l, p] = top * (left * d00 + right * d01) + bottom * (left * d10 + right * d11)
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.contiguous().numpy() for tensor in tensors]
 
 
 def ms_deform_attn(
@@ -109,11 +104,11 @@ def ms_deform_attn(
     attention_weights: Tensor,
 ) -> Tensor:
     """The forward pass; tensors as in ``ops.ms_deform_attn``, all floating ones float32 or all float64."""
-    B, Q, M = sampling_locations.shape[:3]
-    D = value.shape[3]
+    N, M, D = value.shape[1:]
+    B, Q = sampling_locations.shape[:2]
     out = value.new_empty(B, Q, M, D)
-    tensors = value, spatial_shapes, level_start_index, sampling_locations, attention_weights
-    in_threads(attend_queries, B * Q, *_arrays(*tensors), out.numpy())
+    tensors = value.reshape(-1, D), spatial_shapes, level_start_index, sampling_locations, attention_weights
+    in_threads(attend_queries, B * Q, N, *_arrays(*tensors, out))
     return out.view(B, Q, M * D)
 
 
@@ -126,15 +121,14 @@ def ms_deform_attn_backward(
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to value, sampling locations and attention weights."""
-    B, Q, M = sampling_locations.shape[:3]
-    tensors = value, spatial_shapes, level_start_index, sampling_locations, attention_weights
-    grad_value = value.new_zeros(value.shape)
-    grad_locations = sampling_locations.new_empty(sampling_locations.shape)
-    grad_weights = attention_weights.new_empty(attention_weights.shape)
-    in_threads(
-        scatter_heads,
-        B * M,
-        *_arrays(grad.view(B, Q, M, -1), *tensors),
-        *_arrays(grad_value, grad_locations, grad_weights),
-    )
-    return grad_value, grad_locations, grad_weights
+    N, M, D = value.shape[1:]
+    B, Q = sampling_locations.shape[:2]
+    tensors = value.reshape(-1, D), spatial_shapes, level_start_index, sampling_locations, attention_weights
+    grad_value = value.new_zeros(B * N * M, D)
+    grads = (grad_value, *(t.new_empty(t.shape) for t in (sampling_locations, attention_weights)))
+    in_threads(scatter_heads, B * M, N, *_arrays(grad.reshape(B, Q, M, D), *tensors, *grads))
+    return grad_value.view(B, N, M, D), *grads[1:]
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+    return [tensor.contiguous().numpy() for tensor in tensors]

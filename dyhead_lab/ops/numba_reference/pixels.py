@@ -31,12 +31,15 @@ def around(p_y, p_x, H, W):
 
 
 @fast
-def add_back(weight, grad, q, image, grad_image):
-    """Add ``weight * grad`` to the gradient of pixel ``q``; return what the sample would gain from the pixel."""
+def add_back(weight, grad, q, first, step, rows, grad_rows):
+    """Add ``weight * grad`` to the gradient of pixel ``q``; return what the sample would gain from the pixel.
+
+    rows: (any, channels); pixel 0 is row ``first``, and from pixel to pixel it is ``step`` rows.
+    """
     dot = grad.dtype.type(0)
     if q >= 0:
-        pixel, grad_pixel = image[q], grad_image[q]
+        row, grad_row = rows[first + q * step], grad_rows[first + q * step]
         for c in range(len(grad)):
-            grad_pixel[c] += weight * grad[c]
-            dot += grad[c] * pixel[c]
+            grad_row[c] += weight * grad[c]
+            dot += grad[c] * row[c]
     return dot
