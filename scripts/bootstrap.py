@@ -15,7 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,8 +23,8 @@ OLDEST_PYTHON = (3, 11)
 
 GB = 1e9
 #: Measured on Linux with the CUDA build of torch: the environment, and its wheels while pip unpacks them.
-ENVIRONMENT_GB = 6.0
-WHEELS_GB = 3.0
+ENVIRONMENT_GB = 6.3
+WHEELS_GB = 2.5
 #: A handful of small packages: asked for when the environment is nearly complete.
 LEAST_GB = 0.5
 
@@ -134,21 +134,33 @@ def venv_python(venv):
 
 def install_packages(root, venv):
     """Install what pyproject.toml names, at the versions that constraints.txt names."""
-    for name in drop_half_installed(venv):
-        say(f"{name} was installed only in part; it is installed again")
-    missing_gb = max(ENVIRONMENT_GB - folder_size(venv) / GB, LEAST_GB)
-    room_for_cache = check_disk(venv, missing_gb)
-    say(f"installing packages; the first time this downloads about {WHEELS_GB:.0f} GB")
-    command = [venv_python(venv), "-m", "pip", "install", "--disable-pip-version-check"]
-    if not room_for_cache:
-        say("little disk space is left: pip's cache is not used")
-        command.append("--no-cache-dir")
-    command += ["--constraint", str(root / "constraints.txt"), *requirements(root)]
-    if call(command) != 0:
+    with temporary_folder(venv / "tmp") as temporary:
+        for name in drop_half_installed(venv):
+            say(f"{name} was installed only in part; it is installed again")
+        room_for_cache = check_disk(venv, missing_gb=max(ENVIRONMENT_GB - folder_size(venv) / GB, LEAST_GB))
+        say(f"installing packages; the first time this downloads about {WHEELS_GB:.1f} GB")
+        command = [venv_python(venv), "-m", "pip", "install", "--disable-pip-version-check"]
+        if not room_for_cache:
+            say("little disk space is left: pip's cache is not used")
+            command.append("--no-cache-dir")
+        command += ["--constraint", str(root / "constraints.txt"), *requirements(root)]
+        status = call(command, dict(os.environ, TMPDIR=str(temporary)))
+    if status != 0:
         raise SetupError(
             "pip could not install the packages; its message stands above. "
             "The same command continues: what is installed stays."
         )
+
+
+@contextmanager
+def temporary_folder(folder):
+    """An empty folder for the wheels that pip unpacks: ``/tmp`` is often small, and a killed pip leaves GBs behind."""
+    shutil.rmtree(str(folder), ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(str(folder), ignore_errors=True)
 
 
 def requirements(root):
@@ -194,32 +206,23 @@ def is_complete(info):
 def check_disk(venv, missing_gb):
     """Refuse to begin what cannot end. Returns True if pip's cache has room as well.
 
-    pip keeps all wheels in the temporary folder until it has unpacked them into the environment.
+    pip keeps all wheels until it has unpacked them, so at the end both lie on the disk.
     """
     wheels_gb = WHEELS_GB * missing_gb / ENVIRONMENT_GB
-    temporary = tempfile.gettempdir()
-    if os.stat(temporary).st_dev == os.stat(str(venv.parent)).st_dev:
-        needs = [(venv.parent, missing_gb + wheels_gb)]
-    else:
-        needs = [(venv.parent, missing_gb), (temporary, wheels_gb)]
-    for folder, needed_gb in needs:
-        free_gb = shutil.disk_usage(str(folder)).free / GB
-        if free_gb < needed_gb:
-            raise SetupError(
-                f"the disk is short: {folder} has {free_gb:.1f} GB free, and installing the packages needs "
-                f"{needed_gb:.1f} GB there (the finished environment takes {ENVIRONMENT_GB:.0f} GB). "
-                "Free some space and run the same command again; TMPDIR=/other/folder moves temporary files."
-            )
-    return shutil.disk_usage(str(venv.parent)).free / GB > needs[0][1] + wheels_gb
+    needed_gb = missing_gb + wheels_gb
+    free_gb = shutil.disk_usage(str(venv.parent)).free / GB
+    if free_gb < needed_gb:
+        raise SetupError(
+            f"the disk is short: {venv.parent} has {free_gb:.1f} GB free. The finished environment takes "
+            f"{ENVIRONMENT_GB:.0f} GB, and installing it takes {needed_gb:.1f} GB for a while. "
+            "Free some space and run the same command again."
+        )
+    return free_gb > needed_gb + wheels_gb
 
 
 def folder_size(folder):
     """Bytes in all files below ``folder``."""
-    return sum(
-        os.lstat(os.path.join(path, name)).st_size
-        for path, _, names in os.walk(str(folder))
-        for name in names
-    )
+    return sum(os.lstat(os.path.join(path, name)).st_size for path, _, names in os.walk(str(folder)) for name in names)
 
 
 # Native code
@@ -278,9 +281,9 @@ def fingerprint(files, *values):
     return digest.hexdigest()
 
 
-def call(command):
+def call(command, environment=None):
     """Run ``command`` with its output shown; return its exit status."""
-    return subprocess.call(command)
+    return subprocess.call(command, env=environment)
 
 
 if __name__ == "__main__":
