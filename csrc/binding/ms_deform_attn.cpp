@@ -43,7 +43,7 @@ Tensor ms_deform_attn_forward(Tensor value, Tensor spatial_shapes, Tensor level_
                               Tensor sampling_locations, Tensor attention_weights, std::string kernel) {
   const Call call(value, spatial_shapes, level_start_index, sampling_locations, attention_weights);
   const OnDevice device(value);
-  const bool fast = choose_fast(kernel, is_fast(call.g, call.types));
+  const bool fast = choose_fast(kernel, is_fast(call.g, call.types, call.arguments));
   const Tensor output = torch::stable::new_empty(value, Sizes{call.g.B, call.g.Q, call.g.M * call.g.D});
   forward(call.g, call.types, call.arguments, buffer(output, "output"), fast, device.stream);
   return output;
@@ -58,15 +58,16 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(Tensor grad, Tensor v
   const Geometry& g = call.g;
   expect(grad, "grad", {g.B, g.Q, g.M * g.D}, value.scalar_type(), value);
   const OnDevice device(value);
-  const bool fast = choose_fast(kernel, is_fast(g, call.types));
+  const Buffer grad_output = buffer(grad, "grad");
+  const bool possible = is_fast(g, call.types, call.arguments) && is_aligned(grad_output);
+  const bool fast = choose_fast(kernel, possible);
   const Tensor grad_value = zeros_like(value, accumulator_of(value));
   const Tensor grad_locations = torch::stable::empty_like(sampling_locations);
   const Tensor grad_weights = torch::stable::empty_like(attention_weights);
   const Gradients gradients{buffer(grad_value, "grad_value"),
                             buffer(grad_locations, "grad_sampling_locations"),
                             buffer(grad_weights, "grad_attention_weights")};
-  backward(g, call.types, call.arguments, buffer(grad, "grad"), gradients, fast, deterministic,
-           device.stream);
+  backward(g, call.types, call.arguments, grad_output, gradients, fast, deterministic, device.stream);
   return {torch::stable::to(grad_value, value.scalar_type()), grad_locations, grad_weights};
 }
 

@@ -21,4 +21,7 @@ struct Buffer {
   const char* name;
 };
 
+/// True if packs of 16 bytes can be read from the buffer's start on.
+inline bool is_aligned(const Buffer& buffer) { return reinterpret_cast<uintptr_t>(buffer.data) % 16 == 0; }
+
 }  // namespace dyhead

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <math.h>
+
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -22,6 +24,9 @@
 #define blockIdx (emulator::here.block)
 #define blockDim (emulator::here.block_size)
 #define gridDim (emulator::here.grid_size)
+
+using std::max;
+using std::min;
 
 inline void __syncthreads() { emulator::Block::current().barrier(); }
 

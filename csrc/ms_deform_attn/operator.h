@@ -36,7 +36,7 @@ struct Gradients {
 };
 
 /// True if the fast kernels can do this call; the simple ones can do every call.
-bool is_fast(const Geometry&, Types);
+bool is_fast(const Geometry&, Types, const Arguments&);
 
 void forward(const Geometry&, Types, const Arguments&, Buffer output, bool fast, void* stream);
 void backward(const Geometry&, Types, const Arguments&, Buffer grad_output, const Gradients&, bool fast,

@@ -1,0 +1,234 @@
+"""The native kernels, run by the emulator, against the formula: simple and fast, forward and backward.
+
+Errors are relative norms. The tolerances are a few roundings of the type: the kernels add in another order than the
+formula, and 16-bit results are rounded once at the end.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from dyhead_lab.ops import formula, native
+
+pytestmark = pytest.mark.skipif(
+    not native.available("emulated"), reason=f"emulated kernels: {native.why_missing('emulated')}"
+)
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+DTYPES = list(TOLERANCE)
+operators = torch.ops.dyhead_native
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded() -> None:
+    native.load("emulated")
+
+
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    scale = expected.double().norm().clamp_min(1e-30)
+    return float((got.double() - expected.double()).norm() / scale)
+
+
+def assert_close(got: tuple[Tensor, ...], expected: tuple[Tensor, ...], dtype: torch.dtype) -> None:
+    for i, (g, e) in enumerate(zip(got, expected, strict=True)):
+        assert g.shape == e.shape and g.dtype == e.dtype, f"result {i}"
+        error = relative_error(g, e)
+        assert error <= TOLERANCE[dtype], f"result {i}: relative error {error:.1e}"
+
+
+# Multi-scale deformable attention
+
+ATTENTION_SHAPES = {
+    # name: (B, levels, Q or None for a query per pixel, M, P, D)
+    "one lane": (2, [(3, 2)], 5, 1, 1, 4),
+    "decoder": (2, [(6, 5), (3, 4), (1, 1)], 9, 2, 3, 16),
+    "encoder": (2, [(9, 17), (5, 9), (3, 5), (1, 1)], None, 2, 4, 32),
+    "more samples than a chunk": (1, [(4, 4)] * 5, 3, 3, 5, 8),
+    "wide head": (1, [(5, 4)], 3, 1, 2, 128),
+    "odd channels": (1, [(5, 4), (2, 2)], 7, 2, 2, 5),
+    "no queries": (2, [(5, 4)], 0, 2, 2, 16),
+    "no images": (0, [(5, 4)], 3, 2, 2, 16),
+}
+
+
+def attention_case(
+    name: str, dtype: torch.dtype, location_dtype: torch.dtype | None = None, seed: int = 0
+) -> tuple[Tensor, ...]:
+    """value, spatial_shapes, level_start_index, sampling_locations, attention_weights and an output gradient."""
+    B, levels, Q, M, P, D = ATTENTION_SHAPES[name]
+    generator = torch.Generator().manual_seed(seed)
+    shapes = torch.tensor(levels)
+    sizes = shapes.prod(1)
+    N, L = int(sizes.sum()), len(levels)
+    Q = N if Q is None else Q
+    value = torch.randn(B, N, M, D, generator=generator)
+    locations = torch.rand(B, Q, M, L, P, 2, generator=generator) * 1.6 - 0.3  # a third lies outside
+    weights = torch.rand(B, Q, M, L, P, generator=generator)
+    grad = torch.randn(B, Q, M * D, generator=generator)
+    starts = sizes.cumsum(0) - sizes
+    other = location_dtype or dtype
+    return value.to(dtype), shapes, starts, locations.to(other), weights.to(other), grad.to(dtype)
+
+
+def attention_by_formula(case: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    value, shapes, starts, locations, weights, grad = case
+    leaves = [tensor.clone().requires_grad_() for tensor in (value, locations, weights)]
+    output = formula.ms_deform_attn(leaves[0], shapes, starts, leaves[1], leaves[2])
+    return (output.detach(), *torch.autograd.grad(output, leaves, grad))
+
+
+def attention_native(case: tuple[Tensor, ...], kernel: str = "auto", deterministic: bool = False) -> tuple[Tensor, ...]:
+    *arguments, grad = case
+    output = operators.ms_deform_attn_forward(*arguments, kernel)
+    return (output, *operators.ms_deform_attn_backward(grad, *arguments, deterministic, kernel))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ATTENTION_SHAPES)
+def test_attention_simple(name: str, dtype: torch.dtype) -> None:
+    case = attention_case(name, dtype)
+    assert_close(attention_native(case, "simple"), attention_by_formula(case), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", [name for name, shape in ATTENTION_SHAPES.items() if shape[-1] in (16, 32, 128)])
+def test_attention_fast(name: str, dtype: torch.dtype) -> None:
+    case = attention_case(name, dtype)
+    assert_close(attention_native(case, "fast"), attention_by_formula(case), dtype)
+
+
+@pytest.mark.parametrize("kernel", ["simple", "fast"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_attention_with_float32_locations(dtype: torch.dtype, kernel: str) -> None:
+    case = attention_case("encoder", dtype, torch.float32)
+    assert_close(attention_native(case, kernel), attention_by_formula(case), dtype)
+
+
+@pytest.mark.parametrize("name", ["one lane", "more samples than a chunk"])
+def test_attention_fast_on_narrow_heads(name: str) -> None:
+    case = attention_case(name, torch.float32)
+    assert_close(attention_native(case, "fast"), attention_by_formula(case), torch.float32)
+
+
+@pytest.mark.parametrize("kernel", ["simple", "fast"])
+def test_attention_queries_per_pixel_but_levels_out_of_order(kernel: str) -> None:
+    """As many queries as pixels does not mean that they are the pixels: the tiles must still cover all."""
+    value, shapes, starts, *rest = attention_case("encoder", torch.float32)
+    case = (value, shapes.flip(0).contiguous(), starts.flip(0).contiguous(), *rest)
+    assert_close(attention_native(case, kernel), attention_by_formula(case), torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_deterministic(dtype: torch.dtype) -> None:
+    case = attention_case("encoder", dtype)
+    assert_close(attention_native(case, deterministic=True), attention_by_formula(case), dtype)
+
+
+# Deformable convolution
+
+CONVOLUTION_SHAPES = {
+    # name: (B, C, (H, W), Co, kernel, stride, padding, dilation, groups, G, with mask)
+    "3x3": (2, 32, (7, 9), 8, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1, True),
+    "no mask": (1, 32, (5, 6), 40, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1, False),
+    "offset groups": (2, 64, (7, 9), 12, (3, 3), (2, 1), (1, 0), (1, 2), 1, 2, True),
+    "many tiles": (1, 96, (13, 15), 136, (1, 3), (1, 1), (0, 1), (1, 1), 1, 1, True),
+    "groups": (2, 6, (7, 9), 4, (3, 2), (2, 1), (1, 0), (1, 1), 2, 3, True),
+    "one pixel": (1, 32, (1, 1), 1, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1, True),
+    "no images": (0, 32, (5, 6), 4, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1, True),
+}
+FAST_CONVOLUTIONS = [name for name, shape in CONVOLUTION_SHAPES.items() if shape[1] % 32 == 0]
+
+
+class Convolution:
+    """One case: the tensors of a call and its settings."""
+
+    def __init__(self, name: str, dtype: torch.dtype, seed: int = 0) -> None:
+        B, C, size, Co, kernel, self.stride, self.padding, self.dilation, self.groups, self.G, masked = (
+            CONVOLUTION_SHAPES[name]
+        )
+        generator = torch.Generator().manual_seed(seed)
+        out = [
+            (size[i] + 2 * self.padding[i] - self.dilation[i] * (kernel[i] - 1) - 1) // self.stride[i] + 1
+            for i in range(2)
+        ]
+        K = kernel[0] * kernel[1]
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator).to(dtype)
+
+        self.tensors = (
+            random(B, C, *size),
+            random(B, 2 * self.G * K, *out) * 2,
+            random(Co, C // self.groups, *kernel),
+            random(B, self.G * K, *out) if masked else None,
+        )
+        self.grad = random(B, Co, *out)
+        self.numbers = (*self.stride, *self.padding, *self.dilation, self.groups, self.G)
+
+    def by_formula(self) -> tuple[Tensor, ...]:
+        leaves = [None if t is None else t.clone().requires_grad_() for t in self.tensors]
+        input, offset, weight, mask = leaves
+        output = formula.deform_conv2d(input, offset, weight, None, self.stride, self.padding, self.dilation, mask)
+        grads = torch.autograd.grad(output, [leaf for leaf in leaves if leaf is not None], self.grad)
+        return (output.detach(), *grads, *([] if mask is not None else [torch.empty(0, dtype=output.dtype)]))
+
+    def native(self, kernel: str = "auto", deterministic: bool = False) -> tuple[Tensor, ...]:
+        output = operators.deform_conv2d_forward(*self.tensors, *self.numbers, kernel)
+        backward = operators.deform_conv2d_backward
+        return (output, *backward(self.grad, *self.tensors, *self.numbers, deterministic, kernel))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CONVOLUTION_SHAPES)
+def test_convolution_simple(name: str, dtype: torch.dtype) -> None:
+    case = Convolution(name, dtype)
+    assert_close(case.native("simple"), case.by_formula(), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_convolution_deterministic(dtype: torch.dtype) -> None:
+    case = Convolution("offset groups", dtype)
+    assert_close(case.native(deterministic=True), case.by_formula(), dtype)
+
+
+# What both share
+
+
+@pytest.mark.parametrize("kernel", ["simple", "auto"])
+def test_positions_that_are_no_numbers_read_nothing(kernel: str) -> None:
+    value, shapes, starts, locations, weights, _ = attention_case("decoder", torch.float32)
+    for bad in (float("nan"), float("inf"), -1e30):
+        output = operators.ms_deform_attn_forward(
+            value, shapes, starts, torch.full_like(locations, bad), weights, kernel
+        )
+        inside = output[~output.isnan()]
+        assert (inside == 0).all()
+    case = Convolution("3x3", torch.float32)
+    input, offset, weight, mask = case.tensors
+    output = operators.deform_conv2d_forward(input, torch.full_like(offset, 1e30), weight, mask, *case.numbers, kernel)
+    assert (output == 0).all()
+
+
+def test_fast_on_odd_shapes_is_refused() -> None:
+    *arguments, _ = attention_case("odd channels", torch.float32)
+    with pytest.raises(RuntimeError, match="kernel='fast'"):
+        operators.ms_deform_attn_forward(*arguments, "fast")
+    with pytest.raises(RuntimeError, match="'auto', 'simple' or 'fast'"):
+        operators.ms_deform_attn_forward(*arguments, "quick")
+
+
+def test_wrong_shapes_are_refused_before_a_kernel_runs() -> None:
+    value, shapes, starts, locations, weights, _ = attention_case("decoder", torch.float32)
+    with pytest.raises(RuntimeError, match="'attention_weights' has the wrong shape"):
+        operators.ms_deform_attn_forward(value, shapes, starts, locations, weights[:, :, :, :, :1], "auto")
+    with pytest.raises(RuntimeError, match="'spatial_shapes' has the wrong dtype"):
+        operators.ms_deform_attn_forward(value, shapes.int(), starts, locations, weights, "auto")
+    with pytest.raises(RuntimeError, match="'value' must be contiguous"):
+        turned = value.transpose(2, 3).contiguous().transpose(2, 3)
+        operators.ms_deform_attn_forward(turned, shapes, starts, locations, weights, "auto")
+    case = Convolution("3x3", torch.float32)
+    input, offset, weight, mask = case.tensors
+    with pytest.raises(RuntimeError, match="'offset' has the wrong shape"):
+        operators.deform_conv2d_forward(input, offset[:, 1:], weight, mask, *case.numbers, "auto")
