@@ -101,6 +101,9 @@ class SparseDETR(DeformableDETR):
         """
         pyramid = self.flatten(features, padding_mask)
         own_scores, extra = self._score(pyramid)
+        if token_scores is not None and token_scores.shape != own_scores.shape:
+            expected, given = tuple(own_scores.shape), tuple(token_scores.shape)
+            raise ValueError(f"token_scores must be {expected}, got {given}")
         scores = own_scores if token_scores is None else token_scores
         budget = token_budget(pyramid.padding_BN, self.rho if rho is None else rho)
         kept = keep_best(scores, pyramid.padding_BN, budget)

@@ -1,0 +1,124 @@
+"""Checkpoints of DETR's family: read safely, understood from their weights, refused with reasons."""
+
+import argparse
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dyhead_lab.detectors.deformable_detr import DeformableDETR
+from dyhead_lab.detectors.official import load_deformable_detr, load_sparse_detr
+from dyhead_lab.errors import UserError
+
+from .detr_cases import OracleCase
+from .test_deformable_detr import tiny
+
+
+def tiny_checkpoint(**changes):
+    torch.manual_seed(0)
+    return {name: value.clone() for name, value in DeformableDETR(tiny(**changes)).state_dict().items()}
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('the checkpoint ran code')",))
+
+
+def test_files_are_read_with_their_arguments_and_without_running_code(tmp_path):
+    case = OracleCase("deformable_detr_two_stage")
+    args = argparse.Namespace(num_queries=20, nheads=8, dropout=0.0, with_box_refine=True, dilation=False)
+    torch.save({"model": case.state_dict(), "args": args, "epoch": 49}, tmp_path / "good.pth")
+    model = load_deformable_detr(tmp_path / "good.pth")
+    assert model.config.queries == 20 and model.config.dropout == 0.0 and not model.training
+    save_file({name: value.clone() for name, value in case.state_dict().items()}, tmp_path / "good.safetensors")
+    assert load_deformable_detr(str(tmp_path / "good.safetensors")).config.queries == 300
+
+    torch.save({"model": case.state_dict(), "args": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(UserError, match=r"trap.pth is not a checkpoint that can be read safely"):
+        load_deformable_detr(tmp_path / "trap.pth")
+    (tmp_path / "text.pth").write_bytes(b"no checkpoint")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name, message in (
+        ("missing.pth", "there is no checkpoint file"),
+        ("text.pth", "is not a checkpoint that can be read safely"),
+        ("list.pth", "holds a list"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_deformable_detr(tmp_path / name)
+
+
+def test_the_kind_of_model_follows_from_the_weights():
+    def told(name, load=load_deformable_detr):
+        config = load(OracleCase(name).state_dict()).config
+        return config.refine, config.two_stage, config.efficient_queries, config.encoder_aux_loss
+
+    assert told("deformable_detr") == (False, False, False, False)
+    assert told("deformable_detr_refine") == (True, False, False, False)
+    assert told("deformable_detr_two_stage") == (True, True, False, False)
+    assert told("efficient_detr") == (True, True, True, False)
+    assert told("sparse_detr_rho01", load_sparse_detr) == (True, True, True, True)
+
+
+def test_sizes_follow_from_the_weights():
+    changes = {"encoder_points": 2, "decoder_points": 3, "encoder_layers": 3, "feedforward": 48, "queries": 7}
+    state = tiny_checkpoint(decoder_self_attention=False, **changes)
+    assert load_deformable_detr(state, heads=4, dropout=0.0).config == tiny(decoder_self_attention=False, **changes)
+
+
+def test_refinement_can_be_said_when_weights_cannot_tell():
+    plain = tiny_checkpoint()
+    assert not load_deformable_detr(plain, heads=4).config.refine
+    assert load_deformable_detr(plain, refine=True, heads=4).config.refine
+    args = argparse.Namespace(with_box_refine=True, nheads=4)
+    assert load_deformable_detr({"model": plain, "args": args}).config.refine
+    with pytest.raises(ValueError, match="refine=False does not fit"):
+        load_deformable_detr(tiny_checkpoint(refine=True), refine=False, heads=4)
+
+
+def test_other_numbers_of_classes_are_refused_until_fine_tuning_is_asked_for():
+    state = tiny_checkpoint(refine=True)
+    with pytest.raises(ValueError, match=r"these weights tell 3 classes apart, not 5; to fine-tune .* fine_tune=True"):
+        load_deformable_detr(state, heads=4, classes=5)
+    model = load_deformable_detr(state, heads=4, classes=5, fine_tune=True)
+    kept = model.state_dict()
+    assert kept["class_embed.0.bias"].shape == (5,)
+    for name, value in state.items():
+        if not name.startswith("class_embed"):
+            assert torch.equal(kept[name], value)
+
+
+def test_names_of_parallel_training_are_understood():
+    state = tiny_checkpoint()
+    wrapped = load_deformable_detr({f"module.{name}": value for name, value in state.items()}, heads=4)
+    assert torch.equal(wrapped.state_dict()["query_embed.weight"], state["query_embed.weight"])
+
+
+def test_refuses_weights_that_do_not_fit():
+    state = tiny_checkpoint()
+    norm = "transformer.encoder.layers.0.norm1.bias"
+    with pytest.raises(ValueError, match=f"missing {norm}"):
+        load_deformable_detr({name: value for name, value in state.items() if name != norm}, heads=4)
+    with pytest.raises(ValueError, match="unexpected extra"):
+        load_deformable_detr({**state, "extra": torch.zeros(1)}, heads=4)
+    with pytest.raises(ValueError, match=r"query_embed.weight has shape \(5, 64\), expected \(9, 64\)"):
+        load_deformable_detr(state, heads=4, queries=9)
+    with pytest.raises(ValueError, match=r"not the weights of a Deformable DETR: missing transformer.level_embed"):
+        load_deformable_detr({"conv1.weight": torch.zeros(1)})
+    with pytest.raises(UserError, match="holds no state dict"):
+        load_deformable_detr({"weights": 3})
+    with pytest.raises(ValueError, match="unknown arguments: layers"):
+        load_deformable_detr(state, layers=3)
+    with pytest.raises(ValueError, match="use load_sparse_detr"):
+        load_deformable_detr(OracleCase("sparse_detr_rho01").state_dict())
+    with pytest.raises(ValueError, match="use load_deformable_detr"):
+        load_sparse_detr(state)
+
+
+def test_two_names_of_one_head_must_agree():
+    state = OracleCase("deformable_detr_two_stage").state_dict()
+    name = "transformer.decoder.class_embed.1.bias"
+    state[name] = state[name] + 1
+    with pytest.raises(ValueError, match=f"two names of one head differ: {name} and class_embed.1.bias"):
+        load_deformable_detr(state)
