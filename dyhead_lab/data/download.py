@@ -111,4 +111,5 @@ def _is_complete(out: Path, name: str) -> bool:
     lengths = _notes(out).get(name)
     if lengths is None:
         return False
-    return all((path := out / file).is_file() and path.stat().st_size == size for file, size in lengths.items())
+    paths = {out / file: length for file, length in lengths.items()}
+    return all(path.is_file() and path.stat().st_size == length for path, length in paths.items())

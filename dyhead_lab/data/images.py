@@ -65,7 +65,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "F":
         raise ValueError("it holds floating-point values of unknown range; store it with 8 or 16 bits")
-    if "transparency" in image.info:  # Pillow converts such palettes faithfully only by way of RGBA
+    if "transparency" in image.info:  # to RGB at once, Pillow warns of some of these
         image = image.convert("RGBA")
     return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
 

@@ -14,7 +14,8 @@ class FlakyServer:
 
     Attributes:
         files: path without the leading slash -> content.
-        drop_after: bytes of a body after which the connection is closed; None sends everything.
+        drop_after: for each further request the bytes of the body after which the connection is closed;
+            None, and what follows the last entry, sends everything.
         ranges: whether Range requests are honoured.
         status: answer every request with this status instead.
         requests: (path, Range header or None) of each request so far.
@@ -22,7 +23,7 @@ class FlakyServer:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.drop_after: int | None = None
+        self.drop_after: Iterator[int | None] = iter(())
         self.ranges = True
         self.status: int | None = None
         self.requests: list[tuple[str, str | None]] = []
@@ -48,8 +49,8 @@ def serve() -> Iterator[FlakyServer]:
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
             self.end_headers()
-            end = len(whole) if plan.drop_after is None else start + plan.drop_after
-            self.wfile.write(whole[start:end])
+            length = next(plan.drop_after, None)
+            self.wfile.write(whole[start : None if length is None else start + length])
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""

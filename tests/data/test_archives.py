@@ -4,6 +4,7 @@ import hashlib
 import os
 import stat
 import zipfile
+from itertools import repeat
 from types import SimpleNamespace
 
 import pytest
@@ -38,7 +39,7 @@ def test_a_good_line(server, tmp_path):
 
 
 def test_dropped_connections_are_continued_where_they_stopped(server, tmp_path):
-    server.drop_after = 3000
+    server.drop_after = repeat(3000)
     get(server, tmp_path / "big.zip")
     assert (tmp_path / "big.zip").read_bytes() == CONTENT
     assert [asked for _, asked in server.requests] == [None, "bytes=3000-", "bytes=6000-", "bytes=9000-"]
@@ -62,6 +63,20 @@ def test_a_server_without_ranges_starts_anew(server, tmp_path):
     (tmp_path / "big.zip.part").write_bytes(b"x" * 5000)
     get(server, tmp_path / "big.zip")
     assert (tmp_path / "big.zip").read_bytes() == CONTENT
+
+
+def test_starting_anew_keeps_nothing_of_the_old_part(server, tmp_path):
+    server.ranges, server.drop_after = False, repeat(3000)
+    (tmp_path / "big.zip.part").write_bytes(b"x" * 5000)
+    with pytest.raises(UserError, match="closes early"):
+        get(server, tmp_path / "big.zip", attempts=2)
+    assert (tmp_path / "big.zip.part").read_bytes() == CONTENT[:3000]
+
+
+def test_only_attempts_in_a_row_are_counted(server, tmp_path):
+    server.drop_after = iter([0, 3000, 0, 3000, 0, None])
+    get(server, tmp_path / "big.zip", attempts=2)
+    assert len(server.requests) == 6 and (tmp_path / "big.zip").read_bytes() == CONTENT
 
 
 def test_a_part_that_is_too_long_is_thrown_away(server, tmp_path):
@@ -98,7 +113,7 @@ def test_a_file_of_another_length_is_refused_before_it_is_fetched(server, tmp_pa
 
 def test_a_silent_line_gives_up_and_keeps_its_part(server, tmp_path):
     (tmp_path / "big.zip.part").write_bytes(CONTENT[:5000])
-    server.drop_after = 0
+    server.drop_after = repeat(0)
     with pytest.raises(UserError, match=r"no data in 3 attempts.*5000 of 10240 bytes are kept"):
         get(server, tmp_path / "big.zip", attempts=3)
     assert len(server.requests) == 3 and (tmp_path / "big.zip.part").stat().st_size == 5000

@@ -123,7 +123,7 @@ def test_a_single_set_has_no_named_splits(tmp_path):
 def test_folders_without_data_say_what_was_looked_for(tmp_path):
     with pytest.raises(UserError, match=r"looked for annotations\.json"):
         coco_folder(tmp_path)
-    with pytest.raises(UserError, match="not found: .*nowhere"):
+    with pytest.raises(UserError, match=r"not found: .*nowhere"):
         coco_folder(tmp_path / "nowhere")
 
 

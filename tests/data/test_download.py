@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
+from itertools import repeat
 from types import SimpleNamespace
 
 import numpy as np
@@ -52,7 +53,7 @@ def server():
 
 
 def test_a_folder_that_the_data_room_opens(server, tmp_path):
-    server.drop_after = 100
+    server.drop_after = repeat(100)
     assert download_coco(tmp_path, base_url=server.url, archives=SMALL) == ["annotations", "val", "train"]
     for split in ("train", "val"):
         assert coco_folder(tmp_path, split)[0][0].shape == (3, 30, 40)
