@@ -40,9 +40,7 @@ def chapters(prefixes: Sequence[str] = ()) -> list[Path]:
     found = sorted(SOURCES.glob("[0-9][0-9]_*.py"))
     for prefix in prefixes:
         if not any(source.name.startswith(prefix) for source in found):
-            raise ValueError(
-                f"no chapter starts with {prefix!r}; there are {', '.join(s.stem for s in found)}"
-            )
+            raise ValueError(f"no chapter starts with {prefix!r}; there are {', '.join(s.stem for s in found)}")
     return [source for source in found if not prefixes or source.name.startswith(tuple(prefixes))]
 
 
@@ -85,7 +83,7 @@ def serialise(notebook: NotebookNode) -> str:
     if not notebook.metadata.widgets:
         del notebook.metadata["widgets"]
     nbformat.validate(notebook)
-    text = _number_widgets(nbformat.writes(notebook), notebook)
+    text = nbformat.writes(_number_widgets(notebook))
     for private in (str(NOTEBOOKS.parent), str(Path.home())):
         if re.search(re.escape(private) + r"\b", text):
             raise ValueError(f"an output of the notebook shows a path of this machine: {private}")
@@ -96,9 +94,7 @@ def serialise(notebook: NotebookNode) -> str:
 
 def _number_widgets(text: str, notebook: NotebookNode) -> str:
     """Replace the random ids of the widgets by their numbers, in order of creation."""
-    widgets = notebook.metadata.get("widgets", {}).get(
-        "application/vnd.jupyter.widget-state+json", {"state": {}}
-    )
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {"state": {}})
     numbers = {model_id: f"{i:032x}" for i, model_id in enumerate(widgets["state"])}
     if not numbers:
         return text
@@ -123,9 +119,7 @@ def code_differences(source: Path) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "chapters", nargs="*", help="first letters of the chapters' names, such as 00; default: all"
-    )
+    parser.add_argument("chapters", nargs="*", help="first letters of the chapters' names, such as 00; default: all")
     parser.add_argument("--check", action="store_true", help="compare code with source, execute nothing")
     args = parser.parse_args(argv)
     try:

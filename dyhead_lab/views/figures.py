@@ -60,9 +60,7 @@ class Picture:
         if not alt.strip():
             raise ValueError("alt: got an empty text, expected a sentence that says what the figure shows")
         buffer = io.BytesIO()
-        figure.savefig(
-            buffer, format="png", transparent=True, metadata={"Software": None, "Description": alt}
-        )
+        figure.savefig(buffer, format="png", transparent=True, metadata={"Software": None, "Description": alt})
         self.png = buffer.getvalue()
         self.alt = alt
 
@@ -76,8 +74,9 @@ class Picture:
 
 def ink_on(colour: str) -> str:
     """Black or white, whichever reads better on ``colour`` ("#rrggbb")."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
+    red, green, blue = ((int(colour[i : i + 2], 16) / 255) ** 2.2 for i in (1, 3, 5))
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if luminance > 0.18 else "#ffffff"  # equal contrast at sqrt(1.05 * 0.05) - 0.05
 
 
 def draw_boxes(
@@ -112,9 +111,7 @@ def draw_boxes(
     for i in order:
         x1, y1, x2, y2 = boxes[i].tolist()
         colour = PALETTE[int(labels[i]) % len(PALETTE)]
-        axes.add_patch(
-            Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="black", linewidth=2.6, alpha=0.5)
-        )
+        axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="black", linewidth=2.6, alpha=0.5))
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.6))
         label = names[int(labels[i])] if scores is None else f"{names[int(labels[i])]} {float(scores[i]):.2f}"
         has_room_above = y1 - top > 0.06 * abs(axes.get_ylim()[0] - axes.get_ylim()[1])

@@ -122,9 +122,7 @@ class ScaleWeights(anywidget.AnyWidget):
     def _alt(self) -> str:
         rows = []
         for i, block in enumerate(self._gates):
-            ratios = [
-                f"{name} {scale_ratio(w).mean():.2f}" for name, w in zip(self.levels, block, strict=True)
-            ]
+            ratios = [f"{name} {scale_ratio(w).mean():.2f}" for name, w in zip(self.levels, block, strict=True)]
             rows.append(f"block {i + 1}: {', '.join(ratios)}")
         return "Learned scale weights. Mean scale ratio per level, " + "; ".join(rows) + "."
 
@@ -142,9 +140,7 @@ def _check(gates: Gates, levels: Sequence[str], images: Sequence[torch.Tensor]) 
             raise ValueError(f"{argument}: got none, expected at least 1")
     for i, block in enumerate(gates):
         if len(block) != len(levels):
-            raise ValueError(
-                f"gates[{i}]: got {len(block)} levels, expected {len(levels)}: {', '.join(levels)}"
-            )
+            raise ValueError(f"gates[{i}]: got {len(block)} levels, expected {len(levels)}: {', '.join(levels)}")
         for l, weights in enumerate(block):
             expected = (len(images), len(branch_names(levels, l)))
             if weights.shape != expected:

@@ -1,0 +1,75 @@
+"""Every chapter agrees with its source, keeps its outputs, and runs."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import nbformat
+import pytest
+
+from .builder import builder
+
+CHAPTERS = builder.chapters()
+LONGEST_CELL = 25  # lines
+FAST_SECONDS = 60
+
+each_chapter = pytest.mark.parametrize("source", CHAPTERS, ids=lambda source: source.stem)
+
+
+@each_chapter
+def test_the_notebook_says_what_its_source_says(source):
+    assert builder.code_differences(source) == []
+
+
+@each_chapter
+def test_the_notebook_was_executed_and_is_valid_and_small(source):
+    path = builder.target(source)
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert path.stat().st_size <= builder.LARGEST
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1)), "the cells were not run in order, once each"
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json")
+    shows_widgets = "application/vnd.jupyter.widget-view+json" in path.read_text(encoding="utf-8")
+    assert (widgets is not None and "state" in widgets) or not shows_widgets
+
+
+@each_chapter
+def test_the_chapter_has_short_cells_and_a_cost_card(source):
+    cells = builder.read_source(source).cells
+    assert all(key in cells[0].source for key in ("| Time |", "| Memory |", "| Needs |"))
+    for cell in cells:
+        if cell.cell_type == "code":
+            lines = cell.source.count("\n") + 1
+            assert lines <= LONGEST_CELL, f"{lines} lines, at most {LONGEST_CELL}:\n{cell.source[:200]}"
+
+
+@pytest.mark.notebook
+@each_chapter
+def test_the_chapter_runs(source, monkeypatch, tmp_path):
+    monkeypatch.setenv("DYHEAD_FAST", "1")
+    monkeypatch.setattr(builder, "SLOWEST_CELL", FAST_SECONDS)
+    notebook = builder.execute(builder.read_source(source), tmp_path)
+    text = builder.serialise(notebook)
+    assert json.loads(text)["nbformat"] == 4
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            assert output.get("name") != "stderr", f"a cell wrote to stderr:\n{output.text}"
+
+
+def test_widgets_are_numbered_and_ids_follow_the_text(tmp_path, monkeypatch):
+    source = tmp_path / "99_example.py"
+    source.write_text("# %%\nfrom ipywidgets import IntSlider\n\nIntSlider()\n\n# %%\n1\n\n# %%\n1\n")
+    empty = builder.read_source(source)
+    assert len({cell.id for cell in empty.cells}) == 3, "equal cells need different ids"
+    texts = [builder.serialise(builder.execute(builder.read_source(source), tmp_path)) for _ in range(2)]
+    assert texts[0] == texts[1], "two builds of the same source differ"
+    assert re.search(r'"model_id": "0{30}\d\d"', texts[0])
+
+
+def test_a_path_of_this_machine_is_refused(tmp_path):
+    source = tmp_path / "99_example.py"
+    source.write_text(f"# %% [markdown]\n# {builder.NOTEBOOKS.parent}/data\n")
+    with pytest.raises(ValueError, match="path of this machine"):
+        builder.serialise(builder.read_source(source))

@@ -1,0 +1,89 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from torch import nn
+
+from dyhead_lab import cli
+from dyhead_lab.commands import detect
+from dyhead_lab.zoo import Trained
+
+
+class OneBox(nn.Module):
+    """Finds the brighter half of an image, surely, and all of it, hardly."""
+
+    def forward(self, images):
+        found = []
+        for image in images:
+            rows, columns = image.shape[1:]
+            is_left = image[..., : columns // 2].mean() > image[..., columns // 2 :].mean()
+            half = [0, 0, columns / 2, rows] if is_left else [columns / 2, 0, columns, rows]
+            boxes = torch.tensor([[0, 0, columns, rows], half], dtype=torch.float32)
+            found.append({"boxes": boxes, "scores": torch.tensor([0.1, 0.9]), "labels": torch.tensor([0, 1])})
+        return found
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch, tmp_path):
+    trained = Trained(OneBox().eval(), None, ["all", "half"], tmp_path / "weights.pt")
+    monkeypatch.setattr(detect, "load_trained", lambda source: trained)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.zeros((60, 80, 3), np.uint8)
+    pixels[:, 40:] = 255
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_a_picture_and_a_line_for_each_image(photo, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["detect", str(photo), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{photo}: 1 half; best half 0.90 -> {out / 'photo.png'}\n"
+    with Image.open(out / "photo.png") as picture:
+        assert picture.size == (640, 480), "small images are enlarged so that labels can be read"
+
+
+def test_the_threshold_decides(photo, tmp_path, capsys):
+    assert cli.main(["detect", str(photo), "--out", str(tmp_path / "a"), "--threshold", "0.05"]) == 0
+    assert "1 half, 1 all; best half 0.90" in capsys.readouterr().out
+    assert cli.main(["detect", str(photo), "--out", str(tmp_path / "b"), "--threshold", "0.95"]) == 0
+    assert "nothing found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.png"], "missing.png"),
+        (["{broken}"], "broken.png"),
+        (["{photo}", "--threshold", "1.5"], "--threshold: got 1.5"),
+        (["{photo}", "{twin}"], "2 images would be written"),
+        (["{twin}", "--out", "{folder}"], "would overwrite"),
+    ],
+)
+def test_what_the_user_can_mend_is_named(arguments, message, photo, tmp_path, capsys):
+    broken, folder = tmp_path / "broken.png", tmp_path / "folder"
+    broken.write_bytes(b"no image")
+    folder.mkdir()
+    twin = folder / "photo.png"
+    Image.open(photo).save(twin)
+    before = twin.read_bytes()
+    filled = [a.format(broken=broken, photo=photo, twin=twin, folder=folder) for a in arguments]
+    assert cli.main(["detect", "--out", str(tmp_path / "out"), *filled]) == 1
+    assert message in capsys.readouterr().err
+    assert twin.read_bytes() == before
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_turned_upright_as_pillow_does(orientation):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (3, 5, 3), np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=exif)
+    expected = torch.from_numpy(np.array(ImageOps.exif_transpose(Image.open(buffer)))).permute(2, 0, 1)
+    assert torch.equal(detect.upright(torch.from_numpy(np.array(image)).permute(2, 0, 1), orientation), expected)

@@ -1,0 +1,91 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from dyhead_lab.views.figures import INK, PALETTE, Picture, detections_figure, draw_boxes, ink_on
+
+NAMES = ["disc", "star"]
+FOUND = {
+    "boxes": torch.tensor([[10.0, 20.0, 50.0, 70.0], [60.0, 5.0, 90.0, 35.0]]),
+    "labels": torch.tensor([0, 1]),
+    "scores": torch.tensor([0.9, 0.2]),
+}
+
+
+def pixels(picture: Picture) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGBA"))
+
+
+def rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+def near(image: np.ndarray, colour: str) -> np.ndarray:
+    """Where an image (H, W, 4) has a colour, up to anti-aliasing."""
+    return np.abs(image[..., :3].astype(int) - rgb(colour)).max(-1) < 12
+
+
+def test_boxes_lie_where_they_should_and_the_threshold_holds():
+    grey = torch.full((3, 100, 100), 0.5)
+    image = pixels(Picture(detections_figure([grey], [FOUND], NAMES, threshold=0.3, height=400), "a test"))
+    assert image.shape[:2] == (400, 400)
+    rows, columns = np.nonzero(near(image, PALETTE[0])[100:])  # below the label
+    assert abs(columns.min() - 40) <= 5 and abs(columns.max() - 200) <= 5 and abs(rows.max() + 100 - 280) <= 5
+    assert not near(image, PALETTE[1]).any(), "a box below the threshold was drawn"
+
+
+def test_ground_truth_has_no_scores_and_is_drawn_whole():
+    truth = {name: FOUND[name] for name in ("boxes", "labels")}
+    image = pixels(Picture(detections_figure([torch.zeros(3, 100, 100)], [truth], NAMES, height=400), "a test"))
+    assert near(image, PALETTE[0]).any() and near(image, PALETTE[1]).any()
+
+
+def test_images_of_any_size_stand_in_a_row_and_nothing_found_is_fine():
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long), "scores": torch.zeros(0)}
+    images = [torch.ones(3, 50, 100), torch.ones(3, 80, 40)]
+    image = pixels(Picture(detections_figure(images, [none, none], NAMES, height=100), "a test"))
+    assert image.shape[:2] == (100, 262)
+    assert (image[:, 202:210, 3] == 0).all(), "the gap between images must stay transparent"
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"boxes": torch.zeros(2, 5)}, "boxes"),
+        ({"labels": torch.tensor([0])}, "labels"),
+        ({"labels": torch.tensor([0, 2])}, "labels"),
+        ({"scores": torch.tensor([0.5])}, "scores"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(changed, named):
+    with pytest.raises(ValueError, match=f"^{named}: got"):
+        draw_boxes(Figure().add_subplot(), **{**FOUND, **changed}, names=NAMES)
+
+
+def test_a_picture_needs_a_text_for_those_who_cannot_see_it():
+    with pytest.raises(ValueError, match="alt"):
+        Picture(Figure(), " ")
+    data, metadata = Picture(Figure(), "Nothing yet.")._repr_mimebundle_()
+    assert data["text/plain"] == metadata["image/png"]["alt"] == "Nothing yet."
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2."""
+    channels = rgb(colour) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def contrast(a: str, b: str) -> float:
+    dark, light = sorted((luminance(a), luminance(b)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_ink_reads_on_light_and_dark_pages_and_labels_on_their_colours():
+    assert contrast(INK, "#ffffff") > 4 and contrast(INK, "#111111") > 4
+    for colour in PALETTE:
+        assert contrast(ink_on(colour), colour) > 4.5
