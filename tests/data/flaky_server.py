@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest import mock
 
 
 class FlakyServer:
@@ -60,7 +62,8 @@ def serve() -> Iterator[FlakyServer]:
     thread.start()
     plan.url = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield plan
+        with mock.patch.dict(os.environ, {"no_proxy": "127.0.0.1"}):
+            yield plan
     finally:
         server.shutdown()
         thread.join()
