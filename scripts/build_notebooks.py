@@ -92,13 +92,14 @@ def serialise(notebook: NotebookNode) -> str:
     return text + "\n"
 
 
-def _number_widgets(text: str, notebook: NotebookNode) -> str:
+def _number_widgets(notebook: NotebookNode) -> NotebookNode:
     """Replace the random ids of the widgets by their numbers, in order of creation."""
     widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {"state": {}})
     numbers = {model_id: f"{i:032x}" for i, model_id in enumerate(widgets["state"])}
     if not numbers:
-        return text
-    return re.sub("|".join(numbers), lambda match: numbers[match.group()], text)
+        return notebook
+    text = re.sub("|".join(numbers), lambda match: numbers[match.group()], nbformat.writes(notebook))
+    return nbformat.reads(text, as_version=4)
 
 
 def code_differences(source: Path) -> list[str]:
