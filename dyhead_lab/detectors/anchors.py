@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 #: Boxes as (dx, dy, dw, dh) relative to anchors, scaled by these weights, as ATSS and R-CNN write them.
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -35,6 +36,25 @@ def square_anchors(
         half = scale * stride / 2
         anchors.append(torch.cat([centres - half, centres + half], 1))
     return anchors
+
+
+class ExactAnchors(AnchorGenerator):
+    """torchvision's anchors, neither rounded to whole pixels nor reordered: sizes one after the other, each
+    in all ratios, as Detectron2 has them. Official weights depend on both.
+    """
+
+    def generate_anchors(  # type: ignore[override]
+        self,
+        scales: Sequence[float],
+        aspect_ratios: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Tensor:
+        """The anchors of one place, xyxy around its centre, (len(scales) * len(aspect_ratios), 4)."""
+        side = torch.tensor(scales, dtype=dtype, device=device)[:, None]
+        stretch = torch.tensor(aspect_ratios, dtype=dtype, device=device).sqrt()  # ratio = height / width
+        half = torch.stack([side / stretch, side * stretch], -1).view(-1, 2) / 2
+        return torch.cat([-half, half], 1)
 
 
 def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
