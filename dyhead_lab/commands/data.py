@@ -15,24 +15,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sources = parser.add_subparsers(metavar="SOURCE", required=True)
 
     make = sources.add_parser("shapes", help="draw the built-in Shapes set")
-    make.add_argument("--images", type=int, required=True, help="how many images")
+    make.add_argument("--images", type=int, required=True, metavar="N", help="how many images")
     make.add_argument("--seed", type=int, default=0, help="another seed draws other images")
     make.add_argument("--size", type=int, default=160, help="height and width (default: 160 pixels)")
     make.set_defaults(source=_shapes)
 
     convert = sources.add_parser("voc", help="convert a Pascal VOC folder to COCO format")
-    convert.add_argument("--voc", type=Path, required=True, help="holds Annotations, JPEGImages, ImageSets")
+    convert.add_argument(
+        "--voc", type=Path, required=True, metavar="DIR", help="holds Annotations, JPEGImages, ImageSets"
+    )
     convert.set_defaults(source=_voc)
 
     download = sources.add_parser("coco", help="download COCO 2017 (20 GB; continues where it stopped)")
     download.add_argument(
-        "--parts", nargs="+", choices=list(ARCHIVES), default=list(ARCHIVES), help="default: all of them"
+        "--parts",
+        nargs="+",
+        choices=list(ARCHIVES),
+        default=list(ARCHIVES),
+        help="which of annotations, val, train (default: all)",
+        metavar="PART",
     )
     download.add_argument("--url", default=BASE_URL, help="server or mirror (default: %(default)s)")
     download.set_defaults(source=_coco)
 
     for source in (make, convert, download):
-        source.add_argument("--out", type=Path, required=True, help="folder to write")
+        source.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
 
 def run(args: argparse.Namespace) -> int:

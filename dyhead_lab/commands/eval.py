@@ -17,10 +17,14 @@ from ..zoo import Trained, load_trained
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to judge, and on which images."""
     parser.add_argument("source", metavar="RUN_OR_WEIGHTS", help="run folder, weights file or shipped weights")
-    parser.add_argument("--data", type=Path, help="folder in COCO format (default: the data of the recipe)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder in COCO format (default: the data of the recipe)"
+    )
     parser.add_argument("--split", help="default: val, or the only split of --data")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the detections as COCO results (json)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images (default: none)")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that read images (default: none)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
