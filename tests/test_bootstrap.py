@@ -188,7 +188,7 @@ class TestDisk:
 
     def test_what_is_installed_already_counts(self, house, monkeypatch):
         steps_of_one_more_call(house)
-        monkeypatch.setattr(bootstrap, "folder_size", lambda folder: 5.5e9)
+        monkeypatch.setattr(bootstrap, "folder_size", lambda folder: 6.0e9)
         free_space(monkeypatch, 1)
         assert steps_of_one_more_call(house, "--repair") == ["packages", "native"]
 
