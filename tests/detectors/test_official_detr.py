@@ -6,8 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dyhead_lab.detectors.deformable_detr import DeformableDETR
+from dyhead_lab.detectors.deformable_detr import DeformableDETR, DeformableDETRConfig
 from dyhead_lab.detectors.official import load_deformable_detr, load_sparse_detr
+from dyhead_lab.detectors.official.detr_layouts import DEFORMABLE, to_official
+from dyhead_lab.detectors.resnet_backbone import ResNetBackbone
 from dyhead_lab.errors import UserError
 
 from .detr_cases import OracleCase
@@ -122,3 +124,32 @@ def test_two_names_of_one_head_must_agree():
     state[name] = state[name] + 1
     with pytest.raises(ValueError, match=f"two names of one head differ: {name} and class_embed.1.bias"):
         load_deformable_detr(state)
+
+
+@pytest.mark.parametrize("prefix", ["model.backbone.conv_encoder.model", "model.backbone.model"])
+def test_hugging_face_backbones_get_their_official_names(prefix):
+    stored = {
+        f"{prefix}.layer1.0.downsample.1.running_var": torch.ones(1),
+        f"{prefix}.bn1.num_batches_tracked": torch.ones(1),
+        "model.encoder.layers.0.fc1.bias": torch.ones(1),
+    }
+    assert set(to_official(stored, DEFORMABLE)) == {
+        "backbone.0.body.layer1.0.downsample.1.running_var",
+        "transformer.encoder.layers.0.linear1.bias",
+    }
+
+
+def test_images_go_through_the_backbone_of_a_checkpoint():
+    torch.manual_seed(0)
+    config = DeformableDETRConfig(encoder_layers=1, decoder_layers=1, queries=4, feedforward=16, levels=3)
+    whole = DeformableDETR(config, ResNetBackbone()).eval()
+    loaded = load_deformable_detr(whole.state_dict())
+    assert loaded.config.feature_channels == (512, 1024, 2048) and loaded.config.queries == 4
+    image = torch.rand(3, 64, 64)
+    with torch.no_grad():
+        (ours,), (theirs,) = loaded([image]), whole([image])
+    assert torch.equal(ours["boxes"], theirs["boxes"])
+    swin = {**whole.state_dict(), "backbone.0.body.patch_embed.proj.weight": torch.zeros(1)}
+    swin = {name: value for name, value in swin.items() if not name.startswith("backbone.0.body.layer")}
+    with pytest.raises(ValueError, match="the backbone of these weights is not a ResNet-50"):
+        load_deformable_detr(swin)

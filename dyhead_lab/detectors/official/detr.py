@@ -1,4 +1,4 @@
-"""Official checkpoints of Deformable DETR, Efficient DETR and Sparse DETR in, our detectors out.
+"""Official checkpoints of DETR, Deformable DETR, Efficient DETR and Sparse DETR in, our detectors out.
 
 What the weights tell is read from their names and shapes; what they cannot tell is read from the arguments stored
 beside them, or is an argument here with the published default.
@@ -6,23 +6,75 @@ beside them, or is an argument here with the published default.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import torch
 
 from ..deformable_detr import DeformableDETR, DeformableDETRConfig
-from ..resnet_backbone import ResNetBackbone
+from ..detr import DETR, DETRConfig
+from ..resnet_backbone import STAGES, ResNetBackbone
+from ..set_detector import SetDetector
 from ..sparse_detr import SparseDETR, SparseDETRConfig
 from .checkpoints import Source, read_checkpoint
-from .detr_layouts import count, to_official
+from .detr_layouts import DEFORMABLE, DENSE, Renaming, count, to_official
 from .state_dicts import StateDict, load_strictly
 
-Config = TypeVar("Config", bound=DeformableDETRConfig)
+Model = TypeVar("Model", bound=SetDetector)
 
 #: Blocks in the third stage -> ResNet of torchvision.
 _RESNETS = {6: "resnet50", 23: "resnet101", 36: "resnet152"}
 _SCORER = "transformer.enc_mask_predictor."
+_DENSE_NEEDS = (
+    "query_embed.weight",
+    "class_embed.bias",
+    "input_proj.weight",
+    "transformer.encoder.layers.0.linear1.bias",
+)
+_DEFORMABLE_NEEDS = (
+    "transformer.level_embed",
+    "class_embed.0.bias",
+    "input_proj.0.0.weight",
+    "transformer.encoder.layers.0.linear1.bias",
+    "transformer.encoder.layers.0.self_attn.attention_weights.bias",
+    "transformer.decoder.layers.0.cross_attn.attention_weights.bias",
+)
+
+
+def load_detr(source: Source, *, dilation: bool | None = None, fine_tune: bool = False, **overrides: Any) -> DETR:
+    """Build the DETR that a checkpoint describes, and fill it.
+
+    Args:
+        source: a checkpoint file or its contents, in the official or the Hugging Face layout.
+        dilation: whether the backbone is DC5. None: the stored arguments tell, else no.
+        fine_tune: keep the class head at its random start if ``classes`` differs from the weights.
+        overrides: other fields of :class:`~..detr.DETRConfig`. Weights do not tell ``heads`` (8) or ``dropout``
+            (0.1).
+
+    Returns:
+        the detector, in evaluation mode; without backbone entries, one that starts from a feature map.
+
+    Raises:
+        UserError: if a file cannot be read.
+        ValueError: if the weights are those of another architecture, or do not fit the arguments.
+    """
+    entries, args = _read(source, DENSE, "DETR", _DENSE_NEEDS)
+    _refuse_unknown(DETRConfig, overrides)
+    told = DETRConfig(
+        classes=len(entries["class_embed.bias"]) - 1,
+        feature_channels=entries["input_proj.weight"].shape[1],
+        channels=len(entries["input_proj.weight"]),
+        heads=overrides.get("heads", args.get("nheads", DETRConfig.heads)),
+        feedforward=len(entries["transformer.encoder.layers.0.linear1.bias"]),
+        dropout=args.get("dropout", DETRConfig.dropout),
+        encoder_layers=count(entries, "transformer.encoder.layers"),
+        decoder_layers=count(entries, "transformer.decoder.layers"),
+        queries=len(entries["query_embed.weight"]),
+        decoder_self_attention="transformer.decoder.layers.0.self_attn.in_proj_weight" in entries,
+    )
+    model = DETR(replace(told, **overrides), _backbone(entries, args, ("layer4",), dilation))
+    return _fill(model, entries, told.classes, fine_tune)
 
 
 def load_deformable_detr(
@@ -53,12 +105,14 @@ def load_deformable_detr(
         UserError: if a file cannot be read.
         ValueError: if the weights are those of another architecture, or do not fit the arguments.
     """
-    entries, args = _read(source)
+    entries, args = _read(source, DEFORMABLE, "Deformable DETR", _DEFORMABLE_NEEDS)
     if any(name.startswith(_SCORER) for name in entries):
         raise ValueError("these are weights of Sparse DETR (they have a token scorer): use load_sparse_detr")
-    config = _config(DeformableDETRConfig, entries, args, refine, compat, overrides)
-    model = DeformableDETR(config, _backbone(entries, args, dilation))
-    return _fill(model, entries, fine_tune)
+    told = _told(entries, args, refine, compat, overrides)
+    _refuse_unknown(DeformableDETRConfig, overrides)
+    config = DeformableDETRConfig(**{**told, **overrides})
+    model = DeformableDETR(config, _backbone(entries, args, _stages(config), dilation))
+    return _fill(model, entries, told["classes"], fine_tune)
 
 
 def load_sparse_detr(
@@ -80,42 +134,43 @@ def load_sparse_detr(
         UserError: if a file cannot be read.
         ValueError: if the weights are those of another architecture, or do not fit the arguments.
     """
-    entries, args = _read(source)
+    entries, args = _read(source, DEFORMABLE, "Deformable DETR", _DEFORMABLE_NEEDS)
     if not any(name.startswith(_SCORER) for name in entries):
         raise ValueError("these weights have no token scorer, so they are not Sparse DETR: use load_deformable_detr")
-    config = _config(SparseDETRConfig, entries, args, True, compat, {"rho": rho, **overrides})
-    model = SparseDETR(config, _backbone(entries, args, dilation))
-    return _fill(model, entries, fine_tune)
+    told = _told(entries, args, True, compat, overrides)
+    _refuse_unknown(SparseDETRConfig, overrides)
+    config = SparseDETRConfig(**{**told, "rho": rho, **overrides})
+    model = SparseDETR(config, _backbone(entries, args, _stages(config), dilation))
+    return _fill(model, entries, told["classes"], fine_tune)
 
 
-def _read(source: Source) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _read(
+    source: Source, hugging_face: Renaming, kind: str, needed: Sequence[str]
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     weights, args = read_checkpoint(source)
-    entries = to_official(weights)
-    needed = ("transformer.level_embed", "class_embed.0.bias", "input_proj.0.0.weight")
+    entries = to_official(weights, hugging_face)
     missing = [name for name in needed if name not in entries]
     if missing:
-        raise ValueError(f"not the weights of a Deformable DETR: missing {', '.join(missing)}")
+        raise ValueError(f"not the weights of a {kind}: missing {', '.join(missing)}")
     return entries, args
 
 
-def _config(
-    kind: type[Config],
-    entries: StateDict,
-    args: dict[str, Any],
-    refine: bool | None,
-    compat: str | None,
-    overrides: dict[str, Any],
-) -> Config:
-    """What names, shapes, tied heads and stored arguments tell of the configuration."""
-    unknown = sorted(set(overrides) - {field.name for field in fields(kind)})
+def _refuse_unknown(config: type, overrides: dict[str, Any]) -> None:
+    unknown = sorted(set(overrides) - {field.name for field in fields(config)})
     if unknown:
         raise ValueError(f"unknown arguments: {', '.join(unknown)}")
+
+
+def _told(
+    entries: StateDict, args: dict[str, Any], refine: bool | None, compat: str | None, overrides: dict[str, Any]
+) -> dict[str, Any]:
+    """What names, shapes, tied heads and stored arguments tell of the configuration of a Deformable DETR."""
     projections = [entries[f"input_proj.{i}.0.weight"] for i in range(count(entries, "input_proj"))]
     levels, channels = entries["transformer.level_embed"].shape
     heads = overrides.get("heads", args.get("nheads", DeformableDETRConfig.heads))
     encoder_layers = count(entries, "transformer.encoder.layers")
     decoder_layers = count(entries, "transformer.decoder.layers")
-    two_stage = "transformer.enc_output.weight" in entries
+    two_stage = "transformer.pos_trans.bias" in entries
     query_embed = entries.get("query_embed.weight")
     queries = args.get("num_queries", DeformableDETRConfig.queries) if query_embed is None else len(query_embed)
     encoder_aux_loss = count(entries, "class_embed") > decoder_layers + two_stage
@@ -128,7 +183,7 @@ def _config(
     def points(attention: str) -> int:
         return len(entries[f"transformer.{attention}.attention_weights.bias"]) // (heads * levels)
 
-    told = kind(
+    return dict(
         classes=len(entries["class_embed.0.bias"]),
         feature_channels=tuple(weight.shape[1] for weight in projections if weight.shape[-1] == 1),
         channels=channels,
@@ -148,7 +203,6 @@ def _config(
         decoder_self_attention="transformer.decoder.layers.0.self_attn.in_proj_weight" in entries,
         compat=compat,
     )
-    return replace(told, **overrides)
 
 
 def _heads_differ(entries: StateDict, decoder_layers: int) -> bool:
@@ -160,23 +214,29 @@ def _heads_differ(entries: StateDict, decoder_layers: int) -> bool:
     return not all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
 
 
-def _backbone(entries: StateDict, args: dict[str, Any], dilation: bool | None) -> ResNetBackbone | None:
+def _stages(config: DeformableDETRConfig) -> tuple[str, ...]:
+    return STAGES[-len(config.feature_channels) :]
+
+
+def _backbone(
+    entries: StateDict, args: dict[str, Any], stages: tuple[str, ...], dilation: bool | None
+) -> ResNetBackbone | None:
     if not any(name.startswith("backbone.") for name in entries):
         return None
     blocks = count(entries, "backbone.0.body.layer3")
     if blocks not in _RESNETS:
         raise ValueError("the backbone of these weights is not a ResNet-50, -101 or -152 of torchvision")
-    stages = ("layer4",) if count(entries, "input_proj") == 1 else ("layer2", "layer3", "layer4")
     return ResNetBackbone(_RESNETS[blocks], stages, bool(args.get("dilation")) if dilation is None else dilation)
 
 
-def _fill(model: Any, entries: dict[str, torch.Tensor], fine_tune: bool) -> Any:
-    told, wanted = len(entries["class_embed.0.bias"]), model.config.classes
-    if told != wanted:
+def _fill(model: Model, entries: dict[str, torch.Tensor], classes: int, fine_tune: bool) -> Model:
+    """Load strictly; ``classes`` is what the weights tell. Class heads may stay fresh when fine-tuning."""
+    wanted = model.criterion.classes
+    if classes != wanted:
         if not fine_tune:
             raise ValueError(
-                f"these weights tell {told} classes apart, not {wanted}; to fine-tune them for {wanted} classes, pass "
-                "fine_tune=True: the class heads then start anew and everything else is kept"
+                f"these weights tell {classes} classes apart, not {wanted}; to fine-tune them for {wanted} classes, "
+                "pass fine_tune=True: the class heads then start anew and everything else is kept"
             )
         fresh = {name: value for name, value in model.state_dict().items() if name.startswith("class_embed.")}
         entries = entries | fresh

@@ -12,33 +12,46 @@ from .state_dicts import StateDict, listing
 #: Head of a decoder or encoder layer that is a second name of a head at the top.
 _ALIAS = re.compile(r"^transformer\.(encoder|decoder)\.(class_embed|bbox_embed)\.(\d+)\.(.+)$")
 
-#: Hugging Face -> official, applied in this order. Both the layout of stored files and that of transformers 5.
-_HUGGING_FACE = [
-    (re.compile(pattern), official)
-    for pattern, official in (
-        (r"^model\.backbone\.(?:conv_encoder\.)?model\.", "backbone.0.body."),
-        (r"^model\.input_proj\.", "input_proj."),
-        (r"^model\.query_position_embeddings\.", "query_embed."),
-        (r"^model\.", "transformer."),
-        (r"(layers\.\d+)\.(?:mlp\.)?fc([12])\.", r"\1.linear\2."),
-        (r"(encoder\.layers\.\d+)\.self_attn_layer_norm\.", r"\1.norm1."),
-        (r"(encoder\.layers\.\d+)\.final_layer_norm\.", r"\1.norm2."),
-        (r"(decoder\.layers\.\d+)\.encoder_attn_layer_norm\.", r"\1.norm1."),
-        (r"(decoder\.layers\.\d+)\.self_attn_layer_norm\.", r"\1.norm2."),
-        (r"(decoder\.layers\.\d+)\.final_layer_norm\.", r"\1.norm3."),
-        (r"(decoder\.layers\.\d+)\.encoder_attn\.", r"\1.cross_attn."),
-        (r"(decoder\.layers\.\d+\.self_attn)\.o(?:ut)?_proj\.", r"\1.out_proj."),
-    )
-]
-_SPLIT_PROJECTION = re.compile(r"(decoder\.layers\.\d+\.self_attn)\.q_proj\.(weight|bias)$")
+Renaming = tuple[tuple[str, str], ...]
+
+#: Hugging Face -> official: patterns and what replaces them, applied in this order. Both the layout of stored files
+#: and that of transformers 5.
+_SHARED: Renaming = (
+    (r"^model\.backbone\.(?:conv_encoder\.)?model\.", "backbone.0.body."),
+    (r"^model\.query_position_embeddings\.", "query_embed."),
+    (r"^model\.input_proj(?:ection)?\.", "input_proj."),
+    (r"^model\.", "transformer."),
+    (r"(layers\.\d+)\.(?:mlp\.)?fc([12])\.", r"\1.linear\2."),
+    (r"(encoder\.layers\.\d+)\.self_attn_layer_norm\.", r"\1.norm1."),
+    (r"(encoder\.layers\.\d+)\.final_layer_norm\.", r"\1.norm2."),
+    (r"(decoder\.layers\.\d+)\.final_layer_norm\.", r"\1.norm3."),
+    (r"(_attn)\.o(?:ut)?_proj\.", r"\1.out_proj."),
+)
+DEFORMABLE: Renaming = (
+    *_SHARED,
+    (r"(decoder\.layers\.\d+)\.encoder_attn_layer_norm\.", r"\1.norm1."),
+    (r"(decoder\.layers\.\d+)\.self_attn_layer_norm\.", r"\1.norm2."),
+    (r"\.encoder_attn\.", ".cross_attn."),
+)
+DENSE: Renaming = (
+    *_SHARED,
+    (r"(decoder\.layers\.\d+)\.self_attn_layer_norm\.", r"\1.norm1."),
+    (r"(decoder\.layers\.\d+)\.encoder_attn_layer_norm\.", r"\1.norm2."),
+    (r"\.encoder_attn\.", ".multihead_attn."),
+    (r"\.decoder\.layernorm\.", ".decoder.norm."),
+    (r"^class_labels_classifier\.", "class_embed."),
+    (r"^bbox_predictor\.", "bbox_embed."),
+)
+_SPLIT_PROJECTION = re.compile(r"(_attn)\.q_proj\.(weight|bias)$")
 
 
-def to_official(state_dict: StateDict) -> dict[str, torch.Tensor]:
+def to_official(state_dict: StateDict, hugging_face: Renaming) -> dict[str, torch.Tensor]:
     """Entries under the names of the official code, every tensor once.
 
     Args:
         state_dict: in the official layout or that of Hugging Face. ``module.`` in front of all names (a model saved
             inside DistributedDataParallel) and batch norm's counters are dropped.
+        hugging_face: how to rename the latter: :data:`DEFORMABLE` or :data:`DENSE`.
 
     Raises:
         ValueError: if two names of the same head carry different weights.
@@ -48,16 +61,16 @@ def to_official(state_dict: StateDict) -> dict[str, torch.Tensor]:
         for name, value in state_dict.items()
         if not name.endswith("num_batches_tracked")
     }
-    if "model.level_embed" in entries:
-        entries = _from_hugging_face(entries)
+    if any(name.startswith("model.encoder.") for name in entries):
+        entries = _from_hugging_face(entries, hugging_face)
     return _without_aliases(entries)
 
 
-def _from_hugging_face(entries: StateDict) -> dict[str, torch.Tensor]:
+def _from_hugging_face(entries: StateDict, renaming: Renaming) -> dict[str, torch.Tensor]:
     renamed = {}
     for name, value in entries.items():
-        for pattern, official in _HUGGING_FACE:
-            name = pattern.sub(official, name)
+        for pattern, official in renaming:
+            name = re.sub(pattern, official, name)
         renamed[name] = value
     for name in list(renamed):
         if match := _SPLIT_PROJECTION.search(name):
