@@ -30,7 +30,7 @@ ROOT = SOURCE.parent
 OBJECTS = ROOT / "build" / "native"
 TARGET = ROOT / "dyhead_lab" / "ops" / "lib"
 
-KERNELS = [SOURCE / op / f"{way}.cu" for op in ("ms_deform_attn", "deform_conv") for way in ("forward", "backward")]
+KERNELS = sorted(SOURCE.glob("*/*.cu"))
 BINDING = [SOURCE / "binding" / name for name in ("ms_deform_attn.cpp", "deform_conv.cpp", "library.cpp")]
 RECORDER = SOURCE / "emulator" / "recorder.cpp"
 

@@ -65,18 +65,37 @@ struct Call {
   }
 };
 
+/// (B, C, H, W) -> (B, H, W, C) in memory, aligned for packs.
+Tensor channels_last(const Tensor& tensor) {
+  const Tensor result = torch::stable::contiguous(tensor, torch::headeronly::MemoryFormat::ChannelsLast);
+  return is_aligned(buffer(result, "")) ? result : torch::stable::clone(result);
+}
+
+/// (Co, C, kernel_h, kernel_w) -> (C, K, Co).
+Tensor outputs_last(const Tensor& weight) {
+  const auto size = weight.sizes();
+  const Tensor flat = torch::stable::view(weight, Sizes{size[0], size[1] * size[2] * size[3]});
+  const Tensor turned = torch::stable::contiguous(torch::stable::transpose(flat, 0, 1));
+  return is_aligned(buffer(turned, "")) ? turned : torch::stable::clone(turned);
+}
+
 }  // namespace
 
 Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask,
                              int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h,
                              int64_t dil_w, int64_t groups, int64_t offset_groups, std::string kernel) {
-  const Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups,
-                  offset_groups);
-  const OnDevice device(input);
+  Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups,
+            offset_groups);
   const Geometry& g = call.g;
-  choose_fast(kernel, is_fast(g, call.type));
+  const OnDevice device(input);
   const Tensor output = torch::stable::new_empty(input, Sizes{g.B, g.Co, g.Ho, g.Wo});
-  forward(g, call.type, call.arguments, buffer(output, "output"), device.stream);
+  if (choose_fast(kernel, is_fast(g, call.type))) {
+    const Tensor pixels = channels_last(input), taps = channels_last(weight);
+    call.arguments.input = buffer(pixels, "input"), call.arguments.weight = buffer(taps, "weight");
+    forward_fast(g, call.type, call.arguments, buffer(output, "output"), device.stream);
+  } else {
+    forward(g, call.type, call.arguments, buffer(output, "output"), device.stream);
+  }
   return output;
 }
 
@@ -84,25 +103,44 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(
     Tensor grad, Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask, int64_t stride_h,
     int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h, int64_t dil_w, int64_t groups,
     int64_t offset_groups, bool deterministic, std::string kernel) {
-  const Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups,
-                  offset_groups);
+  Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups,
+            offset_groups);
   const Geometry& g = call.g;
   expect(grad, "grad", {g.B, g.Co, g.Ho, g.Wo}, input.scalar_type(), input);
   const OnDevice device(input);
-  choose_fast(kernel, is_fast(g, call.type));
+  const bool fast = choose_fast(kernel, is_fast(g, call.type));
   const ScalarType exact = accumulator_of(input);
-  const Tensor grad_input = zeros_like(input, exact);
+  Tensor grad_input = zeros_like(input, exact);
   const Tensor grad_offset = torch::stable::empty_like(offset),
                grad_weight = torch::stable::empty_like(weight);
   const Tensor grad_mask =
-      mask ? torch::stable::empty_like(*mask) : torch::stable::new_empty(input, Sizes{0});
-  const Tensor columns = torch::stable::new_empty(input, Sizes{g.B == 0 ? 0 : g.C * g.K() * g.So()}, exact);
-  const Gradients gradients{buffer(grad_input, "grad_input"), buffer(grad_offset, "grad_offset"),
-                            buffer(grad_weight, "grad_weight"),
-                            Call::optional(mask ? std::optional(grad_mask) : std::nullopt, "grad_mask")};
-  backward(g, call.type, call.arguments, buffer(grad, "grad"), gradients, buffer(columns, "columns"),
-           deterministic, device.stream);
-  return {torch::stable::to(grad_input, input.scalar_type()), grad_offset, grad_weight, grad_mask};
+      torch::stable::new_empty(input, mask ? Sizes{g.B, g.G * g.K(), g.Ho, g.Wo} : Sizes{0});
+  const Buffer grad_output = buffer(grad, "grad");
+  Gradients gradients{buffer(grad_input, "grad_input"), buffer(grad_offset, "grad_offset"),
+                      mask ? buffer(grad_mask, "grad_mask") : Buffer{nullptr, 0, "grad_mask"}};
+  if (!fast || deterministic) {
+    const Tensor columns = torch::stable::new_empty(input, Sizes{g.C * g.K() * g.So()}, exact);
+    backward(g, call.type, call.arguments, grad_output, gradients, buffer(columns, "columns"), deterministic,
+             device.stream);
+  }
+  if (!fast) {
+    backward_weight(g, call.type, call.arguments, grad_output, buffer(grad_weight, "grad_weight"),
+                    device.stream);
+    return {torch::stable::to(grad_input, input.scalar_type()), grad_offset, grad_weight, grad_mask};
+  }
+  const Tensor pixels = channels_last(input);
+  call.arguments.input = buffer(pixels, "input");
+  if (!deterministic) {
+    const Tensor grads = channels_last(grad), taps = outputs_last(weight);
+    grad_input = channels_last(grad_input);
+    call.arguments.weight = buffer(taps, "weight"), gradients.input = buffer(grad_input, "grad_input");
+    backward_fast(g, call.type, call.arguments, buffer(grads, "grad"), gradients, device.stream);
+  }
+  const Tensor parts = torch::stable::new_empty(input, Sizes{weight_parts(g) * weight.numel()}, exact);
+  backward_weight_fast(g, call.type, call.arguments, grad_output, buffer(parts, "parts"),
+                       buffer(grad_weight, "grad_weight"), device.stream);
+  return {torch::stable::contiguous(torch::stable::to(grad_input, input.scalar_type())), grad_offset,
+          grad_weight, grad_mask};
 }
 
 }  // namespace dyhead

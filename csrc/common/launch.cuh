@@ -51,6 +51,9 @@ template <class... Parameters, class... Arguments>
 void launch(const Launch& at, void (*kernel)(Parameters...), const Arguments&... arguments) {
   if (at.blocks.x == 0 || at.blocks.y == 0 || at.blocks.z == 0) return;
 #ifdef __CUDACC__
+  constexpr size_t kSharedWithoutAsking = 48 * 1024;
+  if (at.shared_bytes > kSharedWithoutAsking)
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(at.shared_bytes));
   kernel<<<at.blocks, at.threads, at.shared_bytes, static_cast<cudaStream_t>(at.stream)>>>(arguments...);
   const cudaError_t error = cudaGetLastError();
   if (error != cudaSuccess)

@@ -4,6 +4,8 @@
 // (DYHEAD_EMULATOR_CHECK) it also knows its size and name, and every access passes the observer.
 #pragma once
 
+#include <type_traits>
+
 #include "common/interface.h"
 #include "common/platform.cuh"
 
@@ -92,12 +94,13 @@ using Pack16 = Pack<T, int(16 / sizeof(T))>;
 /// Read a pack that no thread writes during the kernel. `index` counts elements and is a multiple of N.
 template <class P, class T>
 __device__ inline P load_pack(const Global<const T>& memory, int64_t index) {
-  static_assert(sizeof(P) == 16, "packs are 16 bytes");
+  static_assert(sizeof(P) == 16 || sizeof(P) == 8, "packs are 8 or 16 bytes");
+  using Bits = std::conditional_t<sizeof(P) == 16, float4, float2>;
   OBSERVE(read, memory, index, P::size, memory.data[index]);
   union {
-    float4 bits;
+    Bits bits;
     P pack;
-  } moved{__ldg(reinterpret_cast<const float4*>(memory.data + index))};
+  } moved{__ldg(reinterpret_cast<const Bits*>(memory.data + index))};
   return moved.pack;
 }
 

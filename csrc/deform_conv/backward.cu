@@ -1,33 +1,47 @@
-// Launches the backward kernels.
+// Launches the backward kernels for input, offset and mask.
 #include "common/launch.cuh"
 #include "deform_conv/deterministic.cuh"
+#include "deform_conv/fast_backward.cuh"
 #include "deform_conv/simple.cuh"
 
 namespace dyhead::deform_conv {
 
 template <class T>
-static void run(const Geometry& g, const Arguments& arguments, Buffer grad_output, const Gradients& gradients,
-                Buffer columns, bool deterministic, void* stream) {
+static void run_simple(const Geometry& g, const Arguments& arguments, Buffer grad_output,
+                       const Gradients& gradients, Buffer columns, bool deterministic, void* stream) {
   using A = Accumulator<T>;
   const Inputs<T> in(arguments);
-  const auto grad = global<const T>(grad_output);
   const auto scatter = deterministic ? backward_input_deterministic<T> : backward_input_simple<T>;
   const int64_t all_columns = g.C * g.K() * g.So();
   for (int64_t b = 0; b < g.B; ++b) {
-    launch(over(all_columns, stream), columns_simple<T>, g, in, grad, b, global<A>(columns));
+    launch(over(all_columns, stream), columns_simple<T>, g, in, global<const T>(grad_output), b,
+           global<A>(columns));
     launch(over(deterministic ? g.C * g.H : all_columns, stream), scatter, g, in, b, global<const A>(columns),
            global<A>(gradients.input));
     launch(over(g.G * g.K() * g.So(), stream), backward_taps_simple<T>, g, in, b, global<const A>(columns),
            global<T>(gradients.offset), global<T>(gradients.mask));
   }
-  launch(over(g.Co * g.group_inputs() * g.K(), stream), backward_weight_simple<T>, g, in, grad,
-         global<T>(gradients.weight));
 }
 
 void backward(const Geometry& g, Type type, const Arguments& arguments, Buffer grad_output,
               const Gradients& gradients, Buffer columns, bool deterministic, void* stream) {
   with_type(type, [&](auto tag) {
-    run<typename decltype(tag)::type>(g, arguments, grad_output, gradients, columns, deterministic, stream);
+    run_simple<typename decltype(tag)::type>(g, arguments, grad_output, gradients, columns, deterministic,
+                                             stream);
+  });
+}
+
+void backward_fast(const Geometry& g, Type type, const Arguments& arguments, Buffer grad_output,
+                   const Gradients& gradients, void* stream) {
+  const dim3 blocks(unsigned((all_pixels(g) + kBackwardPixels - 1) / kBackwardPixels), unsigned(g.G * g.K()));
+  const Launch at{blocks, dim3(kBackwardThreads), stream, BackwardShared::kBytes};
+  with_type(type, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (!std::is_same_v<T, double>) {
+      const BackwardArrays<T> arrays{global<const T>(grad_output), global<float>(gradients.input),
+                                     global<T>(gradients.offset), global<T>(gradients.mask)};
+      launch(at, scatter_product<T>, g, Inputs<T>(arguments), arrays);
+    }
   });
 }
 

@@ -16,6 +16,10 @@ struct uint3 {
   unsigned x = 0, y = 0, z = 0;
 };
 
+struct alignas(8) float2 {
+  float x, y;
+};
+
 struct alignas(16) float4 {
   float x, y, z, w;
 };

@@ -132,13 +132,13 @@ CONVOLUTION_SHAPES = {
     # name: (B, C, (H, W), Co, kernel, stride, padding, dilation, groups, G, with mask)
     "3x3": (2, 32, (7, 9), 8, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1, True),
     "no mask": (1, 32, (5, 6), 40, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1, False),
-    "offset groups": (2, 64, (7, 9), 12, (3, 3), (2, 1), (1, 0), (1, 2), 1, 2, True),
-    "many tiles": (1, 96, (13, 15), 136, (1, 3), (1, 1), (0, 1), (1, 1), 1, 1, True),
+    "offset groups": (2, 64, (7, 9), 16, (3, 3), (2, 1), (1, 0), (1, 2), 1, 2, True),
+    "many tiles": (1, 288, (9, 10), 264, (1, 2), (1, 1), (0, 1), (1, 1), 1, 1, True),
     "groups": (2, 6, (7, 9), 4, (3, 2), (2, 1), (1, 0), (1, 1), 2, 3, True),
-    "one pixel": (1, 32, (1, 1), 1, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1, True),
-    "no images": (0, 32, (5, 6), 4, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1, True),
+    "one pixel": (1, 32, (1, 1), 8, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1, True),
+    "no images": (0, 32, (5, 6), 8, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1, True),
 }
-FAST_CONVOLUTIONS = [name for name, shape in CONVOLUTION_SHAPES.items() if shape[1] % 32 == 0]
+FAST_CONVOLUTIONS = [name for name in CONVOLUTION_SHAPES if name != "groups"]
 
 
 class Convolution:
@@ -185,6 +185,13 @@ class Convolution:
 def test_convolution_simple(name: str, dtype: torch.dtype) -> None:
     case = Convolution(name, dtype)
     assert_close(case.native("simple"), case.by_formula(), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", FAST_CONVOLUTIONS)
+def test_convolution_fast(name: str, dtype: torch.dtype) -> None:
+    case = Convolution(name, dtype)
+    assert_close(case.native("fast"), case.by_formula(), dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

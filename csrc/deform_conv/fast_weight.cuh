@@ -1,0 +1,71 @@
+// The fast kernels for the gradient of the weight: a matrix product summed over pixels, cut into parts that
+// are added in a fixed order. Without atomics, so it is bit-equal from run to run.
+//
+// Here the input is channels-last, (B, H, W, C); the output gradient is (B, Co, Ho, Wo).
+#pragma once
+
+#include "deform_conv/gather.cuh"
+
+namespace dyhead::deform_conv {
+
+constexpr int kWeightThreads = 256;
+constexpr int kWeightOutputs = WarpSums::kRows * WarpSums::kWarpsOfRows, kWeightChannels = WarpSums::kColumns;
+
+/// The blocks of one part: taps and chunks of channels, chunks of outputs.
+inline dim3 weight_blocks(const Geometry& g) {
+  return dim3(unsigned(g.K() * ((g.C + kWeightChannels - 1) / kWeightChannels)),
+              unsigned((g.Co + kWeightOutputs - 1) / kWeightOutputs));
+}
+
+/// A block sums, over one part of the pixels, the products of 256 outputs' gradients and 64 channels' samples
+/// at one tap. A thread reads gradients of one pixel and samples one pack of channels per step.
+template <class T>
+__global__ void __launch_bounds__(kWeightThreads)
+    weight_parts_fast(Geometry g, Inputs<T> in, Global<const T> grad_output, Global<float> parts) {
+  DYNAMIC_SHARED(char, shared);
+  const SharedTile grads{shared}, samples{shared + kWeightOutputs * kRowBytes};
+  const int64_t chunks = (g.C + kWeightChannels - 1) / kWeightChannels;
+  const int k = int(blockIdx.x / chunks), my_pixel = threadIdx.x % kStep<T>, my_row = threadIdx.x / kStep<T>;
+  const int64_t first_output = int64_t(blockIdx.y) * kWeightOutputs;
+  const int64_t first_channel = blockIdx.x % chunks * kWeightChannels;
+  const int64_t c = first_channel + my_row * Pack16<T>::size;
+  const int64_t part_size = (all_pixels(g) + gridDim.z - 1) / gridDim.z;
+  const int64_t begin = blockIdx.z * part_size, end = min(begin + part_size, all_pixels(g));
+  WarpSums sums;
+  for (int64_t first = begin; first < end; first += kStep<T>) {
+    const int64_t r = first + my_pixel, b = r / g.So(), p = r % g.So();
+    for (int row = my_row; row < kWeightOutputs; row += kWeightThreads / kStep<T>) {
+      const int64_t o = first_output + row;
+      grads.element<T>(row, my_pixel) =
+          r < end && o < g.Co ? load(grad_output, (b * g.Co + o) * g.So() + p) : narrow<T>(0);
+    }
+    Corners corners;
+    corners.clear();
+    if (r < end && c < g.C) corners.find(g, in, {b, int(c / g.offset_group_channels()), k, p});
+    CornerPacks<T> packs;
+    packs.load(in.input, corners, c);
+    const Pack16<T> sample = packs.blend(corners);
+    for (int j = 0; j < Pack16<T>::size; ++j)
+      samples.element<T>(my_row * Pack16<T>::size + j, my_pixel) = sample.at[j];
+    __syncthreads();
+    sums.multiply<T>(grads, samples);
+    __syncthreads();
+  }
+  sums.for_each([&](int row, int column, float sum) {
+    const int64_t o = first_output + row, c = first_channel + column;
+    if (o < g.Co && c < g.C) store(parts, ((blockIdx.z * g.Co + o) * g.C + c) * g.K() + k, sum);
+  });
+}
+
+/// A thread adds the parts of one weight's gradient.
+template <class T>
+__global__ void add_weight_parts(Geometry g, int count, Global<const float> parts, Global<T> grad_weight) {
+  const int64_t weights = g.Co * g.C * g.K();
+  for (int64_t i = thread_number(); i < weights; i += thread_count()) {
+    float sum = 0;
+    for (int part = 0; part < count; ++part) sum += load(parts, part * weights + i);
+    store(grad_weight, i, narrow<T>(sum));
+  }
+}
+
+}  // namespace dyhead::deform_conv

@@ -1,0 +1,40 @@
+// Launches the backward kernels for the weight.
+#include "common/launch.cuh"
+#include "deform_conv/fast_weight.cuh"
+#include "deform_conv/simple.cuh"
+
+namespace dyhead::deform_conv {
+
+void backward_weight(const Geometry& g, Type type, const Arguments& arguments, Buffer grad_output,
+                     Buffer grad_weight, void* stream) {
+  with_type(type, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    launch(over(g.Co * g.group_inputs() * g.K(), stream), backward_weight_simple<T>, g, Inputs<T>(arguments),
+           global<const T>(grad_output), global<T>(grad_weight));
+  });
+}
+
+int weight_parts(const Geometry& g) {
+  constexpr int64_t kEnoughBlocks = 264,
+                    kLeastPixels = 256;  // for a large GPU; for a part to be worth its launch
+  const int64_t wanted = kEnoughBlocks / (int64_t(weight_blocks(g).x) * weight_blocks(g).y) + 1;
+  return int(std::max<int64_t>(1, std::min(wanted, all_pixels(g) / kLeastPixels)));
+}
+
+void backward_weight_fast(const Geometry& g, Type type, const Arguments& arguments, Buffer grad_output,
+                          Buffer parts, Buffer grad_weight, void* stream) {
+  dim3 blocks = weight_blocks(g);
+  blocks.z = unsigned(weight_parts(g));
+  const Launch at{blocks, dim3(kWeightThreads), stream, (kWeightOutputs + kWeightChannels) * kRowBytes};
+  with_type(type, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (!std::is_same_v<T, double>) {
+      launch(at, weight_parts_fast<T>, g, Inputs<T>(arguments), global<const T>(grad_output),
+             global<float>(parts));
+      launch(over(g.Co * g.C * g.K(), stream), add_weight_parts<T>, g, int(blocks.z),
+             global<const float>(parts), global<T>(grad_weight));
+    }
+  });
+}
+
+}  // namespace dyhead::deform_conv

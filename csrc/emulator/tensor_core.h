@@ -1,0 +1,64 @@
+// The tensor core's instructions in plain C++; the layouts of their operands are those of CUDA's PTX manual.
+#pragma once
+
+#include "emulator/block.h"
+
+namespace emulator {
+
+/// ldmatrix: lane 8i + r points to row r of matrix i, and receives word lane % 4 of row lane / 4 of each
+/// matrix.
+inline void load_matrices(uint32_t (&word)[4], const void* row) {
+  struct Payload {
+    uint32_t* word;
+    const void* row;
+  } mine{word, row};
+  Block::current().collective(0xffffffffu, &mine, [](Payloads lanes) {
+    for (unsigned lane = 0; lane < kWarpSize; ++lane)
+      for (unsigned i = 0; i < 4; ++i) {
+        const auto* source = static_cast<const Payload*>(lanes[8 * i + lane / 4]);
+        const char* at = static_cast<const char*>(source->row) + 4 * (lane % 4);
+        std::memcpy(&static_cast<Payload*>(lanes[lane])->word[i], at, 4);
+      }
+  });
+}
+
+/// The product of two words: two pairs of 16-bit floats, or one pair of floats cut to TF32.
+template <class T>
+inline float multiply_words(uint32_t a, uint32_t b);
+
+template <>
+inline float multiply_words<float>(uint32_t a, uint32_t b) {
+  return bit_cast<float>(a & 0xffffe000u) * bit_cast<float>(b & 0xffffe000u);
+}
+template <>
+inline float multiply_words<__half>(uint32_t a, uint32_t b) {
+  return __half2float({uint16_t(a)}) * __half2float({uint16_t(b)}) +
+         __half2float({uint16_t(a >> 16)}) * __half2float({uint16_t(b >> 16)});
+}
+template <>
+inline float multiply_words<__nv_bfloat16>(uint32_t a, uint32_t b) {
+  return __bfloat162float({uint16_t(a)}) * __bfloat162float({uint16_t(b)}) +
+         __bfloat162float({uint16_t(a >> 16)}) * __bfloat162float({uint16_t(b >> 16)});
+}
+
+/// mma: sum (16 x 8) += a (16 rows of 8 words) times b (8 columns of 8 words).
+template <class T>
+inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  struct Payload {
+    float* sum;
+    const uint32_t *a, *b;
+  } mine{sum, a, b};
+  Block::current().collective(0xffffffffu, &mine, [](Payloads lanes) {
+    const auto at = [&](unsigned g, unsigned t) { return static_cast<const Payload*>(lanes[4 * g + t]); };
+    for (unsigned row = 0; row < 16; ++row)
+      for (unsigned column = 0; column < 8; ++column) {
+        float product = 0;
+        for (unsigned word = 0; word < 8; ++word)
+          product += multiply_words<T>(at(row % 8, word % 4)->a[row / 8 + 2 * (word / 4)],
+                                       at(column, word % 4)->b[word / 4]);
+        at(row % 8, column / 2)->sum[column % 2 + 2 * (row / 8)] += product;
+      }
+  });
+}
+
+}  // namespace emulator
