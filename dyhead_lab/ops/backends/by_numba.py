@@ -16,16 +16,23 @@ def _computed(tensor: Tensor) -> Tensor:
 
 def deform_conv2d(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry) -> Tensor:
     tensors = map(_computed, (input, offset, weight, _full(mask, offset)))
-    return fast_deform_conv.deform_conv2d(geometry, *tensors).to(input.dtype)
+    return fast_deform_conv.deform_conv2d(geometry, _factors(input), *tensors).to(input.dtype)
 
 
 def deform_conv2d_backward(
     grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     tensors = map(_computed, (grad, input, offset, weight, _full(mask, offset)))
-    grads = fast_deform_conv.deform_conv2d_backward(geometry, *tensors)
+    grads = fast_deform_conv.deform_conv2d_backward(geometry, _factors(input), *tensors)
     grad_input, grad_offset, grad_weight, grad_mask = (g.to(input.dtype) for g in grads)
     return grad_input, grad_offset, grad_weight, grad.new_empty(0) if mask is None else grad_mask
+
+
+def _factors(input: Tensor) -> torch.dtype:
+    """Matrix products take bfloat16 as it is where the processor can; their sums are float32."""
+    if input.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.bfloat16
+    return torch.float32 if input.dtype in HALVES else input.dtype
 
 
 def _full(mask: Tensor | None, offset: Tensor) -> Tensor:

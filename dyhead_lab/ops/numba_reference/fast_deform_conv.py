@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
-from torch.nn.grad import conv2d_input, conv2d_weight
+from torch.nn.grad import conv2d_weight
 
 from ..checks import Geometry
 from .compile import fast, in_threads, literal
@@ -108,34 +108,47 @@ def scatter_rows(first, last, x, offset, mask, taps, grad_columns, grad_x, grad_
                     out[2] = top * (left * d00 + right * d01) + bottom * (left * d10 + right * d11)
 
 
-def deform_conv2d(geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+def deform_conv2d(
+    geometry: Geometry, factors: torch.dtype, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor
+) -> Tensor:
     """The forward pass; float32 or float64 tensors as in ``ops.deform_conv2d``, mask included.
+
+    Args:
+        factors: dtype of the factors of the matrix products: that of the tensors, or bfloat16, whose sums are
+            float32 all the same.
 
     Returns:
         (B, Co, Ho, Wo), channels-last.
     """
-    matrix = _matrix(weight)
+    matrix = _matrix(weight).to(factors)
     outs = []
     for images in _portions(offset, weight, geometry):
-        columns = _columns(input[images], offset[images], mask[images], weight, geometry)
-        outs.append(conv2d(_as_image(columns), matrix, groups=geometry.groups))
+        columns = _as_image(_columns(input[images], offset[images], mask[images], weight, geometry))
+        outs.append(conv2d(columns.to(matrix.dtype), matrix, groups=geometry.groups))
     return outs[0] if len(outs) == 1 else torch.cat(outs)
 
 
 def deform_conv2d_backward(
-    geometry: Geometry, grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor
+    geometry: Geometry,
+    factors: torch.dtype,
+    grad: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients to input, offset, weight and mask."""
-    grad = grad.contiguous(memory_format=torch.channels_last)
-    matrix = _matrix(weight)
-    grad_matrix = torch.zeros_like(matrix)
+    """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass."""
+    groups, matrix = geometry.groups, _matrix(weight).to(factors)
+    grad = grad.to(matrix.dtype).contiguous(memory_format=torch.channels_last)
+    transposed = _transposed(matrix, groups)
+    grad_matrix = torch.zeros_like(_matrix(weight))
     grads: list[tuple[Tensor, ...]] = []
     for images in _portions(offset, weight, geometry):
         portion = input[images], offset[images], mask[images], weight, geometry
-        columns = _as_image(_columns(*portion))
-        grad_matrix += conv2d_weight(columns, matrix.shape, grad[images], groups=geometry.groups)
-        grad_columns = conv2d_input(columns.shape, matrix, grad[images], groups=geometry.groups)
-        grads.append(_scatter(grad_columns, *portion))
+        columns = _as_image(_columns(*portion)).to(matrix.dtype)
+        grad_matrix += conv2d_weight(columns, matrix.shape, grad[images], groups=groups)
+        grad_columns = conv2d(grad[images], transposed, groups=groups)  # oneDNN is slower at conv2d's own backward
+        grads.append(_scatter(grad_columns.to(weight.dtype), *portion))
     grad_input, grad_offset, grad_mask = (torch.cat(parts) for parts in zip(*grads, strict=True))
     grad_weight = grad_matrix.view(weight.shape[0], *weight.shape[2:], -1).permute(0, 3, 1, 2)
     return grad_input, grad_offset, grad_weight, grad_mask
@@ -152,6 +165,11 @@ def _portions(offset: Tensor, weight: Tensor, geometry: Geometry) -> list[slice]
 def _matrix(weight: Tensor) -> Tensor:
     """(Co, C / groups, Kh, Kw) as a 1x1 kernel (Co, K * C / groups, 1, 1), channels innermost."""
     return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1, 1, 1)
+
+
+def _transposed(matrix: Tensor, groups: int) -> Tensor:
+    """The kernel (groups * n, Co / groups, 1, 1) that takes output gradients back to the n columns of a group."""
+    return matrix.view(groups, -1, matrix.shape[1]).transpose(1, 2).reshape(-1, matrix.shape[0] // groups, 1, 1)
 
 
 def _as_image(columns: Tensor) -> Tensor:
