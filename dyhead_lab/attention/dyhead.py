@@ -129,8 +129,7 @@ class DyHead(nn.Module):
         # After a collapse one level is left, and the next block works on that.
         counts = [num_levels] + [num_levels if levels == "residual" else 1] * (blocks - 1)
         self.blocks = nn.ModuleList(
-            PaperDyHeadBlock(channels, count, levels=levels, depthwise=depthwise, **switches)
-            for count in counts
+            PaperDyHeadBlock(channels, count, levels=levels, depthwise=depthwise, **switches) for count in counts
         )
 
     def forward(self, pyramid: Pyramid) -> Any:
@@ -146,9 +145,7 @@ class DyHead(nn.Module):
             TypeError, ValueError: ``pyramid`` is no such thing; the message names the level.
         """
         levels = pyramid_levels(pyramid, self.channels)
-        return like_pyramid(
-            pyramid, self._released(levels) if self.form == "released" else self._paper(levels)
-        )
+        return like_pyramid(pyramid, self._released(levels) if self.form == "released" else self._paper(levels))
 
     def _released(self, levels: list[torch.Tensor]) -> list[torch.Tensor]:
         for block in self.blocks:

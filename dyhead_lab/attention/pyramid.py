@@ -21,18 +21,14 @@ def pyramid_levels(pyramid: Pyramid, channels: int) -> list[torch.Tensor]:
             coarse.
     """
     if not isinstance(pyramid, Mapping | Sequence):
-        raise TypeError(
-            f"pyramid: expected a dict or a sequence of (B, C, H, W) maps, got {type(pyramid).__name__}"
-        )
+        raise TypeError(f"pyramid: expected a dict or a sequence of (B, C, H, W) maps, got {type(pyramid).__name__}")
     levels = list(pyramid.values() if isinstance(pyramid, Mapping) else pyramid)
     if not levels:
         raise ValueError("pyramid: expected at least one level, got none")
     for i, level in enumerate(levels):
         expected = (levels[0].shape[0], channels)
         if level.dim() != 4 or level.shape[:2] != expected:
-            raise ValueError(
-                f"pyramid: level {i} has shape {tuple(level.shape)}, expected {expected} and then (H, W)"
-            )
+            raise ValueError(f"pyramid: level {i} has shape {tuple(level.shape)}, expected {expected} and then (H, W)")
         before = levels[max(i - 1, 0)]
         if level.shape[2] > before.shape[2] or level.shape[3] > before.shape[3]:
             raise ValueError(

@@ -103,9 +103,7 @@ def scale_ratio(weights: torch.Tensor, level: int | None = None) -> torch.Tensor
         return weights[:, 0] / weights[:, -1]
     last = weights.shape[1] - 1
     if not 0 <= level <= last:
-        raise ValueError(
-            f"level: expected 0 to {last} for weights of shape {tuple(weights.shape)}, got {level}"
-        )
+        raise ValueError(f"level: expected 0 to {last} for weights of shape {tuple(weights.shape)}, got {level}")
     finer = weights[:, : max(level, 1)]
     coarser = weights[:, min(level + 1, last) :]
     return finer.mean(1) / coarser.mean(1)

@@ -26,9 +26,7 @@ def undecoupled_attention(F_BLSC: torch.Tensor, weight: torch.Tensor) -> torch.T
     """
     n = F_BLSC[0].numel()
     if weight.shape != (n, n):
-        raise ValueError(
-            f"weight: expected ({n}, {n}) for F of shape {tuple(F_BLSC.shape)}, got {tuple(weight.shape)}"
-        )
+        raise ValueError(f"weight: expected ({n}, {n}) for F of shape {tuple(F_BLSC.shape)}, got {tuple(weight.shape)}")
     gates = torch.sigmoid(F_BLSC.flatten(1) @ weight.T)
     return gates.view_as(F_BLSC) * F_BLSC
 

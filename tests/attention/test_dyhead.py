@@ -30,9 +30,7 @@ def test_the_same_container_comes_back(options):
 
 
 @pytest.mark.parametrize("offset_fit", OFFSET_FITS)
-@pytest.mark.parametrize(
-    "sizes", [((13, 7), (7, 4), (4, 2)), ((13, 9), (6, 4), (3, 2)), ((3, 2), (2, 1), (1, 1))]
-)
+@pytest.mark.parametrize("sizes", [((13, 7), (7, 4), (4, 2)), ((13, 9), (6, 4), (3, 2)), ((3, 2), (2, 1), (1, 1))])
 def test_any_level_sizes(offset_fit, sizes):
     outputs = DyHead(16, blocks=2, offset_fit=offset_fit)(pyramid(sizes))
     assert [tuple(y.shape[2:]) for y in outputs] == list(sizes)
@@ -54,9 +52,7 @@ def test_one_released_block_on_one_level_has_no_neighbours():
     block = head.blocks[0]
     conv = block.spatial.own.conv
     # Offsets start at zero and masks at one half: half an ordinary convolution, but the whole bias.
-    own = block.spatial.own.norm(
-        nn.functional.conv2d(x, conv.weight, padding=1) / 2 + conv.bias[:, None, None]
-    )
+    own = block.spatial.own.norm(nn.functional.conv2d(x, conv.weight, padding=1) / 2 + conv.bias[:, None, None])
     gate = nn.functional.hardsigmoid(block.scale.gate(own.mean((2, 3))).relu())
     torch.testing.assert_close(head([x])[0], (gate[:, :, None, None] * own).relu())
 
@@ -101,9 +97,7 @@ def test_trace_of_the_released_form_goes_fine_to_coarse():
     with trace(head) as t:
         outputs = head(pyramid())
     assert [w.shape[1] for w in t["blocks.0.scale", "scale_weights"]] == [2, 3, 2]
-    assert [tuple(o.shape) for o in t["blocks.1.spatial", "offsets"]] == [
-        (2, 18, *y.shape[2:]) for y in outputs
-    ]
+    assert [tuple(o.shape) for o in t["blocks.1.spatial", "offsets"]] == [(2, 18, *y.shape[2:]) for y in outputs]
     assert [tuple(b.shape[:2]) for b in t["blocks.0.spatial", "branches"]] == [(2, 2), (2, 3), (2, 2)]
     for kept, y in zip(t["blocks.1", "block_output"], outputs, strict=True):
         assert torch.equal(kept, y)

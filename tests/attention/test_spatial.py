@@ -116,9 +116,7 @@ def test_paper_form_is_equation_4(depthwise):
                             w = attention.weight[(0, l, *tap) if depthwise else (c, c_in * L + l, *tap)]
                             expected[c, i, j] += w * bilinear(maps[l, c_in], y, x) * mask[0, k, i, j] / L
     # Double precision: only the order of the sums differs.
-    torch.testing.assert_close(
-        attention(F_BLSC, (H, W)), expected.flatten(1).T[None, None], rtol=0, atol=1e-12
-    )
+    torch.testing.assert_close(attention(F_BLSC, (H, W)), expected.flatten(1).T[None, None], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("depthwise", [False, True])

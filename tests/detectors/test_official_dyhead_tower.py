@@ -32,9 +32,7 @@ def run_tower(facts):
         for i, (name, shape) in enumerate(zip(level_names(facts), shapes, strict=True))
     }
     outputs = head(pyramid)
-    cotangents = {
-        name: torch.from_numpy(draw("cot" + name, out.shape, seed)) for name, out in outputs.items()
-    }
+    cotangents = {name: torch.from_numpy(draw("cot" + name, out.shape, seed)) for name, out in outputs.items()}
     sum((outputs[name] * cotangents[name]).sum() for name in outputs).backward()
     return head, pyramid, outputs
 
@@ -48,9 +46,7 @@ def test_outputs_and_input_gradients(name):
         np.testing.assert_allclose(out.detach().numpy(), arrays[f"out_{level}"], rtol=0, atol=TOLERANCE)
         expected = arrays[f"grad_in_{level}"]
         scale = np.abs(expected).max()
-        np.testing.assert_allclose(
-            pyramid[level].grad.numpy() / scale, expected / scale, rtol=0, atol=TOLERANCE
-        )
+        np.testing.assert_allclose(pyramid[level].grad.numpy() / scale, expected / scale, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ORACLES)

@@ -42,14 +42,10 @@ def dyhead_tower(state_dict: StateDict) -> DyHead:
     """
     tower = tower_entries(state_dict)
     if not tower:
-        raise ValueError(
-            f"state_dict: expected entries named dyhead_tower.{{i}}.*, found none among {len(state_dict)}"
-        )
+        raise ValueError(f"state_dict: expected entries named dyhead_tower.{{i}}.*, found none among {len(state_dict)}")
     offset = tower.get("dyhead_tower.0.offset.weight")
     if offset is None:
-        raise ValueError(
-            "state_dict: missing dyhead_tower.0.offset.weight, which tells the number of channels"
-        )
+        raise ValueError("state_dict: missing dyhead_tower.0.offset.weight, which tells the number of channels")
     blocks = 1 + max(int(name.split(".")[1]) for name in tower)
     head = DyHead(offset.shape[1], blocks, form="released", offset_fit="flat")
     load_strictly(head, tower, official_name)
@@ -77,11 +73,7 @@ def official_tower(head: DyHead) -> dict[str, torch.Tensor]:
     """
     ours = head.state_dict()
     if {name.split(".", 2)[2].rpartition(".")[0] for name in ours} != set(_PARTS):
-        raise ValueError(
-            "head: the official layout holds the released form with all three attentions, nothing else"
-        )
+        raise ValueError("head: the official layout holds the released form with all three attentions, nothing else")
     values = {official_name(name): value for name, value in ours.items()}
     # The gate is a 1x1 convolution there.
-    return {
-        name: v[:, :, None, None] if name.endswith("AttnConv.1.weight") else v for name, v in values.items()
-    }
+    return {name: v[:, :, None, None] if name.endswith("AttnConv.1.weight") else v for name, v in values.items()}
