@@ -8,7 +8,8 @@ WORKERS ?= 2
 BIN := .venv/bin
 ROOT_USER := $(if $(filter 0,$(shell id -u)),--allow-root)
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
-PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+PYTEST := $(IN_VENV) $(ONE_THREAD) python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lab test test-all notebooks lint bench doctor native repair constraints
@@ -20,7 +21,7 @@ setup: ## make .venv, install the pinned packages, build the native code
 	@$(PYTHON) scripts/bootstrap.py
 
 lab: setup ## open the book in JupyterLab (on a server: make lab ARGS=--no-browser)
-	$(BIN)/jupyter lab $(ROOT_USER) --ServerApp.root_dir="$(CURDIR)" \
+	$(IN_VENV) jupyter lab $(ROOT_USER) --ServerApp.root_dir="$(CURDIR)" \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
 
 test: setup ## run all tests but the slow ones
@@ -30,7 +31,7 @@ test-all: setup ## run all tests, the long trainings too
 	$(PYTEST) $(ARGS)
 
 notebooks: setup ## build and execute the chapters from notebooks/src
-	$(BIN)/python scripts/build_notebooks.py $(ARGS)
+	$(IN_VENV) python scripts/build_notebooks.py $(ARGS)
 
 lint: setup ## ruff, mypy and clang-format
 	$(BIN)/ruff check .

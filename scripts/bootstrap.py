@@ -230,7 +230,7 @@ def folder_size(folder):
 
 def build_native(root, venv):
     """Install the project itself in place; its setup.py builds what the machine's compilers can build."""
-    say("building the native code")
+    say("building the native code; this takes a minute or two")
     command = [venv_python(venv), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
     command += ["--no-build-isolation", "--no-deps", "--editable", str(root)]
     if call(command) != 0:
