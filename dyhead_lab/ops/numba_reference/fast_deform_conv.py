@@ -20,7 +20,7 @@ from torch.nn.grad import conv2d_weight
 
 from ..checks import Geometry
 from .compile import fast, in_threads, literal
-from .pixels import add_back, around
+from .pixels import add_back, axis
 
 #: Columns beyond this size are made and used image by image.
 COLUMN_BYTES = 256 << 20
@@ -41,12 +41,19 @@ class Taps(NamedTuple):
 
 
 @literal
-def tap_position(offset, taps, b, g, k, i, j):
-    """p_0 + p_k + dp_k of tap ``k`` at output pixel (``i``, ``j``); offset is (B, G, K, 2, Ho, Wo)."""
+def tap(offset, taps, b, g, k, i, j):
+    """The four pixels of tap ``k`` at output pixel (``i``, ``j``); offset is (B, G, K, 2, Ho, Wo).
+
+    Returns:
+        First pixels of the two image rows, the two columns, and weights and slopes by y and x (see ``axis``).
+    """
     dtype = offset.dtype.type
     y = i * taps.stride_y - taps.padding_y + k // taps.kernel_w * taps.dilation_y
     x = j * taps.stride_x - taps.padding_x + k % taps.kernel_w * taps.dilation_x
-    return dtype(y) + offset[b, g, k, 0, i, j], dtype(x) + offset[b, g, k, 1, i, j]
+    rows, weights_y, slopes_y = axis(dtype(y) + offset[b, g, k, 0, i, j], dtype(taps.H))
+    columns, weights_x, slopes_x = axis(dtype(x) + offset[b, g, k, 1, i, j], dtype(taps.W))
+    first = (b * taps.H + int(rows[0])) * taps.W, (b * taps.H + int(rows[1])) * taps.W
+    return first, (int(columns[0]), int(columns[1])), weights_y, weights_x, slopes_y, slopes_x
 
 
 @fast
@@ -57,23 +64,17 @@ def sample_rows(first, last, x, offset, mask, taps, columns):
     """
     Ho, Wo, groups, K, pieces_of_group, width = columns.shape[1:]
     pieces, G = groups * pieces_of_group, offset.shape[1]
-    zero = x.dtype.type(0)
-    for row in range(first, last):
-        b, i = row // Ho, row % Ho
+    for task in range(first, last):
+        b, i = task // Ho, task % Ho
         for j in range(Wo):
             for piece in range(pieces):
                 g = piece * G // pieces
-                pixel = b * taps.H * taps.W * pieces + piece
                 for k in range(K):
-                    p_y, p_x = tap_position(offset, taps, b, g, k, i, j)
-                    (q00, q01, q10, q11), (top, bottom, left, right) = around(p_y, p_x, taps.H, taps.W)
+                    (r0, r1), (c0, c1), (top, bottom), (left, right), _, _ = tap(offset, taps, b, g, k, i, j)
                     m = mask[b, g, k, i, j]
-                    w00 = m * top * left if q00 >= 0 else zero
-                    w01 = m * top * right if q01 >= 0 else zero
-                    w10 = m * bottom * left if q10 >= 0 else zero
-                    w11 = m * bottom * right if q11 >= 0 else zero
-                    x00, x01 = x[pixel + max(q00, 0) * pieces], x[pixel + max(q01, 0) * pieces]
-                    x10, x11 = x[pixel + max(q10, 0) * pieces], x[pixel + max(q11, 0) * pieces]
+                    w00, w01, w10, w11 = m * top * left, m * top * right, m * bottom * left, m * bottom * right
+                    x00, x01 = x[(r0 + c0) * pieces + piece], x[(r0 + c1) * pieces + piece]
+                    x10, x11 = x[(r1 + c0) * pieces + piece], x[(r1 + c1) * pieces + piece]
                     out = columns[b, i, j, piece // pieces_of_group, k, piece % pieces_of_group]
                     for c in range(width):
                         out[c] = w00 * x00[c] + w01 * x01[c] + w10 * x10[c] + w11 * x11[c]
@@ -87,25 +88,28 @@ def scatter_rows(first, last, x, offset, mask, taps, grad_columns, grad_x, grad_
     """
     Ho, Wo, groups, K, pieces_of_group, _ = grad_columns.shape[1:]
     pieces, G = groups * pieces_of_group, offset.shape[1]
+    zero = x.dtype.type(0)
     for task in range(first, last):
         b, piece = task // pieces, task % pieces
         g = piece * G // pieces
-        pixel = b * taps.H * taps.W * pieces + piece
         for i in range(Ho):
             for j in range(Wo):
                 for k in range(K):
-                    p_y, p_x = tap_position(offset, taps, b, g, k, i, j)
-                    (q00, q01, q10, q11), (top, bottom, left, right) = around(p_y, p_x, taps.H, taps.W)
+                    rows, columns, weights_y, weights_x, slopes_y, slopes_x = tap(offset, taps, b, g, k, i, j)
                     m = mask[b, g, k, i, j]
                     grad = grad_columns[b, i, j, piece // pieces_of_group, k, piece % pieces_of_group]
-                    d00 = add_back(m * top * left, grad, q00, pixel, pieces, x, grad_x)
-                    d01 = add_back(m * top * right, grad, q01, pixel, pieces, x, grad_x)
-                    d10 = add_back(m * bottom * left, grad, q10, pixel, pieces, x, grad_x)
-                    d11 = add_back(m * bottom * right, grad, q11, pixel, pieces, x, grad_x)
-                    out = grad_points[b, piece, :, k, i, j]
-                    out[0] = m * (left * (d10 - d00) + right * (d11 - d01))
-                    out[1] = m * (top * (d01 - d00) + bottom * (d11 - d10))
-                    out[2] = top * (left * d00 + right * d01) + bottom * (left * d10 + right * d11)
+                    sum_y = sum_x = sum_m = zero
+                    for y in range(2):
+                        for z in range(2):
+                            row = (rows[y] + columns[z]) * pieces + piece
+                            weight = weights_y[y] * weights_x[z]
+                            dot = add_back(m * weight, grad, x[row], grad_x[row])
+                            sum_y += slopes_y[y] * weights_x[z] * dot
+                            sum_x += weights_y[y] * slopes_x[z] * dot
+                            sum_m += weight * dot
+                    grad_points[b, piece, 0, k, i, j] = m * sum_y
+                    grad_points[b, piece, 1, k, i, j] = m * sum_x
+                    grad_points[b, piece, 2, k, i, j] = sum_m
 
 
 def deform_conv2d(
