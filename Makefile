@@ -41,7 +41,7 @@ lint: setup ## ruff, mypy and clang-format
 		xargs --no-run-if-empty $(BIN)/clang-format --dry-run --Werror
 
 bench: setup ## measure the operators on this machine
-	$(BIN)/dyhead-lab bench $(ARGS)
+	$(BIN)/dyhead-lab bench ops $(ARGS)
 
 doctor: setup ## say what works on this machine and how to mend what does not
 	$(BIN)/dyhead-lab doctor

@@ -109,7 +109,7 @@ def make_venv(venv, asked_for):
         raise SetupError(
             "this Python cannot create environments (no ensurepip). Run: sudo apt-get install python3-venv"
         ) from None
-    check_disk(venv, missing_gb=ENVIRONMENT_GB)
+    check_disk(venv, missing_gb=ENVIRONMENT_GB, freed_gb=folder_size(venv) / GB)
     if call([sys.executable, "-m", "venv", "--clear", str(venv)]) != 0:
         raise SetupError(f"{sys.executable} -m venv failed; its message stands above")
 
@@ -203,14 +203,19 @@ def is_complete(info):
     return True
 
 
-def check_disk(venv, missing_gb):
+def check_disk(venv, missing_gb, freed_gb=0.0):
     """Refuse to begin what cannot end. Returns True if pip's cache has room as well.
 
     pip keeps all wheels until it has unpacked them, so at the end both lie on the disk.
+
+    Args:
+        venv: the folder that grows.
+        missing_gb: what it does not hold yet.
+        freed_gb: what is deleted before anything is installed.
     """
     wheels_gb = WHEELS_GB * missing_gb / ENVIRONMENT_GB
     needed_gb = missing_gb + wheels_gb
-    free_gb = shutil.disk_usage(str(venv.parent)).free / GB
+    free_gb = shutil.disk_usage(str(venv.parent)).free / GB + freed_gb
     if free_gb < needed_gb:
         raise SetupError(
             f"the disk is short: {venv.parent} has {free_gb:.1f} GB free. The finished environment takes "

@@ -192,6 +192,12 @@ class TestDisk:
         free_space(monkeypatch, 1)
         assert steps_of_one_more_call(house, "--repair") == ["packages", "native"]
 
+    def test_an_environment_that_is_replaced_makes_room(self, house, monkeypatch):
+        monkeypatch.setattr(bootstrap, "folder_size", lambda folder: 6.0e9 if house.version is None else 0)
+        free_space(monkeypatch, 3)
+        assert bootstrap.main([], house.root) == 1  # the disk stays simulated: too small for the packages
+        assert house.steps == ["venv"]
+
     def test_pip_unpacks_beside_the_environment_and_leaves_nothing(self, house, monkeypatch):
         seen = []
         noted = bootstrap.call
