@@ -108,7 +108,10 @@ class MultiScaleDeformableAttention(nn.Module):
         if padding_BN is not None:
             value = value.masked_fill(padding_BN[..., None], 0.0)
 
-        offsets = self.sampling_offsets(query_BQC).view(B, Q, M, L, P, 2)
+        # Not under autocast: in bfloat16 an offset of 4 cells would be off by up to 1/64 cell.
+        with torch.autocast(query_BQC.device.type, enabled=False):
+            full_precision = query_BQC.to(self.sampling_offsets.weight.dtype)
+            offsets = self.sampling_offsets(full_precision).view(B, Q, M, L, P, 2)
         reference = reference_BQL[:, :, None, :, None]
         if reference_BQL.shape[-1] == 2:
             width_height_L2 = spatial_shapes_L2.flip(-1).to(offsets)

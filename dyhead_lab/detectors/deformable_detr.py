@@ -144,7 +144,7 @@ class DeformableTransformer(nn.Module):
     def learned_queries(self, embedding_Q2C: Tensor, batch: int) -> Queries:
         """Queries that are the same for every image, and the points they look around."""
         positions, features = embedding_Q2C.expand(batch, -1, -1).chunk(2, -1)
-        return Queries(features, positions, self.reference_points(positions).sigmoid())
+        return Queries(features, positions, self.reference_points(positions).float().sigmoid())
 
     def proposed_queries(
         self, memory_BNC: Tensor, pyramid: FlatPyramid, class_head: nn.Module, box_head: nn.Module, queries: int

@@ -54,6 +54,9 @@ def normalise_targets(
     """
     if len(targets) != len(images):
         raise ValueError(f"targets must have one dict per image: {len(images)} images, {len(targets)} targets")
+    labels = torch.cat([target["labels"].flatten() for target in targets])
+    if len(labels) and ((labels < 0) | (labels >= classes)).any():
+        raise ValueError(f"targets: labels must lie in 0..{classes - 1}, got {labels.unique().tolist()}")
     result = []
     for i, (target, image) in enumerate(zip(targets, images, strict=True)):
         boxes, labels = target["boxes"], target["labels"]
@@ -62,8 +65,6 @@ def normalise_targets(
                 f"targets[{i}]: boxes must be (n, 4) and labels (n,), "
                 f"got {tuple(boxes.shape)} and {tuple(labels.shape)}"
             )
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-            raise ValueError(f"targets[{i}]: labels must lie in 0..{classes - 1}, got {sorted(set(labels.tolist()))}")
         size = boxes.new_tensor([image.shape[2], image.shape[1]]).repeat(2)
         result.append({"boxes": xyxy_to_cxcywh(boxes / size), "labels": labels.long()})
     return result

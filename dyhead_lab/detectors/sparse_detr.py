@@ -24,7 +24,7 @@ from .deformable_detr import SPARSE_DETR, DeformableDETR, DeformableDETRConfig
 from .deformable_transformer import DecoderOutput, FlatPyramid
 from .proposals import grid_boxes
 from .token_scorers import DAMPredictor, ObjectnessHead, corr_report, dam_loss
-from .token_selection import keep_best, token_budget
+from .token_selection import Selection, check_rho, keep_best, rank, token_budget
 
 SELECTIONS = ("dam", "objectness", "random")
 
@@ -50,8 +50,7 @@ class SparseDETRConfig(DeformableDETRConfig):
         super().__post_init__()
         if not self.two_stage:
             raise ValueError("Sparse DETR needs two_stage=True: its scorer shares the projection of the proposals")
-        if not 0 < self.rho <= 1:
-            raise ValueError(f"rho, the share of encoder tokens that are refined, must lie in (0, 1], got {self.rho}")
+        check_rho(self.rho)
         if self.selection not in SELECTIONS:
             raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}")
 
@@ -96,39 +95,26 @@ class SparseDETR(DeformableDETR):
 
         Returns:
             the outputs of Deformable DETR, and ``dam`` (B, N): what the decoder attended to; ``token_scores``
-            (B, N): what the tokens were ranked by; ``kept_tokens`` (B, T): the refined ones, best first, -1 where an
-            image keeps fewer than T. The rest of the entries is for the criterion.
+            (B, N): the model's own scores; ``kept_tokens`` (B, T): the refined ones, best first, -1 where an image
+            keeps fewer than T; ``selection``: all of it for the criterion.
         """
         pyramid = self.flatten(features, padding_mask)
-        own_scores, extra = self._score(pyramid)
-        if token_scores is not None and token_scores.shape != own_scores.shape:
-            expected, given = tuple(own_scores.shape), tuple(token_scores.shape)
-            raise ValueError(f"token_scores must be {expected}, got {given}")
-        scores = own_scores if token_scores is None else token_scores
-        budget = token_budget(pyramid.padding_BN, self.rho if rho is None else rho)
-        kept = keep_best(scores, pyramid.padding_BN, budget)
+        padding, ignored = pyramid.padding_BN, self._ignored(pyramid)
+        scores, predictions = self._score(pyramid, ignored)
+        budget = token_budget(padding, self.rho if rho is None else rho)
+        kept = keep_best(rank(scores, token_scores), padding, budget)
         memory, states = self.transformer.encoder(pyramid, kept)
         if self.config.compat == SPARSE_DETR:  # every image counts as many tokens as the largest one keeps
             kept = replace(kept, padding_BT=torch.zeros_like(kept.padding_BT))
         outputs, decoded = self.predict(pyramid, memory, states, kept)
-        dam = self._decoder_attention_map(decoded, pyramid)
-        kept_tokens = kept.labelled()
-        emit(self, dam=dam, kept_tokens=kept_tokens)
-        return {
-            **outputs,
-            **extra,
-            "dam": dam,
-            "token_scores": own_scores,
-            "kept_tokens": kept_tokens,
-            "kept": kept,
-            "token_budget": budget,
-            "token_padding": pyramid.padding_BN,
-            "ignored_tokens": self._ignored(pyramid),
-            "level_sizes": pyramid.sizes,
-        }
+        outputs.update(predictions)
+        selection = Selection(kept, budget, scores, padding, ignored, pyramid.sizes)
+        outputs.update(selection.outputs(self._decoder_attention_map(decoded, pyramid)))
+        emit(self, dam=outputs["dam"], kept_tokens=outputs["kept_tokens"])
+        return outputs
 
-    def _score(self, pyramid: FlatPyramid) -> tuple[Tensor, dict[str, Any]]:
-        """Score every token before the encoder sees it; and further outputs for the criterion."""
+    def _score(self, pyramid: FlatPyramid, ignored_BN: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Score every token before the encoder sees it; and what the criterion judges of that."""
         if self.config.selection == "random":
             return torch.rand(pyramid.padding_BN.shape, device=pyramid.padding_BN.device), {}
         grid, usable_BN = grid_boxes(pyramid)
@@ -136,7 +122,7 @@ class SparseDETR(DeformableDETR):
         if self.config.selection == "objectness":
             predictions = self.transformer.get_submodule("enc_objectness")(tokens, grid)
             return predictions["pred_logits"].amax(-1), {"backbone_outputs": predictions}
-        scores = self.transformer.get_submodule("enc_mask_predictor")(tokens, self._ignored(pyramid))
+        scores = self.transformer.get_submodule("enc_mask_predictor")(tokens, ignored_BN)
         if self.config.compat == SPARSE_DETR:  # its loss then pulls at the lowest score through the padding
             scores = scores.masked_fill(pyramid.padding_BN, scores.min())
         return scores, {}

@@ -69,22 +69,22 @@ def dam_loss(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
     """Binary cross-entropy that wants high scores for the tokens that the decoder looked at most, as many as are kept.
 
     Args:
-        outputs: of :class:`~.sparse_detr.SparseDETR`: ``token_scores`` (B, N), ``dam`` (B, N), ``token_padding``
-            (B, N), ``ignored_tokens`` (B, N: what does not enter the loss) and ``token_budget`` (B,).
+        outputs: of a sparse detector: ``dam`` (B, N) and ``selection`` (:class:`~.token_selection.Selection`).
 
     Returns:
         ``loss_mask_prediction``: the mean over the tokens of each image, then over images.
     """
-    dam_BN, scores_BN = outputs["dam"], outputs["token_scores"]
-    wanted_BN = keep_best(dam_BN, outputs["token_padding"], outputs["token_budget"]).mask(dam_BN.shape[1])
+    dam_BN, selection = outputs["dam"], outputs["selection"]
+    wanted_BN = keep_best(dam_BN, selection.padding_BN, selection.budget_B).mask(dam_BN.shape[1])
+    scores_BN, counted_BN = selection.scores_BN, ~selection.ignored_BN
     loss_BN = F.binary_cross_entropy_with_logits(scores_BN, wanted_BN.to(scores_BN), reduction="none")
-    counted_BN = ~outputs["ignored_tokens"]
     return {"loss_mask_prediction": ((loss_BN * counted_BN).sum(1) / counted_BN.sum(1)).mean()}
 
 
 def corr_report(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
     """Corr over all tokens and per level, under the official names; it only reports."""
-    kept_BN = outputs["kept"].mask(outputs["dam"].shape[1])
-    total, *levels = correlation(outputs["dam"], kept_BN, outputs["level_sizes"])
+    dam_BN, selection = outputs["dam"], outputs["selection"]
+    kept_BN = selection.kept.mask(dam_BN.shape[1])
+    total, *levels = correlation(dam_BN, kept_BN, selection.level_sizes)
     named = {f"corr_mask_attn_map_dec_{level}": corr for level, corr in enumerate(levels)}
     return {"corr_mask_attn_map_dec_all": total, **named}

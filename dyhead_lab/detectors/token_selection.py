@@ -6,6 +6,7 @@ Source: Roh et al., "Sparse DETR", ICLR 2022, section 3.2. All functions work on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,14 +48,19 @@ class KeptTokens:
         return index.expand(-1, -1, *x_BN.shape[2:])
 
 
+def check_rho(rho: float) -> None:
+    """Refuse a share of tokens outside (0, 1]."""
+    if not 0 < rho <= 1:
+        raise ValueError(f"rho, the share of encoder tokens that are refined, must lie in (0, 1], got {rho}")
+
+
 def token_budget(padding_BN: Tensor, rho: float) -> Tensor:
     """How many tokens each image keeps: floor(rho * valid tokens) + 1, at most all valid ones; (B,) int64.
 
     Raises:
         ValueError: unless 0 < rho <= 1.
     """
-    if not 0 < rho <= 1:
-        raise ValueError(f"rho, the share of encoder tokens that are refined, must lie in (0, 1], got {rho}")
+    check_rho(rho)
     valid_B = (~padding_BN).sum(1)
     return torch.minimum((valid_B * rho).long() + 1, valid_B)
 
@@ -70,3 +76,46 @@ def keep_best(scores_BN: Tensor, padding_BN: Tensor, budget_B: Tensor) -> KeptTo
     T = int(budget_B.max())
     index_BT = scores_BN.detach().masked_fill(padding_BN, -torch.inf).topk(T, 1).indices
     return KeptTokens(index_BT, torch.arange(T, device=index_BT.device) >= budget_B[:, None])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The tokens that a sparse encoder refines, and what is needed to judge the choice.
+
+    Attributes:
+        kept: the refined tokens.
+        budget_B: how many each image keeps, (B,).
+        scores_BN: the model's own scores, (B, N).
+        padding_BN: True where a token is padding, (B, N).
+        ignored_BN: True where a token does not enter the loss of the scores, (B, N).
+        level_sizes: (H, W) of each level of the N tokens.
+    """
+
+    kept: KeptTokens
+    budget_B: Tensor
+    scores_BN: Tensor
+    padding_BN: Tensor
+    ignored_BN: Tensor
+    level_sizes: tuple[tuple[int, int], ...]
+
+    def outputs(self, dam_BN: Tensor) -> dict[str, Any]:
+        """What a sparse detector adds to its outputs, once its decoder has told the DAM."""
+        return {
+            "dam": dam_BN,
+            "token_scores": self.scores_BN,
+            "kept_tokens": self.kept.labelled(),
+            "selection": self,
+        }
+
+
+def rank(own_BN: Tensor, given_BN: Tensor | None) -> Tensor:
+    """The scores that rank the tokens: those given from outside, if any.
+
+    Raises:
+        ValueError: if their shape is not that of the model's own.
+    """
+    if given_BN is None:
+        return own_BN
+    if given_BN.shape != own_BN.shape:
+        raise ValueError(f"token_scores must be {tuple(own_BN.shape)}, got {tuple(given_BN.shape)}")
+    return given_BN

@@ -113,6 +113,17 @@ def test_gradients_reach_queries_references_and_tokens():
     )
 
 
+def test_points_stay_exact_under_autocast():
+    attention = shaken().float()
+    arguments = torch.randn(1, 3, 8), torch.rand(1, 3, 2, 2), torch.randn(1, 26, 8)
+    out, locations, _ = attention(*arguments, SHAPES, STARTS)
+    with torch.autocast("cpu", torch.bfloat16):
+        half, half_locations, _ = attention(*arguments, SHAPES, STARTS)
+    assert torch.equal(locations, half_locations)
+    # The values went through bfloat16, which keeps 8 bits; outputs are about 1.
+    torch.testing.assert_close(half.float(), out, atol=0.05, rtol=0)
+
+
 def test_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="channels must be a multiple of heads"):
         MultiScaleDeformableAttention(channels=10, heads=4)

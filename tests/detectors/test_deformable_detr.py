@@ -109,6 +109,21 @@ def test_trains_a_step_with_any_number_of_objects(counts, kind):
         assert losses["loss_bbox"] == 0 and losses["loss_giou"] == 0 and losses["loss_ce"] > 0
 
 
+def test_trains_under_autocast_with_losses_in_float32():
+    torch.manual_seed(0)
+    model = DeformableDETR(tiny(refine=True, two_stage=True), TwoMaps()).train()
+    target = {"boxes": torch.tensor([[10.0, 10, 50, 40]]), "labels": torch.tensor([1])}
+    image = torch.rand(3, 64, 96)
+    exact = model([image], [target])
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model([image], [target])
+    sum(losses.values()).backward()
+    assert all(value.dtype == torch.float32 for value in losses.values())
+    for name, value in losses.items():
+        # bfloat16 keeps 8 bits, and a dozen layers add up their errors.
+        torch.testing.assert_close(value, exact[name], rtol=0.1, atol=0.05)
+
+
 def test_detections_are_boxes_in_pixels_of_each_image():
     torch.manual_seed(0)
     model = DeformableDETR(tiny(), TwoMaps()).eval()

@@ -6,6 +6,7 @@ import torch
 from dyhead_lab.detectors.detr import DETR, DETRConfig
 from dyhead_lab.detectors.official import load_detr
 from dyhead_lab.detectors.resnet_backbone import ResNetBackbone
+from dyhead_lab.detectors.sparsified_detr import SparsifiedDETR, SparsifiedDETRConfig
 from dyhead_lab.trace import trace
 
 
@@ -123,6 +124,41 @@ def test_checkpoints_round_trip_and_tell_their_sizes(model):
     with pytest.raises(ValueError, match=r"these weights tell 3 classes apart, not 8.*fine_tune=True"):
         load_detr(features_only, heads=4, classes=8)
     assert load_detr(features_only, heads=4, classes=8, fine_tune=True).class_embed.out_features == 9
+
+
+def test_a_sparsified_encoder_refines_the_kept_tokens_only():
+    torch.manual_seed(0)
+    model = SparsifiedDETR(SparsifiedDETRConfig(**vars(tiny())), OneMap()).eval()
+    seen = []
+    model.transformer.encoder.register_forward_hook(lambda _, given, out: seen.extend([*given, out]))
+    mask = torch.zeros(1, 64, 96, dtype=torch.bool)
+    with trace(model) as t:
+        outputs = model.forward_features(model.backbone(torch.rand(1, 3, 64, 96)), mask, rho=0.5)
+    tokens, kept, memory = seen
+    assert torch.equal((memory == tokens.tokens_BNC).all(-1), ~kept.mask(24)) and kept.mask(24).sum() == 13
+    assert torch.equal(t["", "dam"][0], outputs["dam"]) and t["", "kept_tokens"][0].shape == (1, 13)
+    # Every query spends a weight of 1 per head and layer: 5 queries, 4 heads, 2 layers.
+    torch.testing.assert_close(outputs["dam"].sum(), torch.tensor(40.0))
+    with pytest.raises(ValueError, match="rho"):
+        SparsifiedDETRConfig(rho=0.0)
+
+
+def test_a_sparsified_detr_that_keeps_everything_is_detr(model):
+    sparse = SparsifiedDETR(SparsifiedDETRConfig(**vars(tiny()), rho=1.0), OneMap()).eval()
+    sparse.load_state_dict(model.state_dict(), strict=False)
+    image = torch.rand(3, 64, 96)
+    with torch.no_grad():
+        (ours,), (theirs,) = sparse([image]), model([image])
+    torch.testing.assert_close(ours["boxes"], theirs["boxes"], atol=1e-3, rtol=0)
+
+
+def test_a_sparsified_detr_trains_its_scorer():
+    torch.manual_seed(0)
+    sparse = SparsifiedDETR(SparsifiedDETRConfig(**vars(tiny())), OneMap()).train()
+    losses = sparse([torch.rand(3, 64, 96)], [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long()}])
+    losses["loss_mask_prediction"].backward()
+    assert sparse.scorer.layer2[4].weight.grad.abs().sum() > 0
+    assert sparse.transformer.decoder.layers[0].multihead_attn.in_proj_weight.grad is None
 
 
 def test_refuses_what_does_not_fit(model):

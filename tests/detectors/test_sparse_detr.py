@@ -1,5 +1,7 @@
 """Sparse DETR against the numbers of the official code, and what it does better without ``compat``."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from dyhead_lab.detectors.deformable_detr import DeformableDETR
 from dyhead_lab.detectors.official import load_sparse_detr
 from dyhead_lab.detectors.resnet_backbone import ResNetBackbone
 from dyhead_lab.detectors.sparse_detr import SparseDETR, SparseDETRConfig
+from dyhead_lab.detectors.token_scorers import dam_loss
 from dyhead_lab.trace import trace
 
 from .detr_cases import OracleCase, assert_losses_and_gradients, padding_mask
@@ -51,7 +54,7 @@ def test_outputs_losses_and_gradients_are_those_of_the_official_code(name):
     ):
         torch.testing.assert_close(ours, case.array(official), atol=1e-4, rtol=0)
     assert torch.equal(outputs["kept_tokens"], case.array("backbone_topk_proposals"))
-    assert outputs["token_budget"].tolist() == case.arrays["sparse_token_nums"].tolist()
+    assert outputs["selection"].budget_B.tolist() == case.arrays["sparse_token_nums"].tolist()
     assert_losses_and_gradients(case, model, outputs)
 
 
@@ -78,11 +81,10 @@ def test_by_default_padding_tells_the_scorer_and_its_loss_nothing():
     torch.testing.assert_close(longer, scorer(tokens[1:, :6], ignored[1:, :6])[0])
 
     outputs = detect(model, [(64, 96), (32, 64)])
-    padding = outputs["token_padding"]
-    outputs["token_scores"] = outputs["token_scores"].detach().requires_grad_()
-    loss = model.criterion.extra_losses[1](outputs)["loss_mask_prediction"]
-    loss.backward()
-    gradient = outputs["token_scores"].grad
+    scores = outputs["token_scores"].detach().requires_grad_()
+    selection = replace(outputs["selection"], scores_BN=scores)
+    dam_loss({**outputs, "selection": selection})["loss_mask_prediction"].backward()
+    gradient, padding = scores.grad, selection.padding_BN
     assert (gradient[padding] == 0).all() and (gradient[~padding] != 0).all()
 
 
@@ -96,7 +98,7 @@ def test_how_many_tokens_the_heads_judge_depends_on_the_batch_only_in_compat(com
     # 8*12 + 4*6 + 2*3 = 126 tokens and 4*8 + 2*4 + 1*2 = 42: floor(0.3 * n) + 1 of them.
     assert judged.tolist() == ([38, 13] if compat is None else [38, 38])
     assert (outputs["kept_tokens"] >= 0).sum(1).tolist() == judged.tolist()
-    assert outputs["token_budget"].tolist() == [38, 13]
+    assert outputs["selection"].budget_B.tolist() == [38, 13]
 
 
 def test_rho_is_a_plain_argument_at_inference():
