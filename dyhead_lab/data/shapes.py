@@ -101,9 +101,10 @@ def _candidate(rng: np.random.Generator, objects: list[ShapeObject], size: int) 
     angle = rng.uniform(0, 2 * np.pi)
     unit = unit @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     if objects:
-        extent = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST * size)))
+        # between log-uniform and uniform; log-uniform sizes would make two objects of three small ones
+        extent = SMALLEST * (LARGEST * size / SMALLEST) ** (rng.random() ** 0.65)
     else:  # the first object is placed most freely; were it not larger, large objects would be rare
-        extent = rng.uniform(LARGEST / 4, LARGEST) * size
+        extent = rng.uniform(LARGEST / 2, LARGEST) * size
     vertices = unit * extent / np.ptp(unit, 0).max()
     half = np.ptp(vertices, 0) / 2
     vertices -= vertices.min(0) + half

@@ -50,6 +50,7 @@ class Engine:
             avg_fn=_warm_average(recipe.ema_decay),
             use_buffers=True,
         )
+        self.autocast = recipe.precision == "bf16" and _has_bfloat16(self.accelerator.device)
         self.iteration = 0
 
     @property
@@ -118,7 +119,7 @@ class Engine:
         device = self.accelerator.device
         images = [image.to(device) for image in images]
         boxes = [{name: t[name].to(device) for name in ("boxes", "labels")} for t in targets]
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
             parts = self.model(images, boxes)
         loss = torch.stack(list(parts.values())).sum()
         if not torch.isfinite(loss):
@@ -138,8 +139,8 @@ class Engine:
 
     def judge(self, model: nn.Module) -> CocoResult:
         """The COCO numbers of ``model`` on the validation set."""
-        amp = self.recipe.precision == "bf16"
-        records = detect_dataset(model, self.val_set, batch_size=16, device=self.accelerator.device, amp=amp)
+        device = self.accelerator.device
+        records = detect_dataset(model, self.val_set, batch_size=16, device=device, amp=self.autocast)
         return evaluate(self.val_set, records)
 
 
@@ -148,6 +149,14 @@ def learning_rate_factor(step: int, warmup: int, iterations: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, iterations - warmup)))
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is fast there; says so once if not, because the run then takes another precision."""
+    if device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return True
+    print("this processor has no bfloat16: training in float32")
+    return False
 
 
 def _warm_average(decay: float):

@@ -11,10 +11,10 @@ QUICKSTART = Recipe(
     dataset=shapes,
     augmentation="flip_both",
     model={"image_size": 160, "dyhead_blocks": 1, "tower_convs": 1},
-    iterations=3000,
+    iterations=2200,
     batch_size=16,
     lr=2e-3,
-    warmup=300,
+    warmup=200,
     evaluate_every=1000,
     source="our own: small enough for two CPU cores",
 )
