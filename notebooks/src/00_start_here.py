@@ -25,16 +25,23 @@
 # | | chapter | state |
 # | --- | --- | --- |
 # | 00 | Start here | you are reading it |
-# | 01 | Boxes, anchors and average precision | planned |
-# | 02 | A detector from backbone to boxes | planned |
+# | 01 | The feature pyramid | planned |
+# | 02 | Scale-aware attention | planned |
 # | 03 | Deformable convolution | planned |
 # | 04 | The CUDA kernel | planned |
-# | 05 | Scale-aware, spatial-aware, task-aware | planned |
-# | 06 | Dynamic Head: training and ablation | planned |
-# | 07 | The paper and the released code | planned |
-# | 08 | Deformable attention | planned |
-# | 09 | Deformable DETR | planned |
-# | 10 | Sparse DETR | planned |
+# | 05 | Spatial-aware attention | planned |
+# | 06 | Task-aware attention | planned |
+# | 07 | Dynamic Head | planned |
+# | 08 | Dynamic Head on detectors | planned |
+# | 09 | From self-attention to deformable attention | planned |
+# | 10 | Multi-scale deformable attention | planned |
+# | 11 | Deformable DETR | planned |
+# | 12 | Sparse DETR | planned |
+# | 13 | Training on COCO | planned |
+# | 14 | Attention maps | planned |
+# | 15 | Learned scale ratios | planned |
+# | 16 | The kernel race | planned |
+# | 17 | Write your own attention | planned |
 #
 # Chapters stand alone. Each one starts from the library, so you can open any of them first.
 
