@@ -1,0 +1,84 @@
+"""Counts of multiply-adds: the published ones, one by hand, and parts that add up."""
+
+import pytest
+import torch
+from torch import nn
+
+from dyhead_lab.attention import DyHead
+from dyhead_lab.cli import main
+from dyhead_lab.detectors.atss import ATSSHead, atss
+from dyhead_lab.detectors.backbones import pyramid
+from dyhead_lab.evaluation.efficiency import dyhead_levels, efficiency, macs, offset_fit_macs
+
+P3_TO_P7 = [(100, 167), (50, 84), (25, 42), (13, 21), (7, 11)]  # of an image of 800 x 1333
+
+
+def on_meta(build):
+    with torch.device("meta"):
+        return build(), [torch.zeros(1, 256, *size) for size in P3_TO_P7]
+
+
+def test_one_block_costs_what_arithmetic_says():
+    # 3x3 at 256 channels: all 22,300 positions, twice the 5,600 of P4-P7, and 27 offsets and masks everywhere.
+    assert offset_fit_macs(256, P3_TO_P7)["flat"] / 1e9 == pytest.approx(21.15, abs=0.005)
+
+
+def test_each_offset_fit_has_its_cost():
+    costs = {name: n / 1e9 for name, n in offset_fit_macs(256, P3_TO_P7).items()}
+    assert costs["crop"] == costs["resize"] == costs["flat"]
+    assert costs["upsample"] == pytest.approx(31, abs=0.5)
+
+
+def test_six_blocks_cost_21_7_more_than_the_towers_they_replace():
+    head, levels = on_meta(lambda: DyHead(256, blocks=6, offset_fit="flat"))
+    plain, _ = on_meta(lambda: ATSSHead(256, 80, tower_convs=4))
+    bare, _ = on_meta(lambda: ATSSHead(256, 80, tower_convs=0))
+    blocks = macs(head, lambda: head(levels))[""]
+    towers = macs(plain, lambda: plain(levels))[""] - macs(bare, lambda: bare(levels))[""]
+    assert towers / 1e9 == pytest.approx(105.2, abs=0.05)
+    assert (blocks - towers) / 1e9 == pytest.approx(21.7, abs=0.05)  # the paper says 21.5
+
+
+def test_a_module_without_layers_costs_nothing():
+    assert macs(nn.ReLU(), lambda: None) == {"": 0}
+
+
+def test_parts_add_up_to_the_whole():
+    torch.manual_seed(0)
+    model = atss(3, "resnet18", dyhead_blocks=1, min_size=64, max_size=96).train()
+    cost = efficiency(model, size=(64, 96), runs=1)
+    assert model.training
+    assert [part.name for part in cost.parts] == ["transform", "body", "fpn", "neck", "head"]
+    assert sum(part.parameters for part in cost.parts) == cost.whole.parameters
+    assert sum(part.macs for part in cost.parts) == cost.whole.macs > 0
+    assert 0 < sum(part.seconds for part in cost.parts) <= cost.whole.seconds
+    assert all(part.seconds > 0 for part in cost.parts)
+    assert "one image of 64 x 96 pixels on cpu" in cost.table()
+
+
+def test_the_first_convolution_by_hand():
+    body = pyramid("resnet18").body
+    counted = macs(body, lambda: body(torch.zeros(1, 3, 64, 96)))
+    assert counted["stem.conv1"] == 32 * 48 * 64 * 3 * 7 * 7
+
+
+def test_sizes_of_the_pyramid_include_the_padding():
+    model = atss(3, "resnet18", dyhead_blocks=2, min_size=64, max_size=96, size_divisible=128)
+    head, sizes = dyhead_levels(model, (64, 96))
+    assert len(head.blocks) == 2
+    assert sizes == [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
+    assert dyhead_levels(atss(3, "resnet18", dyhead_blocks=0, min_size=64), (64, 96)) is None
+
+
+def test_runs_must_be_positive():
+    with pytest.raises(ValueError, match="runs"):
+        efficiency(nn.Linear(1, 1), runs=0)
+
+
+def test_the_command_prints_parts_and_each_offset_fit(capsys):
+    assert main(["efficiency", "quickstart", "--size", "96x96", "--runs", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "whole" in printed and "images per second" in printed and "96 x 96" in printed
+    assert all(fit in printed for fit in ("flat", "crop", "resize", "upsample"))
+    assert main(["efficiency", "quickstart", "--size", "big"]) == 1
+    assert "--size: expected HEIGHTxWIDTH, got 'big'" in capsys.readouterr().err
