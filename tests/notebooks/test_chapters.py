@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -55,7 +56,9 @@ def test_the_chapter_runs(source, monkeypatch, tmp_path):
     assert json.loads(text)["nbformat"] == 4
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            assert output.get("name") != "stderr", f"a cell wrote to stderr:\n{output.text}"
+            if output.get("name") == "stderr":
+                lines = output.text.splitlines()  # the library's own notices, such as "compiling", are fine
+                assert all(line.startswith("dyhead_lab: ") for line in lines), f"a cell wrote to stderr:\n{output.text}"
 
 
 def test_widgets_are_numbered_and_ids_follow_the_text(tmp_path, monkeypatch):
@@ -68,8 +71,11 @@ def test_widgets_are_numbered_and_ids_follow_the_text(tmp_path, monkeypatch):
     assert re.search(r'"model_id": "0{30}\d\d"', texts[0])
 
 
-def test_a_path_of_this_machine_is_refused(tmp_path):
+def test_paths_of_this_machine_do_not_enter_a_notebook(tmp_path):
     source = tmp_path / "99_example.py"
-    source.write_text(f"# %% [markdown]\n# {builder.NOTEBOOKS.parent}/data\n")
+    source.write_text(f"# %% [markdown]\n# {builder.NOTEBOOKS.parent}/data in {builder.NOTEBOOKS.parent}\n")
+    cell = json.loads(builder.serialise(builder.read_source(source)))["cells"][0]
+    assert "".join(cell["source"]) == "data in ."
+    source.write_text(f"# %% [markdown]\n# {Path.home()}/secret\n")
     with pytest.raises(ValueError, match="path of this machine"):
         builder.serialise(builder.read_source(source))

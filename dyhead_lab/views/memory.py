@@ -1,0 +1,162 @@
+"""What threads do to memory: one thread step by step, a warp's addresses, and additions that meet.
+
+Everything here is drawn from a list of :class:`~dyhead_lab.ops.native.Access`, as ``native.record`` returns it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ..ops.native import Access
+from .figures import BLUE, DPI, GREEN, INK, ORANGE, SKY, Picture, style
+
+STATIC = Path(__file__).parent / "static"
+LINE_BYTES = 128  # what a warp's loads are gathered into
+WARP = 32
+COLOURS = {"read": BLUE, "write": GREEN, "atomic_add": ORANGE}
+
+
+class MemorySteps(anywidget.AnyWidget):
+    """Step through the accesses of a thread, by slider or arrow keys, and see where each one lands.
+
+    Args:
+        accesses: in the order in which they were made.
+        shapes: buffers to draw, name -> (rows, columns); accesses to other buffers are told in words only.
+    """
+
+    _esm = STATIC / "memory_steps.js"
+    _css = STATIC / "memory_steps.css"
+
+    buffers: Any = traitlets.List().tag(sync=True)
+    steps: Any = traitlets.List().tag(sync=True)
+    step = traitlets.Int(0).tag(sync=True)
+
+    def __init__(self, accesses: Sequence[Access], shapes: Mapping[str, tuple[int, int]]):
+        if not accesses:
+            raise ValueError("accesses: got none, expected at least 1")
+        self._accesses, self._shapes = list(accesses), dict(shapes)
+        super().__init__(
+            buffers=[{"name": name, "rows": rows, "columns": columns} for name, (rows, columns) in shapes.items()],
+            steps=[[a.thread, a.operation, a.buffer, a.index, a.count, round(a.value, 4)] for a in accesses],
+        )
+
+    @traitlets.validate("step")
+    def _in_range(self, proposal: Any) -> int:
+        if not 0 <= proposal.value < len(self.steps):
+            raise traitlets.TraitError(f"step: got {proposal.value}, expected 0..{len(self.steps) - 1}")
+        return proposal.value
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The live widget, and a picture of all steps for places that do not run it."""
+        data, metadata = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
+        count = f"{len(self._accesses)} accesses of {len({a.thread for a in self._accesses})} thread(s)"
+        figure = accesses_figure(self._accesses, self._shapes)
+        still, still_metadata = Picture(figure, f"Memory cells with the numbers of {count}.")._repr_mimebundle_()
+        return {**data, **still}, {**metadata, **still_metadata}
+
+
+def accesses_figure(accesses: Sequence[Access], shapes: Mapping[str, tuple[int, int]]) -> Figure:
+    """The buffers as grids; a touched cell carries the numbers of the steps that touched it."""
+    columns = [shape[1] for shape in shapes.values()]
+    with style():
+        figure = Figure(figsize=(0.5 * sum(columns) + 1, 0.5 * max(r for r, _ in shapes.values()) + 0.7), dpi=DPI)
+        figure.set_layout_engine("constrained")
+        grid = figure.subplots(1, len(shapes), squeeze=False, width_ratios=columns)[0]
+        for axes, (name, (height, width)) in zip(grid, shapes.items(), strict=True):
+            touched: dict[int, list[tuple[int, str]]] = {}
+            for step, access in enumerate(accesses, 1):
+                if access.buffer == name:
+                    for index in range(access.index, access.index + access.count):
+                        touched.setdefault(index, []).append((step, access.operation))
+            for index in range(height * width):
+                row, column = divmod(index, width)
+                steps = touched.get(index, [])
+                face = COLOURS[steps[-1][1]] if steps else "none"
+                axes.add_patch(Rectangle((column, row), 1, 1, facecolor=face, edgecolor=INK, alpha=0.45))
+                text = ",".join(str(step) for step, _ in steps[:3]) + ("…" if len(steps) > 3 else "")
+                axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7)
+            axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=(), yticks=())
+            axes.set_title(name, fontsize=10)
+            axes.spines[:].set_visible(False)
+    return figure
+
+
+def instructions(accesses: Sequence[Access], buffer: str, operation: str = "read") -> np.ndarray:
+    """Indices (instructions, threads): row n holds what every thread touched with its n-th access to ``buffer``.
+
+    Threads of a warp run together, so a row is what the memory is asked for at once.
+
+    Raises:
+        ValueError: if nothing fits, or the threads made different numbers of accesses, so that rows do not exist.
+    """
+    per_thread: dict[int, list[int]] = {}
+    for access in accesses:
+        if access.buffer == buffer and access.operation == operation:
+            per_thread.setdefault(access.thread, []).append(access.index)
+    lengths = {len(indices) for indices in per_thread.values()}
+    if len(lengths) != 1:
+        raise ValueError(
+            f"accesses: threads make {sorted(lengths) or 'no'} accesses ({operation}) to {buffer!r}, "
+            "expected the same number from each"
+        )
+    return np.array([per_thread[thread] for thread in sorted(per_thread)]).T
+
+
+def lines_touched(indices: np.ndarray, element_bytes: int = 4) -> np.ndarray:
+    """How many memory lines of 128 bytes each instruction needs, (instructions,); see :func:`instructions`."""
+    return np.array([len(np.unique(row * element_bytes // LINE_BYTES)) for row in indices])
+
+
+def warp_figure(warps: Mapping[str, np.ndarray], instruction: int = 0, element_bytes: int = 4) -> Figure:
+    """Which address each lane of a warp asks for in one instruction, over the memory lines that must move.
+
+    Args:
+        warps: title -> indices (instructions, threads), as :func:`instructions` gives them.
+        instruction: which row to draw.
+        element_bytes: bytes of an element.
+    """
+    per_line = LINE_BYTES // element_bytes
+    with style():
+        figure = Figure(figsize=(8, 1.6 * len(warps) + 0.6), dpi=DPI, layout="constrained")
+        rows = figure.subplots(len(warps), 1, squeeze=False, sharex=True)[:, 0]
+        for axes, (title, indices) in zip(rows, warps.items(), strict=True):
+            addresses = indices[instruction]
+            for line in np.unique(addresses // per_line):
+                axes.axvspan(line * per_line, (line + 1) * per_line, color=SKY, alpha=0.3, linewidth=0)
+            axes.plot(addresses + 0.5, range(len(addresses)), ".", color=BLUE, markersize=5)
+            count = lines_touched(indices, element_bytes)[instruction]
+            axes.set_title(f"{title}: {count} lines of {LINE_BYTES} bytes", fontsize=10)
+            axes.set(ylim=(len(addresses), -1), yticks=(0, len(addresses) - 1), ylabel="lane")
+        figure.supxlabel("element of the buffer", fontsize=9)
+    return figure
+
+
+def atomics_figure(accesses: Sequence[Access], buffer: str, shape: tuple[int, int]) -> Figure:
+    """How often each cell of ``buffer`` (rows, columns) is added to atomically.
+
+    Additions to one cell happen one after another, so a high number is a queue.
+    """
+    rows, columns = shape
+    counts = Counter(
+        access.index for access in accesses if access.operation == "atomic_add" and access.buffer == buffer
+    )
+    grid = np.array([counts[index] for index in range(rows * columns)]).reshape(shape)
+    with style():
+        figure = Figure(figsize=(0.42 * columns + 1.4, 0.42 * rows + 0.6), dpi=DPI, layout="constrained")
+        axes = figure.add_subplot()
+        shown = axes.imshow(grid, cmap="viridis", vmin=0)
+        for (row, column), count in np.ndenumerate(grid):
+            colour = "black" if count > 0.6 * grid.max() else "white"
+            axes.text(column, row, str(count), ha="center", va="center", fontsize=7, color=colour)
+        axes.set(xticks=(), yticks=())
+        figure.colorbar(shown, ax=axes, label="additions", shrink=0.8)
+    return figure

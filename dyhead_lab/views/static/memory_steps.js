@@ -1,0 +1,60 @@
+// The view of MemorySteps: buffers as grids of cells, and a slider over the accesses that touch them.
+
+function html(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+const WORDS = { read: "reads", write: "writes", atomic_add: "adds atomically to" };
+
+/** "Thread 0 reads input[12] (row 1, column 5): 0.37" */
+function sentence([thread, operation, buffer, index, count, value], buffers) {
+  const drawn = buffers.find(({ name }) => name === buffer);
+  const place = drawn ? ` (row ${Math.floor(index / drawn.columns)}, column ${index % drawn.columns})` : "";
+  const many = count > 1 ? `, ${count} elements at once` : "";
+  return `Thread ${thread} ${WORDS[operation]} ${buffer}[${index}]${place}${many}: ${value}`;
+}
+
+function render({ model, el }) {
+  const [buffers, steps] = [model.get("buffers"), model.get("steps")];
+  const cells = new Map();
+  const grids = buffers.map(({ name, rows, columns }) => {
+    const grid = html("div", { class: "ms-grid", role: "img", "aria-label": `${name}, ${rows} by ${columns} cells` });
+    grid.style.setProperty("--columns", columns);
+    cells.set(name, Array.from({ length: rows * columns }, () => html("span", { class: "ms-cell" })));
+    grid.append(...cells.get(name));
+    return html("div", { class: "ms-buffer" }, html("h4", {}, name), grid);
+  });
+  const slider = html("input", { type: "range", min: "0", max: String(steps.length - 1), "aria-label": "Step" });
+  const counter = html("output", { class: "ms-counter" });
+  const says = html("p", { class: "ms-says", "aria-live": "polite" });
+  el.classList.add("dyhead-memory-steps");
+  el.append(html("div", { class: "ms-buffers" }, ...grids), html("label", {}, slider, counter), says);
+
+  function draw() {
+    const now = model.get("step");
+    for (const group of cells.values()) for (const cell of group) cell.className = "ms-cell";
+    steps.slice(0, now + 1).forEach(([, operation, buffer, index, count], i) => {
+      for (const cell of (cells.get(buffer) ?? []).slice(index, index + count)) {
+        cell.className = `ms-cell ${operation} ${i === now ? "now" : ""}`;
+      }
+    });
+    slider.value = String(now);
+    counter.textContent = `step ${now + 1} of ${steps.length}`;
+    says.textContent = sentence(steps[now], buffers);
+    slider.setAttribute("aria-valuetext", says.textContent);
+  }
+
+  slider.addEventListener("input", () => {
+    model.set("step", Number(slider.value));
+    model.save_changes();
+  });
+  slider.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab would move to another cell
+  model.on("change:step", draw);
+  draw();
+  return () => model.off("change:step", draw);
+}
+
+export default { render };

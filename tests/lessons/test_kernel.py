@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from dyhead_lab.lessons.kernel import OWNER_MISTAKES, Example, check_owner, gpu_report, kernel_source, owner_formula
+from dyhead_lab.ops import deform_conv2d, native
+
+needs_native = pytest.mark.skipif(not native.built("emulated"), reason="the native code is not built: make native")
+
+
+def test_a_kernel_is_shown_whole_with_the_sentence_that_explains_it():
+    code = kernel_source("forward_simple").code
+    assert code.startswith("/// A thread computes one output") and code.endswith("}")
+    assert code.count("{") == code.count("}") and "__global__" in code
+    with pytest.raises(ValueError, match="no kernel 'nothing'"):
+        kernel_source("nothing")
+
+
+def test_the_owner_exercise_accepts_the_solution_and_names_mistakes():
+    assert check_owner(owner_formula)
+    for mistake in OWNER_MISTAKES:
+        verdict = check_owner(mistake.imitate)
+        assert not verdict and mistake.name in verdict.message
+
+
+@needs_native
+def test_a_thread_reads_four_pixels_per_tap_and_writes_its_output():
+    example = Example(H=8, W=9, offset_scale=0.2)
+    accesses = example.forward(threads=range(40, 41))  # row 4, column 4: far from the border
+    reads = [access for access in accesses if access.buffer == "input"]
+    assert len(reads) == 4 * 9
+    top_left, top_right, bottom_left, bottom_right = (access.index for access in reads[:4])
+    assert (top_right, bottom_left, bottom_right) == (top_left + 1, top_left + 9, top_left + 10)
+    image, offset, weight, mask = example.tensors()
+    expected = deform_conv2d(image, offset, weight, padding=1, mask=mask, backend="formula")
+    assert accesses[-1].operation == "write" and accesses[-1].index == 40
+    assert accesses[-1].value == pytest.approx(float(expected.flatten()[40]), abs=1e-5)  # float32 sums of 9 terms
+
+
+@needs_native
+def test_the_backward_pass_adds_atomically_to_pixels_of_the_input():
+    example = Example(H=6, W=7, offset_scale=0.5)
+    additions = [a for a in example.backward() if a.operation == "atomic_add"]
+    assert {a.buffer for a in additions} == {"grad_input"}
+    assert all(0 <= a.index < 42 for a in additions)
+
+
+def test_without_a_gpu_nothing_is_claimed():
+    if native.available("cuda"):
+        assert torch.cuda.get_device_name() in gpu_report(channels=16, size=(8, 8), repeats=2)
+    else:
+        assert gpu_report().startswith("Not measured on a GPU.")
