@@ -20,7 +20,7 @@ from .scale import mean_of_branches
 KERNEL = 3
 TAPS = KERNEL * KERNEL
 
-#: How a level's offsets and masks are made to fit the coarser neighbour's grid; see :func:`fit_offsets`.
+#: How a level's offsets and masks serve the coarser neighbour; see :class:`SpatialAwareAttention`.
 OFFSET_FITS = ("flat", "crop", "resize", "upsample")
 
 
@@ -76,7 +76,9 @@ class SpatialAwareAttention(nn.Module):
 
     Args:
         channels: C, a multiple of 16.
-        offset_fit: one of :data:`OFFSET_FITS`.
+        offset_fit: how this level's offsets serve the coarser neighbour. ``"upsample"`` enlarges the neighbour first,
+            so that they fit: right, but a convolution on four times the positions. The others keep it on its own
+            grid; see :func:`fit_offsets`.
         deformable: False takes ordinary 3x3 convolutions instead; the fusion of levels stays.
 
     Raises:
@@ -145,13 +147,24 @@ def fit_offsets(
       it. Geometry is lost: the numbers belong to other channels and other places.
     - ``"crop"`` takes the top-left corner: the right channels at the wrong places.
     - ``"resize"`` resizes the maps and halves the offsets, because a pixel there is two pixels here.
+
+    Raises:
+        ValueError: ``offset_fit`` is none of these.
     """
     h, w = size
     if offset_fit == "flat":
-        return tuple(x.flatten(1)[:, : x.shape[1] * h * w].view(-1, x.shape[1], h, w) for x in (offset, mask))  # type: ignore[return-value]
+        return _prefix(offset, h, w), _prefix(mask, h, w)
     if offset_fit == "crop":
         return offset[:, :, :h, :w], mask[:, :, :h, :w]
-    return resize_corners(offset, size) / 2, resize_corners(mask, size)
+    if offset_fit == "resize":
+        return resize_corners(offset, size) / 2, resize_corners(mask, size)
+    raise ValueError(f"offset_fit: expected flat, crop or resize, got {offset_fit!r}")
+
+
+def _prefix(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
+    """The first numbers of each image of (B, K, H, W) as (B, K, h, w)."""
+    B, K = x.shape[:2]
+    return x.flatten(1)[:, : K * h * w].view(B, K, h, w)
 
 
 class PaperSpatialAwareAttention(nn.Module):

@@ -35,8 +35,7 @@ class TaskAwareAttention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.fc1 = nn.Linear(channels, channels // REDUCTION)
-        self.fc2 = nn.Linear(channels // REDUCTION, 4 * channels)
+        self.fc1, self.fc2 = _theta(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Activate (B, C, H, W); same shape back."""
@@ -63,8 +62,7 @@ class PaperTaskAwareAttention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.fc1 = nn.Linear(channels, channels // REDUCTION)
-        self.fc2 = nn.Linear(channels // REDUCTION, 4 * channels)
+        self.fc1, self.fc2 = _theta(channels)
         self.norm = nn.LayerNorm(4 * channels)
         # Zeroing fc2 instead would leave the normalisation a vector without variance, whose gradient
         # explodes.
@@ -77,6 +75,13 @@ class PaperTaskAwareAttention(nn.Module):
         a1, b1, a2, b2 = 1 + d_a1, 0.5 * d_b1, d_a2, 0.5 * d_b2
         emit(self, task_coefficients=torch.stack([a1, b1, a2, b2], dim=1))
         return larger_line(F_BLSC, *(c[:, None, None, :] for c in (a1, b1, a2, b2)))
+
+
+def _theta(channels: int) -> tuple[nn.Linear, nn.Linear]:
+    """The two layers of theta: C -> C / 4 -> 4 C."""
+    if channels % REDUCTION:
+        raise ValueError(f"channels: expected a multiple of {REDUCTION}, got {channels}")
+    return nn.Linear(channels, channels // REDUCTION), nn.Linear(channels // REDUCTION, 4 * channels)
 
 
 def larger_line(

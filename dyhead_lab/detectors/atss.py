@@ -15,7 +15,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, generalized_box_io
 from .anchors import centres, decode_boxes, square_anchors
 from .atss_matcher import ATSSMatcher
 from .backbones import pyramid
-from .image_batch import IMAGE_MEAN, IMAGE_STD
+from .image_batch import IMAGE_MEAN, IMAGE_STD, check_targets
 from .losses import centerness, mean_over_processes
 
 __all__ = ["ATSS", "ATSSHead", "ATSSMatcher", "Predictions", "atss", "atss_losses", "detect"]
@@ -35,8 +35,9 @@ class Predictions(NamedTuple):
 
 
 class ATSSHead(nn.Module):
-    """Towers of convolutions, then class, box and centerness of one anchor per place. Levels share all but a
-    scale.
+    """Towers of convolutions, then class, box and centerness of one anchor per place.
+
+    Levels share everything but a scale of their boxes.
 
     Args:
         channels: C of the pyramid.
@@ -219,11 +220,13 @@ class ATSS(nn.Module):
         """Losses in training mode, detections in evaluation mode; see CONTRIBUTING.md, "A detector".
 
         Raises:
-            ValueError: there are no targets in training mode.
+            ValueError: there are no targets in training mode, or they are not what CONTRIBUTING.md describes.
         """
         if self.training and targets is None:
             raise ValueError("targets: expected one dict per image in training mode, got None")
-        batch, resized = self.transform(list(images), list(targets) if self.training and targets else None)
+        if targets is not None:
+            check_targets(targets, images, self.head.cls_logits.out_channels)
+        batch, resized = self.transform(list(images), list(targets) if self.training and targets is not None else None)
         levels = list(self.backbone(batch.tensors).values())
         anchors = square_anchors(
             [tuple(x.shape[-2:]) for x in levels], self.strides, ANCHOR_SCALE, batch.tensors.device

@@ -61,7 +61,7 @@ class ResNetBody(nn.Module):
         weights: torchvision's name for weights to start from, such as ``IMAGENET1K_V1``; None starts at
             random.
         norm: ``"frozen"`` or ``"batch"`` (trainable).
-        freeze_at: how many parts stay as they are: 1 the stem, 2 also the first stage, and so on.
+        freeze_at: how many parts are not trained: 1 the stem, 2 also the first stage, and so on.
         stride_in_1x1: stride in the first 1x1 convolution of a bottleneck, as the original ResNet and the
             weights that Detectron2 calls MSRA have it; torchvision strides in the 3x3 convolution.
         deformable_stages: stages (3 to 5) whose 3x3 convolutions become deformable.
@@ -84,6 +84,8 @@ class ResNetBody(nn.Module):
         super().__init__()
         if norm not in NORMS:
             raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+        if not set(deformable_stages) <= {3, 4, 5}:
+            raise ValueError(f"deformable_stages: expected some of 3, 4, 5, got {tuple(deformable_stages)}")
         net = _torchvision_model(name, weights, norm_layer=NORMS[norm])
         assert isinstance(net, ResNet)
         self.stem = nn.Sequential(OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool))
@@ -181,8 +183,7 @@ def pyramid(
         finest: 3 for P3-P7, 2 for P2-P6.
         channels: C of every level.
         dyhead_blocks: blocks of the Dynamic Head; 0 leaves it out.
-        dyhead: further arguments of :class:`~dyhead_lab.attention.DyHead`, such as ``{"offset_fit":
-            "flat"}``.
+        dyhead: further arguments of :class:`~dyhead_lab.attention.DyHead`, such as ``{"offset_fit": "flat"}``.
     """
     neck = DyHead(channels, dyhead_blocks, num_levels=5, **(dyhead or {})) if dyhead_blocks else None
     return PyramidBackbone(body(backbone, weights, finest=finest, **body_options), channels, neck)
@@ -192,9 +193,11 @@ def body(name: str, weights: str | None = None, **options: Any) -> nn.Module:
     """The backbone of that name; ``options`` are those of :class:`ResNetBody` or :class:`SwinBody`.
 
     Raises:
-        ValueError: there is no backbone of that name.
+        ValueError: there is no backbone of that name, or no pyramid with that finest level.
         UserError: the weights cannot be downloaded.
     """
+    if options.get("finest", 3) not in TOPS:
+        raise ValueError(f"finest: expected one of {', '.join(map(str, TOPS))}, got {options['finest']}")
     if name in RESNETS:
         return ResNetBody(name, weights, **options)
     if name in SWINS:

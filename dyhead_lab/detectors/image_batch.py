@@ -44,10 +44,8 @@ def pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return batch, padding
 
 
-def normalise_targets(
-    targets: Sequence[dict[str, Tensor]], images: Sequence[Tensor], classes: int
-) -> list[dict[str, Tensor]]:
-    """Boxes in pixels, xyxy -> cxcywh in [0, 1] of their own image; labels unchanged.
+def check_targets(targets: Sequence[dict[str, Tensor]], images: Sequence[Tensor], classes: int) -> None:
+    """Refuse targets that a detector of ``classes`` classes cannot learn from.
 
     Raises:
         ValueError: if targets and images differ in number, or shapes or labels are not what a detector takes.
@@ -57,14 +55,27 @@ def normalise_targets(
     labels = torch.cat([target["labels"].flatten() for target in targets])
     if len(labels) and ((labels < 0) | (labels >= classes)).any():
         raise ValueError(f"targets: labels must lie in 0..{classes - 1}, got {labels.unique().tolist()}")
-    result = []
-    for i, (target, image) in enumerate(zip(targets, images, strict=True)):
+    for i, target in enumerate(targets):
         boxes, labels = target["boxes"], target["labels"]
         if boxes.shape != (len(labels), 4):
             raise ValueError(
                 f"targets[{i}]: boxes must be (n, 4) and labels (n,), "
                 f"got {tuple(boxes.shape)} and {tuple(labels.shape)}"
             )
+
+
+def normalise_targets(
+    targets: Sequence[dict[str, Tensor]], images: Sequence[Tensor], classes: int
+) -> list[dict[str, Tensor]]:
+    """Boxes in pixels, xyxy -> cxcywh in [0, 1] of their own image; labels unchanged.
+
+    Raises:
+        ValueError: as in :func:`check_targets`.
+    """
+    check_targets(targets, images, classes)
+    result = []
+    for target, image in zip(targets, images, strict=True):
+        boxes, labels = target["boxes"], target["labels"]
         size = boxes.new_tensor([image.shape[2], image.shape[1]]).repeat(2)
         result.append({"boxes": xyxy_to_cxcywh(boxes / size), "labels": labels.long()})
     return result

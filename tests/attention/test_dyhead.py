@@ -127,6 +127,19 @@ def test_bfloat16_autocast_stays_close(options):
         torch.testing.assert_close(y.float(), exact, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("offset_fit", OFFSET_FITS)
+def test_channels_last_means_the_same(offset_fit):
+    """The flat prefix is one of the logical order, whatever the order in memory."""
+    torch.manual_seed(0)
+    head = DyHead(16, blocks=1, offset_fit=offset_fit)
+    nn.init.normal_(head.blocks[0].spatial.offset_mask.weight, std=0.1)
+    expected = head(pyramid())
+    last = [x.contiguous(memory_format=torch.channels_last) for x in pyramid()]
+    for y, same in zip(head.to(memory_format=torch.channels_last)(last), expected, strict=True):
+        # Convolutions sum in another order.
+        torch.testing.assert_close(y, same, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("options", FORMS)
 def test_it_compiles_in_one_graph(options):
     torch.manual_seed(0)
@@ -162,6 +175,7 @@ def test_joining_and_splitting_levels_of_one_size_are_inverse():
         ({"form": "paper", "num_levels": 3, "levels": "sum"}, "levels: expected one of residual, collapse"),
         ({"blocks": 0}, "blocks"),
         ({"channels": 30}, "multiple of 16"),
+        ({"channels": 30, "form": "paper", "num_levels": 3}, "multiple of 4"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

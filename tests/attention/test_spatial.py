@@ -40,6 +40,11 @@ def test_resize_keeps_the_corners_and_halves_the_offsets():
         torch.testing.assert_close(mask[:, :, ours, ours], numbered(9, 6, 8)[:, :, theirs, theirs])
 
 
+def test_an_unknown_fit_is_refused():
+    with pytest.raises(ValueError, match="expected flat, crop or resize, got 'upsample'"):
+        fit_offsets(numbered(18, 6, 8), numbered(9, 6, 8), torch.Size((3, 4)), "upsample")
+
+
 def randomised(module):
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)

@@ -91,9 +91,18 @@ def test_the_dynamic_head_can_be_traced():
     assert paths == ["backbone.neck.blocks.0.scale"] * 5 + ["backbone.neck.blocks.1.scale"] * 5
 
 
-def test_training_without_targets_is_refused():
-    with pytest.raises(ValueError, match="targets: expected"):
-        small(0).train()(IMAGES)
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (None, "targets: expected one dict per image"),
+        (TARGETS[:1], "2 images, 1 targets"),
+        ([TARGETS[0], {**EMPTY, "boxes": torch.zeros(0, 5)}], r"targets\[1\]: boxes must be \(n, 4\)"),
+        ([{"boxes": torch.tensor([[0.0, 0, 9, 9]]), "labels": torch.tensor([3])}, EMPTY], r"labels must lie in 0\.\.2"),
+    ],
+)
+def test_targets_that_cannot_be_learned_from_are_refused(targets, message):
+    with pytest.raises(ValueError, match=message):
+        small(0).train()(IMAGES, targets)
 
 
 @pytest.mark.parametrize(

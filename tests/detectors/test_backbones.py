@@ -91,6 +91,15 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
         body("vgg16")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"finest": 4}, "finest: expected one of 3, 2, got 4"), ({"deformable_stages": (1,)}, "deformable_stages")],
+)
+def test_wrong_stages_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        body("resnet18", **options)
+
+
 def test_weights_without_a_network_say_what_to_do(monkeypatch):
     def no_network(*args, **kwargs):
         raise OSError("Network is unreachable")
