@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..ops import ms_deform_attn
+from ..ops import autocast, ms_deform_attn
 from ..trace import emit
 
 
@@ -108,10 +108,7 @@ class MultiScaleDeformableAttention(nn.Module):
         if padding_BN is not None:
             value = value.masked_fill(padding_BN[..., None], 0.0)
 
-        # Not under autocast: in bfloat16 an offset of 4 cells would be off by up to 1/64 cell.
-        with torch.autocast(query_BQC.device.type, enabled=False):
-            full_precision = query_BQC.to(self.sampling_offsets.weight.dtype)
-            offsets = self.sampling_offsets(full_precision).view(B, Q, M, L, P, 2)
+        offsets = self._offsets(query_BQC).view(B, Q, M, L, P, 2)
         reference = reference_BQL[:, :, None, :, None]
         if reference_BQL.shape[-1] == 2:
             width_height_L2 = spatial_shapes_L2.flip(-1).to(offsets)
@@ -126,3 +123,10 @@ class MultiScaleDeformableAttention(nn.Module):
             value_BNMD, spatial_shapes_L2, level_start_index_L, locations, weights, backend=self.backend
         )
         return self.output_proj(sampled), locations, weights
+
+    def _offsets(self, query_BQC: Tensor) -> Tensor:
+        """Never under autocast: in bfloat16 an offset of 4 cells would be off by up to 1/64 cell."""
+        if autocast.target(query_BQC) is None:
+            return self.sampling_offsets(query_BQC)
+        with autocast.off(query_BQC.device):
+            return self.sampling_offsets(query_BQC.to(self.sampling_offsets.weight.dtype))

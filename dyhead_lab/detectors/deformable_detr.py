@@ -189,14 +189,21 @@ class DeformableDETR(SetDetector):
             self.query_embed = nn.Embedding(config.queries, 2 * config.channels)
         self.class_embed, self.bbox_embed = _heads(config)
 
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None, **options: Any
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """As :meth:`SetDetector.forward`; detecting needs no auxiliary heads."""
+        return super().forward(images, targets, encoder_heads=self.training, **options)
+
     def forward_features(
-        self, features: Sequence[Tensor] | Mapping[str, Tensor], padding_mask: Tensor
+        self, features: Sequence[Tensor] | Mapping[str, Tensor], padding_mask: Tensor, encoder_heads: bool = True
     ) -> dict[str, Any]:
         """Detect from a pyramid.
 
         Args:
             features: maps (B, C_i, H_i, W_i), fine to coarse, with ``config.feature_channels`` channels.
             padding_mask: (B, H, W) at image resolution, True where there is padding.
+            encoder_heads: run the auxiliary heads of the encoder, where the model has them; only losses need them.
 
         Returns:
             ``pred_logits`` (B, Q, classes) and ``pred_boxes`` (B, Q, 4; cxcywh, normalised by the valid part of the
@@ -208,8 +215,7 @@ class DeformableDETR(SetDetector):
         """
         pyramid = self.flatten(features, padding_mask)
         memory, states = self.transformer.encoder(pyramid)
-        outputs, _ = self.predict(pyramid, memory, states)
-        return outputs
+        return self.predict(pyramid, memory, states if encoder_heads else [])[0]
 
     def flatten(self, features: Sequence[Tensor] | Mapping[str, Tensor], padding_mask: Tensor) -> FlatPyramid:
         """Project features to C channels, add the coarser levels, and join all levels."""
@@ -231,7 +237,8 @@ class DeformableDETR(SetDetector):
         """Everything after the encoder: queries, decoder, and the heads on encoder tokens.
 
         Args:
-            states: the refined tokens after each encoder layer; ``kept`` says which tokens they are (None: all).
+            states: the refined tokens after each encoder layer, for its auxiliary heads; none, and they rest.
+            kept: which tokens they are; None: all.
         """
         layers = self.config.decoder_layers
         outputs: dict[str, Any] = {}
@@ -247,7 +254,7 @@ class DeformableDETR(SetDetector):
             for logits, boxes in zip(decoded.logits_BQ, decoded.boxes_BQ, strict=True)
         )
         outputs.update(last, aux_outputs=earlier)
-        if self.config.encoder_aux_loss:
+        if self.config.encoder_aux_loss and states:
             outputs["aux_outputs_enc"] = self._judge_encoder(pyramid, states, kept)
         return outputs, decoded
 

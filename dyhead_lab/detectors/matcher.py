@@ -101,7 +101,7 @@ class HungarianMatcher:
             the matches of each set; an image gives min(queries, objects) of them.
 
         Raises:
-            ValueError: if a cost is not a number: a prediction is nan, or a box has no area.
+            ValueError: if a cost is not a number: a prediction is nan, or neither it nor the object has an area.
         """
         device = sets[0].logits_BQ.device
         costs = [self.cost(predictions, objects) for predictions, objects in zip(sets, targets, strict=True)]

@@ -6,7 +6,7 @@ carry the suffix that the official code gives them: none, ``_0``, ``_enc``, ``_e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -123,7 +123,7 @@ class SetCriterion(nn.Module):
         return (loss_BQ if padding is None else loss_BQ.masked_fill(padding, 0.0)).sum() / boxes
 
 
-def _prediction_sets(outputs: Outputs):
+def _prediction_sets(outputs: Outputs) -> Iterator[tuple[str, Predictions]]:
     """Suffix and predictions of every set in ``outputs``, in the official order."""
     yield "", _predictions(outputs)
     for i, layer in enumerate(outputs.get("aux_outputs", ())):

@@ -82,13 +82,14 @@ class SparseDETR(DeformableDETR):
         self,
         features: Sequence[Tensor] | Mapping[str, Tensor],
         padding_mask: Tensor,
+        encoder_heads: bool = True,
         rho: float | None = None,
         token_scores: Tensor | None = None,
     ) -> dict[str, Any]:
         """Detect from a pyramid, refining a share of its tokens.
 
         Args:
-            features, padding_mask: as in :meth:`DeformableDETR.forward_features`.
+            features, padding_mask, encoder_heads: as in :meth:`DeformableDETR.forward_features`.
             rho: share of the tokens that is refined, in (0, 1]; None means ``self.rho``.
             token_scores: rank the tokens by these, (B, N), instead of by the model's own scores: for instance by
                 the ``dam`` that another model gave for the same images.
@@ -99,22 +100,21 @@ class SparseDETR(DeformableDETR):
             keeps fewer than T; ``selection``: all of it for the criterion.
         """
         pyramid = self.flatten(features, padding_mask)
-        padding, ignored = pyramid.padding_BN, self._ignored(pyramid)
-        scores, predictions = self._score(pyramid, ignored)
-        budget = token_budget(padding, self.rho if rho is None else rho)
-        kept = keep_best(rank(scores, token_scores), padding, budget)
+        scores, predictions = self.score(pyramid)
+        budget = token_budget(pyramid.padding_BN, self.rho if rho is None else rho)
+        kept = keep_best(rank(scores, token_scores), pyramid.padding_BN, budget)
         memory, states = self.transformer.encoder(pyramid, kept)
         if self.config.compat == SPARSE_DETR:  # every image counts as many tokens as the largest one keeps
             kept = replace(kept, padding_BT=torch.zeros_like(kept.padding_BT))
-        outputs, decoded = self.predict(pyramid, memory, states, kept)
+        outputs, decoded = self.predict(pyramid, memory, states if encoder_heads else [], kept)
         outputs.update(predictions)
-        selection = Selection(kept, budget, scores, padding, ignored, pyramid.sizes)
+        selection = Selection(kept, budget, scores, pyramid.padding_BN, self._ignored(pyramid), pyramid.sizes)
         outputs.update(selection.outputs(self._decoder_attention_map(decoded, pyramid)))
         emit(self, dam=outputs["dam"], kept_tokens=outputs["kept_tokens"])
         return outputs
 
-    def _score(self, pyramid: FlatPyramid, ignored_BN: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Score every token before the encoder sees it; and what the criterion judges of that."""
+    def score(self, pyramid: FlatPyramid) -> tuple[Tensor, dict[str, Any]]:
+        """Score every token before the encoder sees it, (B, N); and what the criterion judges of that."""
         if self.config.selection == "random":
             return torch.rand(pyramid.padding_BN.shape, device=pyramid.padding_BN.device), {}
         grid, usable_BN = grid_boxes(pyramid)
@@ -122,7 +122,7 @@ class SparseDETR(DeformableDETR):
         if self.config.selection == "objectness":
             predictions = self.transformer.get_submodule("enc_objectness")(tokens, grid)
             return predictions["pred_logits"].amax(-1), {"backbone_outputs": predictions}
-        scores = self.transformer.get_submodule("enc_mask_predictor")(tokens, ignored_BN)
+        scores = self.transformer.get_submodule("enc_mask_predictor")(tokens, self._ignored(pyramid))
         if self.config.compat == SPARSE_DETR:  # its loss then pulls at the lowest score through the padding
             scores = scores.masked_fill(pyramid.padding_BN, scores.min())
         return scores, {}
