@@ -51,14 +51,21 @@ def _clamped(image: np.ndarray, p_y: float, p_x: float) -> float:
     return bilinear_formula(np.pad(image, FAR, mode="edge"), p_y + FAR, p_x + FAR)
 
 
-def _truncated(image: np.ndarray, p_y: float, p_x: float) -> float:
-    total = 0.0
-    row, column = int(p_y), int(p_x)
-    for i, weight_y in ((row, 1 - (p_y - row)), (row + 1, p_y - row)):
-        for j, weight_x in ((column, 1 - (p_x - column)), (column + 1, p_x - column)):
-            if 0 <= i < image.shape[0] and 0 <= j < image.shape[1]:
-                total += weight_y * weight_x * image[i, j]
-    return total
+def _truncated(weight: Callable[[int, int, float], float]) -> Callable[[np.ndarray, float, float], float]:
+    """Bilinear sampling with int() for floor(); ``weight(corner, first, p)`` is one of the ways to write G."""
+
+    def imitate(image: np.ndarray, p_y: float, p_x: float) -> float:
+        total, row, column = 0.0, int(p_y), int(p_x)
+        for i in (row, row + 1):
+            for j in (column, column + 1):
+                if 0 <= i < image.shape[0] and 0 <= j < image.shape[1]:
+                    total += weight(i, row, p_y) * weight(j, column, p_x) * image[i, j]
+        return total
+
+    return imitate
+
+
+_CUT = ("a negative position is cut towards zero", "int(-0.3) is 0, math.floor(-0.3) is -1.")
 
 
 BILINEAR_MISTAKES = (
@@ -93,11 +100,8 @@ BILINEAR_MISTAKES = (
         "skip a pixel that lies outside the image; do not clamp its index.",
         _clamped,
     ),
-    Mistake(
-        "a negative position is cut towards zero",
-        "int(-0.3) is 0, math.floor(-0.3) is -1.",
-        _truncated,
-    ),
+    Mistake(*_CUT, _truncated(lambda corner, first, p: 1 - abs(corner - p))),
+    Mistake(*_CUT, _truncated(lambda corner, first, p: p - first if corner > first else 1 - (p - first))),
 )
 
 

@@ -68,7 +68,7 @@ Picture(figure, alt="A position between four pixels. Each pixel's weight is the 
 
 # %%
 by_hand = 0.7 * 0.3 * small[1, 2] + 0.7 * 0.7 * small[1, 3] + 0.3 * 0.3 * small[2, 2] + 0.3 * 0.7 * small[2, 3]
-by_hand
+print(f"{by_hand:.4f}")
 
 
 # %% [markdown]
@@ -89,7 +89,7 @@ def bilinear(image_HW, p_y, p_x):
     return total
 
 
-print(bilinear(small, 1.3, 2.7) - by_hand)
+print(f"{bilinear(small, 1.3, 2.7):.4f}")
 check_bilinear(bilinear)
 
 
@@ -247,7 +247,7 @@ Picture(figure, alt="Regular grid and learned sampling points of three cells, dr
 # for which you know the answer: a single bright pixel, offsets of exactly one pixel, a mask of zeros.
 
 # %%
-suspect = planted_bug(4)
+suspect = planted_bug(8)
 
 dot = np.zeros((1, 1, 5, 5))
 dot[0, 0, 2, 2] = 1

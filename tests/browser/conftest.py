@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
@@ -23,13 +24,19 @@ QUIET = (
 ).split()
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[str]:
-    """Address of a JupyterLab that serves ``tmp_path`` and keeps its settings there."""
+@dataclass(frozen=True)
+class Lab:
+    address: str
+    folder: Path  # what the server shows
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A JupyterLab that serves an empty folder and keeps its own settings elsewhere."""
+    folder, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    home = tmp_path / ".jupyter"
     quiet = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
     quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
@@ -49,17 +56,17 @@ def lab(tmp_path: Path) -> Iterator[str]:
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={tmp_path}",
+        f"--ServerApp.root_dir={folder}",
         f"--IdentityProvider.token={TOKEN}",
     ]
-    log_path = tmp_path / "lab.log"
+    log_path = home / "lab.log"
     with log_path.open("wb") as log:
         command = [sys.executable, "-m", "jupyter", "lab", *options]
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_for(f"{address}/api?token={TOKEN}", server, log_path)
-        yield address
+        yield Lab(address, folder)
     finally:
         server.terminate()  # the server ends its kernels
         try:
@@ -79,9 +86,9 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
     pytest.fail(f"JupyterLab did not start; the end of its log:\n{log.read_text()[-2000:]}")
 
 
-@pytest.fixture
-def page() -> Iterator:
-    """A page of headless Chromium. A JavaScript error on it fails the test."""
+@pytest.fixture(scope="module")
+def new_page() -> Iterator[Callable]:
+    """Opens pages in one headless Chromium. A JavaScript error on any of them fails the module."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -89,9 +96,13 @@ def page() -> Iterator:
     errors: list[str] = []
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        yield page
+
+        def open_page():
+            page = browser.new_page(viewport={"width": 1280, "height": 1000})
+            page.set_default_timeout(15_000)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            return page
+
+        yield open_page
         browser.close()
-    assert not errors, "JavaScript errors on the page:\n" + "\n".join(errors)
+    assert not errors, "JavaScript errors:\n" + "\n".join(errors)

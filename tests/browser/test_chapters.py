@@ -1,4 +1,4 @@
-"""The first chapter as a reader uses it: open, run, explore by keyboard and mouse, switch to the dark theme.
+"""Chapters as a reader uses them: open, run, explore by keyboard and mouse, switch to the dark theme.
 
 DYHEAD_SCREENSHOTS=folder keeps what the browser saw.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -15,9 +16,10 @@ import pytest
 
 from tests.notebooks.builder import builder
 
-from .conftest import TOKEN
+from .conftest import TOKEN, Lab
 
-pytestmark = [pytest.mark.browser, pytest.mark.notebook]
+# One process runs them all: they share a server, and the chapters would slow each other down.
+pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.xdist_group("browser")]
 
 RUN_SECONDS = 120
 KERNEL_READY = "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
@@ -29,28 +31,35 @@ BACKGROUND = "element => getComputedStyle(element).backgroundColor"
 SCROLL = "element => element.scrollIntoView({block: 'center'})"
 
 
-def open_notebook(page, address: str, name: str) -> None:
-    page.goto(f"{address}/lab/tree/{name}?reset&token={TOKEN}")
+def open_notebook(page, lab: Lab, notebook: Path):
+    page.goto(f"{lab.address}/lab/workspaces/{notebook.stem}/tree/{notebook.name}?reset&token={TOKEN}")
     page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=60_000)
 
 
-def keep_screenshot(target, name: str) -> None:
-    folder = os.environ.get("DYHEAD_SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        target.screenshot(path=Path(folder) / f"{name}.png")
-
-
-@pytest.fixture
-def explorer(page, lab: str, tmp_path: Path):
-    """The explorer of the first chapter, freshly run."""
-    source = builder.chapters(["00"])[0]
-    nbformat.write(builder.read_source(source), tmp_path / "chapter.ipynb")
-    open_notebook(page, lab, "chapter.ipynb")
+def run_chapter(page, lab: Lab, prefix: str) -> None:
+    """Open a chapter without outputs and run all its cells."""
+    source = builder.chapters([prefix])[0]
+    notebook = lab.folder / f"{source.stem}.ipynb"
+    nbformat.write(builder.read_source(source), notebook)
+    open_notebook(page, lab, notebook)
     page.wait_for_function(KERNEL_READY, timeout=60_000)
     page.evaluate(RUN_ALL)
     page.wait_for_function(ALL_RAN, timeout=RUN_SECONDS * 1000)
-    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
+    assert errors.count() == 0, errors.first.inner_text()
+
+
+def keep_screenshot(page, name: str) -> None:
+    folder = os.environ.get("DYHEAD_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+@pytest.fixture(scope="module")
+def explorer(new_page: Callable, lab: Lab):
+    """The explorer of the first chapter, freshly run."""
+    page = new_page()
+    run_chapter(page, lab, "00")
     found = page.locator(".dyhead-scale-weights")
     found.wait_for()
     found.evaluate(SCROLL)
@@ -69,7 +78,8 @@ def wait_for_reading(page, **expected: str) -> dict:
     return reading(page)
 
 
-def test_the_explorer_answers_keyboard_and_mouse_and_python_follows(page, explorer):
+def test_the_explorer_answers_keyboard_and_mouse_and_python_follows(explorer):
+    page = explorer.page
     before = reading(page)
     assert before["level"] == "P3" and before["image"] == "mean"
     bars_before = explorer.locator(".sw-bars").inner_html()
@@ -93,7 +103,8 @@ def test_the_explorer_answers_keyboard_and_mouse_and_python_follows(page, explor
     keep_screenshot(page, "explorer-light")
 
 
-def test_the_dark_theme_reaches_the_explorer(page, explorer):
+def test_the_dark_theme_reaches_the_explorer(explorer):
+    page = explorer.page
     light = explorer.evaluate(BACKGROUND)
     page.evaluate(DARK)
     page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
@@ -104,12 +115,29 @@ def test_the_dark_theme_reaches_the_explorer(page, explorer):
     keep_screenshot(page, "detections-dark")
 
 
-def test_a_fresh_clone_shows_pictures_before_anything_runs(page, lab: str, tmp_path: Path):
-    built = builder.target(builder.chapters(["00"])[0])
-    shutil.copy(built, tmp_path / "chapter.ipynb")
-    open_notebook(page, lab, "chapter.ipynb")
-    page.locator("text=What the detector has learned about scale").first.evaluate(SCROLL)
-    shown = page.locator(".dyhead-scale-weights, .jp-RenderedImage img[src^='data:image/png']")
-    shown.first.wait_for()
-    assert page.locator("text=Error displaying widget").count() == 0
+def test_a_thread_of_the_kernel_is_stepped_by_keyboard(new_page: Callable, lab: Lab):
+    page = new_page()
+    run_chapter(page, lab, "04")
+    steps = page.locator(".dyhead-memory-steps")
+    steps.wait_for()
+    steps.evaluate(SCROLL)
+    assert steps.locator(".ms-says").inner_text().startswith("Thread 14 reads weight[0]")
+    assert steps.locator(".ms-cell.read").count() == 0
+    steps.locator("input[type=range]").focus()
+    for _ in range(6):  # two offsets, then the four pixels
+        page.keyboard.press("ArrowRight")
+    assert "reads input[" in steps.locator(".ms-says").inner_text()
+    assert steps.locator(".ms-cell.read").count() == 4
+    keep_screenshot(page, "memory-steps")
+
+
+def test_a_fresh_clone_shows_pictures_before_anything_runs(new_page: Callable, lab: Lab):
+    """The built notebook, opened in a Jupyter that does not trust it and has no kernel state."""
+    page = new_page()
+    notebook = lab.folder / "fresh.ipynb"
+    shutil.copy(builder.target(builder.chapters(["00"])[0]), notebook)
+    open_notebook(page, lab, notebook)
+    page.get_by_text("What the detector has learned about scale").first.evaluate(SCROLL)
+    page.locator(".dyhead-scale-weights, .jp-RenderedImage img[src^='data:image/png']").first.wait_for()
+    assert page.get_by_text("Error displaying widget").count() == 0
     keep_screenshot(page, "fresh-clone")
