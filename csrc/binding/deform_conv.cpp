@@ -23,11 +23,9 @@ struct Call {
        const Sizes& stride, const Sizes& pad, const Sizes& dilation, int64_t groups, int64_t G) {
     const Sizes of_input = sizes_of(input, "input", 4), of_weight = sizes_of(weight, "weight", 4);
     const int64_t B = of_input[0], C = of_input[1], H = of_input[2], W = of_input[3];
-    const int64_t Co = of_weight[0], kernel_h = of_weight[2], kernel_w = of_weight[3],
-                  K = kernel_h * kernel_w;
+    const int64_t Co = of_weight[0], kernel_h = of_weight[2], kernel_w = of_weight[3], K = kernel_h * kernel_w;
     STD_TORCH_CHECK(stride[0] > 0 && stride[1] > 0, "'stride' must be positive");
-    STD_TORCH_CHECK(groups > 0 && C % groups == 0 && Co % groups == 0,
-                    "'groups' must divide both channel counts");
+    STD_TORCH_CHECK(groups > 0 && C % groups == 0 && Co % groups == 0, "'groups' must divide both channel counts");
     STD_TORCH_CHECK(G > 0 && C % G == 0, "'offset_groups' must divide the channels of 'input'");
     const int64_t Ho = output_size(H, kernel_h, stride[0], pad[0], dilation[0]);
     const int64_t Wo = output_size(W, kernel_w, stride[1], pad[1], dilation[1]);
@@ -56,8 +54,7 @@ struct Call {
     expect(offset, "offset", {B, 2 * G * K, Ho, Wo}, scalar, input);
     expect(weight, "weight", {Co, C / groups, kernel_h, kernel_w}, scalar, input);
     if (mask) expect(*mask, "mask", {B, G * K, Ho, Wo}, scalar, input);
-    arguments = {buffer(input, "input"), buffer(offset, "offset"), buffer(weight, "weight"),
-                 optional(mask, "mask")};
+    arguments = {buffer(input, "input"), buffer(offset, "offset"), buffer(weight, "weight"), optional(mask, "mask")};
   }
 
   static Buffer optional(const std::optional<Tensor>& tensor, const char* name) {
@@ -81,11 +78,10 @@ Tensor outputs_last(const Tensor& weight) {
 
 }  // namespace
 
-Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask,
-                             int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h,
-                             int64_t dil_w, int64_t groups, int64_t offset_groups, std::string kernel) {
-  Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups,
-            offset_groups);
+Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask, int64_t stride_h,
+                             int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h, int64_t dil_w,
+                             int64_t groups, int64_t offset_groups, std::string kernel) {
+  Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups, offset_groups);
   const Geometry& g = call.g;
   const OnDevice device(input);
   const Tensor output = torch::stable::new_empty(input, Sizes{g.B, g.Co, g.Ho, g.Wo});
@@ -99,22 +95,21 @@ Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::op
   return output;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(
-    Tensor grad, Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask, int64_t stride_h,
-    int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h, int64_t dil_w, int64_t groups,
-    int64_t offset_groups, bool deterministic, std::string kernel) {
-  Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups,
-            offset_groups);
+std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, Tensor input, Tensor offset,
+                                                                  Tensor weight, std::optional<Tensor> mask,
+                                                                  int64_t stride_h, int64_t stride_w, int64_t pad_h,
+                                                                  int64_t pad_w, int64_t dil_h, int64_t dil_w,
+                                                                  int64_t groups, int64_t offset_groups,
+                                                                  bool deterministic, std::string kernel) {
+  Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups, offset_groups);
   const Geometry& g = call.g;
   expect(grad, "grad", {g.B, g.Co, g.Ho, g.Wo}, input.scalar_type(), input);
   const OnDevice device(input);
   const bool fast = choose_fast(kernel, is_fast(g, call.type));
   const ScalarType exact = accumulator_of(input);
   Tensor grad_input = zeros_like(input, exact);
-  const Tensor grad_offset = torch::stable::empty_like(offset),
-               grad_weight = torch::stable::empty_like(weight);
-  const Tensor grad_mask =
-      torch::stable::new_empty(input, mask ? Sizes{g.B, g.G * g.K(), g.Ho, g.Wo} : Sizes{0});
+  const Tensor grad_offset = torch::stable::empty_like(offset), grad_weight = torch::stable::empty_like(weight);
+  const Tensor grad_mask = torch::stable::new_empty(input, mask ? Sizes{g.B, g.G * g.K(), g.Ho, g.Wo} : Sizes{0});
   const Buffer grad_output = buffer(grad, "grad");
   Gradients gradients{buffer(grad_input, "grad_input"), buffer(grad_offset, "grad_offset"),
                       mask ? buffer(grad_mask, "grad_mask") : Buffer{nullptr, 0, "grad_mask"}};
@@ -124,8 +119,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(
              device.stream);
   }
   if (!fast) {
-    backward_weight(g, call.type, call.arguments, grad_output, buffer(grad_weight, "grad_weight"),
-                    device.stream);
+    backward_weight(g, call.type, call.arguments, grad_output, buffer(grad_weight, "grad_weight"), device.stream);
     return {torch::stable::to(grad_input, input.scalar_type()), grad_offset, grad_weight, grad_mask};
   }
   const Tensor pixels = channels_last(input);
@@ -139,8 +133,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(
   const Tensor parts = torch::stable::new_empty(input, Sizes{weight_parts(g) * weight.numel()}, exact);
   backward_weight_fast(g, call.type, call.arguments, grad_output, buffer(parts, "parts"),
                        buffer(grad_weight, "grad_weight"), device.stream);
-  return {torch::stable::contiguous(torch::stable::to(grad_input, input.scalar_type())), grad_offset,
-          grad_weight, grad_mask};
+  return {torch::stable::contiguous(torch::stable::to(grad_input, input.scalar_type())), grad_offset, grad_weight,
+          grad_mask};
 }
 
 }  // namespace dyhead

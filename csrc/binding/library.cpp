@@ -1,7 +1,7 @@
 // Registers the operators with torch: their schemas with the CPU library, their kernels with each.
 //
-// The debug build of the emulator has a namespace of its own, so that both builds can live in one process.
-// With DYHEAD_EMULATOR=debug it takes the place of the release build as well.
+// The debug build of the emulator has a namespace of its own, so that both builds can live in one process. With
+// DYHEAD_EMULATOR=debug it takes the place of the release build as well.
 #include "binding/operators.h"
 
 namespace dyhead {

@@ -16,31 +16,28 @@ struct Call {
 
   Call(const Tensor& value, const Tensor& shapes, const Tensor& starts, const Tensor& locations,
        const Tensor& weights) {
-    const Sizes of_value = sizes_of(value, "value", 4),
-                of_locations = sizes_of(locations, "sampling_locations", 6);
+    const Sizes of_value = sizes_of(value, "value", 4), of_locations = sizes_of(locations, "sampling_locations", 6);
     const int64_t B = of_value[0], N = of_value[1], M = of_value[2], D = of_value[3];
     const int64_t Q = of_locations[1], L = of_locations[3], P = of_locations[4];
     g = {B, N, M, D, Q, int(L), int(P)};
     types = {type_of(value, "value"), type_of(locations, "sampling_locations")};
     const bool is_16_bit = types.value == Type::float16 || types.value == Type::bfloat16;
-    STD_TORCH_CHECK(
-        types.location == types.value || (is_16_bit && types.location == Type::float32),
-        "'sampling_locations' must have the dtype of 'value', or float32 beside a 16-bit 'value'");
+    STD_TORCH_CHECK(types.location == types.value || (is_16_bit && types.location == Type::float32),
+                    "'sampling_locations' must have the dtype of 'value', or float32 beside a 16-bit 'value'");
     expect(value, "value", of_value, value.scalar_type(), value);
     expect(shapes, "spatial_shapes", {L, 2}, ScalarType::Long, value);
     expect(starts, "level_start_index", {L}, ScalarType::Long, value);
     expect(locations, "sampling_locations", {B, Q, M, L, P, 2}, locations.scalar_type(), value);
     expect(weights, "attention_weights", {B, Q, M, L, P}, locations.scalar_type(), value);
-    arguments = {buffer(value, "value"), buffer(shapes, "spatial_shapes"),
-                 buffer(starts, "level_start_index"), buffer(locations, "sampling_locations"),
-                 buffer(weights, "attention_weights")};
+    arguments = {buffer(value, "value"), buffer(shapes, "spatial_shapes"), buffer(starts, "level_start_index"),
+                 buffer(locations, "sampling_locations"), buffer(weights, "attention_weights")};
   }
 };
 
 }  // namespace
 
-Tensor ms_deform_attn_forward(Tensor value, Tensor spatial_shapes, Tensor level_start_index,
-                              Tensor sampling_locations, Tensor attention_weights, std::string kernel) {
+Tensor ms_deform_attn_forward(Tensor value, Tensor spatial_shapes, Tensor level_start_index, Tensor sampling_locations,
+                              Tensor attention_weights, std::string kernel) {
   const Call call(value, spatial_shapes, level_start_index, sampling_locations, attention_weights);
   const OnDevice device(value);
   const bool fast = choose_fast(kernel, is_fast(call.g, call.types, call.arguments));
@@ -50,8 +47,7 @@ Tensor ms_deform_attn_forward(Tensor value, Tensor spatial_shapes, Tensor level_
 }
 
 std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(Tensor grad, Tensor value, Tensor spatial_shapes,
-                                                           Tensor level_start_index,
-                                                           Tensor sampling_locations,
+                                                           Tensor level_start_index, Tensor sampling_locations,
                                                            Tensor attention_weights, bool deterministic,
                                                            std::string kernel) {
   const Call call(value, spatial_shapes, level_start_index, sampling_locations, attention_weights);
@@ -64,8 +60,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(Tensor grad, Tensor v
   const Tensor grad_value = zeros_like(value, accumulator_of(value));
   const Tensor grad_locations = torch::stable::empty_like(sampling_locations);
   const Tensor grad_weights = torch::stable::empty_like(attention_weights);
-  const Gradients gradients{buffer(grad_value, "grad_value"),
-                            buffer(grad_locations, "grad_sampling_locations"),
+  const Gradients gradients{buffer(grad_value, "grad_value"), buffer(grad_locations, "grad_sampling_locations"),
                             buffer(grad_weights, "grad_attention_weights")};
   backward(g, call.types, call.arguments, grad_output, gradients, fast, deterministic, device.stream);
   return {torch::stable::to(grad_value, value.scalar_type()), grad_locations, grad_weights};

@@ -1,5 +1,4 @@
-// The four operators as torch calls them; tensors must be contiguous. Autograd and friendly messages are
-// Python's.
+// The four operators as torch calls them; tensors must be contiguous. Autograd and friendly messages are Python's.
 #pragma once
 
 #include <optional>
@@ -9,21 +8,22 @@
 
 namespace dyhead {
 
-Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask,
-                             int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h,
-                             int64_t dil_w, int64_t groups, int64_t offset_groups, std::string kernel);
+Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask, int64_t stride_h,
+                             int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h, int64_t dil_w,
+                             int64_t groups, int64_t offset_groups, std::string kernel);
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(
-    Tensor grad, Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask, int64_t stride_h,
-    int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h, int64_t dil_w, int64_t groups,
-    int64_t offset_groups, bool deterministic, std::string kernel);
+std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, Tensor input, Tensor offset,
+                                                                  Tensor weight, std::optional<Tensor> mask,
+                                                                  int64_t stride_h, int64_t stride_w, int64_t pad_h,
+                                                                  int64_t pad_w, int64_t dil_h, int64_t dil_w,
+                                                                  int64_t groups, int64_t offset_groups,
+                                                                  bool deterministic, std::string kernel);
 
-Tensor ms_deform_attn_forward(Tensor value, Tensor spatial_shapes, Tensor level_start_index,
-                              Tensor sampling_locations, Tensor attention_weights, std::string kernel);
+Tensor ms_deform_attn_forward(Tensor value, Tensor spatial_shapes, Tensor level_start_index, Tensor sampling_locations,
+                              Tensor attention_weights, std::string kernel);
 
 std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(Tensor grad, Tensor value, Tensor spatial_shapes,
-                                                           Tensor level_start_index,
-                                                           Tensor sampling_locations,
+                                                           Tensor level_start_index, Tensor sampling_locations,
                                                            Tensor attention_weights, bool deterministic,
                                                            std::string kernel);
 

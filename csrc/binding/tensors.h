@@ -1,7 +1,7 @@
 // Between torch's tensors and the launchers' buffers, through the stable ABI alone.
 //
-// This file and its neighbours are compiled twice: as they are for the CPU, where kernels run under the
-// emulator, and with DYHEAD_CUDA for the GPU.
+// This file and its neighbours are compiled twice: as they are for the CPU, where kernels run under the emulator, and
+// with DYHEAD_CUDA for the GPU.
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>
@@ -20,14 +20,11 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Sizes = std::vector<int64_t>;
 
-/// Refuse a tensor that is not contiguous or not of the expected shape, type and device: the kernels trust
-/// all four.
-inline void expect(const Tensor& tensor, const char* name, const Sizes& sizes, ScalarType type,
-                   const Tensor& beside) {
+/// Refuse a tensor that is not contiguous or not of the expected shape, type and device: the kernels trust all four.
+inline void expect(const Tensor& tensor, const char* name, const Sizes& sizes, ScalarType type, const Tensor& beside) {
   const std::string argument = std::string("'") + name + "'";
   STD_TORCH_CHECK(tensor.scalar_type() == type, argument, " has the wrong dtype");
-  STD_TORCH_CHECK(tensor.device() == beside.device(), argument,
-                  " is on another device than the first argument");
+  STD_TORCH_CHECK(tensor.device() == beside.device(), argument, " is on another device than the first argument");
   const auto given = tensor.sizes();
   bool same = given.size() == sizes.size();
   for (size_t i = 0; same && i < sizes.size(); ++i) same = given[i] == sizes[i];
@@ -57,9 +54,7 @@ inline Type type_of(const Tensor& tensor, const char* name) {
   return Type::float32;
 }
 
-inline Buffer buffer(const Tensor& tensor, const char* name) {
-  return {tensor.data_ptr(), tensor.numel(), name};
-}
+inline Buffer buffer(const Tensor& tensor, const char* name) { return {tensor.data_ptr(), tensor.numel(), name}; }
 
 /// The type that gradients are summed up in.
 inline ScalarType accumulator_of(const Tensor& tensor) {

@@ -46,6 +46,19 @@ inline Launch over(int64_t work, void* stream, int threads = kThreads) {
   return {dim3(unsigned(blocks)), dim3(unsigned(threads)), stream};
 }
 
+/// How many blocks of so many threads the current GPU can hold at a time, if nothing but threads limits them.
+inline int64_t resident_blocks(int threads) {
+#ifdef __CUDACC__
+  int device = 0, multiprocessors = 0, threads_each = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  cudaDeviceGetAttribute(&threads_each, cudaDevAttrMaxThreadsPerMultiProcessor, device);
+  return int64_t(multiprocessors) * (threads_each / threads);
+#else
+  return 2048 / threads;  // the emulated GPU has one multiprocessor
+#endif
+}
+
 /// Run `kernel(arguments...)`. An empty grid is no error: nothing runs.
 template <class... Parameters, class... Arguments>
 void launch(const Launch& at, void (*kernel)(Parameters...), const Arguments&... arguments) {
@@ -56,8 +69,7 @@ void launch(const Launch& at, void (*kernel)(Parameters...), const Arguments&...
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(at.shared_bytes));
   kernel<<<at.blocks, at.threads, at.shared_bytes, static_cast<cudaStream_t>(at.stream)>>>(arguments...);
   const cudaError_t error = cudaGetLastError();
-  if (error != cudaSuccess)
-    throw std::runtime_error(std::string("CUDA kernel launch: ") + cudaGetErrorString(error));
+  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA kernel launch: ") + cudaGetErrorString(error));
 #else
 #ifdef DYHEAD_EMULATOR_CHECK
   emulator::Observer::get().next_launch();

@@ -4,8 +4,6 @@
 // (DYHEAD_EMULATOR_CHECK) it also knows its size and name, and every access passes the observer.
 #pragma once
 
-#include <type_traits>
-
 #include "common/interface.h"
 #include "common/platform.cuh"
 
@@ -78,37 +76,6 @@ template <class T>
 __device__ inline void atomic_add(const Global<T>& memory, int64_t index, T value) {
   OBSERVE(atomic_add, memory, index, 1, value);
   atomicAdd(memory.data + index, value);
-}
-
-/// N neighbouring elements that move in one instruction.
-template <class T, int N>
-struct alignas(N * sizeof(T)) Pack {
-  static constexpr int size = N;
-  T at[N];
-};
-
-/// As many elements as fit into 16 bytes, the widest access of a thread.
-template <class T>
-using Pack16 = Pack<T, int(16 / sizeof(T))>;
-
-/// Read a pack that no thread writes during the kernel. `index` counts elements and is a multiple of N.
-template <class P, class T>
-__device__ inline P load_pack(const Global<const T>& memory, int64_t index) {
-  static_assert(sizeof(P) == 16 || sizeof(P) == 8, "packs are 8 or 16 bytes");
-  using Bits = std::conditional_t<sizeof(P) == 16, float4, float2>;
-  OBSERVE(read, memory, index, P::size, memory.data[index]);
-  union {
-    Bits bits;
-    P pack;
-  } moved{__ldg(reinterpret_cast<const Bits*>(memory.data + index))};
-  return moved.pack;
-}
-
-template <class P, class T>
-__device__ inline void store_pack(const Global<T>& memory, int64_t index, const P& pack) {
-  static_assert(sizeof(P) <= 16, "packs are at most 16 bytes");
-  OBSERVE(write, memory, index, P::size, pack.at[0]);
-  *reinterpret_cast<P*>(memory.data + index) = pack;
 }
 
 /// Add four floats in one instruction where the architecture has it (sm_90), else in four.

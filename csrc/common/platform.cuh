@@ -7,8 +7,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
-/// Dynamic shared memory as an array `name` of `T`. The one thing that CUDA's own spelling keeps from plain
-/// C++.
+/// Dynamic shared memory as an array `name` of `T`. The one thing that CUDA's own spelling keeps from plain C++.
 #define DYNAMIC_SHARED(T, name)                                    \
   extern __shared__ __align__(16) unsigned char dynamic_shared_[]; \
   T* const name = reinterpret_cast<T*>(dynamic_shared_)
@@ -52,8 +51,8 @@ __device__ inline bfloat16 narrow<bfloat16>(float value) {
   return __float2bfloat16(value);
 }
 
-/// The running number of this thread in a one-dimensional grid, and how many there are. A grid-stride loop
-/// over them covers any amount of work in 64-bit arithmetic.
+/// The running number of this thread in a one-dimensional grid, and how many there are. A grid-stride loop over them
+/// covers any amount of work in 64-bit arithmetic.
 __device__ inline int64_t thread_number() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline int64_t thread_count() { return int64_t(gridDim.x) * blockDim.x; }
 

@@ -1,10 +1,10 @@
 // Tensor cores and asynchronous copies, one small primitive per instruction. Each has a twin in the emulator.
 //
-// The instructions exist from compute capability 8.0 on (`has_tensor_cores`); code for older GPUs stops if it
-// runs.
+// The instructions exist from compute capability 8.0 on (`has_tensor_cores`); code for older GPUs stops if it runs.
 #pragma once
 
 #include "common/launch.cuh"
+#include "common/words.cuh"
 
 #ifndef __CUDACC__
 #include "emulator/tensor_core.h"
@@ -24,48 +24,43 @@ inline bool has_tensor_cores() {
 #else
 #define TENSOR_CORE(...) __trap()
 #endif
-__device__ inline unsigned shared_address(const void* shared) {
-  return unsigned(__cvta_generic_to_shared(shared));
-}
+__device__ inline unsigned shared_address(const void* shared) { return unsigned(__cvta_generic_to_shared(shared)); }
 #else
 inline bool has_tensor_cores() { return true; }
 #endif
 
-/// A warp loads four matrices of 8 rows of 16 bytes from shared memory. Lane 8i + r gives the address of row
-/// r of matrix i; word[i] becomes word lane % 4 of row lane / 4 of matrix i.
+/// A warp loads four matrices of 8 rows of 16 bytes from shared memory. Lane 8i + r gives the address of row r of
+/// matrix i; word[i] becomes word lane % 4 of row lane / 4 of matrix i.
 __device__ inline void load_matrices(uint32_t (&word)[4], const void* row) {
 #ifdef __CUDACC__
-  TENSOR_CORE("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(word[0]),
-              "=r"(word[1]), "=r"(word[2]), "=r"(word[3]) : "r"(shared_address(row)) : "memory");
+  TENSOR_CORE("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(word[0]), "=r"(word[1]),
+              "=r"(word[2]), "=r"(word[3]) : "r"(shared_address(row)) : "memory");
 #else
   emulator::load_matrices(word, row);
 #endif
 }
 
-/// A warp multiplies: sum (16 x 8) += a (16 rows of 32 bytes) times b (8 columns of 32 bytes), in 16-bit
-/// floats. With g = lane / 4 and t = lane % 4, a lane holds words t and t + 4 of rows g and g + 8 of a and of
-/// column g of b, and the sums of rows g and g + 8 at columns 2t and 2t + 1.
+/// A warp multiplies: sum (16 x 8) += a (16 rows of 32 bytes) times b (8 columns of 32 bytes), in 16-bit floats. With g
+/// = lane / 4 and t = lane % 4, a lane holds words t and t + 4 of rows g and g + 8 of a and of column g of b, and the
+/// sums of rows g and g + 8 at columns 2t and 2t + 1.
 __device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                                     TypeTag<bfloat16>) {
 #ifdef __CUDACC__
   TENSOR_CORE(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};" : "+f"(sum[0]),
-      "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
-      "r"(b[1]));
+      "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
   emulator::multiply_add<bfloat16>(sum, a, b);
 #endif
 }
 
-__device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                                    TypeTag<float16>) {
+__device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], TypeTag<float16>) {
 #ifdef __CUDACC__
   TENSOR_CORE(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};" : "+f"(sum[0]),
-      "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
-      "r"(b[1]));
+      "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
   emulator::multiply_add<float16>(sum, a, b);
 #endif
@@ -77,8 +72,7 @@ __device__ inline void multiply_add_tf32(float (&sum)[4], const uint32_t (&a)[4]
   TENSOR_CORE(
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};" : "+f"(sum[0]),
-      "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
-      "r"(b[1]));
+      "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
   emulator::multiply_add<float>(sum, a, b);
 #endif
@@ -87,21 +81,15 @@ __device__ inline void multiply_add_tf32(float (&sum)[4], const uint32_t (&a)[4]
 /// Split floats in two that TF32 holds exactly, up to 21 bits of mantissa together.
 template <int N>
 __device__ inline void split_tf32(const uint32_t (&word)[N], uint32_t (&high)[N], uint32_t (&low)[N]) {
-  union Float {
-    uint32_t word;
-    float value;
-  };
   for (int i = 0; i < N; ++i) {
-    Float whole{word[i]}, upper{word[i] & 0xffffe000u}, lower{};
-    lower.value = whole.value - upper.value;
-    high[i] = upper.word, low[i] = lower.word & 0xffffe000u;
+    high[i] = word[i] & 0xffffe000u;
+    low[i] = word_of(float_of(word[i]) - float_of(high[i])) & 0xffffe000u;
   }
 }
 
-/// float32 to nearly its own precision, from three TF32 products. Their sum is formed apart and added in
-/// float32: tensor cores round their sums towards zero, and over a long sum that would show.
-__device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                                    TypeTag<float>) {
+/// float32 to nearly its own precision, from three TF32 products. Their sum is formed apart and added in float32:
+/// tensor cores round their sums towards zero, and over a long sum that would show.
+__device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], TypeTag<float>) {
   uint32_t a_high[4], a_low[4], b_high[2], b_low[2];
   split_tf32(a, a_high, a_low);
   split_tf32(b, b_high, b_low);
@@ -119,7 +107,7 @@ __device__ inline void copy_async(void* shared, const Global<const T>& memory, i
   TENSOR_CORE("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
               "l"(memory.data + (exists ? index : 0)), "r"(exists ? 16 : 0) : "memory");
 #else
-  *static_cast<Pack16<T>*>(shared) = exists ? load_pack<Pack16<T> >(memory, index) : Pack16<T>{};
+  *static_cast<Words16*>(shared) = load_words<4>(memory, index, exists);
 #endif
 }
 

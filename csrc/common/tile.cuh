@@ -1,7 +1,7 @@
 // Tiles of a matrix product: in shared memory as rows of 64 bytes, in registers as sums.
 //
-// A block multiplies a tile of 256 rows (a) with a tile of 64 or more columns (b). The axis that is summed
-// over is the contiguous one in both: 64 bytes of it, 32 16-bit floats or 16 floats, are one step.
+// A block multiplies a tile of 256 rows (a) with a tile of 64 or more columns (b). The axis that is summed over is the
+// contiguous one in both: 64 bytes of it, 32 16-bit floats or 16 floats, are one step.
 #pragma once
 
 #include "common/tensor_core.cuh"
@@ -14,22 +14,20 @@ constexpr int kRowBytes = 64, kRowPacks = kRowBytes / 16;
 template <class T>
 constexpr int kStep = kRowBytes / int(sizeof(T));
 
-/// Rows of 64 bytes in shared memory. The packs of a row are permuted, so that a pack of eight neighbouring
-/// rows lies in eight different groups of banks.
+/// Rows of 64 bytes in shared memory. The packs of a row are permuted, so that a pack of eight neighbouring rows lies
+/// in eight different groups of banks.
 struct SharedTile {
   char* data;
 
-  __device__ void* pack(int row, int pack) const {
-    return data + row * kRowBytes + ((pack ^ (row >> 1 & 3)) * 16);
-  }
+  __device__ void* pack(int row, int pack) const { return data + row * kRowBytes + ((pack ^ (row >> 1 & 3)) * 16); }
   template <class T>
   __device__ T& element(int row, int i) const {
-    return static_cast<T*>(pack(row, i / Pack16<T>::size))[i % Pack16<T>::size];
+    return static_cast<T*>(pack(row, i / kPerWords<T>))[i % kPerWords<T>];
   }
 };
 
-/// The sums of one warp: 32 rows x 64 columns as 2 x 8 tensor-core tiles. Warps 0 to 7 share columns 0 to 63,
-/// the next eight warps columns 64 to 127.
+/// The sums of one warp: 32 rows x 64 columns as 2 x 8 tensor-core tiles. Warps 0 to 7 share columns 0 to 63, the next
+/// eight warps columns 64 to 127.
 struct WarpSums {
   static constexpr int kRows = 32, kColumns = 64, kWarpsOfRows = 8;
   float at[2][8][4] = {};
@@ -50,8 +48,7 @@ struct WarpSums {
 #pragma unroll
       for (int j = 0; j < 8; j += 2) {
         uint32_t b_words[4];
-        load_matrices(b_words,
-                      b.pack(first_column() + 8 * j + lane / 16 * 8 + lane % 8, 2 * half + lane / 8 % 2));
+        load_matrices(b_words, b.pack(first_column() + 8 * j + lane / 16 * 8 + lane % 8, 2 * half + lane / 8 % 2));
         const uint32_t left[2] = {b_words[0], b_words[1]}, right[2] = {b_words[2], b_words[3]};
 #pragma unroll
         for (int i = 0; i < 2; ++i) {

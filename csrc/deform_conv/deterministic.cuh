@@ -1,16 +1,15 @@
-// The gradient of the input without atomics: every row of a channel has one owner, who adds in a fixed order,
-// so that the gradient is bit-equal from run to run.
+// The gradient of the input without atomics: every row of a channel has one owner, who adds in a fixed order, so that
+// the gradient is bit-equal from run to run.
 #pragma once
 
 #include "deform_conv/taps.cuh"
 
 namespace dyhead::deform_conv {
 
-/// A thread owns row y of channel c. It visits all taps at all output pixels in order and adds the shares of
-/// those that touch its row.
+/// A thread owns row y of channel c. It visits all taps at all output pixels in order and adds the shares of those that
+/// touch its row.
 template <class T>
-__global__ void backward_input_deterministic(Geometry g, Inputs<T> in, int64_t b,
-                                             Global<const Accumulator<T>> columns,
+__global__ void backward_input_deterministic(Geometry g, Inputs<T> in, int64_t b, Global<const Accumulator<T>> columns,
                                              Global<Accumulator<T>> grad_input) {
   using A = Accumulator<T>;
   for (int64_t i = thread_number(); i < g.C * g.H; i += thread_count()) {

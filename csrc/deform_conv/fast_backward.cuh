@@ -1,8 +1,8 @@
-// The fast backward kernel for input, offset and mask: a matrix product whose result, the gradient of the
-// samples, is used where it arises and never written to memory.
+// The fast backward kernel for input, offset and mask: a matrix product whose result, the gradient of the samples, is
+// used where it arises and never written to memory.
 //
-// Here the input and its gradient are channels-last, (B, H, W, C), the output gradient is (B, Ho, Wo, Co) and
-// the weight is (C, K, Co).
+// Here the input and its gradient are channels-last, (B, H, W, C), the output gradient is (B, Ho, Wo, Co) and the
+// weight is (C, K, Co).
 #pragma once
 
 #include "deform_conv/gather.cuh"
@@ -21,8 +21,7 @@ struct BackwardArrays {
   Global<T> grad_offset, grad_mask;
 };
 
-/// Two stages in shared memory, the corners of the block's pixels, and, over the stages, gradients of
-/// samples.
+/// Two stages in shared memory, the corners of the block's pixels, and, over the stages, gradients of samples.
 struct BackwardShared {
   static constexpr int kStageBytes = (kChannels + kBackwardPixels) * kRowBytes;
   static constexpr int kSampleStride = kRound + 4;  // four spare, so that pixels start in different banks
@@ -32,9 +31,7 @@ struct BackwardShared {
   __device__ SharedTile weights(int step) const { return {data + step % 2 * kStageBytes}; }
   __device__ SharedTile grads(int step) const { return {weights(step).data + kChannels * kRowBytes}; }
   __device__ Corners* corners() const { return reinterpret_cast<Corners*>(data + 2 * kStageBytes); }
-  __device__ float* samples(int pixel) const {
-    return reinterpret_cast<float*>(data) + pixel * kSampleStride;
-  }
+  __device__ float* samples(int pixel) const { return reinterpret_cast<float*>(data) + pixel * kSampleStride; }
 };
 
 /// The block's share of the work: one tap, a run of pixels.
@@ -45,32 +42,28 @@ struct TapOfPixels {
   __device__ explicit TapOfPixels(const Geometry& g) {
     group = blockIdx.y / g.K(), k = blockIdx.y % g.K();
     first_pixel = int64_t(blockIdx.x) * kBackwardPixels;
-    first_channel = group * g.offset_group_channels(),
-    end_channel = first_channel + g.offset_group_channels();
+    first_channel = group * g.offset_group_channels(), end_channel = first_channel + g.offset_group_channels();
   }
 };
 
 /// Begin to copy the operands of one step: weights of kChannels channels from c on, gradients of the pixels.
 template <class T>
-__device__ inline void copy_operands(const Geometry& g, const Inputs<T>& in,
-                                     const Global<const T>& grad_output, const BackwardShared& shared,
-                                     const TapOfPixels& my, int64_t c, int step) {
+__device__ inline void copy_operands(const Geometry& g, const Inputs<T>& in, const Global<const T>& grad_output,
+                                     const BackwardShared& shared, const TapOfPixels& my, int64_t c, int step) {
   const int pack = threadIdx.x % kRowPacks, first_row = threadIdx.x / kRowPacks;
-  const int64_t o = step * kStep<T> + pack * Pack16<T>::size;
+  const int64_t o = step * kStep<T> + pack * kPerWords<T>;
 #pragma unroll
   for (int row = first_row; row < kChannels; row += kBackwardThreads / kRowPacks)
     copy_async(shared.weights(step).pack(row, pack), in.weight, ((c + row) * g.K() + my.k) * g.Co + o,
                c + row < my.end_channel && o < g.Co);
   const int64_t r = my.first_pixel + first_row;
-  copy_async(shared.grads(step).pack(first_row, pack), grad_output, r * g.Co + o,
-             r < all_pixels(g) && o < g.Co);
+  copy_async(shared.grads(step).pack(first_row, pack), grad_output, r * g.Co + o, r < all_pixels(g) && o < g.Co);
 }
 
 /// Gradients of the samples: channels c .. c + kChannels - 1 times the block's pixels.
 template <class T>
-__device__ inline WarpSums sample_gradients(const Geometry& g, const Inputs<T>& in,
-                                            const Global<const T>& grad_output, const BackwardShared& shared,
-                                            const TapOfPixels& my, int64_t c) {
+__device__ inline WarpSums sample_gradients(const Geometry& g, const Inputs<T>& in, const Global<const T>& grad_output,
+                                            const BackwardShared& shared, const TapOfPixels& my, int64_t c) {
   const int steps = int((g.Co + kStep<T> - 1) / kStep<T>);
   WarpSums sums;
   copy_operands(g, in, grad_output, shared, my, c, 0);
@@ -78,41 +71,39 @@ __device__ inline WarpSums sample_gradients(const Geometry& g, const Inputs<T>& 
     wait_for_copies();
     __syncthreads();
     if (step + 1 < steps) copy_operands(g, in, grad_output, shared, my, c, step + 1);
-    if (c + WarpSums::first_row() < my.end_channel)
-      sums.multiply<T>(shared.weights(step), shared.grads(step));
+    if (c + WarpSums::first_row() < my.end_channel) sums.multiply<T>(shared.weights(step), shared.grads(step));
   }
   __syncthreads();
   return sums;
 }
 
-/// Four channels of one pixel: add their shares to the input's gradient, and the products of their gradients
-/// with the values at the corners to `products`.
+/// Four channels of one pixel: add their shares to the input's gradient, and the products of their gradients with the
+/// values at the corners to `products`.
 template <class T>
 __device__ inline void scatter_four(const Global<const T>& input, const Global<float>& grad_input,
-                                    const Corners& corners, int64_t c, const float* grad,
-                                    float (&products)[4]) {
+                                    const Corners& corners, int64_t c, const float* grad, float (&products)[4]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if (corners.offset[i] < 0) continue;
     const int64_t at = corners.offset[i] + c;
-    const Pack<T, 4> value = load_pack<Pack<T, 4>>(input, at);
+    float value[4];
+    unpack<T>(load_words<int(sizeof(T))>(input, at), value);
     const float weight = corners.weight[i];
     const float share[4] = {weight * grad[0], weight * grad[1], weight * grad[2], weight * grad[3]};
     atomic_add4(grad_input, at, share);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) products[i] += grad[j] * widen(value.at[j]);
+    for (int j = 0; j < 4; ++j) products[i] += grad[j] * value[j];
   }
 }
 
 /// Lane 0 of the 16 threads that share a pixel writes the gradients of its offset and mask.
 template <class T>
-__device__ inline void finish_tap(const Geometry& g, const Inputs<T>& in, const BackwardArrays<T>& out,
-                                  const Tap& tap, float (&products)[4]) {
+__device__ inline void finish_tap(const Geometry& g, const Inputs<T>& in, const BackwardArrays<T>& out, const Tap& tap,
+                                  float (&products)[4]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i)
 #pragma unroll
-    for (int step = 8; step > 0; step /= 2)
-      products[i] += __shfl_xor_sync(0xffffffffu, products[i], step, 16);
+    for (int step = 8; step > 0; step /= 2) products[i] += __shfl_xor_sync(0xffffffffu, products[i], step, 16);
   if (threadIdx.x % 16 != 0 || tap.b >= g.B) return;
   const Cell<float> cell = in.cell(g, tap);
   const float modulation = in.modulation(g, tap);
@@ -123,10 +114,10 @@ __device__ inline void finish_tap(const Geometry& g, const Inputs<T>& in, const 
   if (out.grad_mask.data) store(out.grad_mask, in.mask_index(g, tap), narrow<T>(cell.value(corner)));
 }
 
-/// A block does one tap of 64 pixels. Its threads form the gradients of the samples on the tensor cores, 256
-/// channels at a time; then 16 threads share a pixel, and each scatters four of 64 channels.
+/// A block does one tap of 64 pixels. Its threads form the gradients of the samples on the tensor cores, 256 channels
+/// at a time; then 16 threads share a pixel, and each scatters four of 64 channels.
 template <class T>
-__global__ void __launch_bounds__(kBackwardThreads)
+__global__ void __launch_bounds__(kBackwardThreads, 2)
     scatter_product(Geometry g, Inputs<T> in, BackwardArrays<T> arrays) {
   DYNAMIC_SHARED(char, memory);
   const BackwardShared shared{memory};
@@ -161,8 +152,7 @@ __global__ void __launch_bounds__(kBackwardThreads)
     }
   }
 #pragma unroll
-  for (int i = 0; i < kPixelsOfThread; ++i)
-    finish_tap(g, in, arrays, tap_of(threadIdx.x / 16 + 16 * i), products[i]);
+  for (int i = 0; i < kPixelsOfThread; ++i) finish_tap(g, in, arrays, tap_of(threadIdx.x / 16 + 16 * i), products[i]);
 }
 
 }  // namespace dyhead::deform_conv

@@ -1,5 +1,5 @@
-// The fast forward kernel: an implicit matrix product. The matrix of samples never exists in memory; a block
-// samples the part that it needs next while the tensor cores work on the part before.
+// The fast forward kernel: an implicit matrix product. The matrix of samples never exists in memory; a block samples
+// the part that it needs next while the tensor cores work on the part before.
 //
 // Here the input is channels-last, (B, H, W, C), and the weight is (Co, K, C).
 #pragma once
@@ -22,71 +22,66 @@ struct ForwardStage {
 
 /// Begin to copy the weights of one step for output channels first .. first + kOutputs - 1.
 template <class T, int kThreads>
-__device__ inline void copy_weights(const Geometry& g, const Global<const T>& weight, const SharedTile& tile,
-                                    int64_t first, int k, int64_t c) {
+__device__ inline void copy_weights(const Geometry& g, const Global<const T>& weight, const SharedTile& tile, int first,
+                                    int k, int c) {
+  const int pack = threadIdx.x % kRowPacks, row_size = g.K() * int(g.C);
 #pragma unroll
   for (int i = 0; i < kOutputs * kRowPacks / kThreads; ++i) {
-    const int row = (threadIdx.x + i * kThreads) / kRowPacks, pack = threadIdx.x % kRowPacks;
-    const int64_t o = first + row;
-    copy_async(tile.pack(row, pack), weight, (o * g.K() + k) * g.C + c + pack * Pack16<T>::size, o < g.Co);
+    const int row = threadIdx.x / kRowPacks + i * (kThreads / kRowPacks), o = first + row;
+    copy_async(tile.pack(row, pack), weight, o * row_size + k * int(g.C) + c + pack * kPerWords<T>, o < g.Co);
   }
 }
 
-/// A block computes kOutputs output channels of kPixels pixels. A thread samples one pack of channels per
-/// step, for a pixel that stays its own, and holds 64 sums of the product.
+/// A block computes kOutputs output channels of kPixels pixels. A thread samples 16 bytes of channels per step, for a
+/// pixel that stays its own, and holds 64 sums of the product.
 template <class T, int kPixels>
-__global__ void __launch_bounds__(4 * kPixels) implicit_product(Geometry g, Inputs<T> in, Global<T> output) {
+__global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
+    implicit_product(Geometry g, Inputs<T> in, Global<T> output) {
   DYNAMIC_SHARED(char, shared);
-  constexpr int kThreads = kPixels * kRowPacks;
-  const int64_t first_pixel = int64_t(blockIdx.x) * kPixels, first_output = int64_t(blockIdx.y) * kOutputs;
+  const int first_pixel = blockIdx.x * kPixels, first_output = blockIdx.y * kOutputs;
   const int my_row = threadIdx.x / kRowPacks, my_pack = threadIdx.x % kRowPacks;
-  const int64_t r = first_pixel + my_row, b = r / g.So(), p = r % g.So();
-  const Steps<T> steps(g);
+  const uint32_t r = first_pixel + my_row, plane = uint32_t(g.So());  // 32-bit division is cheap
+  Step<T> next;
   Corners corners;
-  CornerPacks<T> packs;
-  const auto begin = [&](int step) {
-    const ForwardStage<kPixels> stage(shared, step % 2);
-    copy_weights<T, kThreads>(g, in.weight, stage.weights, first_output, steps.tap(step),
-                              steps.channel(step));
-    if (steps.opens_tap(step)) {
-      if (r < all_pixels(g))
-        corners.find(g, in, {b, steps.group(step), steps.tap(step), p});
-      else
-        corners.clear();
+  CornerWords<T> samples;
+  const auto begin = [&](const ForwardStage<kPixels>& stage) {
+    copy_weights<T, 4 * kPixels>(g, in.weight, stage.weights, first_output, next.k, next.channel(g));
+    if (next.opens_tap()) {
+      corners.clear();
+      if (r < all_pixels(g)) corners.find(g, in, {r / plane, next.group, next.k, r % plane});
     }
-    packs.load(in.input, corners, steps.channel(step) + my_pack * Pack16<T>::size);
+    samples.load(in.input, corners, next.channel(g) + my_pack * kPerWords<T>);
+    next.advance(g);
   };
-  const auto finish = [&](int step) {
-    const ForwardStage<kPixels> stage(shared, step % 2);
-    *static_cast<Pack16<T>*>(stage.samples.pack(my_row, my_pack)) = packs.blend(corners);
+  const auto finish = [&](const ForwardStage<kPixels>& stage) {
+    *static_cast<Words16*>(stage.samples.pack(my_row, my_pack)) = samples.blend(corners);
     wait_for_copies();
     __syncthreads();
   };
 
   WarpSums sums;
-  begin(0);
-  finish(0);
-  for (int step = 0; step < steps.count; ++step) {
-    const bool has_next = step + 1 < steps.count;
-    if (has_next) begin(step + 1);
-    const ForwardStage<kPixels> stage(shared, step % 2);
+  ForwardStage<kPixels> stage(shared, 0), other(shared, 1);
+  begin(stage);
+  finish(stage);
+  for (bool more = true; more;) {
+    more = next.exists(g);
+    if (more) begin(other);
     if (first_output + WarpSums::first_row() < g.Co) sums.multiply<T>(stage.weights, stage.samples);
-    if (has_next) finish(step + 1);
+    if (more) finish(other);
+    const ForwardStage<kPixels> used = stage;
+    stage = other, other = used;
   }
   sums.for_each([&](int row, int column, float sum) {
-    const int64_t o = first_output + row;
-    const uint32_t r = uint32_t(first_pixel) + column, plane = uint32_t(g.So());  // 32-bit division is cheap
-    if (o < g.Co && r < all_pixels(g))
-      store(output, (r / plane * g.Co + o) * g.So() + r % plane, narrow<T>(sum));
+    const int o = first_output + row;
+    const uint32_t r = first_pixel + column;
+    if (o < g.Co && r < all_pixels(g)) store(output, (r / plane * g.Co + o) * plane + r % plane, narrow<T>(sum));
   });
 }
 
-/// The launch of `implicit_product`. Large tiles read the weights less often; small ones keep more of the GPU
-/// busy.
+/// The launch of `implicit_product`. Large tiles read the weights less often; small ones keep more of the GPU busy.
 template <int kPixels>
 Launch by_pixels(const Geometry& g, void* stream) {
-  const dim3 blocks(unsigned((all_pixels(g) + kPixels - 1) / kPixels),
-                    unsigned((g.Co + kOutputs - 1) / kOutputs));
+  const dim3 blocks(unsigned((all_pixels(g) + kPixels - 1) / kPixels), unsigned((g.Co + kOutputs - 1) / kOutputs));
   return {blocks, dim3(4 * kPixels), stream, 2 * ForwardStage<kPixels>::kBytes};
 }
 

@@ -1,5 +1,5 @@
-// The fast kernels for the gradient of the weight: a matrix product summed over pixels, cut into parts that
-// are added in a fixed order. Without atomics, so it is bit-equal from run to run.
+// The fast kernels for the gradient of the weight: a matrix product summed over pixels, cut into parts that are added
+// in a fixed order. Without atomics, so it is bit-equal from run to run.
 //
 // Here the input is channels-last, (B, H, W, C); the output gradient is (B, Co, Ho, Wo).
 #pragma once
@@ -17,8 +17,8 @@ inline dim3 weight_blocks(const Geometry& g) {
               unsigned((g.Co + kWeightOutputs - 1) / kWeightOutputs));
 }
 
-/// A block sums, over one part of the pixels, the products of 256 outputs' gradients and 64 channels' samples
-/// at one tap. A thread reads gradients of one pixel and samples one pack of channels per step.
+/// A block sums, over one part of the pixels, the products of 256 outputs' gradients and 64 channels' samples at one
+/// tap. A thread reads gradients of one pixel and samples one pack of channels per step.
 template <class T>
 __global__ void __launch_bounds__(kWeightThreads)
     weight_parts_fast(Geometry g, Inputs<T> in, Global<const T> grad_output, Global<float> parts) {
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kWeightThreads)
   const int k = int(blockIdx.x / chunks), my_pixel = threadIdx.x % kStep<T>, my_row = threadIdx.x / kStep<T>;
   const int64_t first_output = int64_t(blockIdx.y) * kWeightOutputs;
   const int64_t first_channel = blockIdx.x % chunks * kWeightChannels;
-  const int64_t c = first_channel + my_row * Pack16<T>::size;
+  const int64_t c = first_channel + my_row * kPerWords<T>;
   const int64_t part_size = (all_pixels(g) + gridDim.z - 1) / gridDim.z;
   const int64_t begin = blockIdx.z * part_size, end = min(begin + part_size, all_pixels(g));
   WarpSums sums;
@@ -42,11 +42,13 @@ __global__ void __launch_bounds__(kWeightThreads)
     Corners corners;
     corners.clear();
     if (r < end && c < g.C) corners.find(g, in, {b, int(c / g.offset_group_channels()), k, p});
-    CornerPacks<T> packs;
-    packs.load(in.input, corners, c);
-    const Pack16<T> sample = packs.blend(corners);
-    for (int j = 0; j < Pack16<T>::size; ++j)
-      samples.element<T>(my_row * Pack16<T>::size + j, my_pixel) = sample.at[j];
+    CornerWords<T> words;
+    words.load(in.input, corners, int(c));
+    union {
+      Words16 words;
+      T channel[kPerWords<T>];
+    } sample{words.blend(corners)};
+    for (int j = 0; j < kPerWords<T>; ++j) samples.element<T>(my_row * kPerWords<T> + j, my_pixel) = sample.channel[j];
     __syncthreads();
     sums.multiply<T>(grads, samples);
     __syncthreads();

@@ -13,14 +13,12 @@ void forward(const Geometry& g, Type type, const Arguments& arguments, Buffer ou
 }
 
 void forward_fast(const Geometry& g, Type type, const Arguments& arguments, Buffer output, void* stream) {
-  constexpr int64_t kManyPixels =
-      16384;  // enough for 128 large tiles: one for every multiprocessor of a big GPU
+  constexpr int64_t kManyPixels = 16384;  // enough for 128 large tiles: one for every multiprocessor of a big GPU
   with_type(type, [&](auto tag) {
     using T = typename decltype(tag)::type;
     if constexpr (!std::is_same_v<T, double>) {
       if (all_pixels(g) >= kManyPixels)
-        launch(by_pixels<128>(g, stream), implicit_product<T, 128>, g, Inputs<T>(arguments),
-               global<T>(output));
+        launch(by_pixels<128>(g, stream), implicit_product<T, 128>, g, Inputs<T>(arguments), global<T>(output));
       else
         launch(by_pixels<64>(g, stream), implicit_product<T, 64>, g, Inputs<T>(arguments), global<T>(output));
     }
@@ -30,11 +28,10 @@ void forward_fast(const Geometry& g, Type type, const Arguments& arguments, Buff
 bool is_fast(const Geometry& g, Type type) {
   if (type == Type::float64 || g.groups != 1 || !has_tensor_cores()) return false;
   const int64_t step = type == Type::float32 ? kStep<float> : kStep<float16>;
-  const bool whole_steps =
-      g.offset_group_channels() > 0 && g.offset_group_channels() % step == 0 && g.K() > 0;
+  const bool whole_steps = g.offset_group_channels() > 0 && g.offset_group_channels() % step == 0 && g.K() > 0;
   const bool whole_packs = g.Co % 8 == 0 && g.Co > 0;
-  const int64_t most = INT32_MAX;
-  return whole_steps && whole_packs && g.B * g.S() * g.C <= most && all_pixels(g) <= most;
+  const int64_t largest = std::max({g.B * g.S() * g.C, g.Co * g.K() * g.C, all_pixels(g) + 128});
+  return whole_steps && whole_packs && largest <= INT32_MAX;
 }
 
 }  // namespace dyhead::deform_conv

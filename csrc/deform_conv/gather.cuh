@@ -1,5 +1,4 @@
-// How the fast kernels sample: packs of channels from a channels-last input, along the steps of a matrix
-// product.
+// How the fast kernels sample: 16 bytes of channels from a channels-last input, along the steps of a matrix product.
 //
 // The fast kernels count output pixels through all images, r = b * So + p, so that a tile may span images.
 #pragma once
@@ -35,44 +34,44 @@ struct Corners {
   }
 };
 
-/// A pack of channels at the four corners, on its way from memory.
+/// 16 bytes of channels at the four corners, on their way from memory.
 template <class T>
-struct CornerPacks {
-  Pack16<T> at[4];
+struct CornerWords {
+  Words16 at[4];
 
-  __device__ void load(const Global<const T>& input, const Corners& corners, int64_t c) {
+  __device__ void load(const Global<const T>& input, const Corners& corners, int c) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      at[i] = corners.offset[i] >= 0 ? load_pack<Pack16<T>>(input, corners.offset[i] + c) : Pack16<T>{};
+    for (int i = 0; i < 4; ++i) at[i] = load_words<4>(input, corners.offset[i] + c, corners.offset[i] >= 0);
   }
 
-  /// The interpolated and modulated pack.
-  __device__ Pack16<T> blend(const Corners& corners) const {
-    Pack16<T> result;
+  /// The interpolated and modulated channels.
+  __device__ Words16 blend(const Corners& corners) const {
+    float sum[kPerWords<T>] = {};
 #pragma unroll
-    for (int j = 0; j < Pack16<T>::size; ++j) {
-      float sum = 0;
+    for (int i = 0; i < 4; ++i) {
+      float value[kPerWords<T>];
+      unpack<T>(at[i], value);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) sum += corners.weight[i] * widen(at[i].at[j]);
-      result.at[j] = narrow<T>(sum);
+      for (int j = 0; j < kPerWords<T>; ++j) sum[j] += corners.weight[i] * value[j];
     }
-    return result;
+    return pack<T>(sum);
   }
 };
 
-/// The steps of the product over offset groups, taps and channels; one step covers kStep<T> channels of one
-/// tap.
+/// A step of the product over offset groups, taps and channels: kStep<T> channels of one tap.
 template <class T>
-struct Steps {
-  int per_tap, count, K;
+struct Step {
+  int group = 0, k = 0, first = 0;  // the first channel within its group
 
-  __device__ explicit Steps(const Geometry& g)
-      : per_tap(int(g.offset_group_channels()) / kStep<T>), count(int(g.G) * g.K() * per_tap), K(g.K()) {}
-
-  __device__ int group(int step) const { return step / per_tap / K; }
-  __device__ int tap(int step) const { return step / per_tap % K; }
-  __device__ bool opens_tap(int step) const { return step % per_tap == 0; }
-  __device__ int channel(int step) const { return (group(step) * per_tap + step % per_tap) * kStep<T>; }
+  __device__ bool exists(const Geometry& g) const { return group < g.G; }
+  __device__ bool opens_tap() const { return first == 0; }
+  __device__ int channel(const Geometry& g) const { return group * int(g.offset_group_channels()) + first; }
+  __device__ void advance(const Geometry& g) {
+    first += kStep<T>;
+    if (first < g.offset_group_channels()) return;
+    first = 0;
+    if (++k == g.K()) k = 0, ++group;
+  }
 };
 
 }  // namespace dyhead::deform_conv

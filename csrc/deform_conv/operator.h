@@ -42,27 +42,25 @@ bool is_fast(const Geometry&, Type);
 
 void forward(const Geometry&, Type, const Arguments&, Buffer output, void* stream);
 
-/// Gradients of input, offset and mask. `columns`: workspace of C * K * So elements of type Accumulator<T>,
-/// the gradient of one image's samples.
+/// Gradients of input, offset and mask. `columns`: workspace of C * K * So elements of type Accumulator<T>, the
+/// gradient of one image's samples.
 void backward(const Geometry&, Type, const Arguments&, Buffer grad_output, const Gradients&, Buffer columns,
               bool deterministic, void* stream);
 
-void backward_weight(const Geometry&, Type, const Arguments&, Buffer grad_output, Buffer grad_weight,
-                     void* stream);
+void backward_weight(const Geometry&, Type, const Arguments&, Buffer grad_output, Buffer grad_weight, void* stream);
 
 // The fast kernels. Their input is channels-last, (B, H, W, C).
 
 /// `weight` of the arguments is (Co, K, C).
 void forward_fast(const Geometry&, Type, const Arguments&, Buffer output, void* stream);
 
-/// Gradients of input, offset and mask. `weight` of the arguments is (C, K, Co), `grad_output` is (B, Ho, Wo,
-/// Co), and the gradient of the input is channels-last as well.
-void backward_fast(const Geometry&, Type, const Arguments&, Buffer grad_output, const Gradients&,
-                   void* stream);
+/// Gradients of input, offset and mask. `weight` of the arguments is (C, K, Co), `grad_output` is (B, Ho, Wo, Co), and
+/// the gradient of the input is channels-last as well.
+void backward_fast(const Geometry&, Type, const Arguments&, Buffer grad_output, const Gradients&, void* stream);
 
 /// `weight` of the arguments is not read. `parts`: workspace of weight_parts(g) * Co * C * K floats.
-void backward_weight_fast(const Geometry&, Type, const Arguments&, Buffer grad_output, Buffer parts,
-                          Buffer grad_weight, void* stream);
+void backward_weight_fast(const Geometry&, Type, const Arguments&, Buffer grad_output, Buffer parts, Buffer grad_weight,
+                          void* stream);
 int weight_parts(const Geometry&);
 
 }  // namespace dyhead::deform_conv

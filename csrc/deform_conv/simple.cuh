@@ -1,7 +1,7 @@
 // The simple kernels: one thread per result and the formula inside it. They do every shape and type.
 //
-// The backward pass first writes the gradient of one image's samples (`columns`), as the classic
-// implementations do, and the other kernels read it.
+// The backward pass first writes the gradient of one image's samples (`columns`), as the classic implementations do,
+// and the other kernels read it.
 #pragma once
 
 #include "deform_conv/taps.cuh"
@@ -19,15 +19,13 @@ __global__ void forward_simple(Geometry g, Inputs<T> in, Global<T> output) {
     for (int64_t c = 0; c < g.group_inputs(); ++c)
       for (int k = 0; k < g.K(); ++k) {
         const Tap tap{b, int((first + c) / g.offset_group_channels()), k, p};
-        sum +=
-            A(widen(load(in.weight, (o * g.group_inputs() + c) * g.K() + k))) * in.sample(g, tap, first + c);
+        sum += A(widen(load(in.weight, (o * g.group_inputs() + c) * g.K() + k))) * in.sample(g, tap, first + c);
       }
     store(output, i, narrow<T>(sum));
   }
 }
 
-/// A thread computes one gradient of image b's samples: channel c at tap k and pixel p, the sum over outputs
-/// o.
+/// A thread computes one gradient of image b's samples: channel c at tap k and pixel p, the sum over outputs o.
 template <class T>
 __global__ void columns_simple(Geometry g, Inputs<T> in, Global<const T> grad_output, int64_t b,
                                Global<Accumulator<T>> columns) {
@@ -45,8 +43,7 @@ __global__ void columns_simple(Geometry g, Inputs<T> in, Global<const T> grad_ou
 
 /// A thread takes one gradient of a sample and adds its share to the four pixels that the sample read.
 template <class T>
-__global__ void backward_input_simple(Geometry g, Inputs<T> in, int64_t b,
-                                      Global<const Accumulator<T>> columns,
+__global__ void backward_input_simple(Geometry g, Inputs<T> in, int64_t b, Global<const Accumulator<T>> columns,
                                       Global<Accumulator<T>> grad_input) {
   using A = Accumulator<T>;
   for (int64_t i = thread_number(); i < g.C * g.K() * g.So(); i += thread_count()) {
@@ -64,9 +61,8 @@ __global__ void backward_input_simple(Geometry g, Inputs<T> in, int64_t b,
 
 /// A thread owns one tap at one pixel and sums over its channels what its offset and its mask change.
 template <class T>
-__global__ void backward_taps_simple(Geometry g, Inputs<T> in, int64_t b,
-                                     Global<const Accumulator<T>> columns, Global<T> grad_offset,
-                                     Global<T> grad_mask) {
+__global__ void backward_taps_simple(Geometry g, Inputs<T> in, int64_t b, Global<const Accumulator<T>> columns,
+                                     Global<T> grad_offset, Global<T> grad_mask) {
   using A = Accumulator<T>;
   for (int64_t i = thread_number(); i < g.G * g.K() * g.So(); i += thread_count()) {
     const Tap tap{b, int(i / g.So() / g.K()), int(i / g.So() % g.K()), i % g.So()};
@@ -89,11 +85,9 @@ __global__ void backward_taps_simple(Geometry g, Inputs<T> in, int64_t b,
   }
 }
 
-/// A thread computes the gradient of one weight: the sum over images and pixels of sample times output
-/// gradient.
+/// A thread computes the gradient of one weight: the sum over images and pixels of sample times output gradient.
 template <class T>
-__global__ void backward_weight_simple(Geometry g, Inputs<T> in, Global<const T> grad_output,
-                                       Global<T> grad_weight) {
+__global__ void backward_weight_simple(Geometry g, Inputs<T> in, Global<const T> grad_output, Global<T> grad_weight) {
   using A = Accumulator<T>;
   for (int64_t i = thread_number(); i < g.Co * g.group_inputs() * g.K(); i += thread_count()) {
     const int k = int(i % g.K());

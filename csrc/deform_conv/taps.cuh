@@ -47,8 +47,7 @@ struct Inputs {
   }
 
   /// Channel c of image b at the four corners of a cell; zeros outside.
-  __device__ void corners(const Geometry& g, const Cell<A>& cell, int64_t b, int64_t c,
-                          A (&corner)[2][2]) const {
+  __device__ void corners(const Geometry& g, const Cell<A>& cell, int64_t b, int64_t c, A (&corner)[2][2]) const {
     const int64_t plane = (b * g.C + c) * g.S();
     for (int i = 0; i < 2; ++i)
       for (int j = 0; j < 2; ++j) {

@@ -1,7 +1,7 @@
 // One block of threads on one CPU core: every thread is a fiber, and the scheduler goes round them.
 //
-// A thread runs until it must wait for others: at a block barrier, or in a warp collective (a shuffle, a
-// vote, a matrix product). All warp collectives rest on one primitive, `Block::collective`.
+// A thread runs until it must wait for others: at a block barrier, or in a warp collective (a shuffle, a vote, a matrix
+// product). All warp collectives rest on one primitive, `Block::collective`.
 #pragma once
 
 #include <functional>
@@ -61,8 +61,7 @@ class Block {
   void collective(unsigned mask, void* payload, const Combine& combine) {
     Thread* warp = &threads_[running_ / kWarpSize * kWarpSize];
     const unsigned lane = running_ % kWarpSize;
-    if (!(mask >> lane & 1))
-      throw std::logic_error("a lane calls a warp function with a mask that leaves it out");
+    if (!(mask >> lane & 1)) throw std::logic_error("a lane calls a warp function with a mask that leaves it out");
     threads_[running_].waits_for = mask;
     threads_[running_].payload = payload;
     void* payloads[kWarpSize] = {};

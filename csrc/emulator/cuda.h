@@ -1,7 +1,7 @@
 // The part of CUDA's language that the kernels use, in plain C++.
 //
-// With this header g++ compiles the very `.cuh` files that nvcc compiles. Threads are fibers (block.h); a
-// block's threads run on one core, so an atomic is an ordinary addition.
+// With this header g++ compiles the very `.cuh` files that nvcc compiles. Threads are fibers (block.h); a block's
+// threads run on one core, so an atomic is an ordinary addition.
 #pragma once
 
 #include <math.h>

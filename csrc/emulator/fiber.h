@@ -1,7 +1,7 @@
 // A fiber: a function with a stack of its own that can be left in the middle and entered again.
 //
-// `makecontext` lays out the stack once, portably. The switches after that are `_setjmp` and `_longjmp`,
-// which cost a few nanoseconds because they leave the signal mask alone.
+// `makecontext` lays out the stack once, portably. The switches after that are `_setjmp` and `_longjmp`, which cost a
+// few nanoseconds because they leave the signal mask alone.
 #pragma once
 
 #include <setjmp.h>
@@ -39,8 +39,7 @@ class Fiber {
     context.uc_stack.ss_size = kStackBytes;
     context.uc_link = nullptr;
     const auto address = reinterpret_cast<uintptr_t>(this);
-    makecontext(&context, reinterpret_cast<void (*)()>(&Fiber::main), 2, unsigned(address >> 32),
-                unsigned(address));
+    makecontext(&context, reinterpret_cast<void (*)()>(&Fiber::main), 2, unsigned(address >> 32), unsigned(address));
     setcontext(&context);
   }
 

@@ -1,5 +1,5 @@
-// The debug build's witness: it sees every access to global memory, refuses one outside its buffer, and
-// writes down those of the threads that someone asked about.
+// The debug build's witness: it sees every access to global memory, refuses one outside its buffer, and writes down
+// those of the threads that someone asked about.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,7 @@ namespace emulator {
 
 enum class Operation : int32_t { read = 0, write = 1, atomic_add = 2 };
 
-/// One access of one thread: `count` neighbouring elements of `buffer` from `index` on. Python reads this
-/// layout.
+/// One access of one thread: `count` neighbouring elements of `buffer` from `index` on. Python reads this layout.
 struct Access {
   const char* buffer;
   int64_t index;
@@ -53,14 +52,12 @@ class Observer {
   static void check(const char* buffer, int64_t size, int64_t index, int count) {
     if (index >= 0 && index + count <= size) return;
     throw std::out_of_range("block (" + name(here.block) + "), thread (" + name(here.thread) + ") touches " +
-                            std::to_string(count) + " element(s) from index " + std::to_string(index) +
-                            " of '" + buffer + "', which has " + std::to_string(size));
+                            std::to_string(count) + " element(s) from index " + std::to_string(index) + " of '" +
+                            buffer + "', which has " + std::to_string(size));
   }
 
  private:
-  static int64_t linear(uint3 at, dim3 size) {
-    return at.x + int64_t(size.x) * (at.y + int64_t(size.y) * at.z);
-  }
+  static int64_t linear(uint3 at, dim3 size) { return at.x + int64_t(size.x) * (at.y + int64_t(size.y) * at.z); }
   static std::string name(uint3 at) {
     return std::to_string(at.x) + ", " + std::to_string(at.y) + ", " + std::to_string(at.z);
   }

@@ -5,8 +5,7 @@
 
 namespace emulator {
 
-/// ldmatrix: lane 8i + r points to row r of matrix i, and receives word lane % 4 of row lane / 4 of each
-/// matrix.
+/// ldmatrix: lane 8i + r points to row r of matrix i, and receives word lane % 4 of row lane / 4 of each matrix.
 inline void load_matrices(uint32_t (&word)[4], const void* row) {
   struct Payload {
     uint32_t* word;
@@ -54,8 +53,8 @@ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t
       for (unsigned column = 0; column < 8; ++column) {
         float product = 0;
         for (unsigned word = 0; word < 8; ++word)
-          product += multiply_words<T>(at(row % 8, word % 4)->a[row / 8 + 2 * (word / 4)],
-                                       at(column, word % 4)->b[word / 4]);
+          product +=
+              multiply_words<T>(at(row % 8, word % 4)->a[row / 8 + 2 * (word / 4)], at(column, word % 4)->b[word / 4]);
         at(row % 8, column / 2)->sum[column % 2 + 2 * (row / 8)] += product;
       }
   });

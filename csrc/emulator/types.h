@@ -53,9 +53,7 @@ struct __half {
   uint16_t bits;
 };
 
-inline float __bfloat162float(__nv_bfloat16 value) {
-  return emulator::bit_cast<float>(uint32_t(value.bits) << 16);
-}
+inline float __bfloat162float(__nv_bfloat16 value) { return emulator::bit_cast<float>(uint32_t(value.bits) << 16); }
 
 inline __nv_bfloat16 __float2bfloat16(float value) {
   const uint32_t bits = emulator::bit_cast<uint32_t>(value);

@@ -1,7 +1,7 @@
 // The gradient of the value without atomics: every pixel row has one owner, who adds in a fixed order.
 //
-// Additions of floats depend on their order, and the order of atomics is a matter of luck. Here no two
-// threads add to the same place, so the gradient is bit-equal from run to run.
+// Additions of floats depend on their order, and the order of atomics is a matter of luck. Here no two threads add to
+// the same place, so the gradient is bit-equal from run to run.
 #pragma once
 
 #include "ms_deform_attn/samples.cuh"
@@ -20,8 +20,8 @@ __device__ Row find_row(const Geometry& g, const Inputs<T, U>& in, int64_t row) 
   return {l, int(row)};
 }
 
-/// A thread owns channel d of head m on one pixel row. It visits the level's samples of all queries in order
-/// and adds the shares of those that touch its row.
+/// A thread owns channel d of head m on one pixel row. It visits the level's samples of all queries in order and adds
+/// the shares of those that touch its row.
 template <class T, class U>
 __global__ void backward_value_deterministic(Geometry g, Inputs<T, U> in, Global<const T> grad_output,
                                              Global<Accumulator<T>> grad_value) {

@@ -35,13 +35,12 @@ struct Inputs {
 
   /// Channel d of head m at the four corners of a cell; zeros outside the level.
   template <class A>
-  __device__ void corners(const Geometry& g, const Cell<A>& cell, int64_t b, int64_t start, int H, int W,
-                          int64_t m, int64_t d, A (&corner)[2][2]) const {
+  __device__ void corners(const Geometry& g, const Cell<A>& cell, int64_t b, int64_t start, int H, int W, int64_t m,
+                          int64_t d, A (&corner)[2][2]) const {
     for (int i = 0; i < 2; ++i)
       for (int j = 0; j < 2; ++j) {
         const int64_t n = start + int64_t(cell.top + i) * W + cell.left + j;
-        corner[i][j] =
-            cell.has(i, j, H, W) ? A(widen(load(value, ((b * g.N + n) * g.M + m) * g.D + d))) : A(0);
+        corner[i][j] = cell.has(i, j, H, W) ? A(widen(load(value, ((b * g.N + n) * g.M + m) * g.D + d))) : A(0);
       }
   }
 };

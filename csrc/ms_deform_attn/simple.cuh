@@ -1,5 +1,4 @@
-// The simple kernels: one thread per channel, or per sample, and the formula inside it. They do every shape
-// and type.
+// The simple kernels: one thread per channel, or per sample, and the formula inside it. They do every shape and type.
 #pragma once
 
 #include "ms_deform_attn/samples.cuh"
