@@ -268,7 +268,7 @@ class TestMakefile:
 
     def test_help_is_the_default_and_lists_every_target(self):
         targets = [line.split()[1] for line in self.make().splitlines()]
-        assert {"lab", "test", "test-all", "notebooks", "lint", "bench", "doctor", "native", "repair"} <= set(targets)
+        assert {"lab", "test", "test-all", "notebooks", "lint", "doctor", "native", "repair"} <= set(targets)
 
     def test_lab_passes_its_arguments_to_jupyter(self):
         command = self.make("--dry-run", "lab", "ARGS=--no-browser")
