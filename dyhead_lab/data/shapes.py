@@ -23,7 +23,7 @@ CLASSES = ("disc", "triangle", "square", "star", "cross", "moon")
 
 SMALLEST = 8  # pixels, the longer side of the smallest object
 LARGEST = 0.95  # of the image side
-LEAST_VISIBLE = 0.35  # an object that would be hidden more than this is not placed
+LEAST_VISIBLE = 0.45  # an object that would be hidden more than this is not placed
 SUPERSAMPLING = 4  # edges are anti-aliased; a pixel belongs to the object if at least half of it is covered
 
 
@@ -95,20 +95,20 @@ def _coverage(vertices: np.ndarray, size: int) -> np.ndarray:
 
 
 def _candidate(rng: np.random.Generator, objects: list[ShapeObject], size: int) -> tuple[int, np.ndarray]:
-    """Draw a class and a rotated outline (n, 2) in pixels; half of the time it leans on an object already there."""
+    """Draw a class and a rotated outline (n, 2) in pixels; often it leans on an object already there."""
     label = int(rng.integers(len(CLASSES)))
     unit = outline(CLASSES[label]) * (1, rng.uniform(0.65, 1))
     angle = rng.uniform(0, 2 * np.pi)
     unit = unit @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     if objects:
         # between log-uniform and uniform; log-uniform sizes would make two objects of three small ones
-        extent = SMALLEST * (LARGEST * size / SMALLEST) ** (rng.random() ** 0.65)
+        extent = SMALLEST * (LARGEST * size / SMALLEST) ** (rng.random() ** 0.8)
     else:  # the first object is placed most freely; were it not larger, large objects would be rare
-        extent = rng.uniform(LARGEST / 2, LARGEST) * size
+        extent = rng.uniform(LARGEST / 3, LARGEST) * size
     vertices = unit * extent / np.ptp(unit, 0).max()
     half = np.ptp(vertices, 0) / 2
     vertices -= vertices.min(0) + half
-    if objects and rng.random() < 0.5:
+    if objects and rng.random() < 0.4:
         x, y, width, height = objects[int(rng.integers(len(objects)))].box
         direction = rng.uniform(0, 2 * np.pi)
         reach = np.array([width, height]) / 2 + 0.6 * half

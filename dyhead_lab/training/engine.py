@@ -40,7 +40,7 @@ class Engine:
         self.accelerator = Accelerator()
         torch.manual_seed(recipe.seed)
         model = recipe.build(len(train_set.categories)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=recipe.lr)
+        optimizer = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.lr)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: learning_rate_factor(step, recipe.warmup, recipe.iterations)
@@ -170,8 +170,18 @@ def _warm_average(decay: float):
     return average
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels; none for biases and the gains of norms, as is usual with AdamW."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Matrices and kernels, which decay; biases and gains of norms, which do not; layers that predict offsets.
+
+    Sampling offsets learn more slowly, as in Deformable DETR: where a layer looks decides what all others see.
+    """
+    offsets, matrices, vectors = [], [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            group = offsets if "offset" in name else matrices if parameter.ndim > 1 else vectors
+            group.append(parameter)
+    return [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+        {"params": offsets, "weight_decay": 0.0, "lr": recipe.lr * recipe.offset_lr},
+    ]

@@ -27,6 +27,7 @@ class Recipe:
         iterations: optimiser steps. A budget in steps does not depend on the machine.
         batch_size: images per step, over all processes.
         lr: peak learning rate of AdamW.
+        offset_lr: factor on ``lr`` for the layers that predict sampling offsets.
         weight_decay: of AdamW.
         warmup: steps of linear warm-up; a half cosine down to zero follows.
         clip_norm: gradients are scaled down to this norm.
@@ -48,6 +49,7 @@ class Recipe:
     iterations: int = 1000
     batch_size: int = 16
     lr: float = 1e-3
+    offset_lr: float = 0.1
     weight_decay: float = 0.05
     warmup: int = 100
     clip_norm: float = 5.0
