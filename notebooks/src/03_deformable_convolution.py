@@ -55,7 +55,7 @@ from dyhead_lab.views.sampling import four_pixels_figure
 
 small = rng.uniform(size=(4, 6))
 figure = four_pixels_figure(small, p_y=1.3, p_x=2.7)
-Picture(figure, alt="A position between four pixels. Each pixel's weight is the area of the opposite rectangle.")
+Picture(figure, alt="A position between four pixels, and the areas that are their weights.")
 
 # %% [markdown]
 # Each weight is an area: the rectangle between the cross and the *opposite* pixel. The nearest pixel gets the
@@ -67,7 +67,9 @@ Picture(figure, alt="A position between four pixels. Each pixel's weight is the 
 # Position $(1.3, 2.7)$ lies between rows 1 and 2 and between columns 2 and 3.
 
 # %%
-by_hand = 0.7 * 0.3 * small[1, 2] + 0.7 * 0.7 * small[1, 3] + 0.3 * 0.3 * small[2, 2] + 0.3 * 0.7 * small[2, 3]
+upper = 0.7 * 0.3 * small[1, 2] + 0.7 * 0.7 * small[1, 3]
+lower = 0.3 * 0.3 * small[2, 2] + 0.3 * 0.7 * small[2, 3]
+by_hand = upper + lower
 print(f"{by_hand:.4f}")
 
 
@@ -135,9 +137,10 @@ Exercise(
     minutes=25,
     hints={
         "I do not know where to begin": "Seven loops: b, o, i, j, k, c, and the sum into out[b, o, i, j].",
-        "What is p_0 + p_k?": "i * stride[0] - padding[0] + k // 3 * dilation[0], and the same for j and k % 3.",
-        "Only cases with groups fail": "c runs over C // groups channels that start at o // (Co // groups) * C_group. "
-        "Its offset group is c // (C // G).",
+        "What is p_0 + p_k?": "Vertically i * stride[0] - padding[0] + k // 3 * dilation[0]. "
+        "Horizontally the same with j and k % 3.",
+        "Only cases with groups fail": "c runs over C // groups channels, "
+        "which start at o // (Co // groups) * C_group. Its offset group is c // (C // G).",
     },
     solution=loops.deform_conv2d,
 )
@@ -207,7 +210,8 @@ from dyhead_lab.ops import deform_conv2d as library_deform_conv2d
 tensors = [torch.from_numpy(array) for array in (x, dp, w)]
 ours = library_deform_conv2d(*tensors, padding=1, mask=torch.from_numpy(dm), backend="numba")
 theirs = torchvision_deform_conv2d(*tensors, padding=1, mask=torch.from_numpy(dm))
-print("largest difference from torchvision:", "below 1e-12" if (ours - theirs).abs().max() < 1e-12 else "too large")
+difference = float((ours - theirs).abs().max())
+print("largest difference from torchvision:", "below 1e-12" if difference < 1e-12 else difference)
 
 # %% [markdown]
 # ## Look: where does a trained detector read?
@@ -235,7 +239,7 @@ print("offsets", tuple(offset.shape), "masks", tuple(mask.shape))
 from dyhead_lab.views.sampling import taps_figure
 
 figure = taps_figure(image, offset, mask, stride=16, cells=[(2, 2), (5, 5), (7, 3)])
-Picture(figure, alt="Regular grid and learned sampling points of three cells, drawn on a picture of Shapes.")
+Picture(figure, alt="Regular grid and learned sampling points of three cells of level P4.")
 
 # %% [markdown]
 # Choose other cells: rows and columns go from 0 to 9. Compare a cell on an object with one on empty ground.

@@ -17,9 +17,21 @@ import numpy as np
 import torch
 
 from dyhead_lab.lessons.exercises import Exercise
-from dyhead_lab.lessons.kernel import Example, check_owner, gpu_report, kernel_source, owner_formula
+from dyhead_lab.lessons.kernel import (
+    Example,
+    check_owner,
+    gpu_report,
+    kernel_source,
+    owner_formula,
+)
 from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.memory import MemorySteps, atomics_figure, instructions, lines_touched, warp_figure
+from dyhead_lab.views.memory import (
+    MemorySteps,
+    atomics_figure,
+    instructions,
+    lines_touched,
+    warp_figure,
+)
 
 # %% [markdown]
 # ## Predict
@@ -119,11 +131,12 @@ MemorySteps(accesses, shapes={"input": (5, 6), "output": (5, 6)})
 
 # %%
 warps = {}
-for title, scale in {"offsets of zero": 0.0, "offsets of about 1 pixel": 1.0, "of about 4 pixels": 4.0}.items():
+for scale in (0, 1, 4):
     middle = Example(H=96, W=96, offset_scale=scale).forward(block=17, threads=range(32))
-    warps[title] = instructions(middle, "input")
+    warps[f"offsets of about {scale} pixels"] = instructions(middle, "input")
 
-Picture(warp_figure(warps), alt="Elements that 32 lanes read at once, for growing offsets: more and more lines.")
+figure = warp_figure(warps)
+Picture(figure, alt="What 32 lanes read at once: larger offsets need more lines.")
 
 # %% [markdown]
 # With offsets of zero the lanes read neighbours: the accesses are **coalesced**. Learned offsets are smooth,
@@ -152,7 +165,7 @@ accesses = example.backward()
 additions = [access for access in accesses if access.operation == "atomic_add"]
 print(len(additions), "atomic additions by the 256 threads of the first block")
 figure = atomics_figure(additions, "grad_input", shape=(10, 12))
-Picture(figure, alt="How often each pixel of the input gradient is added to; most pixels several times.")
+Picture(figure, alt="How often each pixel of the input gradient is added to.")
 
 # %% [markdown]
 # Additions to the same pixel queue up. They also arrive in an order that changes from run to run, and
