@@ -56,6 +56,7 @@ def why_missing(kind: str) -> str | None:
     return _why_not_loaded("cuda")
 
 
+@functools.cache
 def load(kind: str) -> None:
     """Make the operators of ``torch.ops.dyhead_native`` ready for tensors of this kind.
 
