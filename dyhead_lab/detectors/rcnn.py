@@ -37,13 +37,14 @@ class RoIAlign(MultiScaleRoIAlign):
         image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         rois = torch.cat([image, torch.cat(boxes)], 1)
         level = torch.floor(4 + torch.log2(box_area(rois[:, 1:]).sqrt() / 224 + 1e-8)).clamp(2, 5)
-        channels = x[ROI_LEVELS[0]].shape[1]
-        pooled = rois.new_zeros(len(rois), channels, *self.output_size)
+        places, pooled = [], []
         for l, name in enumerate(ROI_LEVELS, 2):
             here = (level == l).nonzero().flatten()
-            found = roi_align(x[name].float(), rois[here], self.output_size, 2.0**-l, self.sampling_ratio, aligned=True)
-            pooled = pooled.index_copy(0, here, found)
-        return pooled
+            places.append(here)
+            pooled.append(
+                roi_align(x[name].float(), rois[here], self.output_size, 2.0**-l, self.sampling_ratio, aligned=True)
+            )
+        return torch.cat(pooled)[torch.cat(places).argsort()]
 
 
 class TaskAwareBoxHead(nn.Module):
@@ -60,7 +61,7 @@ class TaskAwareBoxHead(nn.Module):
         return self.task(regions).mean((2, 3))
 
 
-class _LabelsFromZero(nn.Module):
+class LabelsFromZero(nn.Module):
     """torchvision counts the background as class 0; here labels are 0..classes-1."""
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None = None) -> Any:
@@ -69,11 +70,11 @@ class _LabelsFromZero(nn.Module):
         return output if self.training else [{**found, "labels": found["labels"] - 1} for found in output]
 
 
-class FasterRCNN(_LabelsFromZero, tv.FasterRCNN):
+class FasterRCNN(LabelsFromZero, tv.FasterRCNN):
     """torchvision's Faster R-CNN in the form that CONTRIBUTING.md describes."""
 
 
-class MaskRCNN(_LabelsFromZero, tv.MaskRCNN):
+class MaskRCNN(LabelsFromZero, tv.MaskRCNN):
     """torchvision's Mask R-CNN likewise; targets also carry ``masks`` (n, H, W) of 0 and 1, results ``masks``
     (n, 1, H, W) in [0, 1].
     """
