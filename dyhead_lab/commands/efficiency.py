@@ -8,27 +8,44 @@ import re
 import torch
 
 from ..errors import UserError
+from ..evaluation import sparse_efficiency
 from ..evaluation.efficiency import dyhead_levels, efficiency, offset_fit_macs
 from ..zoo import get
+
+SPARSE_DETR = "sparse_detr"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which detector, and on what image."""
-    parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe in the zoo")
-    parser.add_argument("--size", default="800x1333", metavar="HxW", help="image in pixels (default: %(default)s)")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help=f"name of a recipe in the zoo, or {SPARSE_DETR} to compare values of --rho"
+    )
+    parser.add_argument(
+        "--size", metavar="HxW", help=f"image in pixels (default: 800x1333; {SPARSE_DETR}: 800x1066, as published)"
+    )
+    parser.add_argument(
+        "--rho", type=float, nargs="+", metavar="RHO", help=f"{SPARSE_DETR} only: shares of refined tokens"
+    )
     parser.add_argument("--classes", type=int, default=80, metavar="N", help="number of classes (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="timed runs (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table. Returns 0."""
-    match = re.fullmatch(r"(\d+)x(\d+)", args.size)
-    if match is None:
-        raise UserError(f"--size: expected HEIGHTxWIDTH, got {args.size!r}")
     if args.runs < 1:
         raise UserError(f"--runs: expected at least 1, got {args.runs}")
-    size = int(match[1]), int(match[2])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if args.recipe == SPARSE_DETR:
+        rhos = args.rho or [0.1, 0.2, 0.3, 0.5, 1.0]
+        if not all(0 < rho <= 1 for rho in rhos):
+            raise UserError(f"--rho: expected numbers in (0, 1], got {' '.join(map(str, rhos))}")
+        size = sparse_efficiency.SIZE if args.size is None else _size(args.size)
+        print(f"{SPARSE_DETR}, ResNet-50, {torch.get_num_threads()} CPU threads, encoder timed on {device}")
+        print(sparse_efficiency.table(rhos, size, args.runs, device))
+        return 0
+    if args.rho:
+        raise UserError(f"--rho: only {SPARSE_DETR} has it; {args.recipe} is counted as it is")
+    size = (800, 1333) if args.size is None else _size(args.size)
     model = get(args.recipe).build(args.classes).to(device)
     print(f"{args.recipe}, {args.classes} classes, {torch.get_num_threads()} CPU threads")
     print(efficiency(model, size, args.runs).table())
@@ -39,3 +56,10 @@ def run(args: argparse.Namespace) -> int:
         for offset_fit, cost in offset_fit_macs(head.channels, sizes).items():
             print(f"{offset_fit:<20}{cost / 1e9:>10.2f} GMAC")
     return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise UserError(f"--size: expected HEIGHTxWIDTH, got {text!r}")
+    return int(match[1]), int(match[2])
