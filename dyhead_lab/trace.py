@@ -38,7 +38,7 @@ NAMES: dict[str, str] = {
     "attention_maps": "dense attention, (B, M, Q, N); sums to 1 over N",
     "reference_boxes": "reference points or boxes of a layer, (B, Q, 2 or 4), cxcywh, normalised",
     "dam": "decoder attention map: attention that each encoder token receives, (B, N)",
-    "kept_tokens": "indices of the encoder tokens that are refined, (B, T)",
+    "kept_tokens": "indices of the encoder tokens that are refined, (B, T); -1 where an image keeps fewer",
 }
 
 _open_traces: list[Trace] = []
