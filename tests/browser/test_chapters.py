@@ -137,7 +137,11 @@ def test_a_fresh_clone_shows_pictures_before_anything_runs(new_page: Callable, l
     notebook = lab.folder / "fresh.ipynb"
     shutil.copy(builder.target(builder.chapters(["00"])[0]), notebook)
     open_notebook(page, lab, notebook)
-    page.get_by_text("What the detector has learned about scale").first.evaluate(SCROLL)
-    page.locator(".dyhead-scale-weights, .jp-RenderedImage img[src^='data:image/png']").first.wait_for()
+    cell = page.locator(".jp-CodeCell", has_text="ScaleWeights(gates_of(")
+    picture = cell.locator(".dyhead-scale-weights, img[src^='data:image/png']").first
+    picture.wait_for(state="attached")
+    page.wait_for_function(KERNEL_READY, timeout=60_000)  # cells are still being laid out before
+    picture.evaluate(SCROLL)
+    assert picture.bounding_box()["width"] > 200
     assert page.get_by_text("Error displaying widget").count() == 0
     keep_screenshot(page, "fresh-clone")
