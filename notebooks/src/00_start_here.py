@@ -27,8 +27,8 @@
 # | 00 | Start here | you are reading it |
 # | 01 | The feature pyramid | planned |
 # | 02 | Scale-aware attention | planned |
-# | 03 | Deformable convolution | planned |
-# | 04 | The CUDA kernel | planned |
+# | 03 | [Deformable convolution](03_deformable_convolution.ipynb) | ready |
+# | 04 | [The CUDA kernel](04_the_cuda_kernel.ipynb) | ready |
 # | 05 | Spatial-aware attention | planned |
 # | 06 | Task-aware attention | planned |
 # | 07 | Dynamic Head | planned |
