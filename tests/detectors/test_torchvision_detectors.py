@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from dyhead_lab.detectors.anchors import ExactAnchors
+from dyhead_lab.detectors.atss import atss
+from dyhead_lab.detectors.cascade_rcnn import cascade_rcnn
 from dyhead_lab.detectors.precision import in_float32
 from dyhead_lab.detectors.rcnn import RoIAlign, TaskAwareBoxHead, faster_rcnn, mask_rcnn
 from dyhead_lab.detectors.retinanet import fcos, retinanet
@@ -33,7 +35,10 @@ EMPTY = target([], [])
 
 def small(builder, dyhead_blocks, **options):
     torch.manual_seed(0)
-    options |= FEW_REGIONS if builder in (faster_rcnn, mask_rcnn) else {"score_thresh": 0.0}
+    if builder in (faster_rcnn, mask_rcnn, cascade_rcnn):
+        options |= FEW_REGIONS
+    elif builder is not atss:
+        options |= {"score_thresh": 0.0}
     return builder(3, backbone="resnet18", dyhead_blocks=dyhead_blocks, min_size=64, max_size=96, **options)
 
 
@@ -48,6 +53,22 @@ def test_a_step_with_and_without_objects(builder, dyhead_blocks):
         total.backward()
     tower = [p for name, p in model.named_parameters() if ".neck." in name]
     assert len(tower) == 20 * dyhead_blocks and all(p.grad is not None for p in tower)
+
+
+@pytest.mark.parametrize("builder", [atss, cascade_rcnn, *BUILDERS])
+def test_boxes_and_losses_are_float32_under_autocast(builder):
+    options = {"cascade": {"score_threshold": 0.0}} if builder is cascade_rcnn else {}
+    options |= {"inference": {"score_threshold": 0.0}} if builder is atss else {}
+    torch.manual_seed(0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model = small(builder, 1, **options).train()
+        losses = model(IMAGES, TARGETS)
+        sum(losses.values()).backward()
+        with torch.no_grad():
+            [found] = model.eval()(IMAGES[:1])
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(losses[name].dtype == torch.float32 for name in losses if "box" in name or "reg" in name)
+    assert len(found["boxes"]) and found["boxes"].dtype == found["scores"].dtype == torch.float32
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
