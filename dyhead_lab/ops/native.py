@@ -12,7 +12,6 @@ import ctypes
 import functools
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,16 +163,19 @@ def record(
         The accesses in the order in which the emulator made them: thread by thread between two barriers.
     Raises:
         ValueError: an unknown operator, or an empty or broken range of threads.
-        RuntimeError: the debug build is missing, or a kernel touched memory outside a tensor.
+        IndexError: a kernel touched memory outside a tensor.
+        RuntimeError: the debug build is missing.
     """
     if len(threads) == 0 or threads.step != 1:
         raise ValueError(f"threads must be a range of step 1 that is not empty, got {threads}")
-    run = _debug_operator(operator)
+    operators = debug_operators()
+    if not hasattr(operators, operator):
+        raise ValueError(f"no operator {operator!r} in dyhead_native")
     recorder = ctypes.CDLL(str(_library("emulated_debug")))
     recorder.dyhead_record_end.restype = ctypes.c_int64
     recorder.dyhead_record_begin(*map(ctypes.c_int64, (block, threads.start, threads.stop - 1)))
     try:
-        run(*arguments, kernel=kernel)
+        getattr(operators, operator)(*arguments, kernel=kernel)
     finally:
         count = recorder.dyhead_record_end()
     raw = (_RawAccess * count)()
@@ -192,11 +194,15 @@ def record(
     ]
 
 
-def _debug_operator(name: str) -> Callable[..., Any]:
+def debug_operators() -> Any:
+    """The operators in the emulator's debug build, which checks the bounds of every access.
+
+    Returns:
+        A namespace like ``torch.ops.dyhead_native``; an access outside a tensor raises IndexError.
+    Raises:
+        RuntimeError: the debug build is missing.
+    """
     problem = _why_not_built("emulated_debug") or _why_not_loaded("emulated_debug")
     if problem:
         raise RuntimeError(f"The emulator's debug build is missing. {problem}")
-    namespace = torch.ops.dyhead_native_debug
-    if not hasattr(namespace, name):
-        raise ValueError(f"no operator {name!r} in dyhead_native")
-    return getattr(namespace, name)
+    return torch.ops.dyhead_native_debug

@@ -1,10 +1,14 @@
 """The native kernels, run by the emulator, against the formula: simple and fast, forward and backward.
 
+They run in the debug build, so every case also shows that no access leaves its tensor.
+
 Errors are relative norms. The tolerances are a few roundings of the type: the kernels add in another order than the
 formula, and 16-bit results are rounded once at the end.
 """
 
 from __future__ import annotations
+
+import json
 
 import pytest
 import torch
@@ -13,17 +17,12 @@ from torch import Tensor
 from dyhead_lab.ops import formula, native
 
 pytestmark = pytest.mark.skipif(
-    not native.available("emulated"), reason=f"emulated kernels: {native.why_missing('emulated')}"
+    not native.built("emulated"), reason=f"emulated kernels: {native.why_missing('emulated')}"
 )
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 DTYPES = list(TOLERANCE)
-operators = torch.ops.dyhead_native
-
-
-@pytest.fixture(autouse=True, scope="module")
-def loaded() -> None:
-    native.load("emulated")
+operators = native.debug_operators() if native.built("emulated") else None
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
@@ -203,19 +202,39 @@ def test_convolution_deterministic(dtype: torch.dtype) -> None:
 # What both share
 
 
-@pytest.mark.parametrize("kernel", ["simple", "auto"])
-def test_positions_that_are_no_numbers_read_nothing(kernel: str) -> None:
+@pytest.mark.parametrize("kernel", ["simple", "fast"])
+def test_far_positions_read_zeros(kernel: str) -> None:
     value, shapes, starts, locations, weights, _ = attention_case("decoder", torch.float32)
-    for bad in (float("nan"), float("inf"), -1e30):
-        output = operators.ms_deform_attn_forward(
-            value, shapes, starts, torch.full_like(locations, bad), weights, kernel
-        )
-        inside = output[~output.isnan()]
-        assert (inside == 0).all()
+    far = torch.full_like(locations, -1e30)
+    assert (operators.ms_deform_attn_forward(value, shapes, starts, far, weights, kernel) == 0).all()
     case = Convolution("3x3", torch.float32)
     input, offset, weight, mask = case.tensors
-    output = operators.deform_conv2d_forward(input, torch.full_like(offset, 1e30), weight, mask, *case.numbers, kernel)
-    assert (output == 0).all()
+    far = torch.full_like(offset, 1e30)
+    assert (operators.deform_conv2d_forward(input, far, weight, mask, *case.numbers, kernel) == 0).all()
+
+
+@pytest.mark.parametrize("kernel", ["simple", "fast"])
+def test_positions_that_are_no_numbers_stay_visible(kernel: str) -> None:
+    """Nothing is read for them, and the result is not a number, as in the formula: a mistake must show."""
+    value, shapes, starts, locations, weights, _ = attention_case("decoder", torch.float32)
+    locations[0, 0, 0, 0, 0, 0] = float("nan")
+    output = operators.ms_deform_attn_forward(value, shapes, starts, locations, weights, kernel)
+    broken = output.isnan().unflatten(-1, value.shape[2:])
+    assert broken[0, 0, 0].all() and broken.sum() == value.shape[3]
+
+
+@pytest.mark.parametrize("kernel", ["simple", "fast"])
+def test_an_image_with_a_misaligned_start(kernel: str) -> None:
+    """A view that begins off the 16-byte grid: the attention takes the simple kernel, the convolution copies."""
+    case = Convolution("3x3", torch.float32)
+    input, offset, weight, mask = case.tensors
+    moved = torch.empty(input.numel() + 1)[1:].view_as(input).copy_(input)
+    expected = operators.deform_conv2d_forward(input, offset, weight, mask, *case.numbers, kernel)
+    assert torch.equal(operators.deform_conv2d_forward(moved, offset, weight, mask, *case.numbers, kernel), expected)
+    value, *rest, _ = attention_case("decoder", torch.float32)
+    moved = torch.empty(value.numel() + 1)[1:].view_as(value).copy_(value)
+    expected = operators.ms_deform_attn_forward(value, *rest, "simple")
+    assert relative_error(operators.ms_deform_attn_forward(moved, *rest, "auto"), expected) < TOLERANCE[torch.float32]
 
 
 def test_fast_on_odd_shapes_is_refused() -> None:
@@ -239,3 +258,26 @@ def test_wrong_shapes_are_refused_before_a_kernel_runs() -> None:
     input, offset, weight, mask = case.tensors
     with pytest.raises(RuntimeError, match="'offset' has the wrong shape"):
         operators.deform_conv2d_forward(input, offset[:, 1:], weight, mask, *case.numbers, "auto")
+
+
+@pytest.mark.parametrize("name", ["ms_deform_attn", "deform_conv2d"])
+def test_deterministic_gradients_take_no_atomics(name: str) -> None:
+    if name == "ms_deform_attn":
+        *arguments, grad = attention_case("encoder", torch.float32)
+    else:
+        case = Convolution("3x3", torch.float32)
+        arguments, grad = [*case.tensors, *case.numbers], case.grad
+    for deterministic in (True, False):
+        accesses = native.record(f"{name}_backward", grad, *arguments, deterministic, threads=range(256), kernel="auto")
+        atomics = [access for access in accesses if access.operation == "atomic_add"]
+        assert (len(atomics) == 0) == deterministic
+
+
+def test_the_gpu_library_was_built_or_says_why_not() -> None:
+    """setup.py compiles the same sources for all architectures wherever it finds nvcc."""
+    status = json.loads((native.FOLDER / "status.json").read_text())["cuda"]
+    if "error" in status:
+        assert status["remedy"], status["error"]
+        assert not status["error"].startswith("the compiler failed"), status["error"]
+        pytest.skip(status["error"])
+    assert native.built("cuda")
