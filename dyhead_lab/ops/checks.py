@@ -67,23 +67,15 @@ def deform_conv2d(
     _require(Co % groups == 0, "weight", weight, f"Co divisible by groups = C / {C_group} = {groups}")
     pairs = (_pair("stride", stride, 1), _pair("padding", padding, 0), _pair("dilation", dilation, 1))
     channels = offset.shape[1]
-    _require(
-        channels > 0 and channels % (2 * K) == 0,
-        "offset",
-        offset,
-        f"(B, 2*G*K, Ho, Wo) with 2*G*K a multiple of 2 * {Kh} * {Kw} = {2 * K}",
-    )
     geometry = Geometry(*pairs, groups, channels // (2 * K))
+    Ho, Wo = geometry.output_size((H, W), (Kh, Kw))
+    padded = f"{H + 2 * geometry.padding[0]} x {W + 2 * geometry.padding[1]}"
+    fitting = f"a kernel that fits into the padded input of {padded} pixels at dilation {geometry.dilation}"
+    _require(Ho > 0 and Wo > 0, "weight", weight, fitting)
+    whole = f"(B, 2*G*K, Ho, Wo) with 2*G*K a multiple of 2 * {Kh} * {Kw} = {2 * K}"
+    _require(channels > 0 and channels % (2 * K) == 0, "offset", offset, whole)
     G = geometry.offset_groups
     _require(C % G == 0, "offset", offset, f"a number of offset groups that divides C = {C}, not {G}")
-    Ho, Wo = geometry.output_size((H, W), (Kh, Kw))
-    _require(
-        Ho > 0 and Wo > 0,
-        "weight",
-        weight,
-        f"a kernel that fits into the padded input of {H + 2 * pairs[1][0]} x {W + 2 * pairs[1][1]} pixels"
-        f" at dilation {pairs[2]}",
-    )
     _shape("offset", offset, (B, channels, Ho, Wo), "B, 2*G*K, Ho, Wo")
     if mask is not None:
         _shape("mask", mask, (B, G * K, Ho, Wo), "B, G*K, Ho, Wo")
@@ -167,9 +159,7 @@ def _tensor(name: str, given: Tensor | None, letters: str, dtypes: Sequence[torc
 def _dtype(name: str, given: Tensor, dtypes: Sequence[torch.dtype], reason: str) -> None:
     if given.dtype not in dtypes:
         expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        raise TypeError(
-            f"{name} of shape {tuple(given.shape)} has dtype {given.dtype}; expected {expected} ({reason})"
-        )
+        raise TypeError(f"{name} of shape {tuple(given.shape)} has dtype {given.dtype}; expected {expected} ({reason})")
 
 
 def _same_device(name: str, given: Tensor, other: str, like: Tensor) -> None:

@@ -82,9 +82,7 @@ def _forward(
     if input.shape[0] == 0:
         return input.new_empty(0, weight.shape[0], *offset.shape[2:])
     with autocast.off(input.device):
-        return _like_input(
-            implementation(backend).deform_conv2d(input, offset, weight, mask, geometry), input
-        )
+        return _like_input(implementation(backend).deform_conv2d(input, offset, weight, mask, geometry), input)
 
 
 @torch.library.custom_op("dyhead_lab::deform_conv2d_backward", mutates_args=())

@@ -127,9 +127,7 @@ def _(value: Tensor, _shapes: Tensor, _starts: Tensor, sampling_locations: Tenso
 
 
 @_backward.register_fake
-def _(
-    grad: Tensor, value: Tensor, _shapes: Tensor, _starts: Tensor, location: Tensor, weight: Tensor, _: str
-) -> Any:
+def _(grad: Tensor, value: Tensor, _shapes: Tensor, _starts: Tensor, location: Tensor, weight: Tensor, _: str) -> Any:
     return tuple(t.new_empty(t.shape) for t in (value, location, weight))
 
 

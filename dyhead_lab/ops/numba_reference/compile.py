@@ -49,9 +49,12 @@ class _Pool:
     """Threads that wait for work; made when first needed, and anew in a forked process, where none survive."""
 
     def __init__(self) -> None:
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
         self._lock = Lock()
         self._executor: ThreadPoolExecutor | None = None
-        os.register_at_fork(after_in_child=self.__init__)  # type: ignore[misc]
 
     def submit(self, kernel: Callable[..., None], *args: Any) -> Any:
         with self._lock:

@@ -1,0 +1,175 @@
+"""The literal loops against the formula, the fast path against the loops, and the way kernels run in threads."""
+
+import multiprocessing
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from dyhead_lab.ops.checks import Geometry
+from dyhead_lab.ops.numba_reference import fast_deform_conv, fast_ms_deform_attn, loops
+from dyhead_lab.ops.numba_reference.compile import in_threads
+
+from .cases import Attention, Conv, answers, assert_same, distance, levels_of
+
+CONV = Conv(C=12, Co=9, size=(6, 5), kernel=(3, 2), stride=(2, 1), dilation=(1, 2), groups=3, G=2)
+ATTENTION = Attention(Q=9, M=2, P=3, D=5)
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    """Run with this many threads, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def conv_arguments(case):
+    tensors = case.tensors(torch.float64)
+    tensors.pop("bias")
+    geometry = Geometry(case.stride, case.padding, case.dilation, case.groups, case.G)
+    cotangent = torch.randn(case.B, case.Co, *case.output_size(), dtype=torch.float64)
+    return list(tensors.values()), geometry, cotangent
+
+
+@pytest.mark.parametrize("places", ["between", "integer", "far"])
+def test_convolution_loops_agree_with_the_formula(places):
+    case = Conv(**{**vars(CONV), "places": places})
+    tensors, geometry, _ = conv_arguments(case)
+    expected = answers(case, case.tensors(torch.float64), "formula")
+    cotangent = torch.randn(expected["out"].shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    arrays = [t.numpy() for t in tensors]
+    out = torch.from_numpy(loops.deform_conv2d(*arrays, *geometry[:3]))
+    bias = case.tensors(torch.float64)["bias"].view(-1, 1, 1)
+    grads = loops.deform_conv2d_backward(cotangent.numpy(), *arrays, *geometry[:3])
+    # Float64 sums in another order: 1e-12.
+    assert distance(out + bias, expected["out"]) < 1e-12
+    for name, got in zip(("input", "offset", "weight", "mask"), grads, strict=True):
+        assert distance(torch.from_numpy(got), expected[f"grad_{name}"]) < 1e-12, name
+
+
+def test_fast_convolution_agrees_with_the_loops(threads):
+    tensors, geometry, cotangent = conv_arguments(CONV)
+    arrays = [t.numpy() for t in tensors]
+    out = fast_deform_conv.deform_conv2d(geometry, torch.float64, *tensors)
+    grads = fast_deform_conv.deform_conv2d_backward(geometry, torch.float64, cotangent, *tensors)
+    expected = loops.deform_conv2d_backward(cotangent.numpy(), *arrays, *geometry[:3])
+    assert distance(out, torch.from_numpy(loops.deform_conv2d(*arrays, *geometry[:3]))) < 1e-12
+    for got, reference in zip(grads, expected, strict=True):
+        assert distance(got, torch.from_numpy(reference)) < 1e-12
+
+
+def test_a_batch_whose_columns_do_not_fit_is_cut_into_images(monkeypatch):
+    case = Conv(B=3)
+    tensors = case.tensors(torch.float64)
+    whole = answers(case, tensors, "numba")
+    monkeypatch.setattr(fast_deform_conv, "COLUMN_BYTES", 1)
+    # Image by image, weights gather their gradient in another order: 1e-12.
+    assert_same(answers(case, tensors, "numba"), whole, 1e-12)
+
+
+@pytest.mark.parametrize("places", ["between", "border", "far"])
+@pytest.mark.parametrize("reads", [0, 10**9], ids=["heads apart", "heads together"])
+def test_attention_loops_formula_and_fast_path_agree(places, reads, threads, monkeypatch):
+    monkeypatch.setattr(fast_ms_deform_attn, "READS_TO_LAY_APART", reads)
+    case = Attention(**{**vars(ATTENTION), "places": places})
+    shapes, starts = levels_of(case.levels)
+    value, locations, weights = case.tensors(torch.float64).values()
+    grad = torch.randn(case.B, case.Q, case.M * case.D, dtype=torch.float64)
+    arrays = [t.numpy() for t in (value, shapes, starts, locations, weights)]
+    reference = torch.from_numpy(loops.ms_deform_attn(*arrays)).flatten(2)
+    assert distance(case.run(case.tensors(torch.float64), "formula"), reference) < 1e-12
+    out = fast_ms_deform_attn.ms_deform_attn(value, shapes, starts, locations, weights)
+    assert distance(out, reference) < 1e-12
+    grads = fast_ms_deform_attn.ms_deform_attn_backward(grad, value, shapes, starts, locations, weights)
+    expected = loops.ms_deform_attn_backward(grad.view(case.B, case.Q, case.M, case.D).numpy(), *arrays)
+    for got, reference_grad in zip(grads, expected, strict=True):
+        assert distance(got, torch.from_numpy(reference_grad)) < 1e-12
+
+
+@pytest.mark.parametrize("position", [float("nan"), float("inf"), -float("inf"), 1e30, -1e30])
+def test_positions_that_are_no_numbers_read_nothing(position):
+    case = Conv(B=1)
+    tensors = case.tensors(torch.float32)
+    tensors["offset"].fill_(position)
+    assert torch.equal(case.run(tensors, "numba"), tensors["bias"].view(1, -1, 1, 1).expand(1, 6, 7, 6))
+    attention = Attention(B=1)
+    tensors = attention.tensors(torch.float32)
+    tensors["sampling_locations"].fill_(position)
+    assert attention.run(tensors, "numba").count_nonzero() == 0
+
+
+def test_every_item_is_done_by_exactly_one_thread(threads):
+    done = np.zeros(7, int)
+
+    def kernel(first, last, done):
+        done[first:last] += 1
+
+    for count in (0, 1, 2, 7):
+        done[:] = 0
+        in_threads(kernel, count, done)
+        assert done.tolist() == [1] * count + [0] * (7 - count)
+
+
+def test_an_error_in_another_thread_is_raised(threads):
+    def kernel(first, last):
+        if last == 3:
+            raise ValueError("the last part")
+
+    with pytest.raises(ValueError, match="the last part"):
+        in_threads(kernel, 3)
+
+
+def test_operators_run_from_several_threads_at_once():
+    case = Attention(Q=50)
+    tensors = case.tensors(torch.float32)
+    expected = case.run(tensors, "numba")
+    results = []
+    workers = [threading.Thread(target=lambda: results.append(case.run(tensors, "numba"))) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(results) == 8 and all(torch.equal(result, expected) for result in results)
+
+
+def _answer_in_child(queue):
+    queue.put(ATTENTION.run(ATTENTION.tensors(torch.float32), "numba").sum().item())
+
+
+def test_operators_run_in_a_forked_process():
+    torch_threads = torch.get_num_threads()
+    expected = ATTENTION.run(ATTENTION.tensors(torch.float32), "numba").sum().item()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    torch.set_num_threads(2)  # the parent's threads exist, and the child must make its own
+    try:
+        ATTENTION.run(ATTENTION.tensors(torch.float32), "numba")
+        child = context.Process(target=_answer_in_child, args=(queue,))
+        child.start()
+        assert queue.get(timeout=60) == pytest.approx(expected, rel=1e-6)
+        child.join(timeout=60)
+        assert child.exitcode == 0
+    finally:
+        torch.set_num_threads(torch_threads)
+
+
+PROGRAM = """
+import torch
+from dyhead_lab.ops import ms_deform_attn
+for _ in range(2):
+    ms_deform_attn(torch.ones(1, 1, 1, 1), torch.tensor([[1, 1]]), torch.tensor([0]),
+                   torch.ones(1, 1, 1, 1, 1, 2), torch.ones(1, 1, 1, 1, 1))
+"""
+
+
+@pytest.mark.slow
+def test_compiling_is_told_once_and_only_when_it_happens(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    run = lambda: subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)  # noqa: E731
+    assert run().stderr.count("compiling the CPU kernels") == 1
+    assert "compiling" not in run().stderr

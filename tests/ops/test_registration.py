@@ -1,0 +1,145 @@
+"""The operators as PyTorch sees them: opcheck, compile, export, autocast, determinism and the choice of backend."""
+
+import warnings
+
+import pytest
+import torch
+from torch.library import opcheck
+
+from dyhead_lab.ops import backends, deform_conv2d, ms_deform_attn
+
+from .cases import BACKENDS, Attention, Conv, answers, assert_same, device_of, levels_of
+
+CONV = Conv(B=1, C=4, Co=2, size=(5, 4), groups=2, G=2)
+ATTENTION = Attention(B=1, levels=((3, 2), (1, 1)), Q=3, M=2, D=4)
+STEPS = (1, 1), (1, 1), (1, 1), 2, 2
+conv_operators = torch.ops.dyhead_lab.deform_conv2d, torch.ops.dyhead_lab.deform_conv2d_backward
+attention_operators = torch.ops.dyhead_lab.ms_deform_attn, torch.ops.dyhead_lab.ms_deform_attn_backward
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_opcheck_of_the_convolution(backend, layout, masked):
+    case = Conv(**{**vars(CONV), "layout": layout, "masked": masked})
+    tensors = case.tensors(torch.float32, device_of(backend))
+    grad = case.run(tensors, backend)
+    arguments = tensors["input"], tensors["offset"], tensors["weight"], tensors.get("mask")
+    opcheck(conv_operators[1], (grad, *arguments, *STEPS, backend))
+    leaves = tuple(None if t is None else t.requires_grad_() for t in arguments)
+    opcheck(conv_operators[0], (*leaves, *STEPS, backend))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_opcheck_of_the_attention(backend):
+    value, locations, weights = ATTENTION.tensors(torch.float32, device_of(backend)).values()
+    levels = levels_of(ATTENTION.levels)
+    grad = ms_deform_attn(value, *levels, locations, weights, backend)
+    opcheck(attention_operators[1], (grad, value, *levels, locations, weights, backend))
+    leaves = [t.requires_grad_() for t in (value, locations, weights)]
+    opcheck(attention_operators[0], (leaves[0], *levels, *leaves[1:], backend))
+
+
+class Compiled:
+    """A case that runs through the compiler, as one graph."""
+
+    def __init__(self, case):
+        self.run = torch.compile(case.run, fullgraph=True, backend="aot_eager")
+
+
+@pytest.mark.parametrize("case", [CONV, ATTENTION], ids=["conv", "attention"])
+def test_compiled_code_gives_the_same_answer(case):
+    tensors = case.tensors(torch.float32)
+    # The same kernels on the same numbers: bit-equal.
+    assert_same(answers(Compiled(case), tensors, None), answers(case, tensors, None), 0.0)
+
+
+@pytest.mark.parametrize("case", [CONV, ATTENTION], ids=["conv", "attention"])
+def test_exported_programs_survive_a_round_trip(case, tmp_path):
+    tensors = case.tensors(torch.float32)
+
+    class Model(torch.nn.Module):
+        def forward(self, tensors):
+            return case.run(tensors, None)
+
+    torch.export.save(torch.export.export(Model(), (tensors,)), tmp_path / "model.pt2")
+    loaded = torch.export.load(tmp_path / "model.pt2").module()
+    assert torch.equal(loaded(tensors), case.run(tensors, None))
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "formula"])
+def test_autocast_lowers_the_convolution(backend):
+    tensors = CONV.tensors(torch.float32, device_of(backend))
+    low = {name: t.bfloat16() for name, t in tensors.items()}
+    with torch.autocast(device_of(backend), torch.bfloat16):
+        got = answers(CONV, tensors, backend)
+        mixed = CONV.run({**tensors, "input": low["input"]}, backend)
+    expected = {name: t.to(torch.float32) for name, t in answers(CONV, low, backend).items()}
+    assert got["out"].dtype == mixed.dtype == torch.bfloat16
+    assert torch.equal(got["out"], mixed)
+    # Gradients arrive in float32, rounded to bfloat16 on their way: bit-equal to those of bfloat16 arguments.
+    assert_same({**got, "out": got["out"].float()}, expected, 0.0)
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "formula"])
+def test_autocast_lowers_the_value_and_keeps_locations_exact(backend):
+    tensors = ATTENTION.tensors(torch.float32, device_of(backend))
+    with torch.autocast(device_of(backend), torch.bfloat16):
+        got = ATTENTION.run(tensors, backend)
+        rounded = ATTENTION.run({**tensors, "value": tensors["value"].bfloat16()}, backend)
+    assert got.dtype == torch.bfloat16
+    assert torch.equal(got, rounded)
+
+
+def test_autocast_leaves_float64_alone():
+    tensors = CONV.tensors(torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(CONV.run(tensors, None), CONV.run(tensors, "numba"))
+        assert CONV.run(tensors, None).dtype == torch.float64
+
+
+@pytest.mark.parametrize("case", [Conv(places="integer", B=3), Attention(Q=40, B=1)], ids=["conv", "attention"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_deterministic_mode_gives_bit_equal_gradients(backend, case):
+    tensors = case.tensors(torch.float32, device_of(backend))
+    torch.use_deterministic_algorithms(True)
+    try:
+        first = answers(case, tensors, backend)
+        for _ in range(19):
+            assert_same(answers(case, tensors, backend), first, 0.0)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_the_convolution_keeps_channels_last():
+    case = Conv(layout="channels_last")
+    tensors = case.tensors(torch.float32)
+    tensors["input"].requires_grad_()
+    out = case.run(tensors, None)
+    out.sum().backward()
+    assert out.is_contiguous(memory_format=torch.channels_last) and not out.is_contiguous()
+    assert tensors["input"].grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_device_chooses_the_backend(monkeypatch):
+    cuda = torch.device("cuda")
+    assert backends.choose(None, torch.device("cpu")) == "numba"
+    monkeypatch.setattr(backends.native, "available", lambda kind: True)
+    assert backends.choose(None, cuda) == "cuda"
+
+
+def test_missing_cuda_kernels_are_told_once(monkeypatch):
+    monkeypatch.setattr(backends.native, "available", lambda kind: False)
+    monkeypatch.setattr(backends.native, "why_missing", lambda kind: "no compiler")
+    backends._warn_of_missing_kernels.cache_clear()
+    with pytest.warns(UserWarning, match=r"the CUDA kernels are missing \(no compiler\)"):
+        assert backends.choose(None, torch.device("cuda")) == "formula"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert backends.choose(None, torch.device("cuda")) == "formula"
+
+
+def test_arguments_in_torchvision_order_mean_the_same():
+    t = CONV.tensors(torch.float64)
+    got = deform_conv2d(t["input"], t["offset"], t["weight"], t["bias"], 1, 1, 1, t["mask"])
+    assert torch.equal(got, CONV.run(t, None))
