@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).parent / "csrc"))
@@ -18,4 +18,11 @@ class BuildNativeFirst(build_py):
         super().run()
 
 
-setup(cmdclass={"build_py": BuildNativeFirst})
+class PlatformDistribution(Distribution):
+    """A wheel of this package holds libraries, so it belongs to one platform."""
+
+    def has_ext_modules(self) -> bool:
+        return True
+
+
+setup(cmdclass={"build_py": BuildNativeFirst}, distclass=PlatformDistribution)

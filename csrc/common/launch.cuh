@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <functional>
 #include <stdexcept>
 #include <string>
 
@@ -30,7 +29,8 @@ void with_type(Type type, const Function& function) {
   }
 }
 
-/// Where and how widely a kernel runs. `stream` is a cudaStream_t; the emulator ignores it.
+/// Where and how widely a kernel runs. `stream` is a cudaStream_t; the emulator ignores it. 48 KB of shared memory are
+/// the most that every GPU gives without being asked.
 struct Launch {
   dim3 blocks;
   dim3 threads;
@@ -41,9 +41,9 @@ struct Launch {
 constexpr int kThreads = 256;
 
 /// A one-dimensional launch for `work` items, for kernels with a grid-stride loop.
-inline Launch over(int64_t work, void* stream, int threads = kThreads) {
-  const int64_t blocks = std::min<int64_t>((work + threads - 1) / threads, 1 << 20);
-  return {dim3(unsigned(blocks)), dim3(unsigned(threads)), stream};
+inline Launch over(int64_t work, void* stream) {
+  const int64_t blocks = std::min<int64_t>((work + kThreads - 1) / kThreads, 1 << 20);
+  return {dim3(unsigned(blocks)), dim3(kThreads), stream};
 }
 
 /// How many blocks of so many threads the current GPU can hold at a time, if nothing but threads limits them.
@@ -64,9 +64,6 @@ template <class... Parameters, class... Arguments>
 void launch(const Launch& at, void (*kernel)(Parameters...), const Arguments&... arguments) {
   if (at.blocks.x == 0 || at.blocks.y == 0 || at.blocks.z == 0) return;
 #ifdef __CUDACC__
-  constexpr size_t kSharedWithoutAsking = 48 * 1024;
-  if (at.shared_bytes > kSharedWithoutAsking)
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(at.shared_bytes));
   kernel<<<at.blocks, at.threads, at.shared_bytes, static_cast<cudaStream_t>(at.stream)>>>(arguments...);
   const cudaError_t error = cudaGetLastError();
   if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA kernel launch: ") + cudaGetErrorString(error));

@@ -18,7 +18,7 @@ inline dim3 weight_blocks(const Geometry& g) {
 }
 
 /// A block sums, over one part of the pixels, the products of 256 outputs' gradients and 64 channels' samples at one
-/// tap. A thread reads gradients of one pixel and samples one pack of channels per step.
+/// tap. A thread reads gradients of one pixel and samples 16 bytes of channels per step.
 template <class T>
 __global__ void __launch_bounds__(kWeightThreads, 2)
     weight_parts_fast(Geometry g, Inputs<T> in, Global<const T> grad_output, Global<float> parts) {

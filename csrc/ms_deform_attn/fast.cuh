@@ -9,7 +9,7 @@ namespace dyhead::ms_deform_attn {
 
 /// A thread computes 16 bytes of output channels: the weighted sum of these channels at all corners of the plan.
 template <class T, class U>
-__global__ void __launch_bounds__(256) forward_fast(Geometry g, Inputs<T, U> in, Global<T> output) {
+__global__ void __launch_bounds__(Team::kMostThreads) forward_fast(Geometry g, Inputs<T, U> in, Global<T> output) {
   DYNAMIC_SHARED(char, shared);
   const Team team = Team::of<T>(g);
   const Plan plan(shared, team.slots);
@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(256) forward_fast(Geometry g, Inputs<T, U> in,
 /// value, and its lanes together form the product of value and gradient; from these products follow the gradients of
 /// locations and weights.
 template <class T, class U>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(Team::kMostThreads)
     backward_fast(Geometry g, Inputs<T, U> in, Global<const T> grad_output, Global<float> grad_value,
                   Global<U> grad_locations, Global<U> grad_weights) {
   DYNAMIC_SHARED(char, shared);

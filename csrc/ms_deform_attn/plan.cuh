@@ -10,15 +10,15 @@
 namespace dyhead::ms_deform_attn {
 
 /// Threads of a block, and how they are dealt out: `lanes` neighbouring threads share a (query, head) pair and hold a
-/// 16-byte pack of channels each.
+/// 16 bytes of channels each.
 struct Team {
+  static constexpr int kMostThreads = 256, kMostSlots = 64;
   int lanes, slots;
 
   template <class T>
-  static HOST_DEVICE Team of(const Geometry& g, int threads_at_most = 256, int slots_at_most = 64) {
-    const int lanes = int(g.D) / kPerWords<T>;
-    const int slots = threads_at_most / lanes;
-    return {lanes, slots < slots_at_most ? slots : slots_at_most};
+  static HOST_DEVICE Team of(const Geometry& g) {
+    const int lanes = int(g.D) / kPerWords<T>, slots = kMostThreads / lanes;
+    return {lanes, slots < kMostSlots ? slots : kMostSlots};
   }
   HOST_DEVICE int threads() const { return lanes * slots; }
 };
