@@ -41,7 +41,7 @@ def deformable_detr(
     Raises:
         ValueError: if the backbone cannot give what is asked for.
     """
-    features, channels = _features(backbone, weights, dilation, config.get("levels", DeformableDETRConfig.levels))
+    features, channels = pyramid_features(backbone, weights, dilation, config.get("levels", 4))
     return DeformableDETR(DeformableDETRConfig(classes=classes, feature_channels=channels, **config), features)
 
 
@@ -49,16 +49,26 @@ def sparse_detr(
     classes: int, backbone: str = "resnet50", weights: str | None = None, dilation: bool = False, **config: Any
 ) -> SparseDETR:
     """A Sparse DETR; arguments as in :func:`deformable_detr`, with ``rho`` and ``selection`` among ``config``."""
-    features, channels = _features(backbone, weights, dilation, config.get("levels", SparseDETRConfig.levels))
+    features, channels = pyramid_features(backbone, weights, dilation, config.get("levels", 4))
     return SparseDETR(SparseDETRConfig(classes=classes, feature_channels=channels, **config), features)
 
 
-def _features(name: str, weights: str | None, dilation: bool, levels: int) -> tuple[nn.Module, tuple[int, ...]]:
-    """A backbone that gives the stages of strides 8, 16 and 32, or the last one alone; and their channels."""
+def pyramid_features(
+    name: str, weights: str | None = None, dilation: bool = False, levels: int = 4
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """A backbone that gives the stages of strides 8, 16 and 32, or for one level the last alone; and their channels.
+
+    As in the official code its first stage, and what lies before, are not trained.
+
+    Raises:
+        ValueError: if a Swin Transformer is asked for one level or for dilation.
+    """
     if name not in SWINS:
         resnet = ResNetBackbone(name, STAGES[-1:] if levels == 1 else STAGES[1:], dilation, weights)
         return resnet, resnet.channels
     if dilation or levels == 1:
         raise ValueError(f"backbone {name!r} gives three levels without dilation; got levels={levels}, {dilation=}")
     swin = body(name, weights)
+    swin.get_submodule("features.0").requires_grad_(False)
+    swin.get_submodule("features.1").requires_grad_(False)
     return swin, tuple(swin.channels)  # type: ignore[arg-type]

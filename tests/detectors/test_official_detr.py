@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from dyhead_lab.detectors.deformable_detr import DeformableDETR, DeformableDETRConfig
+from dyhead_lab.detectors.detr_family import sparse_detr
 from dyhead_lab.detectors.official import load_deformable_detr, load_sparse_detr
+from dyhead_lab.detectors.official.detr import official_name
 from dyhead_lab.detectors.official.detr_layouts import DEFORMABLE, to_official
 from dyhead_lab.detectors.resnet_backbone import ResNetBackbone
 from dyhead_lab.errors import UserError
@@ -149,7 +151,30 @@ def test_images_go_through_the_backbone_of_a_checkpoint():
     with torch.no_grad():
         (ours,), (theirs,) = loaded([image]), whole([image])
     assert torch.equal(ours["boxes"], theirs["boxes"])
-    swin = {**whole.state_dict(), "backbone.0.body.patch_embed.proj.weight": torch.zeros(1)}
-    swin = {name: value for name, value in swin.items() if not name.startswith("backbone.0.body.layer")}
-    with pytest.raises(ValueError, match="the backbone of these weights is not a ResNet-50"):
-        load_deformable_detr(swin)
+    other = {name.replace(".layer3.", ".layer5."): value for name, value in whole.state_dict().items()}
+    with pytest.raises(ValueError, match=r"the backbone of these weights is no ResNet-50, -101 or -152 and no Swin-T"):
+        load_deformable_detr(other)
+
+
+def test_swin_transformers_come_with_their_official_names():
+    torch.manual_seed(0)
+    sizes = {"encoder_layers": 2, "decoder_layers": 1, "feedforward": 16, "queries": 4}
+    whole = sparse_detr(5, "swin_t", **sizes).eval()
+    official = {
+        official_name(name): value.view(49, 49) if name.endswith("relative_position_index") else value
+        for name, value in whole.state_dict().items()
+    }
+    assert "backbone.0.body.layers.1.blocks.0.attn.qkv.weight" in official and "backbone.0.body.norm3.bias" in official
+    loaded = load_sparse_detr(official, queries=4)
+    image = torch.rand(3, 64, 64)
+    with torch.no_grad():
+        (ours,), (theirs,) = loaded([image]), whole([image])
+    assert torch.equal(ours["boxes"], theirs["boxes"])
+
+
+@pytest.mark.parametrize(("backbone", "published"), [("resnet50", 760), ("swin_t", 682)])
+def test_sparse_detr_has_as_many_entries_as_the_official_checkpoints(backbone, published):
+    with torch.device("meta"):
+        state = sparse_detr(91, backbone).state_dict()
+    second_names = (12 + 5) * (2 + 6)  # of twelve heads in the decoder and five in the encoder
+    assert len(state) == published - second_names

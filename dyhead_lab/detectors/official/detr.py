@@ -11,20 +11,22 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from ..deformable_detr import DeformableDETR, DeformableDETRConfig
 from ..detr import DETR, DETRConfig
-from ..resnet_backbone import STAGES, ResNetBackbone
+from ..detr_family import pyramid_features
 from ..set_detector import SetDetector
 from ..sparse_detr import SparseDETR, SparseDETRConfig
 from .checkpoints import Source, read_checkpoint
 from .detr_layouts import DEFORMABLE, DENSE, Renaming, count, to_official
+from .dynamic_head_layouts import swin_name
 from .state_dicts import StateDict, load_strictly
 
 Model = TypeVar("Model", bound=SetDetector)
 
-#: Blocks in the third stage -> ResNet of torchvision.
-_RESNETS = {6: "resnet50", 23: "resnet101", 36: "resnet152"}
+#: Blocks in the third stage of a ResNet and of a Swin Transformer -> backbone of torchvision.
+_BACKBONES = {(6, 0): "resnet50", (23, 0): "resnet101", (36, 0): "resnet152", (0, 6): "swin_t"}
 _SCORER = "transformer.enc_mask_predictor."
 _DENSE_NEEDS = (
     "query_embed.weight",
@@ -73,7 +75,7 @@ def load_detr(source: Source, *, dilation: bool | None = None, fine_tune: bool =
         queries=len(entries["query_embed.weight"]),
         decoder_self_attention="transformer.decoder.layers.0.self_attn.in_proj_weight" in entries,
     )
-    model = DETR(replace(told, **overrides), _backbone(entries, args, ("layer4",), dilation))
+    model = DETR(replace(told, **overrides), _backbone(entries, args, dilation, levels=1))
     return _fill(model, entries, told.classes, fine_tune)
 
 
@@ -111,7 +113,7 @@ def load_deformable_detr(
     told = _told(entries, args, refine, compat, overrides)
     _refuse_unknown(DeformableDETRConfig, overrides)
     config = DeformableDETRConfig(**{**told, **overrides})
-    model = DeformableDETR(config, _backbone(entries, args, _stages(config), dilation))
+    model = DeformableDETR(config, _backbone(entries, args, dilation, config.levels))
     return _fill(model, entries, told["classes"], fine_tune)
 
 
@@ -140,7 +142,7 @@ def load_sparse_detr(
     told = _told(entries, args, True, compat, overrides)
     _refuse_unknown(SparseDETRConfig, overrides)
     config = SparseDETRConfig(**{**told, "rho": rho, **overrides})
-    model = SparseDETR(config, _backbone(entries, args, _stages(config), dilation))
+    model = SparseDETR(config, _backbone(entries, args, dilation, config.levels))
     return _fill(model, entries, told["classes"], fine_tune)
 
 
@@ -214,19 +216,21 @@ def _heads_differ(entries: StateDict, decoder_layers: int) -> bool:
     return not all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
 
 
-def _stages(config: DeformableDETRConfig) -> tuple[str, ...]:
-    return STAGES[-len(config.feature_channels) :]
-
-
-def _backbone(
-    entries: StateDict, args: dict[str, Any], stages: tuple[str, ...], dilation: bool | None
-) -> ResNetBackbone | None:
+def _backbone(entries: StateDict, args: dict[str, Any], dilation: bool | None, levels: int) -> nn.Module | None:
+    """A backbone of the kind that the entries describe, or None if there are none."""
     if not any(name.startswith("backbone.") for name in entries):
         return None
-    blocks = count(entries, "backbone.0.body.layer3")
-    if blocks not in _RESNETS:
-        raise ValueError("the backbone of these weights is not a ResNet-50, -101 or -152 of torchvision")
-    return ResNetBackbone(_RESNETS[blocks], stages, bool(args.get("dilation")) if dilation is None else dilation)
+    kind = count(entries, "backbone.0.body.layer3"), count(entries, "backbone.0.body.layers.2.blocks")
+    if kind not in _BACKBONES:
+        raise ValueError("the backbone of these weights is no ResNet-50, -101 or -152 and no Swin-T")
+    dilated = bool(args.get("dilation")) if dilation is None else dilation
+    return pyramid_features(_BACKBONES[kind], None, dilated, levels)[0]
+
+
+def official_name(ours: str) -> str:
+    """A name in our detectors -> the official one. They differ only inside Swin Transformers."""
+    inside = ours.removeprefix("backbone.0.")
+    return f"backbone.0.body.{swin_name(inside)}" if inside.startswith(("features.", "norms.")) else ours
 
 
 def _fill(model: Model, entries: dict[str, torch.Tensor], classes: int, fine_tune: bool) -> Model:
@@ -240,5 +244,5 @@ def _fill(model: Model, entries: dict[str, torch.Tensor], classes: int, fine_tun
             )
         fresh = {name: value for name, value in model.state_dict().items() if name.startswith("class_embed.")}
         entries = entries | fresh
-    load_strictly(model, entries, lambda name: name)
+    load_strictly(model, entries, official_name)
     return model.eval()

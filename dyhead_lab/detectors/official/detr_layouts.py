@@ -50,14 +50,15 @@ def to_official(state_dict: StateDict, hugging_face: Renaming) -> dict[str, torc
 
     Args:
         state_dict: in the official layout or that of Hugging Face. ``module.`` in front of all names (a model saved
-            inside DistributedDataParallel) and batch norm's counters are dropped.
+            inside DistributedDataParallel) and batch norm's counters are dropped; Swin's tables of 49 x 49 positions
+            are made flat, as torchvision keeps them.
         hugging_face: how to rename the latter: :data:`DEFORMABLE` or :data:`DENSE`.
 
     Raises:
         ValueError: if two names of the same head carry different weights.
     """
     entries = {
-        name.removeprefix("module."): value
+        name.removeprefix("module."): value.flatten() if name.endswith("relative_position_index") else value
         for name, value in state_dict.items()
         if not name.endswith("num_batches_tracked")
     }

@@ -58,7 +58,7 @@ def detectron2_name(ours: str, finest: int) -> str:
         return "backbone." + tower_name(rest)
     if part == "fpn":
         return "backbone.backbone." + _fpn_name(rest, finest)
-    return "backbone.backbone.bottom_up." + (_swin_name(rest) if _is_swin(rest) else _resnet_name(rest))
+    return "backbone.backbone.bottom_up." + (swin_name(rest) if _is_swin(rest) else _resnet_name(rest))
 
 
 def _head_name(ours: str) -> str:
@@ -100,7 +100,7 @@ def _is_swin(rest: str) -> bool:
     return rest.startswith(("features.", "norms."))
 
 
-def _swin_name(rest: str) -> str:
+def swin_name(rest: str) -> str:
     """``features.3.0.mlp.0.bias`` -> ``layers.1.blocks.0.mlp.fc1.bias``."""
     for start, theirs in _SWIN_PARTS.items():
         if rest.startswith(start):
