@@ -1,0 +1,99 @@
+"""Clocks and ceilings: medians of contenders that take turns, and what this machine can do at best."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+
+def medians(contenders: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
+    """Median seconds of each contender. They take turns, so that a busy moment of the machine meets them all."""
+    for run in contenders.values():  # compiles, allocates, fills caches
+        run()
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            times[name].append(_seconds(run, device))
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def _seconds(run: Callable[[], object], device: str) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    run()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def forward(function: Callable[..., Tensor], arguments: list[Tensor]) -> Callable[[], Tensor]:
+    """A run of the forward pass alone."""
+
+    def run() -> Tensor:
+        with torch.no_grad():
+            return function(*arguments)
+
+    return run
+
+
+def forward_and_backward(function: Callable[..., Tensor], arguments: list[Tensor]) -> Callable[[], object]:
+    """A run that ends with the gradients to every argument that the function reads."""
+    leaves = [t.detach().requires_grad_() for t in arguments]
+
+    def run() -> object:
+        out = function(*leaves)
+        return torch.autograd.grad(out, leaves, torch.ones_like(out), allow_unused=True)
+
+    return run
+
+
+def copy_bandwidth(device: str, megabytes: int) -> float:
+    """Bytes per second, read and written, of the fastest of ten copies of a tensor of this size."""
+    source = torch.ones(megabytes << 18, device=device)
+    target = torch.empty_like(source)
+    seconds = min(_seconds(lambda: target.copy_(source), device) for _ in range(10))
+    return 2 * source.numel() * source.element_size() / seconds
+
+
+def matrix_rate(device: str, size: int) -> float:
+    """Float32 operations per second of the faster of two ways to multiply matrices of this size.
+
+    One is ``torch.mm``, the other a channels-last 1x1 convolution, which on many CPUs runs a faster kernel.
+    """
+    a, b = torch.ones(size, size, device=device), torch.ones(size, size, device=device)
+    image = a.view(1, 1, size, size).permute(0, 3, 1, 2)
+    ways = (lambda: a @ b, lambda: conv2d(image, b.view(size, size, 1, 1)))
+    seconds = min(_seconds(way, device) for way in ways for _ in range(5))
+    return 2 * size**3 / seconds
+
+
+def machine(device: str) -> dict[str, str | int]:
+    """What the numbers were measured with."""
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "date": date.today().isoformat(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("dyhead-lab", "torch", "torchvision", "numba")},
+    }
+
+
+def _processor() -> str:
+    """The processor's name, from /proc where there is one: ``platform.processor`` is empty on most Linux systems."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,107 @@
+"""The problems of the benchmark: sizes that detectors meet, their inputs, and who takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..deform_conv import deform_conv2d
+from ..ms_deform_attn import ms_deform_attn
+from . import peers
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One operator at one size.
+
+    Attributes:
+        name: what the table calls it.
+        floats: tensors that get gradients, then in ``levels`` those that do not.
+        contenders: name -> function of (*floats) that returns the output. The first is ours, the second the peer
+            that ratios refer to.
+        operations: floating-point operations of the matrix product in the forward pass; 0 without one.
+    """
+
+    name: str
+    floats: list[Tensor]
+    contenders: dict[str, Callable[..., Tensor]]
+    operations: int
+
+    def bytes_moved(self, output: Tensor, backward: bool) -> int:
+        """What any implementation must move: arguments read and output written once. Backward: the arguments and
+        the output's gradient read, and every argument's gradient written."""
+        arguments = sum(t.numel() * t.element_size() for t in self.floats)
+        forward = arguments + output.numel() * output.element_size()
+        return forward + (forward + arguments) * backward
+
+
+def convolution(name: str, B: int, C: int, H: int, W: int, device: str, dtype: torch.dtype = torch.float32) -> Problem:
+    """Version 2, 3x3, C to C channels; offsets of 1.5 pixels (standard deviation)."""
+    random = torch.Generator().manual_seed(0)
+    tensors = [
+        torch.randn(B, C, H, W, generator=random),
+        torch.randn(B, 18, H, W, generator=random) * 1.5,
+        torch.randn(C, C, 3, 3, generator=random) / (9 * C) ** 0.5,
+        torch.randn(B, 9, H, W, generator=random).sigmoid(),
+    ]
+
+    def ours(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+        return deform_conv2d(input, offset, weight, padding=1, mask=mask)
+
+    contenders = {
+        "dyhead_lab": ours,
+        "torchvision": peers.torchvision_deform_conv2d,
+        "plain conv2d": peers.plain_conv2d,
+    }
+    return Problem(name, [t.to(device, dtype) for t in tensors], contenders, 2 * B * H * W * C * C * 9)
+
+
+def attention(
+    name: str, B: int, image: tuple[int, int], Q: int | None, device: str, dtype: torch.dtype = torch.float32
+) -> Problem:
+    """8 heads of 32 channels, 4 levels of strides 8 to 64, 4 points; samples 2 pixels (standard deviation) from
+    their query. ``Q`` is None for an encoder: a query per token."""
+    random = torch.Generator().manual_seed(0)
+    sizes = [(-(-image[0] // stride), -(-image[1] // stride)) for stride in (8, 16, 32, 64)]
+    shapes = torch.tensor(sizes)
+    starts = shapes.prod(1).cumsum(0) - shapes.prod(1)
+    N = int(shapes.prod(1).sum())
+    centres = torch.cat([_centres(H, W) for H, W in sizes]) if Q is None else torch.rand(Q, 2, generator=random)
+    steps = torch.randn(B, len(centres), 8, 4, 4, 2, generator=random) * 2
+    tensors = [
+        torch.randn(B, N, 8, 32, generator=random),
+        centres.view(-1, 1, 1, 1, 2) + steps / shapes.flip(1).view(4, 1, 2),
+        torch.rand(B, len(centres), 8, 16, generator=random).softmax(-1).view(B, -1, 8, 4, 4),
+    ]
+
+    def bound(operator: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda value, locations, weights: operator(value, shapes, starts, locations, weights)
+
+    contenders = {"dyhead_lab": bound(ms_deform_attn), "grid_sample": bound(peers.grid_sample_attention)}
+    return Problem(name, [t.to(device, dtype) for t in tensors], contenders, 0)
+
+
+def _centres(H: int, W: int) -> Tensor:
+    """(H * W, 2): the centre of every pixel as (x, y) in [0, 1]."""
+    y, x = torch.meshgrid((torch.arange(H) + 0.5) / H, (torch.arange(W) + 0.5) / W, indexing="ij")
+    return torch.stack((x, y), -1).view(-1, 2)
+
+
+#: Problems are made one by one, since the larger ones fill gigabytes with their gradients.
+FULL: list[Callable[[str], Problem]] = [
+    lambda device: convolution("deform_conv2d P3 1x256x100x168", 1, 256, 100, 168, device),
+    lambda device: convolution("deform_conv2d P4 1x256x50x84", 1, 256, 50, 84, device),
+    lambda device: convolution("deform_conv2d P5 2x256x25x42", 2, 256, 25, 42, device),
+    lambda device: convolution("deform_conv2d small 16x64x20x20", 16, 64, 20, 20, device),
+    lambda device: attention("ms_deform_attn encoder 800x1333", 1, (800, 1333), None, device),
+    lambda device: attention("ms_deform_attn encoder 512x512", 1, (512, 512), None, device),
+    lambda device: attention("ms_deform_attn decoder 300 of 800x1333", 1, (800, 1333), 300, device),
+]
+QUICK: list[Callable[[str], Problem]] = [
+    lambda device: convolution("deform_conv2d small 2x64x20x20", 2, 64, 20, 20, device),
+    lambda device: attention("ms_deform_attn encoder 160x160", 1, (160, 160), None, device),
+    lambda device: attention("ms_deform_attn decoder 100 of 160x160", 1, (160, 160), 100, device),
+]

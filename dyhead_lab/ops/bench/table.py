@@ -1,0 +1,99 @@
+"""One table per device: every problem, pass and contender, with its ratio to the peer and to the floor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import measure
+from .problems import FULL, QUICK, Problem
+
+Row = dict[str, str | float]
+Table = dict[str, Any]
+
+#: What stands for a device that this file has no measurements of.
+NOT_MEASURED = "not measured"
+
+
+def measured(device: str, quick: bool, say: Callable[[str], None] = print) -> Table:
+    """Measure every problem on ``device`` ("cpu" or "cuda") and print rows as they come.
+
+    Args:
+        quick: small problems and few rounds: shows that everything runs, not how fast it is.
+    Returns:
+        ``machine``, the measured ``ceilings`` in bytes and operations per second, and ``rows``.
+    """
+    ceilings = {
+        "copy_bytes_per_second": measure.copy_bandwidth(device, 32 if quick else 256),
+        "matrix_operations_per_second": measure.matrix_rate(device, 512 if quick else 2048),
+    }
+    table: Table = {"machine": measure.machine(device), "quick": quick, "ceilings": ceilings, "rows": []}
+    say(heading(table))
+    for make in QUICK if quick else FULL:
+        rows = rows_of(make(device), ceilings, 3 if quick else 15, device)
+        table["rows"] += rows
+        for row in rows:
+            say(line(row))
+    return table
+
+
+def rows_of(problem: Problem, ceilings: dict[str, float], rounds: int, device: str) -> list[Row]:
+    """Forward, then forward and backward, of every contender.
+
+    The floor is the longer of two times: the bytes that must move at copy bandwidth, and the operations of the
+    matrix product at matrix rate. A backward pass holds two more such products.
+    """
+    rows: list[Row] = []
+    output = measure.forward(next(iter(problem.contenders.values())), problem.floats)()
+    passes = {"forward": measure.forward, "forward + backward": measure.forward_and_backward}
+    for backward, (name, run) in enumerate(passes.items()):
+        runs = {who: run(function, problem.floats) for who, function in problem.contenders.items()}
+        seconds = measure.medians(runs, rounds, device)
+        moved = problem.bytes_moved(output, bool(backward))
+        operations = problem.operations * (1 + 2 * backward)
+        floor = max(moved / ceilings["copy_bytes_per_second"], operations / ceilings["matrix_operations_per_second"])
+        peer = list(problem.contenders)[1]
+        rows += [
+            {
+                "problem": problem.name,
+                "pass": name,
+                "who": who,
+                "median_ms": median * 1e3,
+                "peer": peer,
+                "times_faster_than_peer": seconds[peer] / median,
+                "gigabytes_per_second": moved / median / 1e9,
+                "fraction_of_floor": floor / median,
+            }
+            for who, median in seconds.items()
+        ]
+    return rows
+
+
+def heading(table: Table) -> str:
+    """The machine, the ceilings and the column names."""
+    ceilings, machine = table["ceilings"], table["machine"]
+    return "\n".join(
+        (
+            ", ".join(f"{key} {value}" for key, value in machine.items()),
+            f"copy {ceilings['copy_bytes_per_second'] / 1e9:.0f} GB/s (read and write), "
+            f"matrix product {ceilings['matrix_operations_per_second'] / 1e9:.0f} GFLOP/s (float32)",
+            f"{'problem':40} {'pass':18} {'who':13} {'ms':>9} {'x peer':>7} {'GB/s':>7} {'of floor':>8}",
+        )
+    )
+
+
+def line(row: Row) -> str:
+    return (
+        f"{row['problem']:40} {row['pass']:18} {row['who']:13} {row['median_ms']:9.3f} "
+        f"{row['times_faster_than_peer']:6.2f}x {row['gigabytes_per_second']:7.2f} {row['fraction_of_floor']:8.1%}"
+    )
+
+
+def store(tables: dict[str, Table], file: Path, devices: Sequence[str] = ("cpu", "cuda")) -> None:
+    """Write tables by device. What the file already holds about another device stays; else it is not measured."""
+    before = json.loads(file.read_text()) if file.exists() else {}
+    merged = {device: tables.get(device, before.get(device, NOT_MEASURED)) for device in devices}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(merged, indent=1) + "\n")

@@ -1,0 +1,94 @@
+"""The benchmark compares like with like, and its table says what it measured. No time is asserted."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dyhead_lab.commands import bench
+from dyhead_lab.errors import UserError
+from dyhead_lab.ops.bench import measure, problems, table
+
+from .cases import distance
+
+CEILINGS = {"copy_bytes_per_second": 1e9, "matrix_operations_per_second": 1e12}
+TINY = [
+    lambda device: problems.convolution("conv", 1, 4, 5, 6, device),
+    lambda device: problems.attention("attention", 1, (64, 64), None, device),
+]
+
+
+@pytest.mark.parametrize("Q", [None, 7])
+def test_peers_compute_the_same_attention(Q):
+    problem = problems.attention("attention", 2, (70, 130), Q, "cpu", torch.float64)
+    ours, peer = (contender(*problem.floats) for contender in problem.contenders.values())
+    assert distance(ours, peer) < 1e-12  # float64 sums in another order
+
+
+def test_peers_compute_the_same_convolution():
+    problem = problems.convolution("conv", 2, 4, 5, 6, "cpu", torch.float64)
+    run = problem.contenders
+    assert distance(run["dyhead_lab"](*problem.floats), run["torchvision"](*problem.floats)) < 1e-12
+    still = [problem.floats[0], *(t * 0 for t in problem.floats[1:2]), problem.floats[2], problem.floats[3] * 0 + 1]
+    # Without offsets and with a mask of ones it is the plain convolution.
+    assert distance(run["dyhead_lab"](*still), run["plain conv2d"](*still)) < 1e-12
+
+
+def test_a_row_follows_from_its_time():
+    rows = table.rows_of(TINY[0]("cpu"), CEILINGS, rounds=1, device="cpu")
+    assert [(row["pass"], row["who"]) for row in rows] == [
+        (name, who)
+        for name in ("forward", "forward + backward")
+        for who in ("dyhead_lab", "torchvision", "plain conv2d")
+    ]
+    peer = rows[1]
+    assert peer["times_faster_than_peer"] == 1
+    # input 120 + offset 540 + weight 144 + mask 270 + output 120 numbers of 4 bytes
+    moved = 4 * (120 + 540 + 144 + 270 + 120)
+    assert rows[0]["gigabytes_per_second"] == pytest.approx(moved / (rows[0]["median_ms"] / 1e3) / 1e9)
+    assert rows[0]["fraction_of_floor"] == pytest.approx(moved / 1e9 / (rows[0]["median_ms"] / 1e3))
+    assert rows[0]["times_faster_than_peer"] == pytest.approx(peer["median_ms"] / rows[0]["median_ms"])
+
+
+def test_a_file_keeps_what_it_holds_about_another_device(tmp_path):
+    file = tmp_path / "results" / "bench.json"
+    table.store({"cpu": {"rows": [1]}}, file)
+    assert json.loads(file.read_text()) == {"cpu": {"rows": [1]}, "cuda": "not measured"}
+    table.store({"cuda": {"rows": [2]}}, file)
+    assert json.loads(file.read_text()) == {"cpu": {"rows": [1]}, "cuda": {"rows": [2]}}
+
+
+def test_the_command_prints_and_stores(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(table, "QUICK", TINY)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    file = tmp_path / "bench.json"
+    assert bench.run(_arguments("--quick", "--out", str(file))) == 0
+    printed = capsys.readouterr().out
+    stored = json.loads(file.read_text())
+    assert "cuda: not measured" in printed and stored["cuda"] == "not measured"
+    assert len(stored["cpu"]["rows"]) == 10
+    assert stored["cpu"]["quick"] is True
+    assert stored["cpu"]["machine"].keys() >= {"device", "threads", "date", "torch", "torchvision", "numba"}
+    assert all(row["problem"] in printed and row["median_ms"] > 0 for row in stored["cpu"]["rows"])
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(UserError, match="is a folder"):
+        bench.run(_arguments("--out", str(tmp_path)))
+
+
+def test_contenders_take_turns():
+    order = []
+    runs = {name: lambda name=name: order.append(name) for name in "ab"}
+    assert measure.medians(runs, 2, "cpu").keys() == {"a", "b"}
+    assert order == ["a", "b"] * 3  # once to warm up, twice on the clock
+
+
+def _arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    args = parser.parse_args(["ops", *words])
+    assert isinstance(args.out, Path)
+    return args
