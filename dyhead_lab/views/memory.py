@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..ops.native import Access
-from .figures import BLUE, DPI, GREEN, INK, ORANGE, SKY, Picture, style
+from .figures import BLUE, DPI, GREEN, INK, ORANGE, SKY, VERMILION, Picture, ink_on, style
 
 STATIC = Path(__file__).parent / "static"
 LINE_BYTES = 128  # what a warp's loads are gathered into
@@ -80,10 +80,14 @@ def accesses_figure(accesses: Sequence[Access], shapes: Mapping[str, tuple[int, 
             for index in range(height * width):
                 row, column = divmod(index, width)
                 steps = touched.get(index, [])
-                face = COLOURS[steps[-1][1]] if steps else "none"
-                axes.add_patch(Rectangle((column, row), 1, 1, facecolor=face, edgecolor=INK, alpha=0.45))
+                if not steps:
+                    axes.add_patch(Rectangle((column, row), 1, 1, facecolor="none", edgecolor=INK))
+                    continue
+                face = COLOURS[steps[-1][1]]
+                axes.add_patch(Rectangle((column, row), 1, 1, facecolor=face, edgecolor=INK))
                 text = ",".join(str(step) for step, _ in steps[:3]) + ("…" if len(steps) > 3 else "")
-                axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7)
+                middle = column + 0.5, row + 0.5
+                axes.text(*middle, text, ha="center", va="center", fontsize=6.5, color=ink_on(face))
             axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=(), yticks=())
             axes.set_title(name, fontsize=10)
             axes.spines[:].set_visible(False)
@@ -132,7 +136,7 @@ def warp_figure(warps: Mapping[str, np.ndarray], instruction: int = 0, element_b
             addresses = indices[instruction]
             for line in np.unique(addresses // per_line):
                 axes.axvspan(line * per_line, (line + 1) * per_line, color=SKY, alpha=0.3, linewidth=0)
-            axes.plot(addresses + 0.5, range(len(addresses)), ".", color=BLUE, markersize=5)
+            axes.plot(addresses + 0.5, range(len(addresses)), ".", color=VERMILION, markersize=5)
             count = lines_touched(indices, element_bytes)[instruction]
             axes.set_title(f"{title}: {count} lines of {LINE_BYTES} bytes", fontsize=10)
             axes.set(ylim=(len(addresses), -1), yticks=(0, len(addresses) - 1), ylabel="lane")

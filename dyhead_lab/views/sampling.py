@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..ops.formula import tap_positions
-from .figures import BLUE, DPI, INK, ORANGE, SKY, style
+from .figures import BLUE, DPI, ORANGE, SKY, style
 
 KERNEL = (3, 3)
 
@@ -38,7 +39,12 @@ def four_pixels_figure(image_HW: np.ndarray, p_y: float, p_x: float) -> Figure:
                 weight = (1 - abs(i - p_y)) * (1 - abs(j - p_x))
                 axes.plot(j, i, "o", color=BLUE, markersize=7)
                 above = (0, 8) if i == row else (0, -16)
-                axes.annotate(f"{weight:.2f}", (j, i), above, textcoords="offset points", ha="center", color=INK)
+                label: Any = {
+                    "ha": "center",
+                    "color": "white",
+                    "bbox": {"facecolor": BLUE, "edgecolor": "none", "pad": 1.5},
+                }
+                axes.annotate(f"{weight:.2f}", (j, i), above, textcoords="offset points", **label)
                 opposite_y, opposite_x = 2 * row + 1 - i, 2 * column + 1 - j
                 corner = min(opposite_x, p_x), min(opposite_y, p_y)
                 size = abs(opposite_x - p_x), abs(opposite_y - p_y)

@@ -133,7 +133,7 @@ MemorySteps(accesses, shapes={"input": (5, 6), "output": (5, 6)})
 warps = {}
 for scale in (0, 1, 4):
     middle = Example(H=96, W=96, offset_scale=scale).forward(block=17, threads=range(32))
-    warps[f"offsets of about {scale} pixels"] = instructions(middle, "input")
+    warps[f"offsets with a spread of {scale} pixels"] = instructions(middle, "input")
 
 figure = warp_figure(warps)
 Picture(figure, alt="What 32 lanes read at once: larger offsets need more lines.")
@@ -144,7 +144,7 @@ Picture(figure, alt="What 32 lanes read at once: larger offsets need more lines.
 
 # %%
 for title, indices in warps.items():
-    print(f"{title:26} {lines_touched(indices).mean():5.1f} lines per read")
+    print(f"{title:34} {lines_touched(indices).mean():5.1f} lines per read")
 
 # %% [markdown]
 # Was your guess close? A warp needs up to two lines even without offsets, when its 32 pixels do not begin
