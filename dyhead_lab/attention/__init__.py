@@ -3,6 +3,7 @@
 The bare names are the released form of the Dynamic Head; the names with ``Paper`` are the paper's equations.
 """
 
+from .deformable import MultiScaleDeformableAttention
 from .dyhead import DyHead, DyHeadBlock
 from .paper import PaperDyHeadBlock
 from .scale import PaperScaleAwareAttention, ScaleAwareAttention, scale_ratio
@@ -14,6 +15,7 @@ __all__ = [
     "OFFSET_FITS",
     "DyHead",
     "DyHeadBlock",
+    "MultiScaleDeformableAttention",
     "PaperDyHeadBlock",
     "PaperScaleAwareAttention",
     "PaperSpatialAwareAttention",
