@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("dyhead_lab.commands.eval", "print the 12 COCO numbers of a trained model"),
     "detect": ("dyhead_lab.commands.detect", "draw the boxes that a trained model finds on your images"),
     "efficiency": ("dyhead_lab.commands.efficiency", "count what a recipe's detector costs, by part"),
+    "bench": ("dyhead_lab.commands.bench", "measure the operators on this machine"),
 }
 
 
