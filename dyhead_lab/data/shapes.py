@@ -97,12 +97,12 @@ def _coverage(vertices: np.ndarray, size: int) -> np.ndarray:
 def _candidate(rng: np.random.Generator, objects: list[ShapeObject], size: int) -> tuple[int, np.ndarray]:
     """Draw a class and a rotated outline (n, 2) in pixels; often it leans on an object already there."""
     label = int(rng.integers(len(CLASSES)))
-    unit = outline(CLASSES[label]) * (1, rng.uniform(0.65, 1))
+    unit = outline(CLASSES[label]) * (1, rng.uniform(0.75, 1))
     angle = rng.uniform(0, 2 * np.pi)
     unit = unit @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     if objects:
         # between log-uniform and uniform; log-uniform sizes would make two objects of three small ones
-        extent = SMALLEST * (LARGEST * size / SMALLEST) ** (rng.random() ** 0.8)
+        extent = SMALLEST * (LARGEST * size / SMALLEST) ** (rng.random() ** 0.7)
     else:  # the first object is placed most freely; were it not larger, large objects would be rare
         extent = rng.uniform(LARGEST / 3, LARGEST) * size
     vertices = unit * extent / np.ptp(unit, 0).max()

@@ -11,14 +11,14 @@ from ..data.shapes import write_shapes
 from ..paths import DATA
 
 #: split -> (images, seed)
-SHAPES_SPLITS = {"train": (4000, 1), "val": (500, 2)}
+SHAPES_SPLITS = {"train": (3000, 1), "val": (500, 2)}
 
 
 def shapes(split: str, folder: Path = DATA / "shapes") -> CocoDetection:
     """The built-in Shapes set at 160 pixels; drawn on first use, about a minute.
 
     Args:
-        split: "train" (4000 images, seed 1) or "val" (500 images, seed 2).
+        split: "train" (3000 images, seed 1) or "val" (500 images, seed 2).
         folder: where the splits are kept.
     """
     images, seed = SHAPES_SPLITS[split]
