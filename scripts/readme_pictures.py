@@ -20,7 +20,7 @@ def main() -> None:
         detections = trained.model(images)
     figures = {
         "detections": (
-            detections_figure(images, detections, trained.categories, height=320),
+            detections_figure(images, detections, trained.categories, threshold=0.5, height=320),
             "Three pictures of textured shapes with the boxes that the quickstart detector found.",
         ),
         "scale_weights": (
