@@ -12,7 +12,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := $(IN_VENV) $(ONE_THREAD) python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test test-all notebooks lint doctor native repair constraints
+.PHONY: help setup lab test test-all notebooks lint bench doctor native repair constraints
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ lint: setup ## ruff, mypy and clang-format
 	$(BIN)/mypy
 	find csrc -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.h' | \
 		xargs --no-run-if-empty $(BIN)/clang-format --dry-run --Werror
+
+bench: setup ## measure the operators on this machine (ARGS=--quick for a short run)
+	$(BIN)/dyhead-lab bench ops $(ARGS)
 
 doctor: setup ## say what works on this machine and how to mend what does not
 	$(BIN)/dyhead-lab doctor

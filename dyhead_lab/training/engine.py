@@ -175,7 +175,9 @@ def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
     Sampling offsets learn more slowly, as in Deformable DETR: where a layer looks decides what all others see.
     """
-    offsets, matrices, vectors = [], [], []
+    offsets: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             group = offsets if "offset" in name else matrices if parameter.ndim > 1 else vectors
