@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
@@ -67,19 +68,18 @@ def _run(engine: Engine, progress: bool) -> CocoResult:
     log = RunLog(out / "log.jsonl", engine.iteration)
     board = SummaryWriter(str(out / "tensorboard"), purge_step=engine.iteration)
     bar = tqdm(total=recipe.iterations, initial=engine.iteration, desc=recipe.name, disable=not progress)
-    sums: dict[str, float] = {}
+    window: list[dict[str, float]] = []
     started, since = time.perf_counter(), engine.iteration
     engine.model.train()
     for images, targets in engine.batches():
         if engine.iteration >= recipe.iterations:
             break
         lr = engine.lr
-        for name, value in engine.step(images, targets).items():
-            sums[name] = sums.get(name, 0.0) + value
+        window.append(engine.step(images, targets))
         bar.update()
         if engine.iteration % LOG_EVERY == 0:
-            means = {name: value / LOG_EVERY for name, value in sums.items()}
-            sums = {}
+            means = {name: fmean(losses[name] for losses in window) for name in window[0]}
+            window = []
             speed = (engine.iteration - since) * recipe.batch_size / (time.perf_counter() - started)
             log.add(engine.iteration, lr=lr, images_per_second=round(speed, 1), **means)
             for name, value in {"lr": lr, **means}.items():
