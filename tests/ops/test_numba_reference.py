@@ -63,12 +63,13 @@ def test_fast_convolution_agrees_with_the_loops(threads):
         assert distance(got, torch.from_numpy(reference)) < 1e-12
 
 
-def test_a_batch_whose_columns_do_not_fit_is_cut_into_images(monkeypatch):
+@pytest.mark.parametrize("size", [1, 10_000], ids=["row by row", "strips across images"])
+def test_strips_of_any_size_give_the_same_answers(size, monkeypatch):
     case = Conv(B=3)
     tensors = case.tensors(torch.float64)
     whole = answers(case, tensors, "numba")
-    monkeypatch.setattr(fast_deform_conv, "COLUMN_BYTES", 1)
-    # Image by image, weights gather their gradient in another order: 1e-12.
+    monkeypatch.setattr(fast_deform_conv, "STRIP_BYTES", size)
+    # Strip by strip, weights gather their gradient in another order: 1e-12.
     assert_same(answers(case, tensors, "numba"), whole, 1e-12)
 
 

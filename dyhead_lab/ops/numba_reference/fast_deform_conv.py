@@ -9,10 +9,9 @@ A *piece* is a run of channels that share their convolution group and their offs
 
 from __future__ import annotations
 
-from math import lcm
+from math import lcm, prod
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
@@ -22,8 +21,8 @@ from ..checks import Geometry
 from .compile import fast, in_threads, literal
 from .pixels import add_back, axis
 
-#: Columns beyond this size are made and used image by image.
-COLUMN_BYTES = 256 << 20
+#: Columns are made and used in strips of this size: they stay in cache, and their memory is used again.
+STRIP_BYTES = 8 << 20
 
 
 class Taps(NamedTuple):
@@ -41,63 +40,68 @@ class Taps(NamedTuple):
 
 
 @literal
-def tap(offset, taps, b, g, k, i, j):
-    """The four pixels of tap ``k`` at output pixel (``i``, ``j``); offset is (B, G, K, 2, Ho, Wo).
+def tap(dy, dx, taps, b, k, i, j):
+    """The four pixels of tap ``k`` at output pixel (``i``, ``j``) of image ``b``, moved by (dy, dx).
 
     Returns:
         First pixels of the two image rows, the two columns, and weights and slopes by y and x (see ``axis``).
     """
-    dtype = offset.dtype.type
+    dtype = type(dy)
     y = i * taps.stride_y - taps.padding_y + k // taps.kernel_w * taps.dilation_y
     x = j * taps.stride_x - taps.padding_x + k % taps.kernel_w * taps.dilation_x
-    rows, weights_y, slopes_y = axis(dtype(y) + offset[b, g, k, 0, i, j], dtype(taps.H))
-    columns, weights_x, slopes_x = axis(dtype(x) + offset[b, g, k, 1, i, j], dtype(taps.W))
+    rows, weights_y, slopes_y = axis(dtype(y) + dy, dtype(taps.H))
+    columns, weights_x, slopes_x = axis(dtype(x) + dx, dtype(taps.W))
     first = (b * taps.H + int(rows[0])) * taps.W, (b * taps.H + int(rows[1])) * taps.W
     return first, (int(columns[0]), int(columns[1])), weights_y, weights_x, slopes_y, slopes_x
 
 
 @fast
-def sample_rows(first, last, x, offset, mask, taps, columns):
-    """Fill ``columns`` for rows ``first`` .. ``last`` of the batch's output: a sample is four weighted rows.
+def sample_rows(first, last, start, x, offset, mask, taps, shape, columns):
+    """Fill rows ``first`` .. ``last`` of a strip that begins at row ``start`` of the batch's output.
 
-    x: (B*H*W*pieces, width). columns: (B, Ho, Wo, groups, K, pieces / groups, width).
+    A sample is four weighted rows of x, (B*H*W*pieces, width). ``columns`` has a row for every entry of
+    (rows, *shape), shape = (Wo, groups, K, pieces / groups). Elements are addressed in full: a view of a row costs
+    more than the sixteen channels that a vector unit adds at once.
     """
-    Ho, Wo, groups, K, pieces_of_group, width = columns.shape[1:]
-    pieces, G = groups * pieces_of_group, offset.shape[1]
+    Wo, groups, K, pieces_of_group = shape
+    pieces, G, Ho, width = groups * pieces_of_group, offset.shape[1], offset.shape[4], x.shape[1]
     for task in range(first, last):
-        b, i = task // Ho, task % Ho
+        b, i = (start + task) // Ho, (start + task) % Ho
         for j in range(Wo):
             for piece in range(pieces):
                 g = piece * G // pieces
+                group, place = piece // pieces_of_group, piece % pieces_of_group
                 for k in range(K):
-                    (r0, r1), (c0, c1), (top, bottom), (left, right), _, _ = tap(offset, taps, b, g, k, i, j)
+                    dy, dx = offset[b, g, k, 0, i, j], offset[b, g, k, 1, i, j]
+                    (r0, r1), (c0, c1), (top, bottom), (left, right), _, _ = tap(dy, dx, taps, b, k, i, j)
                     m = mask[b, g, k, i, j]
                     w00, w01, w10, w11 = m * top * left, m * top * right, m * bottom * left, m * bottom * right
-                    x00, x01 = x[(r0 + c0) * pieces + piece], x[(r0 + c1) * pieces + piece]
-                    x10, x11 = x[(r1 + c0) * pieces + piece], x[(r1 + c1) * pieces + piece]
-                    out = columns[b, i, j, piece // pieces_of_group, k, piece % pieces_of_group]
+                    x00, x01 = (r0 + c0) * pieces + piece, (r0 + c1) * pieces + piece
+                    x10, x11 = (r1 + c0) * pieces + piece, (r1 + c1) * pieces + piece
+                    n = (((task * Wo + j) * groups + group) * K + k) * pieces_of_group + place
                     for c in range(width):
-                        out[c] = w00 * x00[c] + w01 * x01[c] + w10 * x10[c] + w11 * x11[c]
+                        columns[n, c] = w00 * x[x00, c] + w01 * x[x01, c] + w10 * x[x10, c] + w11 * x[x11, c]
 
 
 @fast
-def scatter_rows(first, last, x, offset, mask, taps, grad_columns, grad_x, grad_points):
-    """Spread the gradient of the columns over image, positions and mask; a task is one piece of one image.
+def scatter_rows(first, last, start, x, offset, mask, taps, grad_columns, grad_x, grad_points):
+    """Spread a strip's gradient over image, positions and mask, for the pieces ``first`` .. ``last``.
 
     grad_points: (B, pieces, 3, K, Ho, Wo), the piece's share of the gradient to (dy, dx, mask).
     """
-    Ho, Wo, groups, K, pieces_of_group, _ = grad_columns.shape[1:]
-    pieces, G = groups * pieces_of_group, offset.shape[1]
+    rows_of_strip, Wo, groups, K, pieces_of_group, _ = grad_columns.shape
+    pieces, G, Ho = groups * pieces_of_group, offset.shape[1], offset.shape[4]
     zero = x.dtype.type(0)
-    for task in range(first, last):
-        b, piece = task // pieces, task % pieces
+    for piece in range(first, last):
         g = piece * G // pieces
-        for i in range(Ho):
+        for line in range(rows_of_strip):
+            b, i = (start + line) // Ho, (start + line) % Ho
             for j in range(Wo):
                 for k in range(K):
-                    rows, columns, weights_y, weights_x, slopes_y, slopes_x = tap(offset, taps, b, g, k, i, j)
+                    dy, dx = offset[b, g, k, 0, i, j], offset[b, g, k, 1, i, j]
+                    rows, columns, weights_y, weights_x, slopes_y, slopes_x = tap(dy, dx, taps, b, k, i, j)
                     m = mask[b, g, k, i, j]
-                    grad = grad_columns[b, i, j, piece // pieces_of_group, k, piece % pieces_of_group]
+                    grad = grad_columns[line, j, piece // pieces_of_group, k, piece % pieces_of_group]
                     sum_y = sum_x = sum_m = zero
                     for y in range(2):
                         for z in range(2):
@@ -124,12 +128,13 @@ def deform_conv2d(
     Returns:
         (B, Co, Ho, Wo), channels-last.
     """
-    matrix = _matrix(weight).to(factors)
-    outs = []
-    for images in _portions(offset, weight, geometry):
-        columns = _as_image(_columns(input[images], offset[images], mask[images], weight, geometry))
-        outs.append(conv2d(columns.to(matrix.dtype), matrix, groups=geometry.groups))
-    return outs[0] if len(outs) == 1 else torch.cat(outs)
+    B, _, Ho, Wo = offset.shape
+    matrix, sampler = _matrix(weight).to(factors), _Sampler(geometry, input, offset, weight, mask)
+    out = input.new_empty(B * Ho, Wo, weight.shape[0])
+    for strip in sampler.strips():
+        columns = _as_image(sampler.columns(strip)).to(factors)
+        out[strip] = _as_rows(conv2d(columns, matrix, groups=geometry.groups))
+    return out.view(B, Ho, Wo, -1).permute(0, 3, 1, 2)
 
 
 def deform_conv2d_backward(
@@ -143,27 +148,18 @@ def deform_conv2d_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass."""
     groups, matrix = geometry.groups, _matrix(weight).to(factors)
-    grad = grad.to(matrix.dtype).contiguous(memory_format=torch.channels_last)
-    transposed = _transposed(matrix, groups)
-    grad_matrix = torch.zeros_like(_matrix(weight))
-    grads: list[tuple[Tensor, ...]] = []
-    for images in _portions(offset, weight, geometry):
-        portion = input[images], offset[images], mask[images], weight, geometry
-        columns = _as_image(_columns(*portion)).to(matrix.dtype)
-        grad_matrix += conv2d_weight(columns, matrix.shape, grad[images], groups=groups)
-        grad_columns = conv2d(grad[images], transposed, groups=groups)  # oneDNN is slower at conv2d's own backward
-        grads.append(_scatter(grad_columns.to(weight.dtype), *portion))
-    grad_input, grad_offset, grad_mask = (torch.cat(parts) for parts in zip(*grads, strict=True))
+    transposed, grad_matrix = _transposed(matrix, groups), torch.zeros_like(_matrix(weight))
+    grad_rows = grad.permute(0, 2, 3, 1).to(factors).flatten(0, 1).contiguous()
+    sampler = _Sampler(geometry, input, offset, weight, mask)
+    scatterer = _Scatterer(geometry, input, offset, weight, mask)
+    for strip in sampler.strips():
+        columns, grad_out = _as_image(sampler.columns(strip)).to(factors), _as_image(grad_rows[strip])
+        grad_matrix += conv2d_weight(columns, matrix.shape, grad_out, groups=groups)
+        grad_columns = conv2d(grad_out, transposed, groups=groups)  # oneDNN is slower at conv2d's own backward
+        scatterer.add(strip, _as_rows(grad_columns).to(weight.dtype))
     grad_weight = grad_matrix.view(weight.shape[0], *weight.shape[2:], -1).permute(0, 3, 1, 2)
+    grad_input, grad_offset, grad_mask = scatterer.gradients()
     return grad_input, grad_offset, grad_weight, grad_mask
-
-
-def _portions(offset: Tensor, weight: Tensor, geometry: Geometry) -> list[slice]:
-    """The batch in slices whose columns stay within :data:`COLUMN_BYTES`, or are one image."""
-    B, _, Ho, Wo = offset.shape
-    per_image = Ho * Wo * weight[0].numel() * geometry.groups * weight.element_size()
-    step = max(1, COLUMN_BYTES // per_image)
-    return [slice(b, b + step) for b in range(0, B, step)]
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -176,58 +172,80 @@ def _transposed(matrix: Tensor, groups: int) -> Tensor:
     return matrix.view(groups, -1, matrix.shape[1]).transpose(1, 2).reshape(-1, matrix.shape[0] // groups, 1, 1)
 
 
-def _as_image(columns: Tensor) -> Tensor:
-    """(B, Ho, Wo, ...) as a channels-last image of many channels."""
-    return columns.flatten(3).permute(0, 3, 1, 2)
+def _as_image(rows: Tensor) -> Tensor:
+    """(rows, Wo, ...) as one channels-last image of many channels."""
+    return rows.flatten(2)[None].permute(0, 3, 1, 2)
 
 
-def _kernel_arguments(
-    input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, geometry: Geometry, pieces: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Taps]:
-    B, C, H, W = input.shape
-    G, K = geometry.offset_groups, weight.shape[2] * weight.shape[3]
-    x = input.permute(0, 2, 3, 1).reshape(B * H * W * pieces, C // pieces)
-    return (
-        x.numpy(),
-        offset.contiguous().view(B, G, K, 2, *offset.shape[2:]).numpy(),
-        mask.contiguous().view(B, G, K, *offset.shape[2:]).numpy(),
-        Taps(H, W, weight.shape[3], *geometry.stride, *geometry.padding, *geometry.dilation),
-    )
+def _as_rows(image: Tensor) -> Tensor:
+    """The way back: (1, n, rows, Wo) as (rows, Wo, n)."""
+    return image.permute(0, 2, 3, 1)[0]
 
 
-def _columns(input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """All samples, times the mask: (B, Ho, Wo, groups, K, pieces / groups, width)."""
-    groups, K = geometry.groups, weight.shape[2] * weight.shape[3]
-    pieces = lcm(groups, geometry.offset_groups)
-    B, _, Ho, Wo = offset.shape
-    columns = input.new_empty(B, Ho, Wo, groups, K, pieces // groups, input.shape[1] // pieces)
-    arguments = _kernel_arguments(input, offset, mask, weight, geometry, pieces)
-    in_threads(sample_rows, B * Ho, *arguments, columns.numpy())
-    return columns
+class _Strips:
+    """The arguments of a kernel, with the channels of the input cut into ``pieces``."""
+
+    def __init__(
+        self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor, pieces: int
+    ) -> None:
+        (B, C, H, W), (Ho, Wo) = input.shape, offset.shape[2:]
+        G, K = geometry.offset_groups, weight.shape[2] * weight.shape[3]
+        self.rows, self.shape = B * Ho, (Wo, geometry.groups, K, pieces // geometry.groups, C // pieces)
+        # contiguous: for one image, reshape alone would keep the channels far apart
+        self.x = input.permute(0, 2, 3, 1).reshape(B * H * W * pieces, C // pieces).contiguous()
+        self.arguments = (
+            self.x.numpy(),
+            offset.contiguous().view(B, G, K, 2, Ho, Wo).numpy(),
+            mask.contiguous().view(B, G, K, Ho, Wo).numpy(),
+            Taps(H, W, weight.shape[3], *geometry.stride, *geometry.padding, *geometry.dilation),
+        )
+
+    def strips(self) -> list[slice]:
+        """The rows of the batch's output, in strips whose columns fill :data:`STRIP_BYTES`, or are one row."""
+        step = max(1, STRIP_BYTES // (prod(self.shape) * self.x.element_size()))
+        return [slice(row, min(row + step, self.rows)) for row in range(0, self.rows, step)]
 
 
-def _scatter(
-    grad_columns: Tensor, input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, geometry: Geometry
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients to input, offset and mask from that of the columns, (B, groups * K * C / groups, Ho, Wo)."""
-    groups, K = geometry.groups, weight.shape[2] * weight.shape[3]
-    G = geometry.offset_groups
-    B, C, H, W = input.shape
-    Ho, Wo = offset.shape[2:]
-    pieces = _pieces_for_threads(B, C, lcm(groups, G))
-    columns = grad_columns.permute(0, 2, 3, 1).contiguous()
-    columns = columns.view(B, Ho, Wo, groups, K, pieces // groups, C // pieces)
-    grad_x = input.new_zeros(B * H * W * pieces, C // pieces)
-    grad_points = input.new_empty(B, pieces, 3, K, Ho, Wo)
-    arguments = _kernel_arguments(input, offset, mask, weight, geometry, pieces)
-    in_threads(scatter_rows, B * pieces, *arguments, columns.numpy(), grad_x.numpy(), grad_points.numpy())
-    grad_points = grad_points.view(B, G, pieces // G, 3, K, Ho, Wo).sum(2)
-    grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(offset.shape)
-    grad_input = grad_x.view(B, H, W, C).permute(0, 3, 1, 2)
-    return grad_input, grad_offset, grad_points[:, :, 2].reshape(mask.shape)
+class _Sampler(_Strips):
+    """Makes the columns of one strip after the other, in the same memory."""
+
+    def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
+        super().__init__(geometry, input, offset, weight, mask, lcm(geometry.groups, geometry.offset_groups))
+        self.memory = input.new_empty(max(strip.stop - strip.start for strip in self.strips()), *self.shape)
+
+    def columns(self, strip: slice) -> Tensor:
+        """All samples of a strip, times the mask: (rows, Wo, groups, K, pieces / groups, width)."""
+        columns = self.memory[: strip.stop - strip.start]
+        entries = columns.view(-1, self.shape[-1]).numpy()
+        in_threads(sample_rows, len(columns), strip.start, *self.arguments, self.shape[:-1], entries)
+        return columns
 
 
-def _pieces_for_threads(B: int, C: int, pieces: int) -> int:
-    """Cut pieces further where that is what gives every thread the same work."""
-    threads = torch.get_num_threads()
-    return pieces * threads if B * pieces % threads and C // pieces % threads == 0 else pieces
+class _Scatterer(_Strips):
+    """Collects the gradients to input, offset and mask, strip by strip. A thread owns the pieces it adds to."""
+
+    def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
+        C, threads = input.shape[1], torch.get_num_threads()
+        pieces = lcm(geometry.groups, geometry.offset_groups)
+        if pieces % threads and C // pieces % threads == 0:
+            pieces *= threads  # the same work for every thread
+        super().__init__(geometry, input, offset, weight, mask, pieces)
+        (B, _, Ho, Wo), K = offset.shape, self.shape[2]
+        self.grad_x = torch.zeros_like(self.x)
+        self.grad_points = input.new_empty(B, pieces, 3, K, Ho, Wo)
+        self.input, self.offset, self.mask = input, offset, mask
+
+    def add(self, strip: slice, grad_columns: Tensor) -> None:
+        """Spread the gradient of a strip's columns, (rows, Wo, groups * K * C / groups)."""
+        columns = grad_columns.contiguous().view(-1, *self.shape).numpy()
+        results = self.grad_x.numpy(), self.grad_points.numpy()
+        in_threads(scatter_rows, self.grad_points.shape[1], strip.start, *self.arguments, columns, *results)
+
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients to input, offset and mask, once every strip has been added."""
+        B, C, H, W = self.input.shape
+        K, G = self.shape[2], self.mask.shape[1] // self.shape[2]
+        grad_points = self.grad_points.view(B, G, -1, 3, K, *self.offset.shape[2:]).sum(2)
+        grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(self.offset.shape)
+        grad_input = self.grad_x.view(B, H, W, C).permute(0, 3, 1, 2)
+        return grad_input, grad_offset, grad_points[:, :, 2].reshape(self.mask.shape)

@@ -67,13 +67,13 @@ def add_rows(x, first, step, tokens, weights, out):
     for n in range(0, len(tokens), UNROLL):
         w0, w1, w2, w3 = weights[n], weights[n + 1], weights[n + 2], weights[n + 3]
         w4, w5, w6, w7 = weights[n + 4], weights[n + 5], weights[n + 6], weights[n + 7]
-        x0, x1 = x[first + tokens[n] * step], x[first + tokens[n + 1] * step]
-        x2, x3 = x[first + tokens[n + 2] * step], x[first + tokens[n + 3] * step]
-        x4, x5 = x[first + tokens[n + 4] * step], x[first + tokens[n + 5] * step]
-        x6, x7 = x[first + tokens[n + 6] * step], x[first + tokens[n + 7] * step]
+        r0, r1 = first + tokens[n] * step, first + tokens[n + 1] * step
+        r2, r3 = first + tokens[n + 2] * step, first + tokens[n + 3] * step
+        r4, r5 = first + tokens[n + 4] * step, first + tokens[n + 5] * step
+        r6, r7 = first + tokens[n + 6] * step, first + tokens[n + 7] * step
         for d in range(len(out)):
-            half = w0 * x0[d] + w1 * x1[d] + w2 * x2[d] + w3 * x3[d]
-            out[d] += half + w4 * x4[d] + w5 * x5[d] + w6 * x6[d] + w7 * x7[d]
+            half = w0 * x[r0, d] + w1 * x[r1, d] + w2 * x[r2, d] + w3 * x[r3, d]
+            out[d] += half + w4 * x[r4, d] + w5 * x[r5, d] + w6 * x[r6, d] + w7 * x[r7, d]
 
 
 @fast
