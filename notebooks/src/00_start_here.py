@@ -98,7 +98,7 @@ print("traced:", ", ".join(seen.names()))
 # %%
 from dyhead_lab.views.figures import Picture, detections_figure
 
-threshold = 0.3
+threshold = 0.5
 figure = detections_figure(images[:3], detections[:3], trained.categories, threshold, height=320)
 Picture(figure, alt="Three pictures of Shapes with the boxes that the quickstart detector found.")
 
