@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         trained.model.to(device),
         dataset,
         device=device,
-        amp=trained.recipe.precision == "bf16",
+        amp=trained.recipe.autocasts(device),
         workers=args.workers,
         progress=True,
     )

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS, FCOSHead
 
 from ..attention import DyHead
 from .narrow_resnet import NarrowPyramid, NarrowResNet
+from .precision import in_float32
 
 STRIDES = (8, 16, 32, 64)
-
-
-class Float32Head(FCOSHead):
-    """torchvision's FCOS head, whose box arithmetic and losses stay in float32 under autocast.
-
-    In bfloat16 a coordinate near 150 is only known to half a pixel.
-    """
-
-    def forward(self, x: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: output.float() for name, output in super().forward(x).items()}
 
 
 def quickstart(classes: int, image_size: int = 160, dyhead_blocks: int = 1, tower_convs: int = 1) -> nn.Module:
@@ -48,7 +38,7 @@ def quickstart(classes: int, image_size: int = 160, dyhead_blocks: int = 1, towe
         pyramid,
         num_classes=classes,
         anchor_generator=anchors,
-        head=Float32Head(channels, 1, classes, num_convs=tower_convs),
+        head=in_float32(FCOSHead(channels, 1, classes, num_convs=tower_convs)),
         center_sampling_radius=3.0,
         min_size=image_size,
         max_size=2 * image_size,

@@ -26,6 +26,11 @@ def cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor if dtype is None or target(tensor) is None else tensor.to(dtype)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the machine multiplies bfloat16 by itself; elsewhere PyTorch is far slower with it than with float32."""
+    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def off(device: torch.device) -> AbstractContextManager[None]:
     """A block in which autocast does not reach into an operator's own arithmetic."""
     return torch.autocast(device.type, enabled=False)

@@ -50,7 +50,7 @@ class Engine:
             avg_fn=_warm_average(recipe.ema_decay),
             use_buffers=True,
         )
-        self.autocast = recipe.precision == "bf16" and _has_bfloat16(self.accelerator.device)
+        self.autocast = recipe.autocasts(self.accelerator.device)
         self.iteration = 0
 
     @property
@@ -149,14 +149,6 @@ def learning_rate_factor(step: int, warmup: int, iterations: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, iterations - warmup)))
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is fast there; says so once if not, because the run then takes another precision."""
-    if device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return True
-    print("this processor has no bfloat16: training in float32")
-    return False
 
 
 def _warm_average(decay: float):

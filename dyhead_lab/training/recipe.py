@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..data.coco import CocoDetection
 from ..errors import UserError
+from ..ops.autocast import has_bfloat16
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,13 @@ class Recipe:
             else:
                 settings[key] = value
         return replace(self, model=model, **settings)
+
+    def autocasts(self, device: torch.device) -> bool:
+        """Whether to compute in bfloat16 on ``device``. Says so where the recipe asks for it and the machine cannot."""
+        if self.precision == "bf16" and not has_bfloat16(device):
+            print(f"{self.name}: this processor has no bfloat16; computing in float32")
+            return False
+        return self.precision == "bf16"
 
     def settings(self) -> dict[str, Any]:
         """Every setting that decides the result, as plain values: what a checkpoint remembers."""

@@ -117,6 +117,16 @@ def test_settings_that_do_not_exist_are_refused_with_a_hint():
     assert recipe.with_changes({"model.dyhead_blocks": "0"}).model["dyhead_blocks"] == 0
 
 
+def test_without_bfloat16_the_run_computes_in_float32_and_says_so(monkeypatch, capsys):
+    recipe = zoo.get("quickstart")
+    monkeypatch.setattr("dyhead_lab.training.recipe.has_bfloat16", lambda device: False)
+    assert not recipe.autocasts(torch.device("cpu"))
+    assert "no bfloat16" in capsys.readouterr().out
+    monkeypatch.setattr("dyhead_lab.training.recipe.has_bfloat16", lambda device: True)
+    assert recipe.autocasts(torch.device("cpu")) and capsys.readouterr().out == ""
+    assert not recipe.with_changes({"precision": "fp32"}).autocasts(torch.device("cpu"))
+
+
 def test_the_schedule_warms_up_and_ends_at_zero():
     factors = [learning_rate_factor(step, warmup=10, iterations=110) for step in range(111)]
     assert factors[0] == 0.1 and factors[9] == factors[10] == 1.0

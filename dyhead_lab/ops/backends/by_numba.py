@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .. import autocast
 from ..checks import HALVES, Geometry
 from ..numba_reference import fast_deform_conv, fast_ms_deform_attn
 
@@ -30,7 +31,7 @@ def deform_conv2d_backward(
 
 def _factors(input: Tensor) -> torch.dtype:
     """Matrix products take bfloat16 as it is where the processor can; their sums are float32."""
-    if input.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if input.dtype == torch.bfloat16 and autocast.has_bfloat16(input.device):
         return torch.bfloat16
     return torch.float32 if input.dtype in HALVES else input.dtype
 

@@ -60,8 +60,8 @@ def sample_rows(first, last, start, x, offset, mask, taps, shape, columns):
     """Fill rows ``first`` .. ``last`` of a strip that begins at row ``start`` of the batch's output.
 
     A sample is four weighted rows of x, (B*H*W*pieces, width). ``columns`` has a row for every entry of
-    (rows, *shape), shape = (Wo, groups, K, pieces / groups). Elements are addressed in full: a view of a row costs
-    more than the sixteen channels that a vector unit adds at once.
+    (rows, *shape), shape = (Wo, groups, K, pieces / groups). Elements are addressed in full, which is faster than
+    through views of rows.
     """
     Wo, groups, K, pieces_of_group = shape
     pieces, G, Ho, width = groups * pieces_of_group, offset.shape[1], offset.shape[4], x.shape[1]
