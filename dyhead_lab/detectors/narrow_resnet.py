@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from ..errors import UserError
+from ..paths import WEIGHTS
+
+#: Weights that ``pretrained=True`` starts from: those of the shipped quickstart detector, trained on Shapes.
+PRETRAINED = WEIGHTS / "quickstart.pt"
 
 
 class NarrowResNet(nn.Module):
@@ -18,11 +25,22 @@ class NarrowResNet(nn.Module):
     Args:
         widths: channels of the four stages.
         blocks: residual blocks of the four stages.
+        pretrained: start from the backbone of the shipped quickstart detector, which has learned Shapes, as published
+            detectors start from one that has learned ImageNet.
+
+    Raises:
+        ValueError: ``pretrained`` with other ``widths`` or ``blocks`` than the shipped backbone's.
+        UserError: the shipped weights are missing or damaged.
 
     Shapes: images (B, 3, H, W) -> {"c2": (B, widths[0], H/4, W/4), ..., "c5": (B, widths[3], H/32, W/32)}.
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 64, 96, 128), blocks: Sequence[int] = (1, 1, 1, 1)):
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64, 96, 128),
+        blocks: Sequence[int] = (1, 1, 1, 1),
+        pretrained: bool = False,
+    ):
         super().__init__()
         self.widths = tuple(widths)
         stem = widths[0] // 2
@@ -32,6 +50,21 @@ class NarrowResNet(nn.Module):
             _stage(a, b, n, stride=1 if i == 0 else 2)
             for i, (a, b, n) in enumerate(zip(inputs, widths, blocks, strict=True))
         )
+        if pretrained:
+            self._start_from(PRETRAINED)
+
+    def _start_from(self, path: Path) -> None:
+        """Load the backbone out of a weights file of a detector on a :class:`NarrowPyramid`."""
+        try:
+            detector = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        except Exception as error:  # a missing file, or whatever an unpickler says to foreign bytes
+            raise UserError(f"cannot read the pretrained backbone from {path}: {error}") from error
+        prefix = "backbone.body."
+        state = {name.removeprefix(prefix): w for name, w in detector.items() if name.startswith(prefix)}
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"pretrained: {path} has another architecture than was asked for: {error}") from error
 
     def forward(self, images: torch.Tensor) -> OrderedDict[str, torch.Tensor]:
         x = self.stem(images)

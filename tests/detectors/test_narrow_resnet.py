@@ -1,0 +1,39 @@
+"""The narrow backbone: its levels, and how it starts from the shipped weights."""
+
+import pytest
+import torch
+
+from dyhead_lab.detectors import narrow_resnet
+from dyhead_lab.detectors.narrow_resnet import NarrowPyramid, NarrowResNet
+from dyhead_lab.errors import UserError
+from dyhead_lab.zoo import load_trained
+
+
+def test_levels_have_their_strides():
+    levels = NarrowResNet()(torch.zeros(1, 3, 64, 96))
+    assert {name: tuple(x.shape[1:]) for name, x in levels.items()} == {
+        "c2": (32, 16, 24),
+        "c3": (64, 8, 12),
+        "c4": (96, 4, 6),
+        "c5": (128, 2, 3),
+    }
+    pyramid = NarrowPyramid(NarrowResNet(), channels=32)(torch.zeros(1, 3, 64, 96))
+    assert [tuple(x.shape[1:]) for x in pyramid.values()] == [(32, 8, 12), (32, 4, 6), (32, 2, 3), (32, 1, 2)]
+
+
+def test_pretrained_is_the_backbone_of_the_shipped_detector():
+    body = NarrowResNet(pretrained=True).eval()
+    shipped = load_trained("quickstart").model.backbone.body
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(body(image)["c5"], shipped(image)["c5"])
+
+
+def test_pretrained_refuses_another_architecture():
+    with pytest.raises(ValueError, match=r"pretrained: .*another architecture"):
+        NarrowResNet(widths=(16, 32, 48, 64), pretrained=True)
+
+
+def test_pretrained_names_the_file_that_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(narrow_resnet, "PRETRAINED", tmp_path / "none.pt")
+    with pytest.raises(UserError, match=r"pretrained backbone from .*none\.pt"):
+        NarrowResNet(pretrained=True)
