@@ -6,9 +6,10 @@ import difflib
 
 from ..errors import UserError
 from ..training.recipe import Recipe
+from .bccd import BCCD
 from .quickstart import QUICKSTART
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (QUICKSTART,)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (QUICKSTART, BCCD)}
 
 
 def names() -> list[str]:
