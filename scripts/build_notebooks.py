@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jupytext
 import nbformat
@@ -63,7 +65,10 @@ def read_source(source: Path) -> NotebookNode:
 
 
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """Run every cell in a fresh kernel inside ``folder``; an error in a cell raises CellExecutionError."""
+    """Run every cell in a fresh kernel inside ``folder``; an error in a cell raises CellExecutionError.
+
+    The kernel belongs to a reader who has made no guesses yet, whoever builds.
+    """
     client = NotebookClient(
         notebook,
         timeout=SLOWEST_CELL,
@@ -73,7 +78,8 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
         store_widget_state=True,
         coalesce_streams=True,
     )
-    client.execute()
+    with TemporaryDirectory() as reader:
+        client.execute(env={**os.environ, "DYHEAD_READER": reader})
     return notebook
 
 

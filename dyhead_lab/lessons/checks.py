@@ -2,6 +2,8 @@
 
 A check runs the reader's function on cases drawn from a seed and compares with the formula. Where they differ it
 tries a list of common mistakes: if one of them gives exactly the reader's numbers, the verdict names it.
+
+Functions take and return numbers, NumPy arrays or tensors, and lists of these: a pyramid is a list of maps.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def check(
     """Compare the reader's ``function`` with ``formula`` on ``cases``.
 
     Args:
-        function: takes the arguments of a case and returns a number or an array. It gets copies.
+        function: takes the arguments of a case and returns a number, an array, a tensor, or a list of arrays or
+            tensors. It gets copies.
         formula: the same, right.
         mistakes: tried in this order when the numbers differ.
         tolerance: largest norm of the difference over the norm of the right answer. The default fits float64:
@@ -70,16 +74,16 @@ def check(
     """
     trials: list[_Trial] = []
     for case in cases:
-        arguments = tuple(_copy(argument) for argument in case.arguments)
-        expected = np.asarray(formula(*case.arguments))
+        arguments = _copy(case.arguments)
+        expected = _parts(formula(*case.arguments))
         try:
             answer = function(*arguments)
         except NotImplementedError:
             return Verdict(False, "The function is not written yet.")
-        problem = _form_problem(answer, expected.shape, arguments, case)
+        problem = _form_problem(answer, arguments, case)
         if problem:
             return Verdict(False, f"{case.description}: {problem}")
-        trials.append(_Trial(case, np.asarray(answer), expected))
+        trials.append(_Trial(case, _parts(answer), expected))
     wrong = next((trial for trial in trials if not _agree(trial.answer, trial.expected, tolerance)), None)
     if wrong is None:
         return Verdict(True, f"All {len(trials)} cases agree with the formula.")
@@ -89,45 +93,99 @@ def check(
 @dataclass(frozen=True)
 class _Trial:
     case: Case
-    answer: np.ndarray
-    expected: np.ndarray
+    answer: list[np.ndarray]
+    expected: list[np.ndarray]
 
 
 def _diagnose(wrong: _Trial, trials: list[_Trial], mistakes: Sequence[Mistake], tolerance: float) -> str:
     """Describe the first wrong case, and the mistake that explains the answers of all cases, if one does."""
-    error = np.abs(wrong.answer - wrong.expected)
-    worst = np.unravel_index(error.argmax(), error.shape)
-    at = f" at {tuple(int(i) for i in worst)}" if worst else ""
-    numbers = f"expected {wrong.expected[worst]:.4f}{at}, got {wrong.answer[worst]:.4f}"
-    seen = f"{wrong.case.description}: {numbers}."
+    seen, symptom = _difference(wrong, tolerance)
+    seen = f"{wrong.case.description}: {seen}"
     for mistake in mistakes:
-        imitated = (np.asarray(mistake.imitate(*trial.case.arguments)) for trial in trials)
+        imitated = (_parts(mistake.imitate(*_copy(trial.case.arguments))) for trial in trials)
         if all(_agree(trial.answer, i, tolerance) for trial, i in zip(trials, imitated, strict=True)):
             return f"{seen}\nThis is what comes out when {mistake.name}.\nHint: {mistake.hint}"
-    different = int((error > tolerance).sum())
-    return f"{seen}\n{different} of {error.size} elements differ. {_symptom(different, error.size)}"
+    return f"{seen}\n{symptom}" if symptom else seen
+
+
+def _difference(wrong: _Trial, tolerance: float) -> tuple[str, str]:
+    """What differs, with numbers, and where to look; nowhere in particular if it is the shape."""
+    if not _same_shapes(wrong.answer, wrong.expected):
+        return f"the answer has shape {_shape(wrong.answer)}, expected {_shape(wrong.expected)}.", ""
+    errors = [np.abs(a - e) for a, e in zip(wrong.answer, wrong.expected, strict=True)]
+    part = int(np.argmax([error.max(initial=0) for error in errors]))
+    worst = np.unravel_index(errors[part].argmax(), errors[part].shape)
+    index = tuple(int(i) for i in worst)
+    place = f" of entry {part}" if len(errors) > 1 else ""
+    at = f" at {index}{place}" if index or place else ""
+    numbers = f"expected {wrong.expected[part][worst]:.4f}{at}, got {wrong.answer[part][worst]:.4f}."
+    different = sum(int((error > tolerance).sum()) for error in errors)
+    size = sum(error.size for error in errors)
+    return numbers, f"{different} of {size} elements differ. {_symptom(different, size)}"
 
 
 def _copy(argument: Any) -> Any:
-    return argument.copy() if isinstance(argument, np.ndarray) else argument
+    """Arrays and tensors anew, also inside lists and tuples; everything else as it is."""
+    if isinstance(argument, np.ndarray):
+        return argument.copy()
+    if isinstance(argument, torch.Tensor):
+        return argument.clone()
+    if isinstance(argument, list | tuple):
+        copies = [_copy(item) for item in argument]
+        return tuple(copies) if isinstance(argument, tuple) else copies
+    return argument
 
 
-def _form_problem(answer: Any, shape: tuple[int, ...], arguments: tuple[Any, ...], case: Case) -> str | None:
+def _parts(answer: Any) -> list[np.ndarray]:
+    """The arrays of an answer: one, or one for each entry of a list of arrays or tensors."""
+    if isinstance(answer, list | tuple) and any(isinstance(item, np.ndarray | torch.Tensor) for item in answer):
+        return [_array(item) for item in answer]
+    return [_array(answer)]
+
+
+def _array(x: Any) -> np.ndarray:
+    array = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+    return array.astype(float) if array.dtype == bool else array  # so that a difference can be taken
+
+
+def _form_problem(answer: Any, arguments: tuple[Any, ...], case: Case) -> str | None:
     """What is wrong before any number is looked at, or None."""
     if answer is None:
         return "the function returns None. Is there a `return`?"
-    if np.shape(answer) != shape:
-        return f"the answer has shape {np.shape(answer)}, expected {shape}."
-    if not np.isfinite(np.asarray(answer)).all():
+    parts = _parts(answer)
+    if any(part.dtype.kind not in "iuf" for part in parts):
+        return f"the function returns a {type(answer).__name__}, expected numbers."
+    if not all(np.isfinite(part).all() for part in parts):
         return "the answer holds NaN or infinity. Does every element of the result start at zero?"
     for position, (given, original) in enumerate(zip(arguments, case.arguments, strict=True)):
-        if isinstance(given, np.ndarray) and not np.array_equal(given, original):
+        if not _unchanged(given, original):
             return f"the function changes its argument number {position + 1}. Write into a new array."
     return None
 
 
-def _agree(answer: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
-    return bool(np.linalg.norm(answer - expected) <= tolerance * max(1.0, float(np.linalg.norm(expected))))
+def _unchanged(given: Any, original: Any) -> bool:
+    if isinstance(given, list | tuple):
+        return len(given) == len(original) and all(map(_unchanged, given, original))
+    if isinstance(given, np.ndarray | torch.Tensor):
+        return np.array_equal(_array(given), _array(original))
+    return True
+
+
+def _same_shapes(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return [part.shape for part in a] == [part.shape for part in b]
+
+
+def _shape(parts: list[np.ndarray]) -> str:
+    shapes = [str(part.shape) for part in parts]
+    return shapes[0] if len(shapes) == 1 else f"[{', '.join(shapes)}]"
+
+
+def _agree(answer: list[np.ndarray], expected: list[np.ndarray], tolerance: float) -> bool:
+    if not _same_shapes(answer, expected):
+        return False
+    error = sum(float(((a - e) ** 2).sum()) for a, e in zip(answer, expected, strict=True)) ** 0.5
+    size = sum(float((e**2).sum()) for e in expected) ** 0.5
+    return error <= tolerance * max(1.0, size)
 
 
 def _symptom(different: int, size: int) -> str:

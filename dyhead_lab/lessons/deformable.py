@@ -15,6 +15,7 @@ import torch
 
 from ..ops import formula
 from .checks import Case, Mistake, Verdict, check
+from .drills import drill
 
 FAR = 64  # pixels; wider than any offset of a case
 
@@ -236,16 +237,5 @@ def check_deform_conv2d(function: Callable[..., np.ndarray], seed: int = 0) -> V
 
 
 def planted_bug(number: int) -> Callable[..., np.ndarray]:
-    """A ``deform_conv2d`` with one of the mistakes above in it, for the reader to find.
-
-    Args:
-        number: 0 or more; the same number gives the same bug.
-    """
-    if number < 0:
-        raise ValueError(f"number: got {number}, expected 0 or more")
-    mistake = DEFORM_CONV2D_MISTAKES[5 * number % len(DEFORM_CONV2D_MISTAKES)]
-
-    def deform_conv2d(input, offset, weight, mask, stride, padding, dilation):  # type: ignore[no-untyped-def]
-        return mistake.imitate(input, offset, weight, mask, stride, padding, dilation)
-
-    return deform_conv2d
+    """A ``deform_conv2d`` with one of the mistakes above in it, for the reader to find."""
+    return drill(DEFORM_CONV2D_MISTAKES, number)

@@ -1,0 +1,34 @@
+"""What every table of planted bugs has to prove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dyhead_lab.lessons.checks import Mistake, Verdict
+
+FEWEST = 5
+
+
+def assert_bugs_are_caught(
+    check: Callable[[Callable[..., Any]], Verdict],
+    solution: Callable[..., Any],
+    bugs: Sequence[Mistake],
+    fewest: int = FEWEST,
+) -> None:
+    """The solution passes the reader's check; each bug fails it, and the message names that bug and no other.
+
+    Args:
+        check: the check that the chapter gives to the reader's function.
+        solution: the right function, as the chapter shows or keeps it.
+        bugs: the chapter's table.
+        fewest: how many bugs the table must have.
+    """
+    verdict = check(solution)
+    assert verdict, f"the solution fails: {verdict.message}"
+    assert len({bug.name for bug in bugs}) >= fewest, f"{len(bugs)} bugs, expected at least {fewest} different ones"
+    for bug in bugs:
+        verdict = check(bug.imitate)
+        assert not verdict, f"nobody notices that {bug.name}"
+        assert f"when {bug.name}." in verdict.message, f"{bug.name}: the message is {verdict.message}"
+        assert bug.hint in verdict.message
