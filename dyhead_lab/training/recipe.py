@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -13,6 +12,17 @@ from torch import nn
 from ..data.coco import CocoDetection
 from ..errors import UserError
 from ..ops.autocast import has_bfloat16
+from .values import nested, refuse_other, refuse_unknown, replaced, value_like
+
+#: Settings that are names, and the names there are.
+CHOICES = {
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "step", "constant"),
+    "precision": ("bf16", "fp16", "fp32"),
+    "on_nonfinite": ("stop", "skip"),
+}
+#: Settings that say something about a recipe and decide nothing.
+WORDS = ("name", "summary", "published_ap", "source", "expected")
 
 
 @dataclass(frozen=True)
@@ -25,21 +35,41 @@ class Recipe:
         detector: ``detector(classes=K, **model)`` builds it.
         dataset: ``dataset(split)`` gives the data for "train" and "val".
         augmentation: random transform of the training images, a name in ``data.transforms.AUGMENTATIONS``.
+        aspect_grouping: batches hold only wide or only tall images, so that little padding is computed.
         model: arguments of ``detector``.
         iterations: optimiser steps. A budget in steps does not depend on the machine.
-        batch_size: images per step, over all processes.
-        lr: peak learning rate of AdamW.
-        offset_lr: factor on ``lr`` for the layers that predict sampling offsets.
-        weight_decay: of AdamW.
-        warmup: steps of linear warm-up; a half cosine down to zero follows.
+        batch_size: images per step, over all processes and micro-batches.
+        accumulate: micro-batches into which each process splits its images; their gradients are averaged. Memory
+            falls with their number. Losses that are normalised per image (RetinaNet) add up to those of the whole
+            batch; losses per object are normalised within each micro-batch, as everywhere in the field.
+        optimizer: "adamw", or "sgd" with ``momentum``.
+        momentum: of SGD.
+        lr: peak learning rate.
+        backbone_lr: factor on ``lr`` for the body of the backbone (not for the pyramid above it).
+        offset_lr: factor on ``lr`` for the layers that predict sampling offsets or reference points.
+        weight_decay: of matrices and kernels.
+        decay_norms: weight decay also for biases, gains of norms and offset layers, as Detectron2 and DETR have it.
+        schedule: "cosine" (half a cosine down to zero), "step" or "constant"; see ``training.schedules``.
+        milestones: steps at which schedule "step" multiplies the rate by ``gamma``.
+        gamma: see ``milestones``.
+        warmup: steps of linear warm-up.
+        warmup_factor: share of ``lr`` that the warm-up starts from.
         clip_norm: gradients are scaled down to this norm.
-        ema_decay: decay of the averaged weights, which are what is judged and kept.
-        precision: "bf16" (autocast) or "fp32".
-        seed: of initialisation, order and transforms.
+        ema_decay: decay of the averaged weights, which are what is judged and kept; 0 keeps the weights themselves.
+        precision: "bf16" or "fp16" (autocast; fp16 scales the loss), or "fp32".
+        activation_checkpointing: forget the activations inside the blocks and compute them again for the gradient:
+            less memory, about a third more time.
+        compile: ``torch.compile`` the backbone with its pyramid.
+        on_nonfinite: "stop" at a loss that is not finite, or "skip" its batch; either way the batch is saved.
+        seed: of initialisation, order, transforms and of what a detector draws by chance.
         evaluate_every: steps between evaluations; the last step is always followed by one.
         checkpoint_every: steps between checkpoints.
+        published_ap: AP on COCO val2017 that the source states, as a share: 0.424.
         source: where the settings come from.
-        expected: what a reader should see: AP, time, machine.
+        expected: what a reader should see, and on which machine: AP, time, memory, cost.
+
+    Raises:
+        UserError: a setting has a value that no training can follow.
     """
 
     name: str
@@ -47,21 +77,48 @@ class Recipe:
     detector: Callable[..., nn.Module]
     dataset: Callable[[str], CocoDetection]
     augmentation: str = "flip"
+    aspect_grouping: bool = False
     model: dict[str, Any] = field(default_factory=dict)
     iterations: int = 1000
     batch_size: int = 16
+    accumulate: int = 1
+    optimizer: str = "adamw"
+    momentum: float = 0.9
     lr: float = 1e-3
+    backbone_lr: float = 1.0
     offset_lr: float = 0.1
     weight_decay: float = 0.05
+    decay_norms: bool = False
+    schedule: str = "cosine"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
     warmup: int = 100
+    warmup_factor: float = 0.0
     clip_norm: float = 5.0
     ema_decay: float = 0.998
     precision: str = "bf16"
+    activation_checkpointing: bool = False
+    compile: bool = False
+    on_nonfinite: str = "stop"
     seed: int = 0
     evaluate_every: int = 1000
     checkpoint_every: int = 200
+    published_ap: float | None = None
     source: str = ""
     expected: str = ""
+
+    def __post_init__(self) -> None:
+        for setting, allowed in CHOICES.items():
+            refuse_other(setting, getattr(self, setting), allowed)
+        for setting in ("iterations", "batch_size", "accumulate", "evaluate_every", "checkpoint_every"):
+            if getattr(self, setting) < 1:
+                raise UserError(f"{setting}: expected at least 1, got {getattr(self, setting)}")
+        if self.batch_size % self.accumulate:
+            raise UserError(f"batch_size: expected a multiple of accumulate={self.accumulate}, got {self.batch_size}")
+        if self.schedule == "step" and not self.milestones:
+            raise UserError("milestones: schedule 'step' needs at least one, such as 60000,80000")
+        if list(self.milestones) != sorted(self.milestones) or not all(isinstance(m, int) for m in self.milestones):
+            raise UserError(f"milestones: expected whole steps in ascending order, got {self.milestones}")
 
     def data(self, split: str) -> CocoDetection:
         """The recipe's own data: ``split`` is "train" or "val"."""
@@ -76,46 +133,42 @@ class Recipe:
         return replace(self, model=options)
 
     def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
-        """A copy with other settings; ``model.NAME`` reaches the detector's arguments.
+        """A copy with other settings; ``model.NAME`` reaches the detector's arguments, ``model.NAME.KEY`` into them.
 
         Raises:
             UserError: a setting that this recipe does not have, or a value of another type.
         """
-        settings, model = {}, dict(self.model)
-        for key, value in changes.items():
-            known = {f"model.{name}": given for name, given in self.model.items()} | self.settings()
-            if key not in known or key == "model":
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(sorted(known))}"
-                raise UserError(f"recipe {self.name} has no setting {key!r}{hint}")
-            value = _like(known[key], value, key)
+        settings, model = {}, self.model
+        for key, new in changes.items():
+            known = {**self.settings(), **nested(model, "model")}
+            del known["model"]
+            refuse_unknown(key, known, f"recipe {self.name}")
+            value = value_like(known[key], new, key)
             if key.startswith("model."):
-                model[key.removeprefix("model.")] = value
+                model = replaced(model, key.removeprefix("model."), value)
             else:
                 settings[key] = value
         return replace(self, model=model, **settings)
 
-    def autocasts(self, device: torch.device) -> bool:
-        """Whether to compute in bfloat16 on ``device``. Says so where the recipe asks for it and the machine cannot."""
+    def autocast_dtype(self, device: torch.device) -> torch.dtype | None:
+        """What to compute in on ``device``; None for float32.
+
+        Says so where the recipe asks for bfloat16 and the machine cannot.
+        """
         if self.precision == "bf16" and not has_bfloat16(device):
             print(f"{self.name}: this processor has no bfloat16; computing in float32")
-            return False
-        return self.precision == "bf16"
+            return None
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[self.precision]
+
+    def autocasts(self, device: torch.device) -> bool:
+        """Whether to compute in less than float32 on ``device``."""
+        return self.autocast_dtype(device) is not None
 
     def settings(self) -> dict[str, Any]:
         """Every setting that decides the result, as plain values: what a checkpoint remembers."""
-        plain = (int, float, str, dict)
-        words = ("name", "summary", "source", "expected")
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in words}
-        return {name: value for name, value in values.items() if isinstance(value, plain)}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*WORDS, "detector", "dataset")}
 
-
-def _like(old: Any, new: Any, key: str) -> Any:
-    """``new`` (perhaps typed at a command line) as a value of ``old``'s type."""
-    wanted = type(old)
-    try:
-        if wanted is bool:
-            return {"true": True, "false": False}[str(new).lower()]
-        return wanted(new)
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{key}: expected a value like {old!r}, got {new!r}") from None
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Settings that checkpoints made before they existed were trained with."""
+        return {f.name: f.default for f in fields(cls) if f.default is not MISSING and f.name not in WORDS}

@@ -1,0 +1,77 @@
+"""Settings as people type them: ``milestones=600,800``, ``compile=true``, ``model.dyhead.scale=false``."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import UserError
+
+
+def value_like(old: Any, new: Any, name: str) -> Any:
+    """``new``, perhaps typed at a command line, as a value of ``old``'s type.
+
+    Tuples are typed with commas and dicts as Python writes them. Where ``old`` is None, text is read as Python
+    would read it, and is kept as text if that fails.
+
+    Raises:
+        UserError: it cannot be read so.
+    """
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "false": False}[str(new).lower()]
+        if isinstance(old, tuple | list):
+            return type(old)(ast.literal_eval(f"({new},)") if isinstance(new, str) and new else new)
+        if isinstance(old, Mapping) and isinstance(new, str):
+            return dict(ast.literal_eval(new))
+        return _literal(new) if old is None else type(old)(new)
+    except (ValueError, KeyError, TypeError, SyntaxError):
+        raise UserError(f"{name}: expected a value like {old!r}, got {new!r}") from None
+
+
+def _literal(new: Any) -> Any:
+    try:
+        return ast.literal_eval(new) if isinstance(new, str) else new
+    except (ValueError, SyntaxError):
+        return new
+
+
+def nested(options: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """All values of a dict of dicts under their dotted names: ``{"a": {"b": 1}}`` -> a and a.b."""
+    names: dict[str, Any] = {}
+    for key, value in options.items():
+        names[f"{prefix}.{key}"] = value
+        if isinstance(value, Mapping):
+            names |= nested(value, f"{prefix}.{key}")
+    return names
+
+
+def replaced(options: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of a dict of dicts in which the dotted ``path`` has this value."""
+    first, _, rest = path.partition(".")
+    return {**options, first: replaced(options[first], rest, value) if rest else value}
+
+
+def refuse_unknown(name: str, known: Iterable[str], owner: str) -> None:
+    """Refuse a setting that ``owner`` does not have.
+
+    Raises:
+        UserError: it names the nearest setting, or all of them.
+    """
+    known = sorted(known)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+        raise UserError(f"{owner} has no setting {name!r}; {hint}")
+
+
+def refuse_other(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Refuse a value that is not one of those allowed.
+
+    Raises:
+        UserError: it names them.
+    """
+    if value not in allowed:
+        raise UserError(f"{name}: expected one of {', '.join(map(str, allowed))}, got {value!r}")
