@@ -40,7 +40,7 @@ def decoder_attention_map(
     position = sampling_locations * size_L12 - (0.5 if half_pixel else 0.0)
     corner = position.floor()
     far_share = position - corner
-    dam_BN = attention_weights.new_zeros(B, tokens)
+    dam_BN = position.new_zeros(B, tokens)  # under autocast the weights are bfloat16, the locations are not
     for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
         step = torch.tensor([dx, dy], device=position.device)
         cell = corner + step

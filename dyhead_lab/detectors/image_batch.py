@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .box_ops import cxcywh_to_xyxy, xyxy_to_cxcywh
 
@@ -42,6 +43,19 @@ def pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         batch[i, :, :H, :W] = (image - mean) / std
         padding[i, :H, :W] = False
     return batch, padding
+
+
+def resize_image(image: Tensor, shorter: int, longest: int) -> Tensor:
+    """Resize an image (3, H, W): the shorter side to ``shorter`` pixels, but the longer one to ``longest`` at most.
+
+    Bilinear with antialiasing, as published detectors are evaluated (COCO: 800 and 1333).
+    """
+    H, W = image.shape[-2:]
+    scale = min(shorter / min(H, W), longest / max(H, W))
+    size = (round(H * scale), round(W * scale))
+    if size == (H, W):
+        return image
+    return F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
 def check_targets(targets: Sequence[dict[str, Tensor]], images: Sequence[Tensor], classes: int) -> None:

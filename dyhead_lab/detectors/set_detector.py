@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .image_batch import normalise_targets, pad_images, to_pixels
+from .image_batch import normalise_targets, pad_images, resize_image, to_pixels
 from .set_criterion import SetCriterion
 
 
@@ -20,6 +20,10 @@ class SetDetector(nn.Module, ABC):
             starts from features (:meth:`forward_features`).
         criterion: judges the outputs.
         detections: most detections per image.
+
+    Attributes:
+        detection_size: (shorter side, most pixels of the longer side) to which images are resized before detecting;
+            None takes them as they are. While training, images come in the size that the augmentation gave them.
     """
 
     def __init__(self, backbone: nn.Module | None, criterion: SetCriterion, detections: int = 100):
@@ -28,6 +32,7 @@ class SetDetector(nn.Module, ABC):
         self.backbone = None if backbone is None else nn.Sequential(backbone)
         self.criterion = criterion
         self.detections = detections
+        self.detection_size: tuple[int, int] | None = None
 
     @abstractmethod
     def forward_features(
@@ -54,12 +59,16 @@ class SetDetector(nn.Module, ABC):
         """
         if self.backbone is None:
             raise ValueError("this detector has no backbone: give features to forward_features(features, padding_mask)")
-        batch, padding_mask = pad_images(images)
         if not self.training:
+            resized = images
+            if self.detection_size is not None:
+                resized = [resize_image(image, *self.detection_size) for image in images]
+            batch, padding_mask = pad_images(resized)
             outputs = self.forward_features(self.backbone(batch), padding_mask, **options)
             return self.select(outputs, [(image.shape[1], image.shape[2]) for image in images])
         if targets is None:
             raise ValueError("targets are needed in training mode")
+        batch, padding_mask = pad_images(images)
         goals = normalise_targets(targets, images, self.criterion.classes)
         outputs = self.forward_features(self.backbone(batch), padding_mask, **options)
         return self.criterion.weigh(self.criterion(outputs, goals))

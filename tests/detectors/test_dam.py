@@ -46,6 +46,15 @@ def test_the_map_is_the_weight_with_which_each_token_is_read():
     torch.testing.assert_close(dam, value.grad.sum((2, 3)), atol=1e-5, rtol=0)
 
 
+def test_the_map_is_summed_in_float32_where_autocast_gives_bfloat16_weights():
+    torch.manual_seed(0)
+    locations, weights = torch.rand(1, 400, 3, 2, 4, 2), torch.rand(1, 400, 3, 2, 4).bfloat16()
+    dam = decoder_attention_map(locations, weights, SHAPES, STARTS, 16)
+    exact = decoder_attention_map(locations.double(), weights.double(), SHAPES, STARTS, 16)
+    # 1e-5: float32 sums of some thousand shares; sums in bfloat16 would be off by 1e-2.
+    torch.testing.assert_close(dam, exact.float(), rtol=1e-5, atol=0)
+
+
 def test_dense_map_sums_over_layers_heads_and_queries():
     maps = [torch.rand(2, 3, 5, 7) for _ in range(2)]
     by_hand = sum(attention[:, head, query] for attention in maps for head in range(3) for query in range(5))
