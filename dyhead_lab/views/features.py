@@ -1,0 +1,136 @@
+"""Features after each attention and each block, and how much of their energy lies in how few places.
+
+Everything is drawn from a :class:`~dyhead_lab.trace.Trace`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.figure import Figure
+
+from ..trace import Trace
+from .figures import BLUE, DPI, GREEN, INK, ORANGE, PURPLE, style
+
+#: The steps of a released block in their order; the last is the block's output as well.
+STEPS = ("after_spatial", "after_scale", "after_task")
+TOP = 0.1  # share of positions
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
+
+
+def traced_features(trace: Trace, name: str) -> list[list[torch.Tensor]]:
+    """Feature maps (B, C, H, W) of one pass as ``[block][level]``, fine to coarse.
+
+    Args:
+        trace: of a model with Dynamic Head blocks.
+        name: one of the feature names of ``trace.NAMES``, such as ``after_scale`` or ``block_output``.
+
+    Raises:
+        ValueError: nothing of that name was traced.
+    """
+    calls: dict[str, list[torch.Tensor]] = {}
+    for path, features in trace.find(name):
+        calls.setdefault(path, []).append(features.float().cpu())
+    if not calls:
+        raise ValueError(f"trace: holds no {name}, expected a pass of a model with DyHead blocks")
+    return list(calls.values())
+
+
+def energy(features: torch.Tensor) -> torch.Tensor:
+    """Energy of every position: the sum of squares over channels, (B, C, H, W) -> (B, H, W)."""
+    return features.square().sum(1)
+
+
+def energy_share(features: torch.Tensor, top: float = TOP) -> torch.Tensor:
+    """The share of the energy that lies in the strongest positions: a number for "sparser".
+
+    Equal energy everywhere gives ``top``; everything in one place gives 1.
+
+    Args:
+        features: (B, C, H, W).
+        top: share of positions that count as the strongest, at least one position.
+
+    Returns:
+        (B,), each in [top, 1] up to rounding of the number of positions.
+
+    Raises:
+        ValueError: ``features`` has another number of axes, or ``top`` is not in (0, 1].
+    """
+    if features.dim() != 4:
+        raise ValueError(f"features: got shape {tuple(features.shape)}, expected (B, C, H, W)")
+    if not 0 < top <= 1:
+        raise ValueError(f"top: got {top}, expected a share in (0, 1]")
+    energy_BS = energy(features).flatten(1)
+    strongest = energy_BS.topk(max(1, round(top * energy_BS.shape[1])), dim=1).values
+    return strongest.sum(1) / energy_BS.sum(1)
+
+
+def features_figure(
+    image: torch.Tensor, steps: Mapping[str, Sequence[torch.Tensor]], levels: Sequence[str], index: int = 0
+) -> Figure:
+    """The image, and below it a row per level and a column per step: brighter means more energy.
+
+    Each map is scaled to its own maximum, so that its pattern shows; the share above it does not depend on scale.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        steps: name -> maps (B, C, H, W), one per level.
+        levels: names of the levels, fine to coarse.
+        index: which image of the batch.
+    """
+    for name, maps in steps.items():
+        if len(maps) != len(levels):
+            raise ValueError(f"steps: {name} has {len(maps)} maps, expected {len(levels)}: {', '.join(levels)}")
+    H, W = image.shape[1:]
+    with style():
+        figure = Figure(figsize=(2 * (len(steps) + 1), 2.1 * len(levels)), dpi=DPI, layout="constrained")
+        grid = figure.subplots(len(levels), len(steps) + 1, squeeze=False)
+        for l, level in enumerate(levels):
+            if l == 0:
+                grid[l, 0].imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, W, H, 0))
+            else:
+                grid[l, 0].axis("off")
+            grid[l, 1].set_ylabel(level, fontsize=11)
+            for axes, (name, maps) in zip(grid[l, 1:], steps.items(), strict=True):
+                one = maps[l][index : index + 1]
+                axes.imshow(energy(one)[0].sqrt().numpy(force=True), cmap="viridis", vmin=0, extent=(0, W, H, 0))
+                axes.set_title(f"{name}: {float(energy_share(one)):.0%}", fontsize=9)
+        for axes in grid.flat:
+            axes.set(xticks=(), yticks=())
+        figure.supxlabel(f"percentages: energy in the strongest {TOP:.0%} of positions", fontsize=9)
+    return figure
+
+
+def sparsity_figure(shares: Mapping[str, Sequence[torch.Tensor]], levels: Sequence[str]) -> Figure:
+    """Share of energy in the strongest positions, over many images: a group per level, a row per step.
+
+    Args:
+        shares: name of a step or block -> shares (images,) per level, as :func:`energy_share` gives them.
+        levels: names of the levels, fine to coarse.
+    """
+    with style():
+        figure = Figure(figsize=(7, 0.5 + 0.25 * (len(shares) + 1) * len(levels)), dpi=DPI, layout="constrained")
+        axes = figure.add_subplot()
+        ticks = []
+        for l, level in enumerate(levels):
+            first = l * (len(shares) + 1)
+            ticks.append((first + (len(shares) - 1) / 2, level))
+            for row, (name, per_level) in enumerate(shares.items()):
+                values, colour = per_level[l].numpy(force=True), COLOURS[row % len(COLOURS)]
+                axes.plot(values, [first + row] * len(values), ".", color=colour, alpha=0.35, markersize=5)
+                axes.plot(
+                    values.mean(),
+                    first + row,
+                    "D",
+                    color=colour,
+                    markeredgecolor=INK,
+                    label=name if l == 0 else None,
+                )
+        axes.axvline(TOP, color=INK, linewidth=1, linestyle=":")
+        axes.annotate("equal energy everywhere", (TOP, -0.9), xytext=(3, 0), textcoords="offset points", fontsize=8)
+        axes.set_yticks(*map(list, zip(*ticks, strict=True)))
+        axes.set(xlim=(0, 1), ylim=(len(levels) * (len(shares) + 1) - 1, -1.4))
+        axes.set_xlabel(f"share of energy in the strongest {TOP:.0%} of positions (dots: images, diamond: mean)")
+        axes.legend(frameon=False, labelcolor=INK, loc="lower right", fontsize=9)
+    return figure
