@@ -7,34 +7,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..ops.native import Access
+from .explorer import Explorer
 from .figures import BLUE, DPI, GREEN, INK, ORANGE, SKY, VERMILION, Picture, ink_on, style
 
-STATIC = Path(__file__).parent / "static"
 LINE_BYTES = 128  # what a warp's loads are gathered into
 WARP = 32
 COLOURS = {"read": BLUE, "write": GREEN, "atomic_add": ORANGE}
 
 
-class MemorySteps(anywidget.AnyWidget):
+class MemorySteps(Explorer, static="memory_steps"):
     """Step through the accesses of a thread, by slider or arrow keys, and see where each one lands.
 
     Args:
         accesses: in the order in which they were made.
         shapes: buffers to draw, name -> (rows, columns); accesses to other buffers are told in words only.
     """
-
-    _esm = STATIC / "memory_steps.js"
-    _css = STATIC / "memory_steps.css"
 
     buffers: Any = traitlets.List().tag(sync=True)
     steps: Any = traitlets.List().tag(sync=True)
@@ -55,13 +50,11 @@ class MemorySteps(anywidget.AnyWidget):
             raise traitlets.TraitError(f"step: got {proposal.value}, expected 0..{len(self.steps) - 1}")
         return proposal.value
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The live widget, and a picture of all steps for places that do not run it."""
-        data, metadata = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
+    def picture(self) -> Picture:
+        """All steps at once."""
         count = f"{len(self._accesses)} accesses of {len({a.thread for a in self._accesses})} thread(s)"
         figure = accesses_figure(self._accesses, self._shapes)
-        still, still_metadata = Picture(figure, f"Memory cells with the numbers of {count}.")._repr_mimebundle_()
-        return {**data, **still}, {**metadata, **still_metadata}
+        return Picture(figure, f"Memory cells with the numbers of {count}.")
 
 
 def accesses_figure(accesses: Sequence[Access], shapes: Mapping[str, tuple[int, int]]) -> Figure:

@@ -6,23 +6,18 @@ these gates and their ratio over a set of images. It receives plain numbers from
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import anywidget
 import torch
 import traitlets
 from matplotlib.figure import Figure
-from PIL import Image
 
 from ..attention.scale import scale_ratio
 from ..trace import Trace
+from .explorer import Explorer, image_url
 from .figures import BLUE, DPI, GREEN, ORANGE, Picture, style
 
-STATIC = Path(__file__).parent / "static"
 THUMBNAIL = 64  # pixels
 
 Gates = Sequence[Sequence[torch.Tensor]]  # [block][level] -> (images, branches), finest branch first
@@ -51,7 +46,7 @@ def branch_names(levels: Sequence[str], level: int) -> list[str]:
     return names + ([f"coarser ({levels[level + 1]})"] if level < len(levels) - 1 else [])
 
 
-class ScaleWeights(anywidget.AnyWidget):
+class ScaleWeights(Explorer, static="scale_weights"):
     """Choose a block and a level, by mouse or keyboard, and see the gates of the branches that meet there.
 
     Read the choice from Python with ``explorer.reading``, or follow it::
@@ -63,9 +58,6 @@ class ScaleWeights(anywidget.AnyWidget):
         levels: names of the levels, finest first.
         images: the images behind the rows, (3, H, W) in [0, 1]; only small thumbnails are kept.
     """
-
-    _esm = STATIC / "scale_weights.js"
-    _css = STATIC / "scale_weights.css"
 
     gates: Any = traitlets.List().tag(sync=True)
     levels = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -84,7 +76,7 @@ class ScaleWeights(anywidget.AnyWidget):
             gates=[[w.double().round(decimals=4).tolist() for w in block] for block in gates],
             levels=list(levels),
             branches=[branch_names(levels, l) for l in range(len(levels))],
-            thumbnails=[_thumbnail(image) for image in images],
+            thumbnails=[image_url(image, THUMBNAIL) for image in images],
         )
         self.observe(self._read, names=["block", "level", "branch", "image"])
         self._read()
@@ -126,13 +118,6 @@ class ScaleWeights(anywidget.AnyWidget):
             rows.append(f"block {i + 1}: {', '.join(ratios)}")
         return "Learned scale weights. Mean scale ratio per level, " + "; ".join(rows) + "."
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The live widget, and a picture for places that do not run it: a fresh clone, GitHub, a PDF."""
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data, metadata = bundle if bundle is not None else ({}, {})
-        still, still_metadata = self.picture()._repr_mimebundle_()
-        return {**data, **still}, {**metadata, **still_metadata}
-
 
 def _check(gates: Gates, levels: Sequence[str], images: Sequence[torch.Tensor]) -> None:
     for argument, given in (("gates", gates), ("images", images)):
@@ -146,16 +131,6 @@ def _check(gates: Gates, levels: Sequence[str], images: Sequence[torch.Tensor]) 
             if weights.shape != expected:
                 got = tuple(weights.shape)
                 raise ValueError(f"gates[{i}][{l}]: got {got}, expected {expected} (images, branches)")
-
-
-def _thumbnail(image: torch.Tensor) -> str:
-    """A small JPEG of an image (3, H, W) in [0, 1], as a data URL."""
-    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy(force=True)
-    small = Image.fromarray(pixels)
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def gates_figure(gates: Gates, levels: Sequence[str]) -> Figure:

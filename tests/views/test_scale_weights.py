@@ -93,5 +93,5 @@ def test_the_state_is_small_and_a_picture_stands_beside_the_widget(gates):
 
 
 def test_nothing_is_fetched_from_the_network():
-    for text in (str(ScaleWeights._esm), str(ScaleWeights._css)):
+    for text in (ScaleWeights._esm, ScaleWeights._css):
         assert "http" not in text.replace("http://www.w3.org/2000/svg", "") and "import " not in text

@@ -1,12 +1,5 @@
 // The view of MemorySteps: buffers as grids of cells, and a slider over the accesses that touch them.
 
-function html(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 const WORDS = { read: "reads", write: "writes", atomic_add: "adds atomically to" };
 
 /** "Thread 0 reads input[12] (row 1, column 5): 0.37" */
@@ -30,7 +23,7 @@ function render({ model, el }) {
   const slider = html("input", { type: "range", min: "0", max: String(steps.length - 1), "aria-label": "Step" });
   const counter = html("output", { class: "ms-counter" });
   const says = html("p", { class: "ms-says", "aria-live": "polite" });
-  el.classList.add("dyhead-memory-steps");
+  el.classList.add("dyhead-explorer", "dyhead-memory-steps");
   el.append(html("div", { class: "ms-buffers" }, ...grids), html("label", {}, slider, counter), says);
 
   function draw() {
@@ -47,11 +40,8 @@ function render({ model, el }) {
     slider.setAttribute("aria-valuetext", says.textContent);
   }
 
-  slider.addEventListener("input", () => {
-    model.set("step", Number(slider.value));
-    model.save_changes();
-  });
-  slider.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab would move to another cell
+  slider.addEventListener("input", () => change(model, { step: Number(slider.value) }));
+  keepKeys(slider);
   model.on("change:step", draw);
   draw();
   return () => model.off("change:step", draw);

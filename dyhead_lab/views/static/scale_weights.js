@@ -1,47 +1,13 @@
 // The view of ScaleWeights: a map of scale ratios to choose a block and a level from, the gates of the branches
 // that meet there, the ratio on its scale, and the images. Python holds the numbers; here they are only drawn.
 
-const SVG = "http://www.w3.org/2000/svg";
 const [LEAST, MOST] = [0.5, 1]; // gates of the released form
 const BARS = { width: 380, row: 40, left: 128, right: 48 };
 const SCALE = { width: 380, height: 64, left: 20, right: 20 };
 
-function html(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-function svg(tag, attributes = {}, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 const mean = (numbers) => numbers.reduce((sum, x) => sum + x, 0) / numbers.length;
 const ratioOf = (row) => row[0] / row[row.length - 1]; // finest branch present over coarsest
 const kindOf = (branch) => branch.split(" (")[0].replace(" ", "-"); // finer, same-level, coarser
-
-/** Radio behaviour for elements drawn by hand: arrows move, Home and End jump, one of them is in the tab order. */
-function asRadios(elements, chosen, choose, columns = elements.length) {
-  const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns };
-  if (columns === elements.length) Object.assign(steps, { ArrowDown: 1, ArrowUp: -1 });
-  elements.forEach((element, i) => {
-    element.setAttribute("role", "radio");
-    element.setAttribute("aria-checked", String(i === chosen));
-    element.setAttribute("tabindex", i === chosen ? "0" : "-1");
-    element.addEventListener("click", () => choose(i));
-    element.addEventListener("keydown", (event) => {
-      const target = { Home: 0, End: elements.length - 1, " ": i, Enter: i }[event.key] ?? i + steps[event.key];
-      if (Number.isNaN(target)) return;
-      event.preventDefault();
-      event.stopPropagation(); // JupyterLab would move to another cell
-      if (target >= 0 && target < elements.length) choose(target);
-    });
-  });
-}
 
 function render({ model, el }) {
   const get = (name) => model.get(name);
@@ -54,7 +20,7 @@ function render({ model, el }) {
   const says = html("p", { class: "sw-says", "aria-live": "polite" });
   slider.max = String(get("thumbnails").length - 1);
 
-  el.classList.add("dyhead-scale-weights");
+  el.classList.add("dyhead-explorer", "dyhead-scale-weights");
   el.append(
     html("div", { class: "sw-panel" }, html("h4", {}, "Scale ratio per block and level"), map,
       html("h4", {}, "Images"), strip, html("label", { class: "sw-slide" }, slider, shown)),
@@ -65,20 +31,9 @@ function render({ model, el }) {
       "The gates lie in [0.5, 1], so the ratio lies in [0.5, 2]."),
   );
 
-  const set = (values) => {
-    for (const [name, value] of Object.entries(values)) model.set(name, value);
-    model.save_changes();
-  };
+  const set = (values) => change(model, values);
   const rows = () => get("gates")[get("block")][get("level")];
   const chosenRows = () => (get("image") < 0 ? rows() : [rows()[get("image")]]);
-
-  /** Redraw a group and keep the keyboard focus on its chosen element. */
-  const redraw = (group, draw) => {
-    const focused = group.contains(document.activeElement) || group.getRootNode().activeElement?.parentNode === group;
-    group.replaceChildren();
-    draw();
-    if (focused) group.querySelector('[tabindex="0"]')?.focus();
-  };
 
   function drawMap() {
     const levels = get("levels");
@@ -172,7 +127,7 @@ function render({ model, el }) {
     drawStrip();
   };
   slider.addEventListener("input", () => set({ image: Number(slider.value) }));
-  slider.addEventListener("keydown", (event) => event.stopPropagation());
+  keepKeys(slider);
   model.on("change", draw);
   draw();
   return () => model.off("change", draw);

@@ -1,0 +1,53 @@
+// Shared by all explorers, and joined in front of each one's own file.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function html(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** Change several values of the model at once. */
+function change(model, values) {
+  for (const [name, value] of Object.entries(values)) model.set(name, value);
+  model.save_changes();
+}
+
+/** Keys that an explorer uses must not reach JupyterLab, which would move to another cell. */
+const keepKeys = (element) => element.addEventListener("keydown", (event) => event.stopPropagation());
+
+/** Radio behaviour for elements drawn by hand: arrows move, Home and End jump, one of them is in the tab order. */
+function asRadios(elements, chosen, choose, columns = elements.length) {
+  const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns };
+  if (columns === elements.length) Object.assign(steps, { ArrowDown: 1, ArrowUp: -1 });
+  elements.forEach((element, i) => {
+    element.setAttribute("role", "radio");
+    element.setAttribute("aria-checked", String(i === chosen));
+    element.setAttribute("tabindex", i === chosen ? "0" : "-1");
+    element.addEventListener("click", () => choose(i));
+    element.addEventListener("keydown", (event) => {
+      const target = { Home: 0, End: elements.length - 1, " ": i, Enter: i }[event.key] ?? i + steps[event.key];
+      if (Number.isNaN(target)) return;
+      event.preventDefault();
+      event.stopPropagation(); // JupyterLab would move to another cell
+      if (target >= 0 && target < elements.length) choose(target);
+    });
+  });
+}
+
+/** Redraw a group of radios and keep the keyboard focus on its chosen element. */
+function redraw(group, draw) {
+  const focused = group.contains(document.activeElement) || group.getRootNode().activeElement?.parentNode === group;
+  group.replaceChildren();
+  draw();
+  if (focused) group.querySelector('[tabindex="0"]')?.focus();
+}
