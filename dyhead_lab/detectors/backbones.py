@@ -1,9 +1,10 @@
-"""Backbones under a feature pyramid: torchvision's ResNet, ResNeXt and Swin below FPN levels p2 to p7."""
+"""Backbones under a feature pyramid: ResNet, ResNeXt, Swin and a narrow ResNet below FPN levels p2 to p7."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 from urllib.error import URLError
 
@@ -12,15 +13,17 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
 from ..attention import DyHead
 from ..attention.spatial import OffsetMaskConv
 from ..errors import UserError
 from ..ops.deform_conv import deform_conv2d
+from .narrow_resnet import NarrowResNet
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d")
 SWINS = ("swin_t",)
+NARROW = ("narrow",)
 NORMS = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d}
 #: Finest level of a pyramid -> what makes the levels above P5: P6 and P7 by convolutions, or P6 by
 #: subsampling.
@@ -36,15 +39,23 @@ class PyramidBackbone(nn.Module):
             R-CNN.
         out_channels: C of every level.
         neck: takes the pyramid as a dict and returns one like it.
+        top: makes the levels above P5; by default as :data:`TOPS` says.
 
     Shapes: images (B, 3, H, W) -> {"p3": (B, C, H/8, W/8), ..., "p7": (B, C, H/128, W/128)}, sizes rounded
         up.
     """
 
-    def __init__(self, body: nn.Module, out_channels: int = 256, neck: nn.Module | None = None):
+    def __init__(
+        self,
+        body: nn.Module,
+        out_channels: int = 256,
+        neck: nn.Module | None = None,
+        top: ExtraFPNBlock | None = None,
+    ):
         super().__init__()
         self.body = body
-        self.fpn = FeaturePyramidNetwork(list(body.channels), out_channels, TOPS[body.finest](out_channels))  # type: ignore
+        top = TOPS[body.finest](out_channels) if top is None else top  # type: ignore[index]
+        self.fpn = FeaturePyramidNetwork(list(body.channels), out_channels, top)  # type: ignore[arg-type]
         self.neck = nn.Identity() if neck is None else neck
         self.out_channels = out_channels
 
@@ -174,35 +185,60 @@ def pyramid(
     channels: int = 256,
     dyhead_blocks: int = 0,
     dyhead: Mapping[str, Any] | None = None,
-    **body_options: Any,
+    body: Mapping[str, Any] | None = None,
 ) -> PyramidBackbone:
     """A backbone by name, its pyramid, and a Dynamic Head on it.
 
     Args:
-        backbone, weights, body_options: as :func:`body` takes them.
+        backbone: one of :data:`RESNETS`, :data:`SWINS` or ``"narrow"``, the small one for the Shapes set.
+        weights: torchvision's name for weights to start from, such as ``IMAGENET1K_V1``; None starts at random.
         finest: 3 for P3-P7, 2 for P2-P6.
         channels: C of every level.
         dyhead_blocks: blocks of the Dynamic Head; 0 leaves it out.
         dyhead: further arguments of :class:`~dyhead_lab.attention.DyHead`, such as ``{"offset_fit": "flat"}``.
-    """
-    neck = DyHead(channels, dyhead_blocks, num_levels=5, **(dyhead or {})) if dyhead_blocks else None
-    return PyramidBackbone(body(backbone, weights, finest=finest, **body_options), channels, neck)
-
-
-def body(name: str, weights: str | None = None, **options: Any) -> nn.Module:
-    """The backbone of that name; ``options`` are those of :class:`ResNetBody` or :class:`SwinBody`.
+        body: further arguments of the backbone, such as ``{"freeze_at": 2}``.
 
     Raises:
-        ValueError: there is no backbone of that name, or no pyramid with that finest level.
+        ValueError, UserError: as :func:`named_body`.
+    """
+    neck = DyHead(channels, dyhead_blocks, num_levels=5, **(dyhead or {})) if dyhead_blocks else None
+    return PyramidBackbone(named_body(backbone, weights, finest, **(body or {})), channels, neck)
+
+
+def with_pyramid(options: Mapping[str, Any], **fixed: Any) -> tuple[PyramidBackbone, dict[str, Any]]:
+    """Build the pyramid that a detector asks for among its options.
+
+    Args:
+        options: of a detector; those that :func:`pyramid` takes are used here.
+        fixed: arguments of :func:`pyramid` that the detector sets itself.
+
+    Returns:
+        the pyramid, and the options that are left for the detector.
+    """
+    known = signature(pyramid).parameters
+    rest = {name: value for name, value in options.items() if name not in known}
+    return pyramid(**fixed, **{name: options[name] for name in options if name in known}), rest
+
+
+def named_body(name: str, weights: str | None = None, finest: int = 3, **options: Any) -> nn.Module:
+    """The backbone of that name; ``options`` are those of :class:`ResNetBody`, :class:`SwinBody` or
+    :class:`~dyhead_lab.detectors.narrow_resnet.NarrowResNet`.
+
+    Raises:
+        ValueError: there is no backbone of that name, no such weights for it, or no pyramid with that finest level.
         UserError: the weights cannot be downloaded.
     """
-    if options.get("finest", 3) not in TOPS:
-        raise ValueError(f"finest: expected one of {', '.join(map(str, TOPS))}, got {options['finest']}")
+    if finest not in TOPS:
+        raise ValueError(f"finest: expected one of {', '.join(map(str, TOPS))}, got {finest}")
     if name in RESNETS:
-        return ResNetBody(name, weights, **options)
+        return ResNetBody(name, weights, finest=finest, **options)
     if name in SWINS:
-        return SwinBody(name, weights, **options)
-    raise ValueError(f"name: expected one of {', '.join(RESNETS + SWINS)}, got {name!r}")
+        return SwinBody(name, weights, finest, **options)
+    if name in NARROW:
+        if weights is not None:
+            raise ValueError(f'weights: "narrow" has none of torchvision; body={{"pretrained": True}}, got {weights!r}')
+        return NarrowResNet(finest=finest, **options)
+    raise ValueError(f"name: expected one of {', '.join(RESNETS + SWINS + NARROW)}, got {name!r}")
 
 
 def _torchvision_model(name: str, weights: str | None, **options) -> nn.Module:

@@ -13,11 +13,11 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
-from .rcnn import BOX_SIZE, LabelsFromZero, RoIAlign, faster_rcnn
+from .losses import share_gradient
+from .rcnn import BOX_HEAD_WIDTH, BOX_SIZE, LabelsFromZero, RoIAlign, faster_rcnn
 
 #: (IoU from which a box counts as an object, weights of its deltas) of each stage.
 STAGES = ((0.5, (10.0, 10.0, 5.0, 5.0)), (0.6, (20.0, 20.0, 10.0, 10.0)), (0.7, (30.0, 30.0, 15.0, 15.0)))
-WIDTH = 1024
 SAMPLES, POSITIVE_SHARE = 512, 0.25  # boxes per image that the first stage trains on
 SMOOTH = 1 / 9  # where the box loss turns from square to linear
 
@@ -30,13 +30,21 @@ class CascadeStage(nn.Module):
         classes: number of classes; class 0 of the scores is the background.
         iou: overlap from which a box belongs to an object.
         weights: weights of the deltas; they grow as the boxes get better and the deltas smaller.
+        width: of the two fully connected layers.
     """
 
-    def __init__(self, channels: int, classes: int, iou: float, weights: tuple[float, float, float, float]):
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        iou: float,
+        weights: tuple[float, float, float, float],
+        width: int = BOX_HEAD_WIDTH,
+    ):
         super().__init__()
-        self.layers = TwoMLPHead(channels * BOX_SIZE**2, WIDTH)
-        self.cls_score = nn.Linear(WIDTH, classes + 1)
-        self.bbox_pred = nn.Linear(WIDTH, 4)
+        self.layers = TwoMLPHead(channels * BOX_SIZE**2, width)
+        self.cls_score = nn.Linear(width, classes + 1)
+        self.bbox_pred = nn.Linear(width, 4)
         self.iou = iou
         self.coder = BoxCoder(weights)
 
@@ -72,17 +80,26 @@ class CascadeRoIHeads(nn.Module):
         channels: C of the pyramid.
         classes: number of classes.
         score_threshold, nms_threshold, most: what is kept of the detections.
+        object_scale: see :class:`~dyhead_lab.detectors.rcnn.RoIAlign`.
+        width: see :class:`CascadeStage`.
 
     Source: Cai and Vasconcelos, "Cascade R-CNN", CVPR 2018; class-agnostic boxes, scores averaged over the stages and
     an equal share of each stage in the gradient of the features as in Detectron2.
     """
 
     def __init__(
-        self, channels: int, classes: int, score_threshold: float = 0.05, nms_threshold: float = 0.5, most: int = 100
+        self,
+        channels: int,
+        classes: int,
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.5,
+        most: int = 100,
+        object_scale: float = 1.0,
+        width: int = BOX_HEAD_WIDTH,
     ):
         super().__init__()
-        self.pool = RoIAlign(BOX_SIZE)
-        self.stages: Any = nn.ModuleList(CascadeStage(channels, classes, iou, weights) for iou, weights in STAGES)
+        self.pool = RoIAlign(BOX_SIZE, object_scale)
+        self.stages: Any = nn.ModuleList(CascadeStage(channels, classes, iou, w, width) for iou, w in STAGES)
         self.sampler = BalancedPositiveNegativeSampler(SAMPLES, POSITIVE_SHARE)
         self.score_threshold, self.nms_threshold, self.most = score_threshold, nms_threshold, most
 
@@ -145,25 +162,22 @@ class CascadeRCNN(LabelsFromZero, GeneralizedRCNN):
 def cascade_rcnn(
     classes: int,
     backbone: str = "resnet50",
-    weights: str | None = None,
     dyhead_blocks: int = 6,
-    dyhead: Mapping[str, Any] | None = None,
-    body: Mapping[str, Any] | None = None,
+    object_scale: float = 1.0,
+    box_head_width: int = BOX_HEAD_WIDTH,
     cascade: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> CascadeRCNN:
     """Build Cascade R-CNN. The Dynamic Head stands between the pyramid P2-P6 and everything that reads it.
 
     Args:
+        object_scale, box_head_width: as in :func:`~dyhead_lab.detectors.rcnn.two_stages`.
         cascade: further arguments of :class:`CascadeRoIHeads`, such as ``{"score_threshold": 0.0}``.
-        options: arguments of torchvision's ``FasterRCNN`` on images and proposals.
+        options: further arguments of the pyramid, and those of torchvision's ``FasterRCNN`` on images and proposals.
         The others are as in :func:`~dyhead_lab.detectors.rcnn.faster_rcnn`.
     """
-    first: Any = faster_rcnn(classes, backbone, weights, dyhead_blocks, dyhead, body=body, **options)
-    heads = CascadeRoIHeads(first.backbone.out_channels, classes, **(cascade or {}))
+    # Faster R-CNN's own box head is built and left behind; the narrowest one costs nothing.
+    first: Any = faster_rcnn(classes, backbone, dyhead_blocks, object_scale=object_scale, box_head_width=1, **options)
+    channels = first.backbone.out_channels
+    heads = CascadeRoIHeads(channels, classes, object_scale=object_scale, width=box_head_width, **(cascade or {}))
     return CascadeRCNN(first.backbone, first.rpn, heads, first.transform)
-
-
-def share_gradient(x: Tensor, share: float) -> Tensor:
-    """``x``, of whose gradient only ``share`` passes."""
-    return share * x + (1 - share) * x.detach()

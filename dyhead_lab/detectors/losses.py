@@ -2,10 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
 
 from .anchors import sides
+
+#: What a matcher writes where no object is: background, and places that are neither one nor the other.
+BACKGROUND, IGNORED = -1, -2
+
+
+class Positives(NamedTuple):
+    """The places of a batch that belong to an object, image by image."""
+
+    image: Tensor  #: (n,)
+    place: Tensor  #: (n,), in 0..N-1
+    boxes: Tensor  #: the objects' boxes, (n, 4)
+    labels: Tensor  #: their labels, (n,)
+    total: Tensor  #: max(n, 1), the mean over all training processes: what sums are divided by
+
+
+def find_positives(matched_BN: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> Positives:
+    """The positive places, with their objects.
+
+    Args:
+        matched_BN: index of the object of each place, (B, N); negative where there is none.
+        targets: per image ``boxes`` (n, 4) and ``labels`` (n,); n may be 0.
+    """
+    image, place = (matched_BN >= 0).nonzero(as_tuple=True)  # image by image, as the lists below
+    boxes = torch.cat([t["boxes"][m[m >= 0]] for t, m in zip(targets, matched_BN, strict=True)])
+    labels = torch.cat([t["labels"][m[m >= 0]] for t, m in zip(targets, matched_BN, strict=True)])
+    total = mean_over_processes(boxes.new_tensor(float(len(boxes)))).clamp(min=1)
+    return Positives(image, place, boxes, labels, total)
+
+
+def classification_loss(logits_BNK: Tensor, matched_BN: Tensor, positives: Positives) -> Tensor:
+    """Focal loss (alpha 0.25, gamma 2), summed over all places that are not ignored, per positive place.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+    """
+    is_class_BNK = torch.zeros_like(logits_BNK)
+    is_class_BNK[positives.image, positives.place, positives.labels] = 1
+    judged_BN = matched_BN != IGNORED
+    focal = sigmoid_focal_loss(logits_BNK[judged_BN], is_class_BNK[judged_BN], alpha=0.25, gamma=2, reduction="sum")
+    return focal / positives.total
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
@@ -15,6 +58,11 @@ def mean_over_processes(value: Tensor) -> Tensor:
         torch.distributed.all_reduce(value)
         value /= torch.distributed.get_world_size()
     return value
+
+
+def share_gradient(x: Tensor, share: float) -> Tensor:
+    """``x``, of whose gradient only ``share`` passes."""
+    return share * x + (1 - share) * x.detach()
 
 
 def centerness(points: Tensor, boxes: Tensor) -> Tensor:

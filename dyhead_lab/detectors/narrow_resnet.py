@@ -1,4 +1,4 @@
-"""A narrow ResNet with a feature pyramid: small enough to train from scratch on a laptop."""
+"""A narrow ResNet: small enough to train from scratch on a laptop."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock
-from torchvision.ops import FeaturePyramidNetwork
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..errors import UserError
 from ..paths import WEIGHTS
@@ -27,6 +25,10 @@ class NarrowResNet(nn.Module):
         blocks: residual blocks of the four stages.
         pretrained: start from the backbone of the shipped quickstart detector, which has learned Shapes, as published
             detectors start from one that has learned ImageNet.
+        finest: first stage that is returned, 2 to 5.
+
+    Attributes:
+        channels: C of each stage that is returned.
 
     Raises:
         ValueError: ``pretrained`` with other ``widths`` or ``blocks`` than the shipped backbone's.
@@ -40,9 +42,13 @@ class NarrowResNet(nn.Module):
         widths: Sequence[int] = (32, 64, 96, 128),
         blocks: Sequence[int] = (1, 1, 1, 1),
         pretrained: bool = False,
+        finest: int = 2,
     ):
         super().__init__()
-        self.widths = tuple(widths)
+        if finest not in (2, 3, 4, 5):
+            raise ValueError(f"finest: expected 2, 3, 4 or 5, got {finest!r}")
+        self.finest = finest
+        self.channels = tuple(widths)[finest - 2 :]
         stem = widths[0] // 2
         self.stem = nn.Sequential(_conv(3, stem), _conv(stem, widths[0]))
         inputs = (widths[0], *widths[:-1])
@@ -54,7 +60,7 @@ class NarrowResNet(nn.Module):
             self._start_from(PRETRAINED)
 
     def _start_from(self, path: Path) -> None:
-        """Load the backbone out of a weights file of a detector on a :class:`NarrowPyramid`."""
+        """Load the backbone out of the weights file of a detector that has one."""
         try:
             detector = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
         except Exception as error:  # a missing file, or whatever an unpickler says to foreign bytes
@@ -70,7 +76,9 @@ class NarrowResNet(nn.Module):
         x = self.stem(images)
         features = OrderedDict()
         for level, stage in enumerate(self.stages, start=2):
-            x = features[f"c{level}"] = stage(x)
+            x = stage(x)
+            if level >= self.finest:
+                features[f"c{level}"] = x
         return features
 
 
@@ -88,28 +96,3 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
         shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
     first = BasicBlock(inputs, outputs, stride, shortcut)
     return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(blocks - 1)))
-
-
-class NarrowPyramid(nn.Module):
-    """Narrow ResNet -> FPN P3-P6 -> an optional neck such as a :class:`~dyhead_lab.attention.DyHead`.
-
-    Args:
-        body: the backbone.
-        channels: channels of every pyramid level.
-        neck: a module that takes the pyramid (dict of (B, channels, H, W), fine to coarse) and returns one like it.
-
-    Shapes: images (B, 3, H, W) -> {"p3": (B, channels, H/8, W/8), ..., "p6": (B, channels, H/64, W/64)}.
-    """
-
-    def __init__(self, body: NarrowResNet, channels: int = 64, neck: nn.Module | None = None):
-        super().__init__()
-        self.body = body
-        self.fpn = FeaturePyramidNetwork(list(body.widths[1:]), channels, extra_blocks=LastLevelMaxPool())
-        self.neck = nn.Identity() if neck is None else neck
-        self.out_channels = channels
-
-    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        features = self.body(images)
-        del features["c2"]
-        pyramid = self.fpn(features)
-        return self.neck({f"p{level}": x for level, x in enumerate(pyramid.values(), start=3)})

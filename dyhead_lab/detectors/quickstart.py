@@ -5,9 +5,11 @@ from __future__ import annotations
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS, FCOSHead
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..attention import DyHead
-from .narrow_resnet import NarrowPyramid, NarrowResNet
+from .backbones import PyramidBackbone
+from .narrow_resnet import NarrowResNet
 from .precision import in_float32
 
 STRIDES = (8, 16, 32, 64)
@@ -30,7 +32,7 @@ def quickstart(classes: int, image_size: int = 160, dyhead_blocks: int = 1, towe
     """
     channels = 64
     neck = DyHead(channels, blocks=dyhead_blocks, form="released", offset_fit="resize") if dyhead_blocks else None
-    pyramid = NarrowPyramid(NarrowResNet(), channels, neck)
+    pyramid = PyramidBackbone(NarrowResNet(finest=3), channels, neck, top=LastLevelMaxPool())
     # torchvision assigns a box to the level where 4a <= its farthest side < 8a, a the anchor size. Half the
     # stride spreads objects of 8 to 150 pixels over all four levels; the sampling radius makes up for it.
     anchors = AnchorGenerator(sizes=tuple((stride // 2,) for stride in STRIDES), aspect_ratios=((1.0,),) * 4)

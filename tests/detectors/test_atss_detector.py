@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from dyhead_lab.attention import DyHead
-from dyhead_lab.detectors.atss import ATSS, atss
-from dyhead_lab.detectors.narrow_resnet import NarrowPyramid, NarrowResNet
+from dyhead_lab.detectors.atss import atss
 from dyhead_lab.trace import trace
 
 SMALL = {"min_size": 96, "max_size": 160}
@@ -37,8 +35,7 @@ def test_a_step_with_and_without_objects(dyhead_blocks):
 
 def test_it_learns_an_image_by_heart():
     torch.manual_seed(0)
-    backbone = NarrowPyramid(NarrowResNet(), 64, DyHead(64, blocks=1))
-    model = ATSS(backbone, 3, strides=(8, 16, 32, 64), tower_convs=0, **SMALL).train()
+    model = atss(3, "narrow", dyhead_blocks=1, channels=64, **SMALL).train()
     image = torch.full((3, 80, 100), 0.5)
     image[0, 10:70, 10:60] = 1  # a red object of class 0
     image[2, 20:60, 65:95] = 1  # and a blue one of class 2

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from dyhead_lab.attention import DyHead
-from dyhead_lab.detectors.backbones import DeformableConv2d, PyramidBackbone, ResNetBody, body, pyramid
+from dyhead_lab.detectors.backbones import DeformableConv2d, PyramidBackbone, ResNetBody, named_body, pyramid
 from dyhead_lab.errors import UserError
 
 
@@ -18,11 +19,12 @@ from dyhead_lab.errors import UserError
         ("resnet101", (512, 1024, 2048)),
         ("resnext101_64x4d", (512, 1024, 2048)),
         ("swin_t", (192, 384, 768)),
+        ("narrow", (64, 96, 128)),
     ],
 )
 def test_every_backbone_carries_a_pyramid(name, channels):
     with torch.device("meta"):
-        backbone = PyramidBackbone(body(name))
+        backbone = PyramidBackbone(named_body(name))
         levels = backbone.eval()(torch.zeros(1, 3, 128, 160))
     assert backbone.body.channels == channels
     assert {k: tuple(x.shape) for k, x in levels.items()} == {
@@ -34,6 +36,18 @@ def test_r_cnn_takes_levels_two_to_six_and_odd_sizes_are_rounded_up():
     levels = pyramid("resnet18", finest=2).eval()(torch.zeros(1, 3, 100, 130))
     assert [tuple(x.shape[2:]) for x in levels.values()] == [(25, 33), (13, 17), (7, 9), (4, 5), (2, 3)]
     assert list(levels) == ["p2", "p3", "p4", "p5", "p6"]
+
+
+def test_the_narrow_backbone_starts_from_the_shipped_weights_or_from_nothing():
+    started, fresh = (pyramid("narrow", channels=16, body={"pretrained": yes}).body for yes in (True, False))
+    assert not torch.equal(started.stages[0][0].conv1.weight, fresh.stages[0][0].conv1.weight)
+    with pytest.raises(ValueError, match='weights: "narrow" has none of torchvision'):
+        pyramid("narrow", weights="IMAGENET1K_V1")
+
+
+def test_levels_above_p5_can_be_made_otherwise():
+    made = PyramidBackbone(named_body("narrow"), 16, top=LastLevelMaxPool())
+    assert list(made(torch.zeros(1, 3, 64, 64))) == ["p3", "p4", "p5", "p6"]
 
 
 def test_the_dynamic_head_is_the_neck():
@@ -87,8 +101,8 @@ def test_deformable_stages_train():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"expected one of resnet18, .*swin_t, got 'vgg16'"):
-        body("vgg16")
+    with pytest.raises(ValueError, match=r"expected one of resnet18, .*swin_t, narrow, got 'vgg16'"):
+        named_body("vgg16")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +111,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 )
 def test_wrong_stages_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        body("resnet18", **options)
+        named_body("resnet18", **options)
 
 
 def test_weights_without_a_network_say_what_to_do(monkeypatch):
@@ -108,4 +122,4 @@ def test_weights_without_a_network_say_what_to_do(monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: "nowhere")
     monkeypatch.setattr("os.makedirs", lambda *args, **kwargs: None)
     with pytest.raises(UserError, match=r"cannot download the weights IMAGENET1K_V1 of resnet18.*weights=None"):
-        body("resnet18", "IMAGENET1K_V1")
+        named_body("resnet18", "IMAGENET1K_V1")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dyhead_lab.detectors import narrow_resnet
-from dyhead_lab.detectors.narrow_resnet import NarrowPyramid, NarrowResNet
+from dyhead_lab.detectors.narrow_resnet import NarrowResNet
 from dyhead_lab.errors import UserError
 from dyhead_lab.zoo import load_trained
 
@@ -17,8 +17,14 @@ def test_levels_have_their_strides():
         "c4": (96, 4, 6),
         "c5": (128, 2, 3),
     }
-    pyramid = NarrowPyramid(NarrowResNet(), channels=32)(torch.zeros(1, 3, 64, 96))
-    assert [tuple(x.shape[1:]) for x in pyramid.values()] == [(32, 8, 12), (32, 4, 6), (32, 2, 3), (32, 1, 2)]
+
+
+def test_the_finest_level_can_be_left_out():
+    body = NarrowResNet(finest=3)
+    assert body.channels == (64, 96, 128)
+    assert list(body(torch.zeros(1, 3, 64, 64))) == ["c3", "c4", "c5"]
+    with pytest.raises(ValueError, match="finest: expected 2, 3, 4 or 5, got 1"):
+        NarrowResNet(finest=1)
 
 
 def test_pretrained_is_the_backbone_of_the_shipped_detector():
