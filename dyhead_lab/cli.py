@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("dyhead_lab.commands.train", "train a recipe of the zoo"),
     "eval": ("dyhead_lab.commands.eval", "print the 12 COCO numbers of a trained model"),
     "detect": ("dyhead_lab.commands.detect", "draw the boxes that a trained model finds on your images"),
+    "experiment": ("dyhead_lab.commands.experiment", "measure what an experiment compares, or show what was recorded"),
     "efficiency": ("dyhead_lab.commands.efficiency", "count what a recipe's detector costs, by part"),
     "bench": ("dyhead_lab.commands.bench", "measure the operators on this machine"),
 }

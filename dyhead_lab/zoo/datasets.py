@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..data.coco import CocoDetection, coco_folder
 from ..data.shapes import write_shapes
+from ..errors import UserError
 from ..paths import DATA
 
 #: split -> (images, seed)
@@ -30,3 +33,29 @@ def shapes(split: str, folder: Path = DATA / "shapes") -> CocoDetection:
         shutil.rmtree(folder / split, ignore_errors=True)
         partial.rename(folder / split)
     return coco_folder(folder, split)
+
+
+def coco(split: str, folder: Path = DATA / "coco2017") -> CocoDetection:
+    """COCO 2017: 118,287 training and 5,000 validation images, 80 classes.
+
+    Args:
+        split: "train" or "val".
+        folder: where ``dyhead-lab data coco`` has put it.
+
+    Raises:
+        UserError: it is not there.
+
+    Source: Lin et al., "Microsoft COCO", ECCV 2014; https://cocodataset.org (annotations CC BY 4.0).
+    """
+    if not folder.is_dir():
+        raise UserError(f"COCO is not in {folder}: dyhead-lab data coco --out {folder} downloads it (20 GB)")
+    return coco_folder(folder, split)
+
+
+#: The data sets that can be named where a folder is expected.
+DATASETS: dict[str, Callable[[str], CocoDetection]] = {"shapes": shapes, "coco": coco}
+
+
+def dataset(name: str) -> Callable[[str], CocoDetection]:
+    """The data set of that name in :data:`DATASETS`, else the splits of a folder in COCO format of that name."""
+    return DATASETS.get(name) or partial(coco_folder, name)

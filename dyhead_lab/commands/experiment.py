@@ -1,0 +1,56 @@
+"""``dyhead-lab experiment NAME``: train what an experiment compares, or show what was recorded of it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from ..errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="name of an experiment, such as ablation; `dyhead-lab zoo` lists them")
+    parser.add_argument("--show", action="store_true", help="print what the project has recorded; nothing is trained")
+    parser.add_argument(
+        "--data", metavar="NAME_OR_DIR", help="shapes, coco or a COCO-format folder (default: the experiment's own)"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the experiment's own")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the runs (default: runs/experiments/NAME); goes on there"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another setting for every run, such as iterations=50; may be repeated",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure what is missing and print the table. Returns 0."""
+    from ..zoo.experiment import run_experiment
+    from ..zoo.experiments import get_experiment, recorded
+    from .train import settings
+
+    experiment = get_experiment(args.name)
+    if args.show:
+        if args.data or args.seeds or args.out or args.set:
+            raise UserError("--show prints what the project recorded; it takes no other option")
+        print(recorded(args.name).table())
+        return 0
+    out = args.out or Path("runs/experiments") / args.name
+    record = run_experiment(experiment, out, args.seeds, args.data, settings(args.set), command=_command(args))
+    print(record.table())
+    print(f"stored in {out / (args.name + '.json')}")
+    return 0
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What measures the same again."""
+    words = ["dyhead-lab", "experiment", args.name]
+    words += ["--data", args.data] if args.data else []
+    words += ["--seeds", *map(str, args.seeds)] if args.seeds else []
+    words += [word for pair in args.set for word in ("--set", pair)]
+    return shlex.join(words)

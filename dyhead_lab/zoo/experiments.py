@@ -1,0 +1,41 @@
+"""Experiments by name, and what was recorded of them."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from ..errors import UserError
+from .ablation import ABLATION
+from .experiment import Experiment
+from .record import Record
+
+#: Records that the project ships.
+RESULTS = Path(__file__).parent / "results"
+
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (ABLATION,)}
+
+
+def get_experiment(name: str) -> Experiment:
+    """The experiment of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in EXPERIMENTS:
+        near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(EXPERIMENTS))}"
+        raise UserError(f"no experiment {name!r}; {hint}")
+    return EXPERIMENTS[name]
+
+
+def recorded(name: str) -> Record:
+    """What the project has measured of an experiment.
+
+    Raises:
+        UserError: there is no such experiment, or nothing was recorded of it.
+    """
+    path = RESULTS / f"{get_experiment(name).name}.json"
+    if not path.exists():
+        raise UserError(f"nothing is recorded of {name} yet: dyhead-lab experiment {name} measures it")
+    return Record.load(path)

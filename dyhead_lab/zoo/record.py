@@ -1,0 +1,155 @@
+"""The numbers of an experiment: every run of every row, and the table that says which differences mean something."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from ..errors import UserError
+
+FORMAT = "dyhead_lab experiment 1"
+
+#: What one run measured: name of a number -> its value.
+Numbers = Mapping[str, float]
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation (n - 1 in its divisor) of a number over seeds; None with a single seed."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(fmean(values), stdev(values) if len(values) > 1 else None)
+
+    def text(self, sign: str = "") -> str:
+        """``0.421 ± 0.006``, with ``sign="+"`` also the sign of the mean; three figures behind the point below ten."""
+        digits = 3 if abs(self.mean) < 10 else 1
+        mean = f"{self.mean:{sign}.{digits}f}"
+        return mean if self.deviation is None else f"{mean} ± {self.deviation:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What an experiment measured.
+
+    Args:
+        name, summary: of the experiment.
+        rows: names of its rows, in the order of the table.
+        baseline: the row that the others are compared with.
+        metrics: the numbers that the table shows; the first one is compared.
+        seeds: those that were asked for.
+        machine: device, threads, date and versions.
+        command: what to type to measure it again.
+        runs: row -> seed -> numbers, of the runs that were measured.
+    """
+
+    name: str
+    summary: str
+    rows: tuple[str, ...]
+    baseline: str
+    metrics: tuple[str, ...]
+    seeds: tuple[int, ...]
+    machine: Mapping[str, Any]
+    command: str
+    runs: dict[str, dict[int, Numbers]] = field(default_factory=dict)
+
+    def add(self, row: str, seed: int, numbers: Numbers) -> None:
+        """Put in what a run measured."""
+        self.runs.setdefault(row, {})[seed] = dict(numbers)
+
+    def spread(self, row: str, metric: str) -> Spread | None:
+        """Mean and deviation of a number over the seeds of a row; None if no run has it."""
+        values = [numbers[metric] for numbers in self.runs.get(row, {}).values() if metric in numbers]
+        return Spread.of(values) if values else None
+
+    def difference(self, row: str, metric: str) -> Spread | None:
+        """Mean and deviation of row minus baseline, seed by seed; None without a seed that both have.
+
+        Pairs share their data order and transforms, so that what a seed does to both falls out.
+        """
+        ours, theirs = self.runs.get(row, {}), self.runs.get(self.baseline, {})
+        both = [seed for seed in ours if seed in theirs and metric in ours[seed] and metric in theirs[seed]]
+        return Spread.of([ours[seed][metric] - theirs[seed][metric] for seed in both]) if both else None
+
+    def missing(self) -> Iterator[str]:
+        """Runs that were asked for and not measured: ``ROW seed N``."""
+        for row in self.rows:
+            yield from (f"{row} seed {seed}" for seed in self.seeds if seed not in self.runs.get(row, {}))
+
+    def table(self) -> str:
+        """Mean ± deviation of every row, its difference to the baseline, and what the reader should know of them."""
+        first = self.metrics[0]
+        cells = [["", *self.metrics, f"{first} - {self.baseline}", ""]]
+        for row in self.rows:
+            difference = None if row == self.baseline else self.difference(row, first)
+            texts = (_text(self.spread(row, metric)) for metric in self.metrics)
+            cells.append([row, *texts, _text(difference, "+"), _verdict(difference)])
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
+        return "\n".join(line.rstrip() for line in [*self._heading(), "", *lines, "", *self._notes()])
+
+    def _heading(self) -> Iterator[str]:
+        yield f"{self.name}: {self.summary}"
+        yield ", ".join(f"{key} {value}" for key, value in self.machine.items())
+        yield f"measured with: {self.command}"
+
+    def _notes(self) -> Iterator[str]:
+        seeds = ", ".join(map(str, self.seeds))
+        yield f"seeds {seeds}; ±: standard deviation over seeds; differences are row minus baseline, seed by seed"
+        if minutes := [n["minutes"] for runs in self.runs.values() for n in runs.values() if "minutes" in n]:
+            yield f"a run took {min(minutes):.1f} to {max(minutes):.1f} minutes"
+        if missing := list(self.missing()):
+            yield f"not measured: {'; '.join(missing)}"
+
+    def save(self, path: Path) -> None:
+        """Write as json, with a line for every run."""
+        runs = [
+            {"row": row, "seed": seed, **run} for row, by_seed in self.runs.items() for seed, run in by_seed.items()
+        ]
+        listed = ",\n".join(f"  {json.dumps(run)}" for run in runs)
+        plain = {"format": FORMAT, **{name: getattr(self, name) for name in _PLAIN}}
+        parts = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in plain.items()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{\n" + ",\n".join([*parts, f' "runs": [\n{listed}\n ]']) + "\n}\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Record:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            UserError: the file is missing or is something else.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {error}") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise UserError(f"{path}: expected a json file of format {FORMAT!r}")
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v := content[name], list) else v for name in _PLAIN}
+        record = cls(**plain)
+        for run in content["runs"]:
+            record.add(run.pop("row"), run.pop("seed"), run)
+        return record
+
+
+#: Fields that are stored as they are.
+_PLAIN = ("name", "summary", "rows", "baseline", "metrics", "seeds", "machine", "command")
+
+
+def _text(spread: Spread | None, sign: str = "") -> str:
+    return "–" if spread is None else spread.text(sign)
+
+
+def _verdict(difference: Spread | None) -> str:
+    """What a difference is worth."""
+    if difference is None:
+        return ""
+    if difference.deviation is None:
+        return "one seed: spread unknown"
+    return "smaller than its spread" if abs(difference.mean) < difference.deviation else ""
