@@ -24,9 +24,17 @@ from torch import nn
 
 #: Every name that a module may emit, and what stands behind it. Letters: see CONTRIBUTING.md.
 NAMES: dict[str, str] = {
+    "network_input": "the padded, normalised batch that the backbone saw, (B, 3, H, W)",
     "scale_weights": "gate of each branch of a level or of each level, (B, branches) or (B, L), fine to coarse",
     "offsets": "sampling offsets of the convolution taps, (B, 2*G*K, H, W), (dy, dx) per tap, in pixels",
     "masks": "modulation of the convolution taps, (B, G*K, H, W), in [0, 1]",
+    "tap_input": "what a deformable convolution reads, (B, C, H, W)",
+    "tap_offsets": "its offsets as it applied them, (B, 2*G*K, Ho, Wo), (dy, dx) per tap, in pixels of its input",
+    "tap_masks": "its modulation as it applied it, (B, G*K, Ho, Wo)",
+    "tap_weight": "its weight, (Co, C / groups, Kh, Kw)",
+    "tap_bias": "its bias, (Co,)",
+    "tap_geometry": "its stride, padding and dilation, (3,)",
+    "tap_output": "what it computed, (B, Co, Ho, Wo)",
     "task_coefficients": "slopes and intercepts a1, b1, a2, b2 of the dynamic activation, (B, 4, C)",
     "branches": "a level and its neighbours after spatial-aware attention, (B, branches, C, H, W), fine to coarse",
     "after_spatial": "features after spatial-aware attention, (B, C, H, W)",
@@ -35,6 +43,9 @@ NAMES: dict[str, str] = {
     "block_output": "features after a whole block, one entry per level, (B, C, H, W)",
     "sampling_locations": "where attention reads, (B, Q, M, L, P, 2), (x, y) in [0, 1] of the padded image",
     "attention_weights": "weight of each sampling point, (B, Q, M, L, P); sums to 1 over L and P",
+    "attention_values": "what deformable attention reads, (B, N, M, D)",
+    "attention_shapes": "(H, W) of the levels that deformable attention reads, (L, 2)",
+    "attention_output": "what deformable attention read, before the output projection, (B, Q, M*D)",
     "attention_maps": "dense attention, (B, M, Q, N); sums to 1 over N",
     "reference_boxes": "reference points or boxes of a layer, (B, Q, 2 or 4), cxcywh, normalised",
     "dam": "decoder attention map: attention that each encoder token receives, (B, N)",

@@ -122,6 +122,7 @@ class MultiScaleDeformableAttention(nn.Module):
         sampled = ms_deform_attn(
             value_BNMD, spatial_shapes_L2, level_start_index_L, locations, weights, backend=self.backend
         )
+        emit(self, attention_values=value_BNMD, attention_shapes=spatial_shapes_L2, attention_output=sampled)
         return self.output_proj(sampled), locations, weights
 
     def _offsets(self, query_BQC: Tensor) -> Tensor:

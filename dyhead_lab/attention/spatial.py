@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..ops.deform_conv import deform_conv2d
 from ..trace import emit, is_traced
 from .pyramid import resize_corners
 from .scale import mean_of_branches
+from .traced_conv import traced_deform_conv2d
 
 KERNEL = 3
 TAPS = KERNEL * KERNEL
@@ -43,7 +43,9 @@ class DeformableConvNorm(nn.Module):
         if offset is None:
             return self.norm(conv(x))
         return self.norm(
-            deform_conv2d(x, offset, conv.weight, conv.bias, stride=conv.stride, padding=KERNEL // 2, mask=mask)
+            traced_deform_conv2d(
+                self, x, offset, conv.weight, conv.bias, stride=conv.stride[0], padding=KERNEL // 2, mask=mask
+            )
         )
 
 
@@ -208,7 +210,7 @@ class PaperSpatialAwareAttention(nn.Module):
             median = F_BLSC[:, median_level(L)].transpose(1, 2).reshape(B, C, *size)
             offset, mask = self.offset_mask(median)
             emit(self, offsets=offset, masks=mask)
-            y = deform_conv2d(x, offset, weight, padding=KERNEL // 2, mask=mask)
+            y = traced_deform_conv2d(self, x, offset, weight, padding=KERNEL // 2, mask=mask)
         return y.flatten(2).transpose(1, 2).unsqueeze(1)
 
 
