@@ -138,11 +138,14 @@ class Engine:
         self.iteration += 1
         return {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}}
 
+    def detect(self, model: nn.Module) -> list[dict[str, Any]]:
+        """COCO records of what ``model`` finds in the validation set."""
+        device = self.accelerator.device
+        return detect_dataset(model, self.val_set, batch_size=16, device=device, amp=self.autocast)
+
     def judge(self, model: nn.Module) -> CocoResult:
         """The COCO numbers of ``model`` on the validation set."""
-        device = self.accelerator.device
-        records = detect_dataset(model, self.val_set, batch_size=16, device=device, amp=self.autocast)
-        return evaluate(self.val_set, records)
+        return evaluate(self.val_set, self.detect(model))
 
 
 def _refuse_what_is_missing(recipe: Recipe) -> None:

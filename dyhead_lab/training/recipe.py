@@ -34,6 +34,7 @@ class Recipe:
         summary: one line: what it is.
         detector: ``detector(classes=K, **model)`` builds it.
         dataset: ``dataset(split)`` gives the data for "train" and "val".
+        fraction: share of the training images that is used, always the same ones; see ``data.subset.fraction_of``.
         augmentation: random transform of the training images, a name in ``data.transforms.AUGMENTATIONS``.
         aspect_grouping: batches hold only wide or only tall images, so that little padding is computed.
         model: arguments of ``detector``.
@@ -76,6 +77,7 @@ class Recipe:
     summary: str
     detector: Callable[..., nn.Module]
     dataset: Callable[[str], CocoDetection]
+    fraction: float = 1.0
     augmentation: str = "flip"
     aspect_grouping: bool = False
     model: dict[str, Any] = field(default_factory=dict)
@@ -113,6 +115,8 @@ class Recipe:
         for setting in ("iterations", "batch_size", "accumulate", "evaluate_every", "checkpoint_every"):
             if getattr(self, setting) < 1:
                 raise UserError(f"{setting}: expected at least 1, got {getattr(self, setting)}")
+        if not 0 < self.fraction <= 1:
+            raise UserError(f"fraction: expected a share in (0, 1], got {self.fraction}")
         if self.batch_size % self.accumulate:
             raise UserError(f"batch_size: expected a multiple of accumulate={self.accumulate}, got {self.batch_size}")
         if self.schedule == "step" and not self.milestones:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-from tqdm.auto import tqdm
-
 from ..data.coco import coco_folder
-from ..evaluation.coco import CocoResult
-from .checkpoint import WEIGHTS, RunLog, read, save_weights
+from ..data.subset import fraction_of
+from ..evaluation.coco import CocoResult, evaluate
+from .checkpoint import WEIGHTS, read, save_weights
 from .engine import Engine
+from .interrupt import Interrupted, interrupt_as_request
+from .observer import Observer, ProgressBar, Silent
+from .probes import probe
 from .recipe import Recipe
+from .run_folder import Journal
 
 LOG_EVERY = 20  # iterations
+PROBED = 2  # validation images
+
+Batch = tuple[list[Any], list[dict[str, Any]]]  # images and targets
 
 
 def train(
@@ -27,89 +32,153 @@ def train(
     fresh: bool = False,
     progress: bool = True,
     changes: Mapping[str, Any] | None = None,
+    observer: Observer | None = None,
 ) -> CocoResult:
-    """Train a recipe to its end. A run that was killed continues from its last checkpoint.
+    """Train a recipe to its end. A run that was stopped or killed continues from its last checkpoint.
+
+    Evaluations between the first and the last step hold the training up for as long as the detector needs for the
+    validation images, and for the metric; hotcoco, where it is installed, makes the latter short.
 
     Args:
         recipe: from the zoo.
         data: a COCO-format folder with splits "train" and "val" in place of the recipe's own data.
         out: folder of the run; ``runs/NAME`` by default. It receives ``last.pt`` (to continue from),
-            ``weights.pt`` (half precision, what is judged), ``log.jsonl`` and a TensorBoard log.
+            ``weights.pt`` (half precision, what is judged) and the files of :mod:`.run_folder`.
         fresh: start anew, even if the folder holds a run.
-        progress: show a progress bar with loss, learning rate and time left.
+        progress: show a progress bar, where there is no ``observer``.
         changes: other settings for this run, such as ``{"iterations": 500, "model.dyhead_blocks": 0}``.
+        observer: who watches the run.
 
     Returns:
         the 12 COCO numbers of ``weights.pt`` on the validation split.
 
     Raises:
         UserError: unknown settings, unusable data, a folder that holds another run, a loss that is not finite.
+        Interrupted: Ctrl-C, or the observer asked to stop; the checkpoint is written.
     """
     recipe = recipe.with_changes(changes or {})
     out = Path(out or Path("runs") / recipe.name)
-    train_set, val_set = (coco_folder(data, s) if data else recipe.data(s) for s in ("train", "val"))
-    engine = Engine(recipe, train_set, val_set, out)
+    train_set, val_set = (coco_folder(data, split) if data else recipe.data(split) for split in ("train", "val"))
+    engine = Engine(recipe, fraction_of(train_set, recipe.fraction), val_set, out)
     if fresh:
         engine.checkpoint_path.unlink(missing_ok=True)
     elif engine.checkpoint_path.exists():
         engine.load()
         if progress:
             print(f"{out}: continuing at iteration {engine.iteration} of {recipe.iterations}")
-    return _run(engine, progress)
+    journal = Journal.of(engine, observer or (ProgressBar() if progress else Silent()))
+    message = f"{out}: failed"
+    try:
+        with interrupt_as_request() as interrupted:
+            _steps(engine, journal, interrupted)
+            result = _finish(engine, journal)
+        message = f"{out}: finished, AP {result['AP']:.3f}"
+        return result
+    except Interrupted as stop:
+        message = str(stop)
+        raise
+    finally:
+        journal.close(message)
 
 
-def _run(engine: Engine, progress: bool) -> CocoResult:
-    """Train to the end of the recipe, judge, and keep the averaged weights in ``weights.pt``.
-
-    Returns:
-        the COCO numbers of the very weights that were written.
-    """
-    recipe, out = engine.recipe, engine.out
-    log = RunLog(out / "log.jsonl", engine.iteration)
-    board = SummaryWriter(str(out / "tensorboard"), purge_step=engine.iteration)
-    bar = tqdm(total=recipe.iterations, initial=engine.iteration, desc=recipe.name, disable=not progress)
-    window: list[dict[str, float]] = []
-    started, since = time.perf_counter(), engine.iteration
+def _steps(engine: Engine, journal: Journal, interrupted: Callable[[], bool]) -> None:
+    """Train to the end of the recipe, with a line in the log for each stretch, evaluation and checkpoint."""
+    recipe, observer, model = engine.recipe, journal.observer, engine.averaged.module
+    stretch = Stretch(recipe.batch_size)
+    looked_at = [engine.val_set[i][0].to(engine.accelerator.device) for i in range(min(PROBED, len(engine.val_set)))]
     engine.model.train()
-    for images, targets in engine.batches():
+    for images, targets in stretch.timed(engine.batches()):
         if engine.iteration >= recipe.iterations:
-            break
+            return
         lr = engine.lr
-        window.append(engine.step(images, targets))
-        bar.update()
+        stretch.add(engine.step(images, targets))
+        observer.advance(engine.iteration)
         if engine.iteration % LOG_EVERY == 0:
-            means = {name: fmean(losses[name] for losses in window) for name in window[0]}
-            window = []
-            speed = (engine.iteration - since) * recipe.batch_size / (time.perf_counter() - started)
-            log.add(engine.iteration, lr=lr, images_per_second=round(speed, 1), **means)
-            for name, value in {"lr": lr, **means}.items():
-                board.add_scalar(f"train/{name}", value, engine.iteration)
-            bar.set_postfix(loss=f"{means['loss']:.3f}", lr=f"{lr:.1e}")
-        if engine.iteration % recipe.evaluate_every == 0 and engine.iteration < recipe.iterations:
-            result = engine.judge(engine.averaged.module)
-            _report(engine, result, log, board, bar)
-        if engine.iteration % recipe.checkpoint_every == 0 or engine.iteration == recipe.iterations:
+            journal.note(engine.iteration, {"lr": lr, **stretch.numbers()})
+        is_last = engine.iteration == recipe.iterations
+        stopping = not is_last and _all_agree_to_stop(engine, interrupted() or observer.asks_to_stop())
+        if engine.iteration % recipe.checkpoint_every == 0 or is_last or stopping:
             engine.save()
-    bar.close()
-    result = _finish(engine)
-    _report(engine, result, log, board, bar)
-    board.close()
+            journal.note(engine.iteration, probe(model, looked_at))
+        if stopping:
+            raise Interrupted(
+                f"{engine.out}: stopped at iteration {engine.iteration} of {recipe.iterations} and saved; "
+                "the same command continues from there"
+            )
+        if engine.iteration % recipe.evaluate_every == 0 and not is_last:
+            journal.note(engine.iteration, engine.judge(model).numbers)
+
+
+def _all_agree_to_stop(engine: Engine, asked: bool) -> bool:
+    """Whether any process was asked to stop: then all of them stop after the same step."""
+    if engine.accelerator.num_processes == 1:
+        return asked
+    if asked:
+        engine.accelerator.set_trigger()
+    return engine.accelerator.check_trigger()
+
+
+def _finish(engine: Engine, journal: Journal) -> CocoResult:
+    """Write the averaged weights, load them back, and judge what was written: half precision is part of the result."""
+    path = engine.out / "weights.pt"
+    model = engine.averaged.module
+    if engine.accelerator.is_main_process:
+        save_weights(path, model, engine.recipe.name, engine.recipe.model, engine.train_set.categories)
+    engine.accelerator.wait_for_everyone()
+    model.load_state_dict(read(path, WEIGHTS)["state_dict"])
+    detections = engine.detect(model)
+    result = evaluate(engine.val_set, detections)
+    journal.note(engine.iteration, result.numbers)
+    journal.finish(result, detections)
     return result
 
 
-def _report(engine: Engine, result: CocoResult, log: RunLog, board: SummaryWriter, bar: tqdm) -> None:
-    log.add(engine.iteration, **result.numbers)
-    for name, value in result.numbers.items():
-        board.add_scalar(f"val/{name}", value, engine.iteration)
-    if not bar.disable:
-        line = "  ".join(f"{name} {result[name]:.3f}" for name in list(result.numbers)[:6])
-        bar.write(f"iteration {engine.iteration}: {line}")
+class Stretch:
+    """The steps since the last line of the log: their mean losses, their speed, and how long they waited for data.
 
+    Args:
+        batch_size: images a step.
+    """
 
-def _finish(engine: Engine) -> CocoResult:
-    """Write the weights, load them back, and judge what was written: half precision is part of the result."""
-    path = engine.out / "weights.pt"
-    model = engine.averaged.module
-    save_weights(path, model, engine.recipe.name, engine.recipe.model, engine.train_set.categories)
-    model.load_state_dict(read(path, WEIGHTS)["state_dict"])
-    return engine.judge(model)
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+        self._clear()
+
+    def _clear(self) -> None:
+        self._losses: list[dict[str, float]] = []
+        self._steps = 0
+        self._waited = self._computed = 0.0
+
+    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; the time until each one comes counts as waiting."""
+        iterator = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            batch = next(iterator, None)
+            if batch is None:
+                return
+            self._came = time.perf_counter()
+            self._waited += self._came - asked
+            yield batch
+
+    def add(self, losses: dict[str, float]) -> None:
+        """The step for the last batch is done."""
+        self._computed += time.perf_counter() - self._came
+        self._steps += 1
+        if losses:  # a step that was skipped has none
+            self._losses.append(losses)
+
+    def numbers(self) -> dict[str, float]:
+        """Means of the losses, ``images_per_second``, and ``waiting``: the share of the time spent waiting for data.
+
+        The next stretch starts.
+        """
+        seconds = self._waited + self._computed
+        names = self._losses[0] if self._losses else {}
+        numbers = {
+            "images_per_second": round(self._steps * self.batch_size / seconds, 1),
+            "waiting": round(self._waited / seconds, 3),
+            **{name: fmean(losses[name] for losses in self._losses) for name in names},
+        }
+        self._clear()
+        return numbers

@@ -1,0 +1,122 @@
+"""What a run leaves beside its checkpoint: where it came from, its numbers as they came, and its result.
+
+- ``run.json``: recipe, settings, data; one entry per start, with command, machine, versions and git state
+- ``log.jsonl``: one line of numbers each 20 iterations, evaluation and checkpoint; ``tensorboard/`` the same
+- ``metrics.json``: the COCO numbers of ``weights.pt``, and AP per class
+- ``detections.json``: what it found on the validation split, as COCO results
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from ..errors import UserError
+from ..evaluation.coco import METRICS, CocoResult
+from .checkpoint import RunLog
+from .engine import Engine
+from .observer import Observer, Silent
+from .provenance import provenance
+
+RUN, LOG, METRICS_FILE, DETECTIONS = "run.json", "log.jsonl", "metrics.json", "detections.json"
+
+
+class Journal:
+    """Takes the numbers of a run to the log, to TensorBoard and to whoever watches.
+
+    Args:
+        engine: a run that is about to start, or to continue at its iteration.
+        observer: who watches.
+    """
+
+    def __init__(self, engine: Engine, observer: Observer):
+        self.folder = engine.out
+        self.observer: Observer = observer
+        self.log = RunLog(self.folder / LOG, engine.iteration)
+        self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=engine.iteration)
+        write_origin(engine)
+        observer.begin(engine.recipe, RunLog.entries(self.folder / LOG))
+
+    @staticmethod
+    def of(engine: Engine, observer: Observer) -> Journal:
+        """The journal of this process: of several processes only the main one writes."""
+        return Journal(engine, observer) if engine.accelerator.is_main_process else MuteJournal()
+
+    def note(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Add a line; nothing where there are no values."""
+        if not values:
+            return
+        self.log.add(iteration, **values)
+        for name, value in values.items():
+            self.board.add_scalar(f"{'val' if name in METRICS else 'train'}/{name}", value, iteration)
+        self.observer.note({"iteration": iteration, **values})
+
+    def finish(self, result: CocoResult, detections: Sequence[Mapping[str, Any]]) -> None:
+        """Write what the kept weights reach and found."""
+        write_json(self.folder / METRICS_FILE, {"numbers": result.numbers, "per_class": result.per_class})
+        write_json(self.folder / DETECTIONS, list(detections), indent=None)
+
+    def close(self, message: str) -> None:
+        """The run is over, for the reason that ``message`` gives."""
+        self.board.close()
+        self.observer.end(message)
+
+
+class MuteJournal(Journal):
+    """The journal of a process that writes nothing."""
+
+    def __init__(self) -> None:
+        self.observer = Silent()
+
+    def note(self, iteration: int, values: Mapping[str, float]) -> None: ...
+    def finish(self, result: CocoResult, detections: Sequence[Mapping[str, Any]]) -> None: ...
+    def close(self, message: str) -> None: ...
+
+
+def write_origin(engine: Engine) -> None:
+    """Write ``run.json``; where the run continues, add this start to those before."""
+    path = engine.out / RUN
+    starts = json.loads(path.read_text())["starts"] if engine.iteration and path.exists() else []
+    origin = {
+        "recipe": engine.recipe.name,
+        "settings": engine.recipe.settings(),
+        "data": {
+            name: {"annotations": str(data.annotations), "images": len(data)}
+            for name, data in (("train", engine.train_set), ("val", engine.val_set))
+        },
+        "starts": [*starts, {"iteration": engine.iteration, **provenance(engine.accelerator.device.type)}],
+    }
+    write_json(path, origin)
+
+
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
+    """Write plain values, whole or not at all.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read what :func:`write_json` wrote.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error})") from error
