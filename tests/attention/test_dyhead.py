@@ -6,7 +6,7 @@ from torch import nn
 
 from dyhead_lab.attention import OFFSET_FITS, DyHead, undecoupled_attention, undecoupled_cost
 from dyhead_lab.attention.paper import join_levels, split_levels
-from dyhead_lab.trace import trace
+from dyhead_lab.trace import NAMES, trace
 
 FORMS = [{"form": "released"}, {"form": "paper", "num_levels": 3}]
 
@@ -68,7 +68,8 @@ def test_one_paper_block_on_one_level_with_everything_off_is_a_residual_convolut
 @pytest.mark.parametrize("options", FORMS)
 @pytest.mark.parametrize("switch", ["scale", "spatial", "task"])
 def test_a_switch_removes_its_parameters_and_its_traces(options, switch):
-    shows = {"scale": {"scale_weights"}, "spatial": {"offsets", "masks"}, "task": {"task_coefficients"}}
+    taps = {name for name in NAMES if name.startswith("tap_")}
+    shows = {"scale": {"scale_weights"}, "spatial": {"offsets", "masks"} | taps, "task": {"task_coefficients"}}
     whole, without = DyHead(16, blocks=1, **options), DyHead(16, blocks=1, **options | {switch: False})
     traces = []
     for head in (whole, without):
