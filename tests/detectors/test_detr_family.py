@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dyhead_lab.detectors.detr_family import deformable_detr, detr, sparse_detr
+from dyhead_lab.detectors.image_batch import resize_image
 from dyhead_lab.detectors.resnet_backbone import ResNetBackbone
 
 SMALL = {"encoder_layers": 2, "decoder_layers": 1, "channels": 32, "feedforward": 32, "queries": 4}
@@ -13,7 +14,7 @@ TARGET = {"boxes": torch.tensor([[10.0, 12, 50, 40]]), "labels": torch.tensor([2
 def test_published_sizes():
     with torch.device("meta"):
         counts = {
-            "detr": trained(detr(91, dilation=True)),
+            "detr": trained(detr(91, body={"dilation": True})),
             "single scale": trained(deformable_detr(91, levels=1)),
             "two stages": trained(deformable_detr(91, refine=True, two_stage=True)),
             "sparse": trained(sparse_detr(91)),
@@ -26,7 +27,14 @@ def trained(model):
 
 
 @pytest.mark.parametrize(
-    ("build", "backbone"), [(detr, "resnet50"), (deformable_detr, "swin_t"), (sparse_detr, "swin_t")]
+    ("build", "backbone"),
+    [
+        (detr, "resnet50"),
+        (detr, "narrow"),
+        (deformable_detr, "swin_t"),
+        (sparse_detr, "swin_t"),
+        (sparse_detr, "narrow"),
+    ],
 )
 def test_trains_and_detects(build, backbone):
     torch.manual_seed(0)
@@ -40,8 +48,29 @@ def test_trains_and_detects(build, backbone):
     assert first["boxes"].isfinite().all() and second["labels"].max() < 3
 
 
+@pytest.mark.parametrize("build", [detr, deformable_detr, sparse_detr])
+def test_boxes_are_in_the_pixels_of_the_image_whatever_size_is_detected_at(build):
+    torch.manual_seed(0)
+    model = build(classes=3, backbone="narrow", min_size=64, max_size=96, **SMALL).eval()
+    image = torch.rand(3, 50, 100)  # becomes 48 x 96: the longer side decides
+    with torch.no_grad():
+        (resized,) = model([image])
+        model.detection_size = None
+        (by_hand,) = model([resize_image(image, 64, 96)])
+    assert resize_image(image, 64, 96).shape == (3, 48, 96)
+    scale = torch.tensor([100 / 96, 50 / 48]).repeat(2)
+    torch.testing.assert_close(resized["boxes"], by_hand["boxes"] * scale, atol=1e-4, rtol=1e-5)  # float32 rounding
+    torch.testing.assert_close(resized["scores"], by_hand["scores"])
+
+
+def test_resizing_keeps_what_has_the_size_already():
+    image = torch.rand(3, 40, 60)
+    assert resize_image(image, 40, 100) is image
+    assert resize_image(image, 80, 1000).shape == (3, 80, 120)
+
+
 def test_refuses_what_a_backbone_cannot_give():
-    with pytest.raises(ValueError, match="gives three levels without dilation; got levels=1"):
-        deformable_detr(3, "swin_t", levels=1)
+    with pytest.raises(ValueError, match="resnet9"):
+        deformable_detr(3, "resnet9")
     with pytest.raises(ValueError, match="stages must be some of layer1, layer2"):
         ResNetBackbone(stages=("layer5",))

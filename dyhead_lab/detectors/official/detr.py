@@ -224,7 +224,7 @@ def _backbone(entries: StateDict, args: dict[str, Any], dilation: bool | None, l
     if kind not in _BACKBONES:
         raise ValueError("the backbone of these weights is no ResNet-50, -101 or -152 and no Swin-T")
     dilated = bool(args.get("dilation")) if dilation is None else dilation
-    return pyramid_features(_BACKBONES[kind], None, dilated, levels)[0]
+    return pyramid_features(_BACKBONES[kind], levels=levels, body={"dilation": True} if dilated else None)[0]
 
 
 def official_name(ours: str) -> str:
