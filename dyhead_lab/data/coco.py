@@ -26,6 +26,7 @@ class CocoDetection(Dataset):
     - ``area`` (n,) float32, in square pixels: of the segment where the file has one, else of the box
     - ``iscrowd`` (n,) bool
     - ``image_id`` int, ``size`` (H, W) ints
+    - with ``masks``, ``masks`` (n, H, W) uint8, 1 on the pixels of the object
 
     Crowd annotations mark groups in which nobody counted the objects. They stay in :attr:`coco`, because the
     COCO metric ignores detections inside them, and they are left out of the targets, because a detector must
@@ -35,8 +36,10 @@ class CocoDetection(Dataset):
         images: folder that the file names of the JSON are relative to.
         annotations: the JSON file.
         crowd: ``"drop"`` leaves crowd annotations out of the targets, ``"keep"`` leaves them in.
+        masks: whether the targets hold masks, drawn from the polygons or run lengths of the JSON.
 
     Attributes:
+        masks: as the argument; may be set later.
         categories: K names, in the order of the labels.
         category_ids: K ids of the JSON, in the order of the labels.
         image_ids: id of each image, in the order of the data set.
@@ -52,10 +55,12 @@ class CocoDetection(Dataset):
         images: str | os.PathLike[str],
         annotations: str | os.PathLike[str],
         crowd: Literal["drop", "keep"] = "drop",
+        masks: bool = False,
     ):
         if crowd not in ("drop", "keep"):
             raise ValueError(f"crowd must be 'drop' or 'keep', got {crowd!r}")
         self.images, self.annotations, self.crowd = Path(images), Path(annotations), crowd
+        self.masks = masks
         self.problems: list[Problem]
         dataset, self.problems = load_coco_json(annotations)
         self.coco = index_coco(dataset)
@@ -86,7 +91,7 @@ class CocoDetection(Dataset):
         boxes[:, 2:] += boxes[:, :2]
         boxes[:, 0::2].clamp_(0, record["width"])
         boxes[:, 1::2].clamp_(0, record["height"])
-        return {
+        target = {
             "boxes": boxes,
             "labels": torch.tensor([self._labels[a["category_id"]] for a in annotations], dtype=torch.int64),
             "area": torch.tensor([a["area"] for a in annotations], dtype=torch.float32),
@@ -94,6 +99,21 @@ class CocoDetection(Dataset):
             "image_id": record["id"],
             "size": (record["height"], record["width"]),
         }
+        if self.masks:
+            target["masks"] = self._draw_masks(annotations, target["size"])
+        return target
+
+    def _draw_masks(self, annotations: list[dict[str, Any]], size: tuple[int, int]) -> Tensor:
+        """Masks (n, H, W) of the annotations of one image.
+
+        Raises:
+            UserError: one has no segmentation.
+        """
+        without = [a["id"] for a in annotations if not a.get("segmentation")]
+        if without:
+            raise UserError(f"{self.annotations}: masks are needed, but annotation {without[0]} has no segmentation")
+        drawn = [torch.from_numpy(self.coco.annToMask(a)) for a in annotations]
+        return torch.stack(drawn) if drawn else torch.zeros(0, *size, dtype=torch.uint8)
 
 
 def _check_size(path: Path, image: Tensor, record: dict[str, Any]) -> None:
@@ -138,14 +158,17 @@ def find_splits(folder: str | os.PathLike[str]) -> dict[str, Split]:
 
 
 def coco_folder(
-    folder: str | os.PathLike[str], split: str | None = None, crowd: Literal["drop", "keep"] = "drop"
+    folder: str | os.PathLike[str],
+    split: str | None = None,
+    crowd: Literal["drop", "keep"] = "drop",
+    masks: bool = False,
 ) -> CocoDetection:
     """Open one split of a folder whose layout :func:`find_splits` knows.
 
     Args:
         folder: the data set.
         split: its name, with or without the year (``"val"`` finds ``val2017``). None takes the only one.
-        crowd: see :class:`CocoDetection`.
+        crowd, masks: see :class:`CocoDetection`.
 
     Raises:
         UserError: the folder, or the split in it, is missing or the name fits several.
@@ -169,4 +192,4 @@ def coco_folder(
         )
     if len(fitting) > 1:
         raise UserError(f"{folder} has several splits that fit, {there}: name one of them")
-    return CocoDetection(*splits[fitting[0]], crowd=crowd)
+    return CocoDetection(*splits[fitting[0]], crowd=crowd, masks=masks)

@@ -46,6 +46,26 @@ def test_boxes_are_rounded_into_the_image(tmp_path):
     assert dataset.coco.anns[1]["bbox"] == [30, -0.5, 10.5, 30.9]  # the metric sees what the file says
 
 
+def test_masks_are_drawn_from_polygons_and_run_lengths(tmp_path):
+    square = annotation(1, [4, 6, 10, 8], segmentation=[[4, 6, 14, 6, 14, 14, 4, 14]])
+    # Column by column: 30 rows a column, so the third column (x = 2) from row 5 to row 9.
+    column = annotation(2, [2, 5, 1, 5], segmentation={"size": [30, 40], "counts": [65, 5, 1130]})
+    write_set(tmp_path, [square, column], images=2)
+    dataset = coco_folder(tmp_path, masks=True)
+    masks = dataset[0][1]["masks"]
+    assert masks.shape == (2, 30, 40) and masks.dtype == torch.uint8
+    assert masks[0, 6:14, 4:14].all() and masks[0].sum() == 80
+    assert masks[1].nonzero().tolist() == [[row, 2] for row in range(5, 10)]
+    assert dataset[1][1]["masks"].shape == (0, 30, 40)
+    assert "masks" not in coco_folder(tmp_path)[0][1]
+
+
+def test_an_annotation_without_a_segmentation_is_named_where_masks_are_wanted(tmp_path):
+    dataset = coco_folder(write_set(tmp_path, [annotation(8, [1, 2, 10, 8])]), masks=True)
+    with pytest.raises(UserError, match="annotation 8 has no segmentation"):
+        dataset[0]
+
+
 def test_one_warning_sums_up_the_problems(tmp_path):
     write_set(tmp_path, [annotation(4, [1, 2, 0, 8]), annotation(6, [1, 2, 5, 8], category_id=1)])
     with pytest.warns(UserWarning, match=r"annotations\.json") as caught:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.shapes import CLASSES, LEAST_VISIBLE, draw_image, draw_set, outline, write_shapes
 from dyhead_lab.errors import UserError
 
@@ -80,3 +81,10 @@ def test_refusals_name_what_is_wrong(tmp_path):
     with pytest.raises(UserError, match="exists already"):
         write_shapes(tmp_path, images=2, size=32)
     assert json.loads((tmp_path / "annotations.json").read_text()) == before
+
+
+def test_masks_of_the_written_set_are_the_painted_ones(tmp_path):
+    write_shapes(tmp_path / "set", images=1, seed=4, size=96)
+    _, objects = draw_image(4, 0, 96)
+    masks = coco_folder(tmp_path / "set", masks=True)[0][1]["masks"]
+    assert np.array_equal(masks.numpy().astype(bool), np.stack([item.mask for item in objects]))
