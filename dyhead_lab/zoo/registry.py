@@ -7,9 +7,10 @@ import difflib
 from ..errors import UserError
 from ..training.recipe import Recipe
 from .bccd import BCCD
+from .detr_coco import DETR_COCO
 from .quickstart import QUICKSTART
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (QUICKSTART, BCCD)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (QUICKSTART, BCCD, *DETR_COCO)}
 
 
 def names() -> list[str]:
