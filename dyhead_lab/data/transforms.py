@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from ..errors import UserError
+from .microscope import microscope
 
 #: (image (3, H, W), target with ``boxes`` as tv_tensors.BoundingBoxes) -> the same, transformed.
 Transform = Callable[[torch.Tensor, dict[str, Any]], tuple[torch.Tensor, dict[str, Any]]]
@@ -42,7 +43,7 @@ class RandomWindow(v2.Transform):
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, int]:
         """Draw the window for one image; torchvision calls this."""
-        height, width = v2._utils.query_size(flat_inputs)
+        height, width = v2.query_size(flat_inputs)
         h, w = (_between(min(self.least, side), min(self.most, side)) for side in (height, width))
         return {"top": _between(0, height - h), "left": _between(0, width - w), "height": h, "width": w}
 
@@ -109,7 +110,7 @@ def large_scale_jitter(size: int = 1024, scales: tuple[float, float] = (0.1, 2.0
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How to make a random transform, and whether it resizes or crops."""
+    """How to make a random transform, and whether it decides the size in training."""
 
     make: Callable[[], Transform]
     resizes: bool = False
@@ -120,6 +121,7 @@ AUGMENTATIONS = {
     "none": Augmentation(v2.Identity),
     "flip": Augmentation(flip),
     "flip_both": Augmentation(flip_both),
+    "microscope": Augmentation(microscope),
     "multi_scale": Augmentation(multi_scale, resizes=True),
     "detr": Augmentation(detr, resizes=True),
     "large_scale_jitter": Augmentation(large_scale_jitter, resizes=True),
