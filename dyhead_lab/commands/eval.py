@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         trained.model.to(device),
         dataset,
         device=device,
-        amp=trained.recipe.autocasts(device),
+        autocast=trained.recipe.autocast_dtype(device),
         workers=args.workers,
         progress=True,
     )

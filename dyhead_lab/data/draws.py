@@ -6,7 +6,7 @@ or on how many draws came before. That is what lets a killed run continue exactl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -42,9 +42,14 @@ class InMemory(Dataset):
 class RandomDraws(Dataset):
     """A data set under a random transform, indexed by draws (index, seed).
 
+    Targets keep what stays true of the transformed image: ``boxes``, ``labels``, ``image_id``, and ``masks`` where
+    the data set has them.
+
     Args:
-        dataset: gives (image (3, H, W), target with ``boxes`` (n, 4) xyxy and ``labels`` (n,)).
-        transform: a torchvision v2 transform; boxes reach it as ``BoundingBoxes`` of the image's canvas.
+        dataset: gives (image (3, H, W), target with ``boxes`` (n, 4) xyxy, ``labels`` (n,), ``image_id`` and
+            perhaps ``masks`` (n, H, W) bool).
+        transform: a torchvision v2 transform; boxes reach it as ``BoundingBoxes`` of the image's canvas, masks as
+            ``Mask``.
     """
 
     def __init__(self, dataset: Dataset, transform: Transform):
@@ -55,17 +60,23 @@ class RandomDraws(Dataset):
         index, seed = draw
         image, target = self.dataset[index]
         boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=image.shape[-2:])  # type: ignore[call-arg]
+        given = {"boxes": boxes, "labels": target["labels"]}
+        if "masks" in target:
+            given["masks"] = tv_tensors.Mask(target["masks"])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            image, target = self.transform(tv_tensors.Image(image), {**target, "boxes": boxes})
-        return image.as_subclass(torch.Tensor), {**target, "boxes": target["boxes"].as_subclass(torch.Tensor)}
+            image, drawn = self.transform(tv_tensors.Image(image), given)
+        plain = {name: value.as_subclass(torch.Tensor) for name, value in drawn.items()}
+        return image.as_subclass(torch.Tensor), {**plain, "image_id": target["image_id"]}
 
 
 class EndlessBatches(Sampler):
     """Shuffled batches of draws without end, which can start at any iteration.
 
-    All processes count through one endless shuffled sequence; iteration i takes its positions
-    i*batch_size ... (i+1)*batch_size - 1, and process ``rank`` of ``world`` takes every world-th of them.
+    All processes count through one endless shuffled sequence. Without groups, iteration i takes its positions
+    i*batch_size ... (i+1)*batch_size - 1. With groups, images wait until a batch of their group is complete, so
+    that an image may come a little later than its place in the sequence. Process ``rank`` of ``world`` takes every
+    world-th draw of a batch.
 
     Args:
         length: size of the data set, at least 1.
@@ -73,32 +84,62 @@ class EndlessBatches(Sampler):
         seed: of the order and of the draws.
         start: iteration to begin with.
         rank, world: which process of how many.
+        groups: a number for every image; a batch holds images of one number only.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, start: int = 0, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        groups: Sequence[int] | None = None,
+    ):
         if length < 1:
             raise ValueError(f"length: expected at least 1 image, got {length}")
         if batch_size % world:
             raise ValueError(f"batch_size: expected a multiple of the {world} processes, got {batch_size}")
+        if groups is not None and len(groups) != length:
+            raise ValueError(f"groups: expected one number for each of {length} images, got {len(groups)}")
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.start, self.rank, self.world = start, rank, world
+        self.start, self.rank, self.world, self.groups = start, rank, world, groups
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        batches = self._in_order() if self.groups is None else self._in_groups(self.groups)
+        for batch in batches:
+            yield batch[self.rank :: self.world]
+
+    def _in_order(self) -> Iterator[list[tuple[int, int]]]:
+        draws = self._draws(self.start * self.batch_size)
+        while True:
+            yield [next(draws) for _ in range(self.batch_size)]
+
+    def _in_groups(self, groups: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
+        """Which images wait depends on all that came before, so the sequence is counted from its beginning."""
+        waiting: dict[int, list[tuple[int, int]]] = {group: [] for group in set(groups)}
+        iteration = 0
+        for draw in self._draws(0):
+            batch = waiting[groups[draw[0]]]
+            batch.append(draw)
+            if len(batch) == self.batch_size:
+                waiting[groups[draw[0]]] = []
+                iteration += 1
+                if iteration > self.start:
+                    yield batch
+
+    def _draws(self, position: int) -> Iterator[tuple[int, int]]:
+        """The endless sequence of draws (index, seed) from ``position`` on."""
+        while True:
+            order = self._order(position // self.length)
+            for index in order[position % self.length :]:
+                yield index, self.seed * 2**32 + position
+                position += 1
 
     def _order(self, epoch: int) -> list[int]:
         generator = torch.Generator().manual_seed(self.seed + epoch * 1_000_003)
         return torch.randperm(self.length, generator=generator).tolist()
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        iteration, epoch, order = self.start, -1, []
-        while True:
-            first = iteration * self.batch_size + self.rank
-            batch = []
-            for position in range(first, (iteration + 1) * self.batch_size, self.world):
-                if position // self.length != epoch:
-                    epoch = position // self.length
-                    order = self._order(epoch)
-                batch.append((order[position % self.length], self.seed * 2**32 + position))
-            yield batch
-            iteration += 1
 
 
 def as_lists(batch: list[tuple[torch.Tensor, Target]]) -> tuple[list[torch.Tensor], list[Target]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.fcos import FCOS, FCOSHead
+from torchvision.models.detection.fcos import FCOS
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..attention import DyHead
 from .backbones import PyramidBackbone
+from .fcos_head import FCOSHead
 from .narrow_resnet import NarrowResNet
 from .precision import in_float32
 

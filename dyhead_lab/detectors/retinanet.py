@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.fcos import FCOS, FCOSHead
+from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 
 from .anchors import ExactAnchors
 from .backbones import with_pyramid
 from .dense import STRIDES, tower_height
+from .fcos_head import FCOSHead
 from .precision import in_float32
 
 RADIUS = 1.5  # FCOS: a place this near to an object's centre is positive, in cells

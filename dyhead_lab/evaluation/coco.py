@@ -167,7 +167,7 @@ def detect_dataset(
     dataset: _DetectionData,
     batch_size: int = 16,
     device: torch.device | str = "cpu",
-    amp: bool = False,
+    autocast: torch.dtype | None = None,
     workers: int = 0,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
@@ -178,7 +178,7 @@ def detect_dataset(
         dataset: a :class:`~dyhead_lab.data.coco.CocoDetection`, or what looks like one.
         batch_size: images a step.
         device: where the images go.
-        amp: run under bfloat16 autocast.
+        autocast: what to compute in under autocast; None for float32.
         workers: processes that read images; 0 reads here.
         progress: show a progress bar.
 
@@ -195,7 +195,7 @@ def detect_dataset(
     records: list[dict[str, Any]] = []
     with evaluation_mode(model):
         for images, image_ids in tqdm(loader, desc="detect", unit="batch", leave=False, disable=not progress):
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+            with torch.autocast(device.type, autocast, enabled=autocast is not None):
                 outputs = model([image.to(device) for image in images])
             records += to_coco_results(image_ids, outputs, dataset.category_ids)
     return records

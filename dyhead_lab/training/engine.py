@@ -1,71 +1,123 @@
-"""The engine: one loop that trains every recipe, and continues where it was killed."""
+"""The engine: one step that trains every recipe, and a state that continues where it was killed."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from ..data.coco import CocoDetection
-from ..data.draws import EndlessBatches, InMemory, RandomDraws, as_lists
-from ..data.transforms import augmentation
+from ..data.transforms import resizes
+from ..detectors.losses import mean_over_processes
 from ..errors import UserError
 from ..evaluation.coco import CocoResult, detect_dataset, evaluate
 from .checkpoint import CHECKPOINT, read, write_atomically
+from .distributed import Share, gather_list, synchronise_batch_norm
+from .loader import training_batches
+from .memory import ActivationMeter, StepMemory, checkpoint_activations, out_of_memory_explained, peak_memory
+from .nonfinite import NotFiniteError, save_batch
+from .optimizers import build_optimizer, warm_average
 from .recipe import Recipe
+from .schedules import rate_factor
 
-IN_MEMORY = 1_000_000_000  # bytes of decoded training images that may be kept
+#: What a detector learns from.
+TARGETS = ("boxes", "labels", "masks")
+
+Targets = list[dict[str, Any]]
 
 
 class Engine:
-    """A detector with its optimiser, schedule and averaged weights: the state of a run.
+    """A detector with its optimiser and averaged weights: the state of a run, in one process or in each of several.
+
+    Learning rate, order of the images, transforms and everything else that is drawn by chance are functions of the
+    recipe and the iteration. So a checkpoint needs weights, moments and the iteration, and a run that continues
+    from it ends with the same weights as one that was never stopped.
 
     Args:
         recipe: how to train.
         train_set, val_set: what to train on and what to judge by; the same categories.
         out: folder of the run.
+
+    Attributes:
+        iteration: steps done.
+        memory: memory of the first step that this process made, a :class:`~.memory.StepMemory`; None before.
+        skipped: batches skipped by this process because something was not finite.
+
+    Raises:
+        UserError: the categories differ, or the batch cannot be shared out.
     """
 
     def __init__(self, recipe: Recipe, train_set: CocoDetection, val_set: CocoDetection, out: Path):
         if train_set.categories != val_set.categories:
             raise UserError(f"train and val have different categories: {train_set.categories}, {val_set.categories}")
-        _refuse_what_is_missing(recipe)
         self.recipe, self.out = recipe, out
         self.train_set, self.val_set = train_set, val_set
-        self.accelerator = Accelerator()
+        train_set.masks = recipe.masks
+        self.accelerator = Accelerator(mixed_precision="no")  # the recipe decides the precision
+        parts = self.accelerator.num_processes * recipe.accumulate
+        if recipe.batch_size % parts:
+            raise UserError(
+                f"batch_size: expected a multiple of {parts} ({self.accelerator.num_processes} processes with "
+                f"{recipe.accumulate} micro-batches each), got {recipe.batch_size}"
+            )
         torch.manual_seed(recipe.seed)
-        model = recipe.build(len(train_set.categories)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = torch.optim.AdamW(_parameter_groups(model, recipe), lr=recipe.lr)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: learning_rate_factor(step, recipe.warmup, recipe.iterations)
-        )
-        self.averaged = AveragedModel(
-            self.accelerator.unwrap_model(self.model),
-            avg_fn=_warm_average(recipe.ema_decay),
-            use_buffers=True,
-        )
-        self.autocast = recipe.autocasts(self.accelerator.device)
+        model = self._build().to(self.device)
+        self.optimizer = build_optimizer(model, recipe)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        self.averaged = AveragedModel(model, avg_fn=warm_average(recipe.ema_decay), use_buffers=True)
+        self.model = self.accelerator.prepare_model(model)
+        self.autocast_dtype = recipe.autocast_dtype(self.device)
         self.iteration = 0
+        self.memory: StepMemory | None = None
+        self.skipped = 0
+
+    def _build(self) -> nn.Module:
+        recipe = self.recipe
+        model = recipe.build(len(self.train_set.categories)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if resizes(recipe.augmentation):
+            _keep_sizes_in_training(model)
+        if recipe.activation_checkpointing:
+            checkpoint_activations(model)
+        if self.accelerator.num_processes > 1:
+            model = synchronise_batch_norm(model, self.device)
+        if recipe.compile:
+            model.backbone.compile(dynamic=True)  # the heads choose their way by the targets; the backbone does not
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and talks."""
+        return self.accelerator.is_main_process
 
     @property
     def lr(self) -> float:
         """Learning rate of the next step."""
-        return float(self.schedule.get_last_lr()[0])
+        return self.recipe.lr * rate_factor(self.recipe, self.iteration)
 
     @property
     def checkpoint_path(self) -> Path:
         return self.out / "last.pt"
 
     def save(self) -> None:
-        """Write the checkpoint that :meth:`load` continues from."""
-        if not self.accelerator.is_main_process:
+        """Write the checkpoint that :meth:`load` continues from; the main process does so for all.
+
+        Raises:
+            UserError: it cannot be written; the one before it is still there.
+        """
+        if not self.is_main:
             return
         state = {
             "format": CHECKPOINT,
@@ -73,11 +125,10 @@ class Engine:
             "settings": self.recipe.settings(),
             "categories": self.train_set.categories,
             "iteration": self.iteration,
-            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "model": self._unwrapped.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "rng": torch.get_rng_state(),
+            "scaler": self.scaler.state_dict(),
         }
         write_atomically(self.checkpoint_path, state)
 
@@ -89,114 +140,139 @@ class Engine:
         """
         state = read(self.checkpoint_path, CHECKPOINT)
         here = {"recipe": self.recipe.name, "categories": self.train_set.categories, **self.recipe.settings()}
-        there = {"recipe": state["recipe"], "categories": state["categories"], **Recipe.defaults(), **state["settings"]}
+        there = {**Recipe.defaults(), **state, **state["settings"]}
         changed = [f"{k} was {there.get(k)!r}, is {here.get(k)!r}" for k in here if here.get(k) != there.get(k)]
         if changed:
             raise UserError(
                 f"{self.out} holds a run with other settings ({'; '.join(changed)}); "
                 "choose another --out, or --fresh to start it anew"
             )
-        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self._unwrapped.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["rng"])
+        self.scaler.load_state_dict(state.get("scaler", {}))  # checkpoints older than fp16 have none, and need none
         self.iteration = state["iteration"]
 
-    def batches(self) -> DataLoader:
-        """Training batches from the current iteration on, without end."""
-        recipe, accelerator = self.recipe, self.accelerator
-        order = EndlessBatches(
-            len(self.train_set), recipe.batch_size, recipe.seed, self.iteration,
-            accelerator.process_index, accelerator.num_processes,
-        )  # fmt: skip
-        pixels = sum(record["height"] * record["width"] for record in self.train_set.coco.imgs.values())
-        small = 3 * pixels <= IN_MEMORY
-        draws = RandomDraws(InMemory(self.train_set) if small else self.train_set, augmentation(recipe.augmentation))
-        return DataLoader(draws, batch_sampler=order, collate_fn=as_lists, num_workers=0 if small else 2)
+    @property
+    def _unwrapped(self) -> nn.Module:
+        return self.accelerator.unwrap_model(self.model)
 
-    def step(self, images: list[torch.Tensor], targets: list[dict[str, Any]]) -> dict[str, float]:
-        """One step of the optimiser. Returns the parts of the loss and their sum, ``loss``."""
-        device = self.accelerator.device
-        images = [image.to(device) for image in images]
-        boxes = [{name: t[name].to(device) for name in ("boxes", "labels")} for t in targets]
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
-            parts = self.model(images, boxes)
-        loss = torch.stack(list(parts.values())).sum()
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item()} at iteration {self.iteration} "
-                f"(images {', '.join(str(t['image_id']) for t in targets)}); the last checkpoint is kept. "
-                "A smaller lr often helps"
-            )
-        self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
-        self.schedule.step()
-        self.averaged.update_parameters(self.accelerator.unwrap_model(self.model))
+    def batches(self) -> DataLoader:
+        """Training batches of this process from the current iteration on, without end."""
+        accelerator = self.accelerator
+        return training_batches(
+            self.recipe,
+            self.train_set,
+            self.iteration,
+            accelerator.process_index,
+            accelerator.num_processes,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def step(self, images: list[Tensor], targets: Targets) -> dict[str, float]:
+        """One step of the optimiser.
+
+        Args:
+            images: of this process, (3, H, W) each.
+            targets: one for each image.
+
+        Returns:
+            the parts of the loss and their sum, ``loss``, averaged over micro-batches and processes; nothing if
+            the batch was skipped.
+
+        Raises:
+            UserError: the batch does not fit into memory, or a loss or gradient is not finite and the recipe says
+                stop; the batch is saved then.
+        """
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        torch.manual_seed(self.recipe.seed * 2**32 + self.iteration * processes + process)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * rate_factor(self.recipe, self.iteration)
+        try:
+            with out_of_memory_explained(self.recipe, images, self.device):
+                losses = self._accumulate(images, targets)
+                self._update()
+        except NotFiniteError as problem:
+            losses = {}
+            self._set_aside(images, targets, problem)
         self.iteration += 1
-        return {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}}
+        return losses
+
+    def _accumulate(self, images: list[Tensor], targets: Targets) -> dict[str, float]:
+        """Gradients of the batch, micro-batch by micro-batch; the mean losses."""
+        self.optimizer.zero_grad()
+        size = math.ceil(len(images) / self.recipe.accumulate)
+        sums: dict[str, float] = {}
+        for first in range(0, len(images), size):
+            last = first + size >= len(images)
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                parts = self._backward(images[first : first + size], targets[first : first + size])
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0.0) + value / self.recipe.accumulate
+        return sums
+
+    def _backward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]]) -> dict[str, float]:
+        """Add the gradients of one micro-batch; its losses, averaged over the processes."""
+        device = self.device
+        images = [image.to(device, non_blocking=True) for image in images]
+        goals = [{name: t[name].to(device, non_blocking=True) for name in TARGETS if name in t} for t in targets]
+        dtype = self.autocast_dtype
+        with self._measured(), torch.autocast(device.type, dtype, enabled=dtype is not None):
+            parts = self.model(images, goals)
+            stacked = torch.stack(list(parts.values()))
+        values = mean_over_processes(stacked.detach().float()).tolist()  # the one place that waits for the device
+        losses = {"loss": sum(values), **dict(zip(parts, values, strict=True))}
+        if not math.isfinite(losses["loss"]):
+            raise NotFiniteError(losses)
+        self.scaler.scale(stacked.sum() / self.recipe.accumulate).backward()
+        return losses
+
+    def _update(self) -> None:
+        """Clip, step, and average the weights."""
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        if not self.scaler.is_enabled() and not math.isfinite(norm):  # the scaler skips such steps by itself
+            raise NotFiniteError({"gradient norm": norm.item()})
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.averaged.update_parameters(self._unwrapped)
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        """Note the memory of the first forward pass; later ones are let alone."""
+        if self.memory is not None:
+            yield
+            return
+        with ActivationMeter(self._unwrapped) as meter:
+            yield
+        self.memory = StepMemory(meter.bytes, peak_memory(self.device))
+
+    def _set_aside(self, images: list[Tensor], targets: Targets, problem: NotFiniteError) -> None:
+        """Save a batch that is of no use; then stop or go on, as the recipe says. All processes come here together."""
+        path = save_batch(self.out, self.iteration, self.accelerator.process_index, images, targets, problem.values)
+        ids = gather_list([str(target["image_id"]) for target in targets], self.accelerator)
+        message = f"not finite at iteration {self.iteration}: {problem} (images {', '.join(ids)}; saved as {path})"
+        if self.recipe.on_nonfinite == "stop":
+            raise UserError(f"{message}. The last checkpoint is kept. A smaller lr often helps") from problem
+        self.skipped += 1
+        if self.is_main:
+            print(f"{message}: skipped")
 
     def detect(self, model: nn.Module) -> list[dict[str, Any]]:
-        """COCO records of what ``model`` finds in the validation set."""
-        device = self.accelerator.device
-        return detect_dataset(model, self.val_set, batch_size=16, device=device, amp=self.autocast)
+        """COCO records of what ``model`` finds in the validation set, each image once; the same on all processes."""
+        accelerator = self.accelerator
+        share = Share(self.val_set, accelerator.process_index, accelerator.num_processes)
+        size = max(1, self.recipe.batch_size // accelerator.num_processes // self.recipe.accumulate)
+        records = detect_dataset(model, share, batch_size=size, device=self.device, autocast=self.autocast_dtype)
+        return gather_list(records, accelerator)
 
     def judge(self, model: nn.Module) -> CocoResult:
-        """The COCO numbers of ``model`` on the validation set."""
+        """The COCO numbers of ``model`` on the validation set; the same on all processes."""
         return evaluate(self.val_set, self.detect(model))
 
 
-def _refuse_what_is_missing(recipe: Recipe) -> None:
-    """Settings that the engine does not follow yet."""
-    missing: tuple[str, ...] = (
-        "optimizer",
-        "schedule",
-        "warmup_factor",
-        "backbone_lr",
-        "decay_norms",
-        "accumulate",
-        "aspect_grouping",
-    )
-    missing += ("activation_checkpointing", "compile", "on_nonfinite")
-    asked = [name for name in missing if getattr(recipe, name) != Recipe.defaults()[name]]
-    if asked or recipe.precision == "fp16":
-        raise UserError(f"recipe {recipe.name}: not supported yet: {', '.join(asked) or 'precision fp16'}")
-
-
-def learning_rate_factor(step: int, warmup: int, iterations: int) -> float:
-    """Share of the peak rate: linear over ``warmup`` steps, then half a cosine down to 0 at ``iterations``."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, iterations - warmup)))
-
-
-def _warm_average(decay: float):
-    """Exponential average whose memory grows with the steps seen, so that short runs forget their start."""
-
-    def average(old: torch.Tensor, new: torch.Tensor, seen: torch.Tensor | int) -> torch.Tensor:
-        if not old.is_floating_point():  # BatchNorm counts its batches
-            return new
-        return torch.lerp(new, old, min(decay, (1 + int(seen)) / (10 + int(seen))))
-
-    return average
-
-
-def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Matrices and kernels, which decay; biases and gains of norms, which do not; layers that predict offsets.
-
-    Sampling offsets learn more slowly, as in Deformable DETR: where a layer looks decides what all others see.
-    """
-    offsets: list[nn.Parameter] = []
-    matrices: list[nn.Parameter] = []
-    vectors: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            group = offsets if "offset" in name else matrices if parameter.ndim > 1 else vectors
-            group.append(parameter)
-    return [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-        {"params": offsets, "weight_decay": 0.0, "lr": recipe.lr * recipe.offset_lr},
-    ]
+def _keep_sizes_in_training(model: nn.Module) -> None:
+    """Let torchvision's transform inside a detector resize only when it detects."""
+    for module in model.modules():
+        if isinstance(module, GeneralizedRCNNTransform):
+            module._skip_resize = True

@@ -35,6 +35,7 @@ class Recipe:
         detector: ``detector(classes=K, **model)`` builds it.
         dataset: ``dataset(split)`` gives the data for "train" and "val".
         fraction: share of the training images that is used, always the same ones; see ``data.subset.fraction_of``.
+        masks: training targets hold the masks of the objects, as Mask R-CNN needs them.
         augmentation: random transform of the training images, a name in ``data.transforms.AUGMENTATIONS``.
         aspect_grouping: batches hold only wide or only tall images, so that little padding is computed.
         model: arguments of ``detector``.
@@ -78,6 +79,7 @@ class Recipe:
     detector: Callable[..., nn.Module]
     dataset: Callable[[str], CocoDetection]
     fraction: float = 1.0
+    masks: bool = False
     augmentation: str = "flip"
     aspect_grouping: bool = False
     model: dict[str, Any] = field(default_factory=dict)
@@ -117,6 +119,8 @@ class Recipe:
                 raise UserError(f"{setting}: expected at least 1, got {getattr(self, setting)}")
         if not 0 < self.fraction <= 1:
             raise UserError(f"fraction: expected a share in (0, 1], got {self.fraction}")
+        if self.compile and self.activation_checkpointing:
+            raise UserError("compile: expected false with activation_checkpointing; the compiler cannot follow it")
         if self.batch_size % self.accumulate:
             raise UserError(f"batch_size: expected a multiple of accumulate={self.accumulate}, got {self.batch_size}")
         if self.schedule == "step" and not self.milestones:
@@ -163,10 +167,6 @@ class Recipe:
             print(f"{self.name}: this processor has no bfloat16; computing in float32")
             return None
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[self.precision]
-
-    def autocasts(self, device: torch.device) -> bool:
-        """Whether to compute in less than float32 on ``device``."""
-        return self.autocast_dtype(device) is not None
 
     def settings(self) -> dict[str, Any]:
         """Every setting that decides the result, as plain values: what a checkpoint remembers."""

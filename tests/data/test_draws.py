@@ -102,5 +102,5 @@ def test_a_batch_is_two_lists():
 
 
 def test_an_unknown_augmentation_is_refused():
-    with pytest.raises(UserError, match="augmentation: expected one of flip"):
+    with pytest.raises(UserError, match="augmentation: expected one of none, flip"):
         augmentation("rotate")

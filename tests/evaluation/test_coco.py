@@ -156,7 +156,7 @@ def test_detecting_over_a_data_set(tmp_path):
     dataset = CocoDetection(tmp_path / "images", tmp_path / "annotations.json")
     model = Corner()
     model.frozen.eval()
-    records = detect_dataset(model, dataset, batch_size=2, amp=True)
+    records = detect_dataset(model, dataset, batch_size=2, autocast=torch.bfloat16)
     assert model.calls == [(2, False, False, True), (1, False, False, True)]
     assert model.training and not model.frozen.training
     assert [record["image_id"] for record in records] == [1, 2, 3]

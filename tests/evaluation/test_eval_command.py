@@ -35,7 +35,7 @@ def trained(tmp_path, monkeypatch):
     own = tmp_path / "own"
     write_set(own / "val", [annotation(1, [0, 0, 40, 30])])
     write_set(own / "train", [annotation(1, [0, 0, 40, 30])], images=2)
-    recipe = SimpleNamespace(name="whole", autocasts=lambda device: False, data=lambda split: coco_folder(own, split))
+    recipe = SimpleNamespace(name="whole", autocast_dtype=lambda device: None, data=lambda split: coco_folder(own, split))
     trained = SimpleNamespace(model=WholeImage(), recipe=recipe, categories=["dog", "cat"], path=Path("whole.pt"))
     monkeypatch.setattr("dyhead_lab.commands.eval.load_trained", lambda source: trained)
     return trained

@@ -11,7 +11,7 @@ from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.errors import UserError
 from dyhead_lab.training import train
 from dyhead_lab.training.checkpoint import CHECKPOINT, WEIGHTS, read
-from dyhead_lab.training.engine import Engine, learning_rate_factor
+from dyhead_lab.training.engine import Engine
 
 TINY = {
     "iterations": 6,
@@ -118,17 +118,11 @@ def test_settings_that_do_not_exist_are_refused_with_a_hint():
 
 
 def test_without_bfloat16_the_run_computes_in_float32_and_says_so(monkeypatch, capsys):
-    recipe = zoo.get("quickstart")
+    recipe, cpu = zoo.get("quickstart"), torch.device("cpu")
     monkeypatch.setattr("dyhead_lab.training.recipe.has_bfloat16", lambda device: False)
-    assert not recipe.autocasts(torch.device("cpu"))
+    assert recipe.autocast_dtype(cpu) is None
     assert "no bfloat16" in capsys.readouterr().out
     monkeypatch.setattr("dyhead_lab.training.recipe.has_bfloat16", lambda device: True)
-    assert recipe.autocasts(torch.device("cpu")) and capsys.readouterr().out == ""
-    assert not recipe.with_changes({"precision": "fp32"}).autocasts(torch.device("cpu"))
-
-
-def test_the_schedule_warms_up_and_ends_at_zero():
-    factors = [learning_rate_factor(step, warmup=10, iterations=110) for step in range(111)]
-    assert factors[0] == 0.1 and factors[9] == factors[10] == 1.0
-    assert factors[60] == pytest.approx(0.5) and factors[110] == pytest.approx(0)
-    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert recipe.autocast_dtype(cpu) == torch.bfloat16 and capsys.readouterr().out == ""
+    assert recipe.with_changes({"precision": "fp16"}).autocast_dtype(cpu) == torch.float16
+    assert recipe.with_changes({"precision": "fp32"}).autocast_dtype(cpu) is None

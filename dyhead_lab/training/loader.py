@@ -1,0 +1,62 @@
+"""Training batches: drawn, decoded, transformed and moved so that the device need not wait."""
+
+from __future__ import annotations
+
+import os
+
+from torch.utils.data import DataLoader
+
+from ..data.coco import CocoDetection
+from ..data.draws import EndlessBatches, InMemory, RandomDraws, as_lists
+from ..data.transforms import augmentation
+from .recipe import Recipe
+
+IN_MEMORY = 1_000_000_000  # bytes of decoded training images that may be kept
+MOST_WORKERS = 8  # processes that decode and transform, for each training process
+
+
+def training_batches(
+    recipe: Recipe,
+    dataset: CocoDetection,
+    start: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """Batches (images, targets) of one process from iteration ``start`` on, without end.
+
+    Small data sets are decoded once and kept. Others are decoded and transformed in processes of their own, which
+    live as long as the loader and stay two batches ahead.
+
+    Args:
+        recipe: says batch size, seed, augmentation and whether batches are grouped by aspect.
+        dataset: the training images.
+        start: iteration to begin with.
+        rank, world: which training process of how many.
+        pin_memory: hand out page-locked tensors, which a GPU fetches while it computes.
+    """
+    groups = aspect_groups(dataset) if recipe.aspect_grouping else None
+    order = EndlessBatches(len(dataset), recipe.batch_size, recipe.seed, start, rank, world, groups)
+    pixels = sum(record["height"] * record["width"] for record in dataset.coco.imgs.values())
+    small = 3 * pixels <= IN_MEMORY
+    draws = RandomDraws(InMemory(dataset) if small else dataset, augmentation(recipe.augmentation))
+    workers = 0 if small else worker_count(world)
+    return DataLoader(
+        draws,
+        batch_sampler=order,
+        collate_fn=as_lists,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+    )
+
+
+def aspect_groups(dataset: CocoDetection) -> list[int]:
+    """1 for every image that is taller than wide, else 0, in the order of the data set."""
+    records = [dataset.coco.imgs[id] for id in dataset.image_ids]
+    return [int(record["height"] > record["width"]) for record in records]
+
+
+def worker_count(world: int) -> int:
+    """Loading processes for each of ``world`` training processes: a fair share of this process's cores, one kept."""
+    return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) // world - 1))
