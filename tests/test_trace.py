@@ -1,5 +1,7 @@
 """A trace keeps what modules emit, under their paths, in order, and only while it is open."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -142,7 +144,7 @@ def test_unknown_keys_tell_what_there_is(x):
 
 
 def test_every_name_is_documented_with_a_shape():
-    assert all("(B" in meaning for meaning in NAMES.values())
+    assert all(re.search(r"\([A-Z0-9][^)]*,", meaning) for meaning in NAMES.values())
 
 
 def test_emit_does_not_break_the_graph_of_a_compiled_model(x):

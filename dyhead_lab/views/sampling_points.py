@@ -1,0 +1,207 @@
+"""Explorer: click a place of an image and see where a layer looked, with which weights, and what that gave."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import traitlets
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..trace import Trace
+from .explorer import Explorer, image_url
+from .figures import DPI, INK, PALETTE, Picture, style
+from .sampling_layers import Points, SamplingLayer, sampling_layers, valid_part
+
+LARGEST = 640  # pixels of the picture that is kept in the notebook
+BARS = 12  # channels of the output that are shown
+COLUMNS = ("head", "level", "point", "x", "y", "offset_x", "offset_y", "weight")
+
+
+class SamplingPoints(Explorer, static="sampling_points"):
+    """Sampling points of every layer of a traced detector, for any pixel or object query.
+
+    Choose a layer and click a place, or move it with the arrow keys. Every point is drawn with the weight that it
+    has. Choose a point and see the four pixels that it reads; drag it, or nudge it with the arrow keys, and see how
+    the layer's output changes. All numbers are those of the forward pass: from the points shown, :meth:`output`
+    computes the layer's output again.
+
+    Args:
+        trace: of a forward pass of any detector here, imported official weights included.
+        image: the image that the detector was given, (3, H, W) in [0, 1].
+        number: which image of the batch it was.
+
+    Raises:
+        ValueError: ``image`` is not such a tensor, or nothing in the trace samples.
+    """
+
+    source = traitlets.Unicode(help="the image as the network saw it, with its padding").tag(sync=True)
+    size = traitlets.List(traitlets.Int(), help="(H, W) of that picture").tag(sync=True)
+    layers: Any = traitlets.List(help="per layer: name, number of places, (H, W) of their levels").tag(sync=True)
+    layer = traitlets.Int(0).tag(sync=True)
+    place = traitlets.Int(0).tag(sync=True)
+    click: Any = traitlets.List(help="a position (x, y) in [0, 1]; the nearest place is chosen").tag(sync=True)
+    chosen = traitlets.Int(0, help="the point that is looked at").tag(sync=True)
+    moved: Any = traitlets.List(help="where the reader dragged it, (x, y) in [0, 1]; empty: nowhere").tag(sync=True)
+    here: Any = traitlets.List(help="where the place lies, (x, y)").tag(sync=True)
+    points: Any = traitlets.List(help="per point: x, y, offset x, offset y, weight, head, level, index").tag(sync=True)
+    corners: Any = traitlets.Dict(help="the four pixels of the chosen point").tag(sync=True)
+    bars: Any = traitlets.Dict(help="channels of the output, before and after the move").tag(sync=True)
+
+    def __init__(self, trace: Trace, image: Tensor, number: int = 0):
+        if image.ndim != 3 or len(image) != 3 or not image.is_floating_point():
+            raise ValueError(f"image: got {image.dtype} {tuple(image.shape)}, expected floats (3, H, W) in [0, 1]")
+        self._layers = sampling_layers(trace, number)
+        self._picture = _as_seen(image.cpu(), trace, number)
+        super().__init__(
+            source=image_url(self._picture, LARGEST),
+            size=list(self._picture.shape[1:]),
+            layers=[{"name": l.name, "places": len(l.places), "grid": [list(g) for g in l.grid]} for l in self._layers],
+        )
+        self.observe(self._change_layer, names="layer")
+        self.observe(self._change_click, names="click")
+        self.observe(self._change_place, names="place")
+        self.observe(self._look, names=["chosen", "moved"])
+        self._change_layer()
+
+    @traitlets.validate("layer", "place", "chosen")
+    def _in_range(self, proposal: Any) -> int:
+        name, value = proposal.trait.name, proposal.value
+        end = {"layer": len(self._layers), "place": len(self.current.places), "chosen": max(1, len(self.points))}[name]
+        if not 0 <= value < end:
+            raise traitlets.TraitError(f"{name}: got {value}, expected 0..{end - 1}")
+        return value
+
+    @property
+    def current(self) -> SamplingLayer:
+        """The layer that is shown."""
+        return self._layers[self.layer]
+
+    def shown(self) -> Points:
+        """The points that are drawn, the moved one where it was dragged to."""
+        table = torch.tensor(self.points, dtype=torch.float32).view(-1, 8)
+        numbers = table[:, 5:].long().unbind(1)
+        points = Points(table[:, :2], table[:, 2:4], table[:, 4], *numbers)
+        if not self.moved:
+            return points
+        positions = points.positions.clone()
+        positions[self.chosen] = positions.new_tensor(self.moved)
+        return replace(points, positions=positions)
+
+    def output(self) -> Tensor:
+        """The layer's output at the place, (channels,), computed from the points that are shown."""
+        return self.current.compute(self.shown())
+
+    def _change_layer(self, _change: Any = None) -> None:
+        """Stay at the same position of the image; the first layer starts in its middle."""
+        x, y = self.here or (0.5, 0.5)
+        place = self.current.nearest(x, y)
+        if place != self.place:
+            self.place = place
+        else:
+            self._change_place()
+
+    def _change_click(self, _change: Any = None) -> None:
+        if self.click:
+            self.place = self.current.nearest(*self.click)
+
+    def _change_place(self, _change: Any = None) -> None:
+        points = self.current.points(self.place)
+        rows = torch.cat([points.positions, points.offsets, points.weights[:, None]], 1).tolist()
+        numbers = torch.stack([points.head, points.level, points.index], 1).tolist()
+        with self.hold_sync():
+            self.here = self.current.places[self.place].tolist()
+            self.points = [row + n for row, n in zip(rows, numbers, strict=True)]
+            self.moved, self.chosen = [], int(points.weights.argmax())
+            self._look()
+
+    def _look(self, _change: Any = None) -> None:
+        """Tell the four pixels of the chosen point, and what the layer gives before and after the move."""
+        points, layer = self.shown(), self.current
+        H, W = layer.maps[int(points.level[self.chosen])].shape[-2:]
+        corners = layer.corners(points, self.chosen)
+        self.corners = {
+            "size": [H, W],
+            "pixels": [[c.row, c.column, c.share, c.inside] for c in corners],
+        }
+        before, after = layer.output[self.place], self.output() if self.moved else layer.output[self.place]
+        channels = before.abs().topk(min(BARS, len(before))).indices.sort().values
+        difference = float((after - before).norm() / before.norm().clamp(min=1e-12))
+        self.bars = {
+            "channels": channels.tolist(),
+            "before": before[channels].tolist(),
+            "after": after[channels].tolist(),
+            "change": difference,
+        }
+
+    def table(self) -> list[dict[str, float]]:
+        """One row per point of the place: head, level, point, x, y, offset_x, offset_y, weight."""
+        p = self.shown()
+        columns = (p.head, p.level, p.index, *p.positions.unbind(1), *p.offsets.unbind(1), p.weights)
+        return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write :meth:`table`."""
+        with Path(path).open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.table())
+
+    def to_npz(self, path: str | Path) -> None:
+        """Write the points of the place as arrays, with what each one reads (n, D) and the layer's output."""
+        points, layer = self.shown(), self.current
+        arrays = {name: getattr(points, name) for name in ("positions", "offsets", "weights", "head", "level", "index")}
+        arrays |= {"place": layer.places[self.place], "read": layer.sample(points), "output": self.output()}
+        np.savez(Path(path), **{name: tensor.numpy() for name, tensor in arrays.items()})
+
+    def to_svg(self, path: str | Path) -> None:
+        """Write :meth:`figure` as a vector graphic."""
+        with style():
+            self.figure().savefig(path, format="svg", transparent=True, metadata={"Date": None})
+
+    def figure(self) -> Figure:
+        """The image with the place and its points; larger points weigh more, colours are levels."""
+        points = self.shown()
+        H, W = self.size
+        with style():
+            figure = Figure(figsize=(5, 5 * H / W + 0.4), dpi=DPI, layout="constrained")
+            axes = figure.add_subplot()
+            axes.imshow(self._picture.permute(1, 2, 0).numpy(), extent=(0, 1, 1, 0), aspect=H / W, alpha=0.8)
+            sizes = 10 + 150 * points.weights / points.weights.max().clamp(min=1e-12)
+            for level in points.level.unique().tolist():
+                of = points.level == level
+                x, y = points.positions[of].T
+                colour = PALETTE[level % len(PALETTE)]
+                map_size = "{} x {}".format(*self.current.maps[level].shape[-2:])
+                axes.scatter(x, y, sizes[of], c=colour, edgecolors="black", linewidths=0.6, label=f"reads {map_size}")
+            axes.plot(*self.here, "P", color="white", markeredgecolor="black", markersize=11)
+            axes.set(title=self.current.name, xticks=(), yticks=())
+            axes.legend(loc="upper left", fontsize=7, labelcolor="black", facecolor="white")
+            for spine in axes.spines.values():
+                spine.set_color(INK)
+        return figure
+
+    def picture(self) -> Picture:
+        points = self.shown()
+        x, y = self.here
+        alt = (
+            f"{len(points.weights)} sampling points of {self.current.name} for the place at ({x:.2f}, {y:.2f}) of the "
+            f"image; the largest weight is {float(points.weights.max()):.2f}."
+        )
+        return Picture(self.figure(), alt)
+
+
+def _as_seen(image: Tensor, trace: Trace, number: int) -> Tensor:
+    """``image`` in the size and with the padding (grey) in which the network saw it."""
+    for _, batch in trace.find("network_input"):
+        H, W = batch.shape[-2:]
+        w, h = (int(n) for n in (valid_part(trace, number) * torch.tensor([W, H])).round())
+        resized = F.interpolate(image[None], (h, w), mode="bilinear", align_corners=False, antialias=True)[0]
+        return F.pad(resized, (0, W - w, 0, H - h), value=0.5)
+    return image

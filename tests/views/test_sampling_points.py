@@ -1,0 +1,174 @@
+"""The sampling-point explorer: what it shows is what the layer did."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+import torch
+import traitlets
+from PIL import Image
+from torch import nn
+
+from dyhead_lab.attention import DyHead
+from dyhead_lab.detectors.detr_family import deformable_detr, sparse_detr
+from dyhead_lab.detectors.official import load_deformable_detr
+from dyhead_lab.trace import trace
+from dyhead_lab.views.sampling_layers import readable, sampling_layers
+from dyhead_lab.views.sampling_points import SamplingPoints
+from dyhead_lab.zoo import load_trained
+from tests.detectors.detr_cases import OracleCase, padding_mask
+
+#: Float32 sums of at most a few thousand terms in another order differ by about 1e-6 of the norm.
+TOLERANCE = 1e-5
+
+IMAGE = torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(0))
+
+
+def traced(model, *inputs):
+    with torch.no_grad(), trace(model) as seen:
+        model(*inputs)
+    return seen
+
+
+def moved_heads(model):
+    """The model with offsets and weights that differ from place to place, as after training."""
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if any(part in name for part in ("offset", "attention_weights")):
+            nn.init.normal_(parameter, std=0.05, generator=generator)
+    return model.eval()
+
+
+def tiny(builder, **options):
+    torch.manual_seed(0)
+    sizes = {"channels": 32, "heads": 4, "feedforward": 64, "encoder_layers": 2, "decoder_layers": 2, "queries": 9}
+    return moved_heads(builder(classes=3, backbone="narrow", **sizes, **options))
+
+
+@pytest.fixture(scope="module")
+def quickstart():
+    return traced(load_trained("quickstart").model, [IMAGE])
+
+
+@pytest.fixture
+def explorer(quickstart):
+    return SamplingPoints(quickstart, IMAGE)
+
+
+def relative(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+def assert_shown_points_reproduce_every_layer(seen):
+    explorer = SamplingPoints(seen, IMAGE)
+    for number, layer in enumerate(sampling_layers(seen)):
+        explorer.layer = number
+        for place in {0, len(layer.places) // 2, len(layer.places) - 1}:
+            explorer.place = place
+            assert relative(explorer.output(), layer.output[place]) < TOLERANCE, f"{layer.name}, place {place}"
+    return explorer
+
+
+def test_the_points_shown_reproduce_a_trained_dynamic_head(quickstart):
+    explorer = assert_shown_points_reproduce_every_layer(quickstart)
+    assert [l["name"] for l in explorer.layers][3] == "block 1, same level: 20 x 28"
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_the_points_shown_reproduce_the_paper_form(depthwise):
+    torch.manual_seed(0)
+    head = moved_heads(DyHead(16, blocks=1, form="paper", num_levels=3, depthwise=depthwise))
+    seen = traced(head, [torch.randn(1, 16, size, size) for size in (12, 6, 3)])
+    assert_shown_points_reproduce_every_layer(seen)
+
+
+@pytest.mark.parametrize(("builder", "options"), [(deformable_detr, {}), (sparse_detr, {"rho": 0.3, "refine": True})])
+def test_the_points_shown_reproduce_encoder_and_decoder(builder, options):
+    explorer = assert_shown_points_reproduce_every_layer(traced(tiny(builder, **options), [IMAGE]))
+    names = [layer["name"] for layer in explorer.layers]
+    assert names == ["encoder layer 1", "encoder layer 2", "decoder layer 1", "decoder layer 2"]
+    assert explorer.layers[2]["places"] == 9 and explorer.layers[2]["grid"] == []
+
+
+def test_the_points_shown_reproduce_imported_official_weights():
+    case = OracleCase("deformable_detr")
+    model = load_deformable_detr(case.state_dict()).eval()
+    with torch.no_grad(), trace(model) as seen:
+        model.forward_features(case.features(), padding_mask())
+    assert_shown_points_reproduce_every_layer(seen)
+
+
+def test_a_sparse_encoder_has_the_kept_tokens_as_places():
+    model = tiny(sparse_detr, rho=0.3)
+    seen = traced(model, [IMAGE])
+    encoder = sampling_layers(seen)[0]
+    [(_, kept)] = seen.find("kept_tokens")
+    assert len(encoder.places) == int((kept[0] >= 0).sum()) < sum(x[0, 0].numel() for x in encoder.maps)
+
+
+def test_a_click_chooses_the_nearest_place(explorer):
+    explorer.layer = 3  # 20 x 28
+    explorer.click = [0.999, 0.001]
+    assert explorer.place == 27
+    assert explorer.here == pytest.approx([27.5 / 28, 0.5 / 20])
+    explorer.layer = 4  # 10 x 14: the same corner of the image
+    assert explorer.place == 13
+
+
+def test_the_four_pixels_share_the_position(explorer):
+    rows = torch.tensor([pixel[2] for pixel in explorer.corners["pixels"]])
+    assert rows.sum() == pytest.approx(1, abs=1e-5) and (rows >= 0).all()
+    x, y = explorer.points[explorer.chosen][:2]
+    H, W = explorer.corners["size"]
+    at = sum(torch.tensor(pixel[:2], dtype=torch.float) * pixel[2] for pixel in explorer.corners["pixels"])
+    assert at.tolist() == pytest.approx([y * H - 0.5, x * W - 0.5], abs=1e-4)  # float32 positions of up to 20 cells
+
+
+def test_dragging_a_point_changes_the_output_and_putting_it_back_restores_it(explorer):
+    before = explorer.output()
+    x, y = explorer.points[explorer.chosen][:2]
+    explorer.moved = [x + 0.1, y]
+    moved = explorer.output()
+    assert explorer.bars["change"] == pytest.approx(relative(moved, before), rel=1e-3)
+    assert relative(moved, before) > 1e-3
+    explorer.moved = []
+    assert torch.equal(explorer.output(), before) and explorer.bars["change"] == 0
+
+
+def test_tables_arrays_and_graphics_are_written(explorer, tmp_path):
+    explorer.to_csv(tmp_path / "points.csv")
+    rows = list(csv.DictReader((tmp_path / "points.csv").open()))
+    assert len(rows) == 9 and float(rows[3]["weight"]) == pytest.approx(explorer.points[3][4])
+    explorer.to_npz(tmp_path / "points.npz")
+    arrays = np.load(tmp_path / "points.npz")
+    assert arrays["positions"].shape == (9, 2) and arrays["read"].shape[0] == 9
+    explorer.to_svg(tmp_path / "points.svg")
+    assert "<svg" in (tmp_path / "points.svg").read_text()
+
+
+def test_what_is_not_there_is_refused(explorer, quickstart):
+    for name, value in (("layer", 10), ("place", -1), ("chosen", 9)):
+        with pytest.raises(traitlets.TraitError, match=f"{name}: got {value}"):
+            setattr(explorer, name, value)
+    with pytest.raises(ValueError, match=r"image: got torch.uint8 \(3, 96, 128\)"):
+        SamplingPoints(quickstart, (IMAGE * 255).byte())
+    with trace(nn.Identity()) as nothing:
+        pass
+    with pytest.raises(ValueError, match="nothing in it samples"):
+        SamplingPoints(nothing, IMAGE)
+
+
+def test_paths_become_words():
+    assert readable("backbone.neck.blocks.0.spatial.coarser") == "block 1, coarser neighbour"
+    assert readable("transformer.decoder.layers.5.cross_attn") == "decoder layer 6"
+    assert readable("backbone.body.stages.3.1.conv2") == "backbone.body.stages.3.1.conv2"
+
+
+def test_the_state_is_small_and_a_picture_stands_beside_the_widget(explorer):
+    own = {name: value for name, value in explorer.get_state().items() if name not in ("_esm", "_css", "source")}
+    assert len(str(own)) < 10_000
+    data, metadata = explorer._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert "9 sampling points of block 1" in metadata["image/png"]["alt"]
+    assert Image.open(io.BytesIO(explorer.picture().png)).format == "PNG"
