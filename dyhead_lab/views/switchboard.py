@@ -1,0 +1,107 @@
+"""The ablation switchboard: scale, spatial and task attention on and off, boxes and features side by side.
+
+The board knows no model. It asks a function for the picture of a setting and shows it.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ipywidgets
+import torch
+from matplotlib.figure import Figure
+
+from .features import energy, energy_share
+from .figures import DPI, Picture, draw_boxes, style
+
+SWITCHES = ("scale", "spatial", "task")
+
+#: ``picture(scale=..., spatial=..., task=...)`` -> what the head does with these attentions on.
+Show = Callable[..., Picture]
+
+
+class Switchboard(ipywidgets.VBox):
+    """Three buttons and a picture. Tab moves between the buttons, Space or Enter presses one.
+
+    A setting is computed once, when it is first chosen. Without a kernel the last picture stays.
+
+    Args:
+        picture: gives the picture of a setting, ``picture(scale=True, spatial=False, task=True)``.
+    """
+
+    def __init__(self, picture: Show):
+        self._picture = picture
+        self._made: dict[tuple[bool, ...], Picture] = {}
+        self.buttons = {name: ipywidgets.ToggleButton(value=True) for name in SWITCHES}
+        self._shown = ipywidgets.HTML()
+        for button in self.buttons.values():
+            button.observe(self._follow, names="value")
+        self._follow()
+        super().__init__([ipywidgets.HBox(list(self.buttons.values())), self._shown])
+
+    @property
+    def setting(self) -> dict[str, bool]:
+        """Which attentions are on."""
+        return {name: button.value for name, button in self.buttons.items()}
+
+    def picture(self) -> Picture:
+        """The picture of the setting that is chosen now."""
+        key = tuple(self.setting.values())
+        if key not in self._made:
+            self._made[key] = self._picture(**self.setting)
+        return self._made[key]
+
+    def _follow(self, _change: Any = None) -> None:
+        for name, button in self.buttons.items():
+            button.description = f"{name}: {'on' if button.value else 'off'}"
+            button.tooltip = f"switch {name}-aware attention {'off' if button.value else 'on'}"
+        picture = self.picture()
+        data = base64.b64encode(picture.png).decode()
+        self._shown.value = f'<img alt="{html.escape(picture.alt)}" src="data:image/png;base64,{data}">'
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The live board, and its picture for places that do not run it: a fresh clone, GitHub, a PDF."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        still, still_metadata = self.picture()._repr_mimebundle_()
+        return {**data, **still}, {**metadata, **still_metadata}
+
+
+def boxes_and_features_figure(
+    image: torch.Tensor,
+    detection: Mapping[str, torch.Tensor],
+    features: Sequence[torch.Tensor],
+    levels: Sequence[str],
+    names: Sequence[str],
+    threshold: float = 0.5,
+) -> Figure:
+    """The image with its boxes, and beside it the energy of the features on each level.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        detection: of this image, as detectors return it.
+        features: traced maps (1, C, h, w), one per level, fine to coarse.
+        levels: names of the levels.
+        names: class names.
+        threshold: boxes of lower score are left out.
+    """
+    H, W = image.shape[1:]
+    columns = -(-len(features) // 2)
+    kept = detection["scores"] >= threshold
+    with style():
+        figure = Figure(figsize=(4 + 2 * columns, 4), dpi=DPI, layout="constrained")
+        grid = figure.add_gridspec(2, 2 + columns)
+        first = figure.add_subplot(grid[:, :2])
+        first.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, W, H, 0))
+        draw_boxes(first, detection["boxes"][kept], detection["labels"][kept], names, detection["scores"][kept])
+        first.set(xlim=(0, W), ylim=(H, 0))
+        for place, (level, maps) in enumerate(zip(levels, features, strict=True)):
+            axes = figure.add_subplot(grid[place // columns, 2 + place % columns])
+            axes.imshow(energy(maps)[0].sqrt().numpy(force=True), cmap="viridis", vmin=0, extent=(0, W, H, 0))
+            axes.set_title(f"{level}: {float(energy_share(maps)):.0%}", fontsize=9)
+        for axes in figure.axes:
+            axes.set(xticks=(), yticks=())
+    return figure
