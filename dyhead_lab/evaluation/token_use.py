@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from statistics import median
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,8 +25,12 @@ from .coco import evaluation_mode
 BATCH = 16
 CROSS_ATTENTION = "cross_attn"
 
-#: What is measured; (image (3, H, W), anything) for each index, such as a ``CocoDetection``.
-Images = Sequence[tuple[Tensor, object]]
+
+class Images(Protocol):
+    """What is measured on: (image (3, H, W), anything) for each index, such as a ``CocoDetection``."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]: ...
 
 
 @torch.no_grad()

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from ..errors import UserError
 from .ablation import ABLATION
+from .detr_experiments import DETR_EXPERIMENTS
 from .experiment import Experiment
 from .record import Record
 
 #: Records that the project ships.
 RESULTS = Path(__file__).parent / "results"
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (ABLATION,)}
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (ABLATION, *DETR_EXPERIMENTS)}
 
 
 def get_experiment(name: str) -> Experiment:

@@ -8,9 +8,14 @@ from ..errors import UserError
 from ..training.recipe import Recipe
 from .bccd import BCCD
 from .detr_coco import DETR_COCO
+from .detr_tiny import DETR_TINY
+from .dyhead_coco import DYHEAD_COCO
 from .quickstart import QUICKSTART
+from .shapes import SHAPES_RECIPES
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (QUICKSTART, BCCD, *DETR_COCO)}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (QUICKSTART, BCCD, *SHAPES_RECIPES.values(), *DETR_TINY, *DYHEAD_COCO, *DETR_COCO)
+}
 
 
 def names() -> list[str]:
@@ -26,6 +31,6 @@ def get(name: str) -> Recipe:
     """
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the zoo has {', '.join(names())}"
+        hint = f"did you mean {near[0]}?" if near else "`dyhead-lab zoo` lists what there is"
         raise UserError(f"no recipe {name!r}; {hint}")
     return RECIPES[name]

@@ -1,0 +1,60 @@
+"""DETR's family on Shapes, small enough for two processor cores and a quarter of an hour.
+
+DETRs start from a backbone that has learned; these start from quickstart's, which has learned Shapes. That is the
+larger part of why so short a training suffices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..detectors.detr_family import deformable_detr, detr, sparse_detr
+from ..training.recipe import Recipe
+from .datasets import shapes
+
+#: Backbone and transformer of all of them.
+BELOW: dict[str, Any] = {
+    "backbone": "narrow",
+    "body": {"pretrained": True},
+    "channels": 64,
+    "heads": 4,
+    "feedforward": 128,
+    "dropout": 0.0,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+}
+#: The narrow backbone's three maps, 20 x 20, 10 x 10 and 5 x 5 cells of an image of 160 pixels, and no more.
+PYRAMID: dict[str, Any] = {**BELOW, "levels": 3, "queries": 50}
+
+
+def _recipe(detector: Callable[..., nn.Module], model: dict[str, Any], summary: str, expected: str) -> Recipe:
+    return Recipe(
+        name=f"{detector.__name__}_tiny",
+        summary=f"{summary}, on a narrow backbone that has learned Shapes",
+        detector=detector,
+        dataset=shapes,
+        augmentation="flip_both",
+        model=model,
+        iterations=3200,
+        batch_size=8,
+        lr=1e-3,
+        backbone_lr=0.3,
+        offset_lr=0.1,
+        weight_decay=0.01,
+        warmup=50,
+        clip_norm=0.5,
+        precision="fp32",  # layers this narrow are not faster in bfloat16
+        evaluate_every=800,
+        source="our own: small enough for two CPU cores",
+        expected=expected,
+    )
+
+
+DETR_TINY: tuple[Recipe, ...] = (
+    _recipe(detr, {**BELOW, "queries": 30}, "DETR on the map of 5 x 5 cells", ""),
+    _recipe(deformable_detr, {**PYRAMID, "refine": True}, "Deformable DETR with iterative box refinement", ""),
+    _recipe(sparse_detr, {**PYRAMID, "rho": 0.3, "selection": "dam"}, "Sparse DETR, 30 % of the tokens refined", ""),
+)
