@@ -43,8 +43,8 @@ class LiveCurves(Explorer, static="live"):
         iterations: where the run ends.
         replay: play a finished log: the page has a slider and a play button in place of the stop button.
 
-    The button needs a JupyterLab (4.4 or newer) that delivers clicks while a cell runs. Elsewhere the notebook's
-    own interrupt does the same.
+    In JupyterLab the button interrupts the kernel, as JupyterLab's own button does: the run takes that as a request
+    (see ``training.interrupt``). Elsewhere it sends a message, which counts once the notebook delivers it.
     """
 
     curves: Any = traitlets.Dict().tag(sync=True)
@@ -53,7 +53,7 @@ class LiveCurves(Explorer, static="live"):
     status = traitlets.Unicode("").tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
     replay = traitlets.Bool(False).tag(sync=True)
-    stop = traitlets.Bool(False, help="set by the button").tag(sync=True)
+    stop = traitlets.Bool(False, help="the reader wants the run to stop").tag(sync=True)
 
     def __init__(self, entries: Sequence[Entry] = (), iterations: int = 1, replay: bool = False):
         self._entries = list(entries)

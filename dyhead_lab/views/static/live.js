@@ -1,11 +1,12 @@
 // The view of LiveCurves: a panel for each kind of curve. While a training runs there is a button that stops it; a
 // replay has a slider and a play button, and needs no kernel.
 
-const BOX = { width: 400, height: 190, left: 46, right: 10, top: 8, bottom: 24 };
+const BOX = { width: 400, height: 190, left: 46, right: 24, top: 8, bottom: 24 };
 const COLOURS = 7; // of lines, as in live.css
 const REPLAY_SECONDS = 12; // for a whole run
 
-const short = (value) => (value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(1) : String(+value.toPrecision(3)));
+const isTiny = (value) => value !== 0 && Math.abs(value) < 0.001;
+const short = (value) => (isTiny(value) ? value.toExponential(1) : String(+value.toPrecision(3)));
 
 /** About n round numbers between two. */
 function ticks(from, to, n) {
@@ -13,7 +14,8 @@ function ticks(from, to, n) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
   const first = Math.ceil(from / step - 1e-9);
-  return Array.from({ length: Math.floor(to / step + 1e-9) - first + 1 }, (_, i) => +((first + i) * step).toPrecision(12));
+  const length = Math.floor(to / step + 1e-9) - first + 1;
+  return Array.from({ length }, (_, i) => +((first + i) * step).toPrecision(12));
 }
 
 /** The values of a curve up to an iteration. */
@@ -23,12 +25,19 @@ function upTo([iterations, values], last) {
   return [iterations.slice(0, count), values.slice(0, count)];
 }
 
+/** The last iteration of any curve. */
+function lastLogged(panels) {
+  const lines = Object.values(panels).flatMap(Object.values);
+  return Math.max(0, ...lines.map(([iterations]) => iterations.at(-1)));
+}
+
 function drawPanel(title, lines, end, last) {
   const names = Object.keys(lines);
   const values = names.flatMap((name) => lines[name][1]);
   const [least, most] = [Math.min(0, ...values), Math.max(...values)];
   const x = (iteration) => BOX.left + (iteration / end) * (BOX.width - BOX.left - BOX.right);
-  const y = (value) => BOX.height - BOX.bottom - ((value - least) / (most - least || 1)) * (BOX.height - BOX.top - BOX.bottom);
+  const height = BOX.height - BOX.top - BOX.bottom;
+  const y = (value) => BOX.height - BOX.bottom - ((value - least) / (most - least || 1)) * height;
   const picture = svg("svg", { class: "live-picture", viewBox: `0 0 ${BOX.width} ${BOX.height}`, role: "img" });
   for (const tick of ticks(least, most, 4)) {
     picture.append(
@@ -72,20 +81,22 @@ function render({ model, el }) {
   el.append(html("div", { class: "live-head" }, stop, play, slider, meter, status), panels);
   let position = get("iterations"); // of the replay
   let frame = null;
+  let asked = false; // to stop
 
   function draw() {
     const [replay, running, end] = [get("replay"), get("running"), get("iterations")];
-    const last = replay ? position : get("iteration");
+    const last = replay ? position : Math.max(get("iteration"), lastLogged(get("curves")));
     stop.hidden = !running;
-    stop.disabled = get("stop");
+    stop.disabled = asked;
     play.hidden = slider.hidden = !replay;
     meter.hidden = replay;
     Object.assign(meter, { max: end, value: last });
     Object.assign(slider, { max: String(end), value: String(position) });
     play.textContent = frame === null ? "Play" : "Pause";
-    status.textContent = replay ? `iteration ${last} of ${end}` : running && get("stop") ? "stopping after this step" : get("status");
-    const drawn = Object.entries(get("curves")).map(([title, lines]) => drawPanel(title, lines, end, replay ? last : Infinity));
-    panels.replaceChildren(...drawn);
+    if (replay) status.textContent = `iteration ${last} of ${end}`;
+    else status.textContent = running && asked ? "stopping after this step" : get("status");
+    const kinds = Object.entries(get("curves"));
+    panels.replaceChildren(...kinds.map(([title, lines]) => drawPanel(title, lines, end, last)));
   }
 
   function pause() {
@@ -106,7 +117,15 @@ function render({ model, el }) {
     frame = requestAnimationFrame(step);
   }
 
-  stop.addEventListener("click", () => change(model, { stop: true }));
+  // A kernel that runs a cell takes no messages from widgets; an interrupt reaches it, and the run takes it as a
+  // request. Where the page does not lead to the kernel, the message is all there is.
+  stop.addEventListener("click", () => {
+    const kernel = model.widget_manager?.kernel;
+    if (kernel) kernel.interrupt();
+    else change(model, { stop: true });
+    asked = true;
+    draw();
+  });
   play.addEventListener("click", () => {
     if (frame === null) start();
     else pause();
