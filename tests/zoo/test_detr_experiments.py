@@ -31,7 +31,7 @@ def measured(experiment, rows, pictures, tmp_path, changes=SMOKE):
 def test_they_are_registered_with_recipes_of_the_zoo():
     for experiment in DETR_EXPERIMENTS:
         assert EXPERIMENTS[experiment.name] is experiment
-        assert {row.recipe.name for row in experiment.rows.values()} <= set(names())
+        assert {vars(row)["recipe"].name for row in experiment.rows.values()} <= set(names())
 
 
 def test_a_curve_is_kept_wherever_the_recipe_evaluates(pictures, tmp_path):
@@ -52,7 +52,12 @@ def test_selections_are_trained_and_corr_is_kept(row, pictures, tmp_path):
 def test_rows_that_judge_one_model_train_it_once(pictures, tmp_path, monkeypatch):
     trainings = []
     really = detr_rows.finished
-    monkeypatch.setattr(detr_rows, "finished", lambda row, job: trainings.append(job.folder) or really(row, job))
+
+    def counted(row, job):
+        trainings.append(job.folder)
+        return really(row, job)
+
+    monkeypatch.setattr(detr_rows, "finished", counted)
     record = measured(DYNAMIC_RHO, ["rho 0.3", "rho 1.0", "trained with 0.1"], pictures, tmp_path)
     assert len(trainings) == 3 and len(set(trainings)) == 2
     assert len(list((tmp_path / "models").glob("*/seed0/weights.pt"))) == 2
@@ -69,7 +74,7 @@ def test_referred_tokens_are_shares(pictures, tmp_path):
 
 
 def test_the_shipped_model_is_judged_where_its_settings_hold(tmp_path, monkeypatch):
-    detr, deformable, sparse = DETR_TINY
+    _, _, sparse = DETR_TINY
     monkeypatch.setattr(detr_rows, "load_trained", lambda source: source)
     monkeypatch.setattr(detr_rows, "finished", lambda row, job: None)
     monkeypatch.setattr(detr_rows, "WEIGHTS", tmp_path)
