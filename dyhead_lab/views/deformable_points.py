@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from .figures import DPI, INK, PALETTE, style
+from .figures import DPI, INK, PALETTE, ink_on, style
 
 #: Area in points^2 of the disc of a sampling point that has all of the weight of its head.
 LARGEST_DISC = 700
@@ -42,7 +42,7 @@ def offsets_figure(offsets_MLP2: Tensor, titles: Sequence[str]) -> Figure:
     M, L = offsets_MLP2.shape[:2]
     reach = float(offsets_MLP2.abs().max()) + 0.8
     with style():
-        figure = Figure(figsize=(2.6 * L, 2.8), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(2.6 * L, 3.2), dpi=DPI, layout="constrained")
         for level, (axes, title) in enumerate(zip(figure.subplots(1, L, squeeze=False)[0], titles, strict=True)):
             for m in range(M):
                 x, y = offsets_MLP2[m, level].numpy(force=True).T
@@ -71,7 +71,7 @@ def points_figure(
     rows = -(-len(queries) // columns)
     strides = [round(W / width) for _, width in sizes]
     with style():
-        figure = Figure(figsize=(3.2 * columns, 3.4 * rows * H / W + 0.3), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(3.2 * columns, 3.4 * rows * H / W + 0.5), dpi=DPI, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes in grid:
             axes.axis("off")
@@ -83,7 +83,8 @@ def points_figure(
         colours = [PALETTE[level % len(PALETTE)] for level in range(len(sizes))]
         handles = [Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="black") for colour in colours]
         names = [f"level {level}, stride {stride}" for level, stride in enumerate(strides)]
-        figure.legend(handles, names, loc="outside lower center", ncols=len(sizes), frameon=False, fontsize=8)
+        across = len(sizes) if columns > 1 else 1
+        figure.legend(handles, names, loc="outside lower center", ncols=across, frameon=False, fontsize=8)
     return figure
 
 
@@ -101,3 +102,26 @@ def _draw_points(axes: Axes, points: Points, width: int, height: int) -> None:
         corner = ((cx - w / 2) * width, (cy - h / 2) * height)
         axes.add_patch(Rectangle(corner, w * width, h * height, fill=False, edgecolor="white", linewidth=2.5))
         axes.add_patch(Rectangle(corner, w * width, h * height, fill=False, edgecolor="black", linewidth=1))
+
+
+def level_shares_figure(shares: Mapping[str, Tensor], levels: Sequence[str]) -> Figure:
+    """How much of the attention goes to each level, one stacked bar per group.
+
+    Args:
+        shares: group -> (L,), which sums to 1.
+        levels: names of the levels, fine to coarse.
+    """
+    with style():
+        figure = Figure(figsize=(6.4, 0.55 * len(shares) + 1.2), dpi=DPI, layout="constrained")
+        axes = figure.add_subplot()
+        start = [0.0] * len(shares)
+        for level, name in enumerate(levels):
+            width = [float(share[level]) for share in shares.values()]
+            colour = PALETTE[level % len(PALETTE)]
+            bars = axes.barh(list(shares), width, left=start, color=colour, edgecolor="black", label=name)
+            axes.bar_label(bars, [f"{w:.0%}" for w in width], label_type="center", color=ink_on(colour), fontsize=9)
+            start = [a + b for a, b in zip(start, width, strict=True)]
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 1), xlabel="share of the attention weight")
+        axes.legend(frameon=False, labelcolor=INK, ncols=len(levels), loc="lower center", bbox_to_anchor=(0.5, 1))
+    return figure
