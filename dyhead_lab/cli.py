@@ -14,11 +14,13 @@ from .errors import UserError
 COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("dyhead_lab.doctor", "say what works on this machine and how to mend what does not"),
     "data": ("dyhead_lab.commands.data", "make, convert or download data sets"),
+    "zoo": ("dyhead_lab.commands.zoo", "list what can be trained, with the AP to expect"),
     "train": ("dyhead_lab.commands.train", "train a recipe of the zoo"),
     "eval": ("dyhead_lab.commands.eval", "print the 12 COCO numbers of a trained model"),
     "detect": ("dyhead_lab.commands.detect", "draw the boxes that a trained model finds on your images"),
     "experiment": ("dyhead_lab.commands.experiment", "measure what an experiment compares, or show what was recorded"),
     "efficiency": ("dyhead_lab.commands.efficiency", "count what a recipe's detector costs, by part"),
+    "book": ("dyhead_lab.commands.book", "write the chapters as a site that opens from disk, without a network"),
     "bench": ("dyhead_lab.commands.bench", "measure the operators on this machine"),
 }
 

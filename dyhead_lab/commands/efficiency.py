@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.rho:
         raise UserError(f"--rho: only {SPARSE_DETR} has it; {args.recipe} is counted as it is")
     size = (800, 1333) if args.size is None else _size(args.size)
-    model = get(args.recipe).build(args.classes).to(device)
+    model = get(args.recipe).architecture(args.classes).to(device)
     print(f"{args.recipe}, {args.classes} classes, {torch.get_num_threads()} CPU threads")
     print(efficiency(model, size, args.runs).table())
     found = dyhead_levels(model, size)

@@ -136,6 +136,11 @@ class Recipe:
         """A freshly initialised detector for ``classes`` classes."""
         return self.detector(classes=classes, **self.model)
 
+    def architecture(self, classes: int) -> nn.Module:
+        """The detector without the weights that a training starts from, which may be a download."""
+        model = {**self.model, "weights": None} if "weights" in self.model else self.model
+        return self.detector(classes=classes, **model)
+
     def with_model(self, options: dict[str, Any]) -> Recipe:
         """A copy whose detector is built with these options."""
         return replace(self, model=options)

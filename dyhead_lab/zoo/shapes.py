@@ -63,7 +63,7 @@ SHAPES_RECIPES: dict[str, Recipe] = {
         _recipe(retinanet, ONE_STAGE, "RetinaNet"),
         _recipe(fcos, ONE_STAGE, "FCOS"),
         _recipe(faster_rcnn, TWO_STAGE, "Faster R-CNN"),
-        _recipe(mask_rcnn, TWO_STAGE, "Mask R-CNN"),
+        _recipe(mask_rcnn, TWO_STAGE, "Mask R-CNN", masks=True),
         _recipe(cascade_rcnn, TWO_STAGE, "Cascade R-CNN"),
         _recipe(atss, ONE_STAGE, "ATSS"),
     )

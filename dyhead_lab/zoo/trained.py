@@ -44,7 +44,7 @@ def load_trained(source: str | Path = "quickstart") -> Trained:
     path = _find(source)
     content = read(path, WEIGHTS)
     recipe = get(content["recipe"]).with_model(content["options"])
-    model = recipe.build(len(content["categories"]))
+    model = recipe.architecture(len(content["categories"]))
     try:
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
