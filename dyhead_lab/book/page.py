@@ -1,0 +1,78 @@
+"""One notebook as a page."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+
+from .markdown import to_html
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A chapter of the site.
+
+    Attributes:
+        name: of its file, without suffix, such as ``03_deformable_convolution``.
+        title: its first heading.
+        body: HTML.
+        parts: (anchor, text) of its second-level headings.
+    """
+
+    name: str
+    title: str
+    body: str
+    parts: list[tuple[str, str]]
+
+    @property
+    def number(self) -> str:
+        """ "03" of ``03_deformable_convolution``; "" for a page without number."""
+        found = re.match(r"\d+", self.name)
+        return found[0] if found else ""
+
+
+def read_page(notebook: Path) -> Page:
+    """An executed notebook as a page.
+
+    Raises:
+        ValueError: it has no title, or a formula cannot be drawn.
+    """
+    content = nbformat.read(notebook, as_version=4)
+    title = next((line[2:] for cell in content.cells for line in cell.source.splitlines() if line[:2] == "# "), None)
+    if title is None:
+        raise ValueError(f"{notebook}: has no title, expected a markdown cell with a line '# Title'")
+    exporter = HTMLExporter(template_name="basic", filters={"markdown2html": _chapter_html})
+    body, _ = exporter.from_notebook_node(_without_widgets(content))
+    headings = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body, re.DOTALL)
+    return Page(notebook.stem, title, body, [(anchor, re.sub("<[^>]+>", "", text)) for anchor, text in headings])
+
+
+def _chapter_html(source: str) -> str:
+    return with_anchors(to_html(source))
+
+
+def _without_widgets(content: NotebookNode) -> NotebookNode:
+    """Leave the pictures that stand beside widgets: a page has no kernel to run them."""
+    for cell in content.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)
+    content.metadata.pop("widgets", None)
+    return content
+
+
+def with_anchors(body: str) -> str:
+    """Give second-level headings an id made of their words, so that the table of contents can lead to them."""
+
+    def anchored(found: re.Match[str]) -> str:
+        words = re.sub(r"<[^>]+>|[^\w\s-]", "", html.unescape(found[1])).lower().split()
+        return f'<h2 id="{"-".join(words)}">{found[1]}</h2>'
+
+    return re.sub(r"<h2>(.*?)</h2>", anchored, body, flags=re.DOTALL)

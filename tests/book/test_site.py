@@ -1,0 +1,142 @@
+"""The static site: every page draws itself from the disk alone, and its links lead somewhere."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import nbformat
+import pytest
+
+from dyhead_lab.book import build_site
+from dyhead_lab.book.markdown import page_link, to_html, to_mathml
+from dyhead_lab.errors import UserError
+
+
+class Links(HTMLParser):
+    """What a page loads (src, href of styles) and where its links lead."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.loads, self.leads, self.ids, self.tags = [], [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.append(tag)
+        self.ids.add(given.get("id"))
+        if tag == "a" and "href" in given:
+            self.leads.append(given["href"])
+        elif "src" in given or tag == "link":
+            self.loads.append(given.get("src") or given["href"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site of the project's own notebooks."""
+    return build_site(tmp_path_factory.mktemp("site"))
+
+
+def notebook(folder, *sources, name="01_name.ipynb"):
+    content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(source) for source in sources])
+    nbformat.write(content, folder / name)
+    return content
+
+
+def test_nothing_is_loaded_but_the_style_and_pictures_inside_the_page(site):
+    for page in site[1:]:
+        links = Links(page.read_text())
+        outside = [load for load in links.loads if load != "book.css" and not load.startswith("data:")]
+        assert not outside, f"{page.name} loads {outside}"
+        assert "script" not in links.tags
+    assert "url(" not in (site[0].parent / "book.css").read_text()
+
+
+def test_every_link_between_pages_leads_to_a_page_and_a_part(site):
+    pages = {page.name: Links(page.read_text()) for page in site[1:]}
+    for name, links in pages.items():
+        for url in links.leads:
+            if re.match(r"[a-z]+:", url):
+                continue
+            target, _, part = url.partition("#")
+            assert (target or name) in pages, f"{name} links to {url}"
+            assert not part or part in pages[target or name].ids, f"{name} links to {url}"
+
+
+def test_all_formulas_are_drawn(site):
+    for page in site[1:]:
+        text = re.sub(r"<(pre|code)[ >].*?</\1>", "", page.read_text(), flags=re.DOTALL)
+        assert not re.search(r"\$[^$<>]*\\[a-z]+", text), f"{page.name} holds raw LaTeX"
+    assert sum(page.read_text().count("<math") for page in site) > 20
+
+
+def test_each_page_names_its_neighbours(site):
+    assert 'rel="prev"' not in site[1].read_text() and f'rel="next" href="{site[2].name}"' in site[1].read_text()
+    assert f'rel="prev" href="{site[-2].name}"' in site[-1].read_text()
+    assert site[1].name in site[0].read_text()
+
+
+def test_a_formula_is_mathml_and_one_that_cannot_be_drawn_is_named():
+    assert re.match(r"<math .*<mfrac>", to_mathml(r"\frac{1}{L}", display=False))
+    assert 'display="block"' in to_html("$$x_l$$")
+    with pytest.raises(ValueError, match=r"\\nosuchcommand"):
+        to_mathml(r"\nosuchcommand{x}", display=True)
+
+
+def test_links_to_notebooks_become_links_to_pages():
+    assert page_link("03_name.ipynb#part") == "03_name.html#part"
+    assert page_link("https://host/03_name.ipynb") == "https://host/03_name.ipynb"
+    assert 'href="03_name.html"' in to_html("[there](03_name.ipynb)")
+
+
+def test_a_widget_leaves_its_picture(tmp_path):
+    cell = nbformat.v4.new_code_cell("explorer")
+    data = {"application/vnd.jupyter.widget-view+json": {"model_id": "m"}, "image/png": "aGVsbG8=", "text/plain": "E()"}
+    cell.outputs = [nbformat.v4.new_output("execute_result", data, execution_count=1)]
+    content = notebook(tmp_path, "# Title")
+    content.cells.append(cell)
+    content.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {"m": {}}}}
+    nbformat.write(content, tmp_path / "01_name.ipynb")
+    text = build_site(tmp_path / "site", tmp_path)[1].read_text()
+    assert "data:image/png;base64,aGVsbG8=" in text and "widget-view" not in text
+
+
+def test_an_earlier_build_is_replaced(tmp_path):
+    notebook(tmp_path, "# Before")
+    build_site(tmp_path / "site", tmp_path)
+    notebook(tmp_path, "# After", "## A part of it")
+    [_, page] = build_site(tmp_path / "site", tmp_path)
+    assert "Before" not in page.read_text() and '<h2 id="a-part-of-it">' in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [(["no title"], "has no title"), (["# T", r"$\nosuchcommand$"], "cannot be drawn"), (None, "no notebooks in")],
+)
+def test_what_cannot_be_a_page_is_named(tmp_path, sources, message):
+    if sources is not None:
+        notebook(tmp_path, *sources)
+    with pytest.raises(UserError, match=message):
+        build_site(tmp_path / "site", tmp_path)
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.browser
+def test_a_browser_without_a_network_draws_a_chapter(site):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed; on Debian: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_context(offline=True, color_scheme="dark").new_page()
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(site[0].as_uri())
+        page.wait_for_url("**/00_start_here.html")
+        assert page.locator("main img").first.evaluate("image => image.naturalWidth") > 100
+        background = page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
+        assert background == "rgb(21, 21, 21)"
+        page.locator("nav a", has_text="Deformable convolution").first.click()
+        assert page.locator("math").first.bounding_box()["width"] > 5
+        assert all(url.startswith(("file:", "data:")) for url in asked)
+        browser.close()
