@@ -1,4 +1,4 @@
-"""The COCO metric, judged by pycocotools.
+"""The COCO metric, judged by pycocotools or an engine that gives the same numbers.
 
 Average precision (AP) is the area under the precision-recall curve, sampled at 101 recalls, averaged over ten
 IoU thresholds 0.50, 0.55, ..., 0.95 and all classes. At most 100 detections an image count.
@@ -7,22 +7,20 @@ See https://cocodataset.org/#detection-eval.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..data.coco import CocoDetection
-from ..data.coco_json import index_coco
+from .judges import judge
 
 #: The 12 numbers in pycocotools' order, and what each one measures.
 METRICS: dict[str, str] = {
@@ -74,13 +72,16 @@ def _text(value: float) -> str:
     return "-" if value == UNDEFINED else f"{value:.4f}"
 
 
-def evaluate(ground_truth: CocoDetection | COCO, detections: Iterable[Mapping[str, Any]]) -> CocoResult:
+def evaluate(
+    ground_truth: CocoDetection | COCO, detections: Iterable[Mapping[str, Any]], engine: str = "pycocotools"
+) -> CocoResult:
     """Judge detections by the COCO metric.
 
     Args:
         ground_truth: a data set, all of whose images count, or pycocotools' ``COCO``.
         detections: COCO records ``{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`` in pixels.
             There may be none. They are not changed.
+        engine: who computes it, see :mod:`.judges`.
 
     Raises:
         ValueError: a detection names an image or category that the ground truth lacks, or the ground truth
@@ -89,18 +90,14 @@ def evaluate(ground_truth: CocoDetection | COCO, detections: Iterable[Mapping[st
     truth = ground_truth.coco if isinstance(ground_truth, CocoDetection) else ground_truth
     if 0 in truth.anns:
         raise ValueError("ground_truth has an annotation with id 0, which pycocotools cannot match; start at 1")
-    judge = COCOeval(truth, _detections_index(truth, detections), iouType="bbox")
-    with redirect_stdout(io.StringIO()):
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
+    judged = judge(truth, _records(truth, detections), engine)
     # axes: IoU threshold, recall, category, area range (0: all), most detections an image (-1: 100)
-    precision_by_class = judge.eval["precision"][:, :, :, 0, -1]
+    precision_by_class = judged.eval["precision"][:, :, :, 0, -1]
     return CocoResult(
-        numbers=dict(zip(METRICS, map(float, judge.stats), strict=True)),
+        numbers=dict(zip(METRICS, map(float, judged.stats), strict=True)),
         per_class={
             truth.cats[id]["name"]: _mean_defined(precision_by_class[:, :, k])
-            for k, id in enumerate(judge.params.catIds)
+            for k, id in enumerate(judged.params.catIds)
         },
     )
 
@@ -110,8 +107,8 @@ def _mean_defined(values: np.ndarray) -> float:
     return float(defined.mean()) if defined.size else UNDEFINED
 
 
-def _detections_index(truth: COCO, detections: Iterable[Mapping[str, Any]]) -> COCO:
-    """pycocotools' index of the detections. Its own ``loadRes`` changes them and fails on an empty list."""
+def _records(truth: COCO, detections: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The detections with all that an engine reads: an id, an area, and that they are no crowds."""
     records = []
     for number, detection in enumerate(detections, start=1):
         for key, table in (("image_id", truth.imgs), ("category_id", truth.cats)):
@@ -120,7 +117,7 @@ def _detections_index(truth: COCO, detections: Iterable[Mapping[str, Any]]) -> C
                 raise ValueError(f"detections[{number - 1}]: the ground truth has no {key} {value!r}")
         _, _, w, h = detection["bbox"]
         records.append({**detection, "id": number, "area": w * h, "iscrowd": 0})
-    return index_coco({**truth.dataset, "annotations": records})
+    return records
 
 
 def to_coco_results(

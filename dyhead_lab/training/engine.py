@@ -20,6 +20,7 @@ from ..data.transforms import resizes
 from ..detectors.losses import mean_over_processes
 from ..errors import UserError
 from ..evaluation.coco import CocoResult, detect_dataset, evaluate
+from ..evaluation.judges import fastest_engine
 from .checkpoint import CHECKPOINT, read, write_atomically
 from .distributed import Share, gather_list, synchronise_batch_norm
 from .loader import training_batches
@@ -267,8 +268,11 @@ class Engine:
         return gather_list(records, accelerator)
 
     def judge(self, model: nn.Module) -> CocoResult:
-        """The COCO numbers of ``model`` on the validation set; the same on all processes."""
-        return evaluate(self.val_set, self.detect(model))
+        """The COCO numbers of ``model`` on the validation set; the same on all processes.
+
+        By the fastest engine there is: training waits for it.
+        """
+        return evaluate(self.val_set, self.detect(model), engine=fastest_engine())
 
 
 def _keep_sizes_in_training(model: nn.Module) -> None:

@@ -34,7 +34,8 @@ function lastLogged(panels) {
 function drawPanel(title, lines, end, last) {
   const names = Object.keys(lines);
   const values = names.flatMap((name) => lines[name][1]);
-  const [least, most] = [Math.min(0, ...values), Math.max(...values)];
+  const floor = title === "Scale ratio" ? 0.98 : 0; // ratios lie around 1
+  const [least, most] = [Math.min(floor, ...values), Math.max(...values)];
   const x = (iteration) => BOX.left + (iteration / end) * (BOX.width - BOX.left - BOX.right);
   const height = BOX.height - BOX.top - BOX.bottom;
   const y = (value) => BOX.height - BOX.bottom - ((value - least) / (most - least || 1)) * height;
