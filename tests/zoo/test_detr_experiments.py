@@ -11,7 +11,7 @@ from dyhead_lab.zoo.experiment import Experiment, Job, run_experiment
 from dyhead_lab.zoo.experiments import EXPERIMENTS
 from dyhead_lab.zoo.trained import load_trained
 
-SMOKE = {"iterations": 4, "evaluate_every": 1, "batch_size": 2, "warmup": 2}
+SMOKE = {"iterations": 2, "evaluate_every": 2, "batch_size": 2, "warmup": 1}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,8 @@ def test_they_are_registered_with_recipes_of_the_zoo():
 
 
 def test_a_curve_is_kept_wherever_the_recipe_evaluates(pictures, tmp_path):
-    record = measured(CONVERGENCE, ["DETR", "Deformable DETR"], pictures, tmp_path)
+    often = {**SMOKE, "iterations": 4, "evaluate_every": 1}
+    record = measured(CONVERGENCE, ["DETR", "Deformable DETR"], pictures, tmp_path, often)
     for row in record.rows:
         assert {f"AP at {share} %" for share in (25, 50, 75)} <= set(record.runs[row][0])
     assert "not measured" not in record.table()
