@@ -1,0 +1,100 @@
+"""Two processes with half a batch each train as one process with the whole: losses, weights, numbers, files."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dyhead_lab.errors import UserError
+from dyhead_lab.training.checkpoint import CHECKPOINT, read
+
+from .tiny import engine_of, make_steps, quick_recipe
+from .two_processes import SETTINGS, normalised_parts
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def two(small_pictures, tmp_path_factory):
+    """The folder of a run by two processes on the CPU, and what each of them saw."""
+    out = tmp_path_factory.mktemp("two")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    worker = ["-m", "tests.training.two_processes", str(small_pictures), str(out)]
+    settings = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*launcher, *worker], env={**os.environ, **settings, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out, [torch.load(out / f"seen_{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def one(small_pictures, tmp_path_factory):
+    """The same steps in one process: its engine and its losses."""
+    engine = engine_of(quick_recipe(**SETTINGS), small_pictures, tmp_path_factory.mktemp("one"))
+    return engine, make_steps(engine, 3)
+
+
+def test_losses_are_those_of_the_whole_batch(one, two):
+    """To 1e-5: sums in another order, in float32."""
+    for seen in two[1]:
+        for here, there in zip(one[1], seen["losses"], strict=True):
+            assert here == pytest.approx(there, rel=1e-5)
+
+
+def test_weights_and_statistics_are_those_of_one_process(one, two):
+    """To 1e-5 after three steps of SGD. (Adam would blow rounding errors of tiny gradients up to whole steps.)"""
+    state = read(two[0] / "last.pt", CHECKPOINT)
+    for part, mine in (("model", one[0].model), ("averaged", one[0].averaged)):
+        for name, value in mine.state_dict().items():
+            torch.testing.assert_close(
+                state[part][name], value, rtol=1e-5, atol=1e-5, msg=lambda text, n=name: n + text
+            )
+
+
+def test_every_validation_image_is_judged_once_and_by_all(one, two):
+    here = one[0].detect(one[0].averaged.module)
+    first, second = (seen["records"] for seen in two[1])
+    assert first == second and len(first) == len(here) > 0
+    by_image = [sorted(r["score"] for r in here if r["image_id"] == i) for i in one[0].val_set.image_ids]
+    shared = [sorted(r["score"] for r in first if r["image_id"] == i) for i in one[0].val_set.image_ids]
+    for mine, theirs in zip(by_image, shared, strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-5)
+
+
+def test_there_is_one_checkpoint_which_one_process_continues(one, two, small_pictures):
+    assert sorted(path.name for path in two[0].glob("*.pt")) == ["last.pt", "seen_0.pt", "seen_1.pt"]
+    continued = engine_of(quick_recipe(**SETTINGS), small_pictures, two[0])
+    continued.load()
+    assert continued.iteration == 3 and make_steps(continued, 1)[0]["loss"] > 0
+
+
+def test_batch_norm_over_unequal_parts_is_batch_norm_over_all_pixels(two):
+    """Against PyTorch's BatchNorm on all pixels in one row: outputs, gradients and statistics, in float32."""
+    norm, parts = normalised_parts()
+    pixels = [part.transpose(0, 1).flatten(1) for part in parts]
+    x = torch.cat(pixels, 1)[None, :, :, None].requires_grad_()
+    y = norm(x)
+    y.pow(3).sum().backward()
+    for seen in two[1]:
+        for name, wanted in (("outputs", y), ("gradients", x.grad)):
+            got = torch.cat([part.transpose(0, 1).flatten(1) for part in seen["norm"][name]], 1)
+            torch.testing.assert_close(got, wanted.detach()[0, :, :, 0], rtol=1e-5, atol=1e-5)
+        for name, value in norm.state_dict().items():
+            torch.testing.assert_close(seen["norm"]["state"][name], value)
+
+
+def test_a_batch_that_fails_in_one_process_is_skipped_in_both(two):
+    for seen in two[1]:
+        skipped, good = seen["skipped"]
+        assert skipped == {} and good["loss"] > 0
+    assert {path.name for path in (two[0] / "skip").iterdir()} == {"nonfinite_0_0.pt", "nonfinite_0_1.pt"}
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(small_pictures, tmp_path):
+    with pytest.raises(UserError, match=r"batch_size: expected a multiple of accumulate=3"):
+        engine_of(quick_recipe(batch_size=4, accumulate=3), small_pictures, tmp_path)

@@ -1,0 +1,59 @@
+"""What each of two processes does for ``test_distributed.py``: started by torchrun, it writes down what it saw."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed, nn
+
+from dyhead_lab.training.distributed import BatchNormOfAllProcesses, gather_list
+
+from .tiny import engine_of, make_steps, quick_recipe
+
+SETTINGS = {"optimizer": "sgd", "lr": 0.01, "batch_size": 4, "seed": 3}
+
+
+def main(pictures, out):
+    torch.set_num_threads(1)
+    engine = engine_of(quick_recipe(**SETTINGS), pictures, out)
+    rank = engine.accelerator.process_index
+    seen = {"losses": make_steps(engine, 3), "records": engine.detect(engine.averaged.module)}
+    engine.save()
+    seen["norm"] = batch_norm_of_unequal_parts(rank, engine.accelerator)
+    seen["skipped"] = skip_where_one_process_fails(pictures, out / "skip", rank)
+    torch.save(seen, out / f"seen_{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def normalised_parts():
+    """A batch norm and the images that the two processes give it: one image, and two larger ones."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3)
+    nn.init.normal_(norm.weight)
+    return norm, [torch.randn(1, 3, 2, 2), torch.randn(2, 3, 4, 1) * 2 + 1]
+
+
+def batch_norm_of_unequal_parts(rank, accelerator):
+    """Output and input gradient of both processes, and the statistics that they end with."""
+    norm, parts = normalised_parts()
+    norm.__class__ = BatchNormOfAllProcesses
+    x = parts[rank].requires_grad_()
+    y = norm(x)
+    y.pow(3).sum().backward()
+    return {
+        "outputs": [y.flatten(2) for y in gather_list([y.detach()], accelerator)],
+        "gradients": [g.flatten(2) for g in gather_list([x.grad], accelerator)],
+        "state": norm.state_dict(),
+    }
+
+
+def skip_where_one_process_fails(pictures, out, rank):
+    """Losses of a step whose batch is broken in process 1 only, and of the next one."""
+    engine = engine_of(quick_recipe(**SETTINGS, on_nonfinite="skip"), pictures, out)
+    images, targets = next(iter(engine.batches()))
+    broken = [torch.full_like(image, float("nan")) for image in images] if rank == 1 else images
+    return [engine.step(broken, targets), engine.step(images, targets)]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
