@@ -1,0 +1,60 @@
+"""Every formula of the book has code and a number that proves it."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from dyhead_lab.lessons.formulas import TABLE, TOLERANCE, Formula, by_paper, markdown, read_formulas
+from dyhead_lab.paths import REPOSITORY
+
+FORMULAS = read_formulas()
+
+
+@pytest.mark.parametrize("formula", FORMULAS, ids=lambda formula: formula.name)
+def test_the_code_computes_the_formula(formula):
+    path, line = formula.line().split(":")
+    assert 0 < int(line) <= len((REPOSITORY / path).read_text().splitlines())
+    assert formula.error() < TOLERANCE
+
+
+def test_a_proof_that_differs_does_not_pass():
+    wrong = Formula("", "", "", "", "", "math:sqrt", f"{__name__}:differing", "")
+    assert wrong.error() == pytest.approx(0.5)
+    with pytest.raises(ValueError, match=r"the library gives \(\), the formula \(2,\)"):
+        Formula("", "", "", "", "", "", f"{__name__}:misshapen", "").error()
+
+
+def differing():
+    return 1.0, 2.0
+
+
+def misshapen():
+    return 1.0, [1.0, 2.0]
+
+
+def test_the_numbered_equations_of_dynamic_head_are_all_there():
+    papers = dict(by_paper(FORMULAS))
+    numbers = {formula.equation for formula in papers["Dynamic Head (Dai et al., 2021)"]}
+    assert {"1", "2", "3", "4", "5"} <= numbers
+    numbers = {formula.equation for formula in papers["Deformable DETR (Zhu et al., 2021)"]}
+    assert {"1", "2", "3"} <= numbers
+    assert len(papers["Sparse DETR (Roh et al., 2022)"]) >= 5
+
+
+def test_a_formula_that_stands_twice_or_lacks_a_field_is_refused(tmp_path):
+    entries = TABLE.read_text().split("[[formula]]")
+    twice = tmp_path / "twice.toml"
+    twice.write_text("[[formula]]".join([*entries, entries[1]]))
+    with pytest.raises(ValueError, match="Bilinear interpolation"):
+        read_formulas(twice)
+    lacking = tmp_path / "lacking.toml"
+    lacking.write_text('[[formula]]\nname = "Nameless"\n')
+    with pytest.raises(ValueError, match=r"lacking\.toml, Nameless: .*missing"):
+        read_formulas(lacking)
+
+
+def test_a_card_holds_formula_code_and_number():
+    card = markdown(FORMULAS[0])
+    assert "$$x(p)" in card and "dyhead_lab/ops/formula.py:" in card and "equation 3 and 4" in card
+    assert Path(FORMULAS[0].line().split(":")[0]).suffix == ".py" and math.isfinite(FORMULAS[0].error())
