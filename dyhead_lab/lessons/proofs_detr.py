@@ -19,7 +19,7 @@ from ..detectors.positions import sine_positions
 from ..detectors.prediction_heads import refine_boxes
 from ..detectors.token_scorers import dam_loss
 from ..detectors.token_selection import Selection, keep_best, token_budget
-from .proofs_dynamic_head import Pair, draw, moved, read
+from .proofs_dynamic_head import Pair, draw, moved, numbers, read
 
 SIZES = ((4, 5), (2, 3))  # (H, W) of the levels
 STARTS = (0, 20)
@@ -39,7 +39,7 @@ def multi_head_attention() -> Pair:
         keys, values = x[0] @ V[head].T + v_bias[head], x[0] @ W_value[head].T + value_bias[head]
         for q in range(Q):
             query = U[head] @ z[0, q] + u_bias[head]
-            exps = torch.tensor([math.exp(float(query @ keys[n]) / math.sqrt(D)) for n in range(N)]).double()
+            exps = numbers([math.exp(float(query @ keys[n]) / math.sqrt(D)) for n in range(N)])
             out[q] += attention.out_proj.weight[:, head] @ ((exps / exps.sum()) @ values)
     return attention(z, x, x)[0][0], out + attention.out_proj.bias
 
@@ -99,7 +99,7 @@ def bipartite_matching() -> Pair:
     cost = matcher.cost(predictions, targets)[0]
     [found] = matcher([predictions], [targets])
     best = min(sum(float(cost[q, g]) for g, q in enumerate(queries)) for queries in permutations(range(5), 3))
-    return cost[found.query, found.object].sum(), torch.tensor(best)
+    return cost[found.query, found.object].sum(), numbers([best])[0]
 
 
 def _attention_of_two_queries() -> tuple[Tensor, Tensor]:
@@ -142,10 +142,10 @@ def scoring_loss() -> Pair:
     wanted = keep_best(dam, none, budget).mask(N)[0]
     p = 1 / (1 + torch.exp(-scores[0]))
     terms = [float(p[n].log() if wanted[n] else (1 - p[n]).log()) for n in range(N)]
-    return dam_loss({"dam": dam, "selection": selection})["loss_mask_prediction"], torch.tensor(-sum(terms) / N)
+    return dam_loss({"dam": dam, "selection": selection})["loss_mask_prediction"], numbers([-sum(terms) / N])[0]
 
 
 def share_of_attention() -> Pair:
     dam, kept = draw(1, N).exp(), draw(1, N, seed=1) > 0.5
     hit = sum(float(dam[0, n]) for n in range(N) if kept[0, n])
-    return correlation(dam, kept)[0], torch.tensor(hit / sum(dam[0].tolist()))
+    return correlation(dam, kept)[0], numbers([hit / sum(dam[0].tolist())])[0]

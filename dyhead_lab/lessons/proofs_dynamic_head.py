@@ -30,10 +30,14 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def numbers(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def moved(module: torch.nn.Module) -> torch.nn.Module:
     """``module`` in float64 with all its parameters drawn anew, so that nothing starts at zero."""
     torch.manual_seed(0)
-    module = module.double().eval()
+    module = module.double().eval().requires_grad_(False)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return module
@@ -52,7 +56,7 @@ def read(x_HW: Tensor, p_y: float, p_x: float) -> float:
 
 def bilinear_interpolation() -> Pair:
     x, p = draw(1, H, W), draw(7, 2) * 2 + 2
-    return bilinear(x, p[:, 0], p[:, 1])[0], torch.tensor([read(x[0], *position.tolist()) for position in p])
+    return bilinear(x, p[:, 0], p[:, 1])[0], numbers([read(x[0], *position.tolist()) for position in p])
 
 
 def _convolution(masks: bool) -> Pair:
@@ -99,7 +103,7 @@ def scale_aware() -> Pair:
 
 def hard_sigmoid() -> Pair:
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)
-    return paper_sigmoid(x), torch.tensor([max(0.0, min(1.0, (v + 1) / 2)) for v in x.tolist()])
+    return paper_sigmoid(x), numbers([max(0.0, min(1.0, (v + 1) / 2)) for v in x.tolist()])
 
 
 def spatial_aware() -> Pair:
@@ -118,7 +122,7 @@ def spatial_aware() -> Pair:
 def task_aware() -> Pair:
     x, a1, b1, a2, b2 = (draw(6, seed=n) for n in range(5))
     expected = [max(float(a1[c] * x[c] + b1[c]), float(a2[c] * x[c] + b2[c])) for c in range(6)]
-    return larger_line(x, a1, b1, a2, b2), torch.tensor(expected)
+    return larger_line(x, a1, b1, a2, b2), numbers(expected)
 
 
 def theta_of_the_paper() -> Pair:
@@ -156,7 +160,7 @@ def released_task_coefficients() -> Pair:
 
 def ratio_of_scales() -> Pair:
     gates = draw(6, 3).sigmoid() / 2 + 0.5
-    return scale_ratio(gates), torch.tensor([float(g[0]) / float(g[2]) for g in gates])
+    return scale_ratio(gates), numbers([float(g[0]) / float(g[2]) for g in gates])
 
 
 def growth_of_the_whole_attention() -> Pair:
