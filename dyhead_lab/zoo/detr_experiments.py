@@ -14,8 +14,8 @@ from .experiment import Experiment
 
 _DETR, _DEFORMABLE, _SPARSE = DETR_TINY
 
-#: A short training for experiments of many runs: two to three minutes on one core.
-SHORT: dict[str, Any] = {"iterations": 600, "evaluate_every": 600}
+#: A short training for experiments of many runs: under two minutes on one core.
+SHORT: dict[str, Any] = {"iterations": 400, "evaluate_every": 400}
 
 CONVERGENCE = Experiment(
     name="convergence",

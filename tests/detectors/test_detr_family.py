@@ -49,6 +49,18 @@ def test_trains_and_detects(build, backbone):
 
 
 @pytest.mark.parametrize("build", [detr, deformable_detr, sparse_detr])
+def test_under_autocast_matching_and_losses_are_in_float32(build):
+    torch.manual_seed(0)
+    model = build(classes=3, backbone="narrow", dropout=0.0, **SMALL).train()
+    image = torch.rand(3, 64, 96)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model([image], [TARGET])
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    sum(losses.values()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("build", [detr, deformable_detr, sparse_detr])
 def test_boxes_are_in_the_pixels_of_the_image_whatever_size_is_detected_at(build):
     torch.manual_seed(0)
     model = build(classes=3, backbone="narrow", min_size=64, max_size=96, **SMALL).eval()
