@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 #: A feature pyramid: level name -> map, or the maps alone, (B, C, H, W) each, fine to coarse.
 Pyramid = Mapping[Any, torch.Tensor] | Sequence[torch.Tensor]
@@ -65,3 +66,13 @@ def resize_area(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     if x.shape[-2] >= size[0] and x.shape[-1] >= size[1]:
         return F.adaptive_avg_pool2d(x, (size[0], size[1]))
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+class LevelNorm(nn.GroupNorm):
+    """Group normalisation that also takes a level of a single place, as the coarsest level of a small image is.
+
+    PyTorch's own refuses one image of 1 x 1, although a group of several channels has a mean and a variance there.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)

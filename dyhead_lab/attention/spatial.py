@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..trace import emit, is_traced
-from .pyramid import resize_corners
+from .pyramid import LevelNorm, resize_corners
 from .scale import mean_of_branches
 from .traced_conv import traced_deform_conv2d
 
@@ -33,7 +33,7 @@ class DeformableConvNorm(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, KERNEL, stride, padding=KERNEL // 2)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
-        self.norm = nn.GroupNorm(self.GROUPS, channels)
+        self.norm = LevelNorm(self.GROUPS, channels)
 
     def forward(
         self, x: torch.Tensor, offset: torch.Tensor | None = None, mask: torch.Tensor | None = None

@@ -13,29 +13,48 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
+def places(levels: Sequence[Tensor], strides: Sequence[int]) -> list[Tensor]:
+    """:func:`cell_centres` of the maps (B, C, H, W) of a pyramid."""
+    return cell_centres([(x.shape[-2], x.shape[-1]) for x in levels], strides, levels[0].device)
+
+
+def cell_centres(
+    sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device | str = "cpu"
+) -> list[Tensor]:
+    """Where the cells of a pyramid lie in the image.
+
+    Args:
+        sizes: (H, W) of each level, fine to coarse.
+        strides: pixels per cell of each level.
+        device: where to put them.
+
+    Returns:
+        for each level (x, y) in pixels, (H*W, 2), row by row.
+    """
+    if len(sizes) != len(strides):
+        raise ValueError(f"strides: expected one for each of {len(sizes)} levels, got {len(strides)}")
+    points = []
+    for (height, width), stride in zip(sizes, strides, strict=True):
+        y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+        points.append((torch.stack([x, y], -1).view(-1, 2) + 0.5) * stride)
+    return points
+
+
 def square_anchors(
     sizes: Sequence[tuple[int, int]], strides: Sequence[int], scale: float, device: torch.device | str = "cpu"
 ) -> list[Tensor]:
     """One square anchor per cell, of side ``scale * stride``, centred on the cell.
 
     Args:
-        sizes: (H, W) of each level, fine to coarse.
-        strides: pixels per cell of each level.
+        sizes, strides, device: as in :func:`cell_centres`.
         scale: side of an anchor in cells.
-        device: where to put them.
 
     Returns:
         for each level xyxy boxes (H*W, 4), row by row.
     """
-    if len(sizes) != len(strides):
-        raise ValueError(f"strides: expected one for each of {len(sizes)} levels, got {len(strides)}")
-    anchors = []
-    for (height, width), stride in zip(sizes, strides, strict=True):
-        y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
-        centres = (torch.stack([x, y], -1).view(-1, 2) + 0.5) * stride
-        half = scale * stride / 2
-        anchors.append(torch.cat([centres - half, centres + half], 1))
-    return anchors
+    halves = [scale * stride / 2 for stride in strides]
+    points = cell_centres(sizes, strides, device)
+    return [torch.cat([p - half, p + half], 1) for p, half in zip(points, halves, strict=True)]
 
 
 class ExactAnchors(AnchorGenerator):

@@ -17,8 +17,9 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 
 from ..attention import DyHead
 from ..attention.spatial import OffsetMaskConv
+from ..attention.traced_conv import traced_deform_conv2d
 from ..errors import UserError
-from ..ops.deform_conv import deform_conv2d
+from ..trace import emit
 from .narrow_resnet import NarrowResNet
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnext101_64x4d")
@@ -117,6 +118,7 @@ class ResNetBody(nn.Module):
                 block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        emit(self, network_input=images)
         x = self.stem(images)
         outputs = OrderedDict()
         for i, stage in enumerate(self.stages, 2):
@@ -143,7 +145,8 @@ class DeformableConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         offset, mask = self.offset_mask(x)
-        return deform_conv2d(x, offset, self.weight, self.bias, stride=self.stride, padding=1, mask=mask)
+        stride = int(self.stride[0])
+        return traced_deform_conv2d(self, x, offset, self.weight, self.bias, stride=stride, padding=1, mask=mask)
 
 
 class SwinBody(nn.Module):
@@ -168,6 +171,7 @@ class SwinBody(nn.Module):
         self.norms = nn.ModuleDict({f"c{finest + i}": nn.LayerNorm(c) for i, c in enumerate(self.channels)})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        emit(self, network_input=images)
         x = images
         outputs = OrderedDict()
         for i, part in enumerate(self.features):  # type: ignore[arg-type]

@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
-from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 from .losses import share_gradient
-from .rcnn import BOX_HEAD_WIDTH, BOX_SIZE, LabelsFromZero, RoIAlign, faster_rcnn
+from .rcnn import BOX_HEAD_WIDTH, BOX_SIZE, LabelsFromZero, RoIAlign, box_layers, faster_rcnn
 
 #: (IoU from which a box counts as an object, weights of its deltas) of each stage.
 STAGES = ((0.5, (10.0, 10.0, 5.0, 5.0)), (0.6, (20.0, 20.0, 10.0, 10.0)), (0.7, (30.0, 30.0, 15.0, 15.0)))
@@ -30,7 +29,7 @@ class CascadeStage(nn.Module):
         classes: number of classes; class 0 of the scores is the background.
         iou: overlap from which a box belongs to an object.
         weights: weights of the deltas; they grow as the boxes get better and the deltas smaller.
-        width: of the two fully connected layers.
+        width, task_after_pooling: see :func:`~dyhead_lab.detectors.rcnn.box_layers`.
     """
 
     def __init__(
@@ -40,9 +39,10 @@ class CascadeStage(nn.Module):
         iou: float,
         weights: tuple[float, float, float, float],
         width: int = BOX_HEAD_WIDTH,
+        task_after_pooling: bool = False,
     ):
         super().__init__()
-        self.layers = TwoMLPHead(channels * BOX_SIZE**2, width)
+        self.layers, width = box_layers(channels, width, task_after_pooling)
         self.cls_score = nn.Linear(width, classes + 1)
         self.bbox_pred = nn.Linear(width, 4)
         self.iou = iou
@@ -81,7 +81,7 @@ class CascadeRoIHeads(nn.Module):
         classes: number of classes.
         score_threshold, nms_threshold, most: what is kept of the detections.
         object_scale: see :class:`~dyhead_lab.detectors.rcnn.RoIAlign`.
-        width: see :class:`CascadeStage`.
+        width, task_after_pooling: see :class:`CascadeStage`.
 
     Source: Cai and Vasconcelos, "Cascade R-CNN", CVPR 2018; class-agnostic boxes, scores averaged over the stages and
     an equal share of each stage in the gradient of the features as in Detectron2.
@@ -96,10 +96,13 @@ class CascadeRoIHeads(nn.Module):
         most: int = 100,
         object_scale: float = 1.0,
         width: int = BOX_HEAD_WIDTH,
+        task_after_pooling: bool = False,
     ):
         super().__init__()
         self.pool = RoIAlign(BOX_SIZE, object_scale)
-        self.stages: Any = nn.ModuleList(CascadeStage(channels, classes, iou, w, width) for iou, w in STAGES)
+        self.stages: Any = nn.ModuleList(
+            CascadeStage(channels, classes, iou, weights, width, task_after_pooling) for iou, weights in STAGES
+        )
         self.sampler = BalancedPositiveNegativeSampler(SAMPLES, POSITIVE_SHARE)
         self.score_threshold, self.nms_threshold, self.most = score_threshold, nms_threshold, most
 
@@ -165,19 +168,21 @@ def cascade_rcnn(
     dyhead_blocks: int = 6,
     object_scale: float = 1.0,
     box_head_width: int = BOX_HEAD_WIDTH,
+    task_after_pooling: bool = False,
     cascade: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> CascadeRCNN:
     """Build Cascade R-CNN. The Dynamic Head stands between the pyramid P2-P6 and everything that reads it.
 
     Args:
-        object_scale, box_head_width: as in :func:`~dyhead_lab.detectors.rcnn.two_stages`.
+        object_scale, box_head_width, task_after_pooling: as in :func:`~dyhead_lab.detectors.rcnn.two_stages`.
         cascade: further arguments of :class:`CascadeRoIHeads`, such as ``{"score_threshold": 0.0}``.
         options: further arguments of the pyramid, and those of torchvision's ``FasterRCNN`` on images and proposals.
         The others are as in :func:`~dyhead_lab.detectors.rcnn.faster_rcnn`.
     """
+    shared = {"object_scale": object_scale, "task_after_pooling": task_after_pooling}
     # Faster R-CNN's own box head is built and left behind; the narrowest one costs nothing.
-    first: Any = faster_rcnn(classes, backbone, dyhead_blocks, object_scale=object_scale, box_head_width=1, **options)
-    channels = first.backbone.out_channels
-    heads = CascadeRoIHeads(channels, classes, object_scale=object_scale, width=box_head_width, **(cascade or {}))
+    first: Any = faster_rcnn(classes, backbone, dyhead_blocks, box_head_width=1, **shared, **options)
+    shape: dict[str, Any] = {"width": box_head_width, **shared, **(cascade or {})}
+    heads = CascadeRoIHeads(first.backbone.out_channels, classes, **shape)
     return CascadeRCNN(first.backbone, first.rpn, heads, first.transform)

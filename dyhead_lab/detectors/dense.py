@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
+from ..attention.pyramid import LevelNorm
 from .image_batch import IMAGE_MEAN, IMAGE_STD, check_targets
 
 #: Pixels per cell of P3-P7.
@@ -94,9 +95,7 @@ class DenseDetector(nn.Module):
 
 def tower(channels: int, convs: int) -> nn.Sequential:
     """3x3 convolutions, each with GroupNorm and ReLU: 4 in front of a predictor, 0 after a Dynamic Head."""
-    layers = [
-        (nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(32, channels), nn.ReLU()) for _ in range(convs)
-    ]
+    layers = [(nn.Conv2d(channels, channels, 3, padding=1), LevelNorm(32, channels), nn.ReLU()) for _ in range(convs)]
     return nn.Sequential(*(module for layer in layers for module in layer))
 
 

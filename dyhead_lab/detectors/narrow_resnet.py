@@ -12,6 +12,7 @@ from torchvision.models.resnet import BasicBlock
 
 from ..errors import UserError
 from ..paths import WEIGHTS
+from ..trace import emit
 
 #: Weights that ``pretrained=True`` starts from: those of the shipped quickstart detector, trained on Shapes.
 PRETRAINED = WEIGHTS / "quickstart.pt"
@@ -73,6 +74,7 @@ class NarrowResNet(nn.Module):
             raise ValueError(f"pretrained: {path} has another architecture than was asked for: {error}") from error
 
     def forward(self, images: torch.Tensor) -> OrderedDict[str, torch.Tensor]:
+        emit(self, network_input=images)
         x = self.stem(images)
         features = OrderedDict()
         for level, stage in enumerate(self.stages, start=2):

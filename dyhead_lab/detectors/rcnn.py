@@ -67,6 +67,15 @@ class TaskAwareBoxHead(nn.Module):
         return self.task(regions).mean((2, 3))
 
 
+def box_layers(channels: int, width: int, task_after_pooling: bool) -> tuple[nn.Module, int]:
+    """What turns pooled regions (n, C, 7, 7) into vectors, and their length: two fully connected layers of ``width``,
+    or task-aware attention, which keeps C.
+    """
+    if task_after_pooling:
+        return TaskAwareBoxHead(channels), channels
+    return TwoMLPHead(channels * BOX_SIZE**2, width), width
+
+
 class LabelsFromZero(nn.Module):
     """torchvision counts the background as class 0; here labels are 0..classes-1."""
 
@@ -144,13 +153,13 @@ def two_stages(
     below, options = with_pyramid(options, backbone=backbone, finest=2, dyhead_blocks=dyhead_blocks, dyhead=attention)
     channels = below.out_channels
     anchors = ExactAnchors(tuple((object_scale * side,) for side in (32, 64, 128, 256, 512)), ((0.5, 1.0, 2.0),) * 5)
-    width = channels if task_after_pooling else box_head_width
+    box_head, width = box_layers(channels, box_head_width, task_after_pooling)
     parts = {
         "rpn_anchor_generator": anchors,
         "rpn_head": in_float32(RPNHead(channels, 3)),
         "rpn_post_nms_top_n_train": 1000,
         "box_roi_pool": RoIAlign(BOX_SIZE, object_scale),
-        "box_head": TaskAwareBoxHead(channels) if task_after_pooling else TwoMLPHead(channels * BOX_SIZE**2, width),
+        "box_head": box_head,
         "box_predictor": in_float32(FastRCNNPredictor(width, classes + 1)),
     }
     return below, parts | options

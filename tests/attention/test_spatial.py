@@ -133,3 +133,10 @@ def test_paper_form_without_offsets_is_an_ordinary_convolution(depthwise):
     F_BLSC = torch.randn(2, 2, 15, 4)
     # Offsets start at zero and masks at one half.
     torch.testing.assert_close(attention(F_BLSC, (3, 5)) / 2, deformable(F_BLSC, (3, 5)))
+
+
+def test_one_image_whose_level_is_a_single_place():
+    torch.manual_seed(0)
+    attention = SpatialAwareAttention(32)
+    [alone] = attention(torch.randn(1, 32, 1, 1))
+    assert alone.shape == (1, 32, 1, 1) and alone.isfinite().all() and alone.any()
