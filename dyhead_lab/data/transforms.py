@@ -121,7 +121,7 @@ AUGMENTATIONS = {
     "none": Augmentation(v2.Identity),
     "flip": Augmentation(flip),
     "flip_both": Augmentation(flip_both),
-    "microscope": Augmentation(microscope),
+    "microscope": Augmentation(microscope, resizes=True),
     "multi_scale": Augmentation(multi_scale, resizes=True),
     "detr": Augmentation(detr, resizes=True),
     "large_scale_jitter": Augmentation(large_scale_jitter, resizes=True),

@@ -16,7 +16,13 @@ from .precision import in_float32
 STRIDES = (8, 16, 32, 64)
 
 
-def quickstart(classes: int, image_size: int = 160, dyhead_blocks: int = 1, tower_convs: int = 1) -> nn.Module:
+def quickstart(
+    classes: int,
+    image_size: int = 160,
+    dyhead_blocks: int = 1,
+    tower_convs: int = 1,
+    object_scale: float = 0.5,
+) -> nn.Module:
     """Build the detector that the book opens with (under 2 M parameters, trained from scratch).
 
     Args:
@@ -25,6 +31,7 @@ def quickstart(classes: int, image_size: int = 160, dyhead_blocks: int = 1, towe
         dyhead_blocks: blocks of the released Dynamic Head on P3-P6; 0 leaves it out.
         tower_convs: shared-width convolutions in front of each predictor (FCOS has 4; the Dynamic Head
             does most of their work).
+        object_scale: a level finds objects whose farthest side is 4 to 8 times its stride times this number.
 
     Returns:
         a detector of the form that CONTRIBUTING.md describes.
@@ -36,7 +43,8 @@ def quickstart(classes: int, image_size: int = 160, dyhead_blocks: int = 1, towe
     pyramid = PyramidBackbone(NarrowResNet(finest=3), channels, neck, top=LastLevelMaxPool())
     # torchvision assigns a box to the level where 4a <= its farthest side < 8a, a the anchor size. Half the
     # stride spreads objects of 8 to 150 pixels over all four levels; the sampling radius makes up for it.
-    anchors = AnchorGenerator(sizes=tuple((stride // 2,) for stride in STRIDES), aspect_ratios=((1.0,),) * 4)
+    sizes = tuple((object_scale * stride,) for stride in STRIDES)
+    anchors = AnchorGenerator(sizes=sizes, aspect_ratios=((1.0,),) * 4)  # type: ignore[arg-type]
     return FCOS(
         pyramid,
         num_classes=classes,
