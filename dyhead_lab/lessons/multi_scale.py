@@ -27,7 +27,7 @@ def sampling_locations(reference_Q2: np.ndarray, offsets_QMLP2: np.ndarray, shap
     return reference_Q2[:, None, None, None] + offsets_QMLP2 / width_height_L2[:, None]
 
 
-def _draw_sizes(rng: np.random.Generator, L: int) -> Sizes:
+def draw_sizes(rng: np.random.Generator, L: int) -> Sizes:
     """Levels of a pyramid, fine to coarse, none of them square."""
     H, W = int(rng.integers(4, 7)), int(rng.integers(7, 10))
     return np.array([(max(H >> level, 1), max(W >> level, 2)) for level in range(L)])
@@ -38,7 +38,7 @@ def _location_cases(seed: int = 0, count: int = 10) -> Iterator[Case]:
     for number in range(count):
         Q, M, P = (int(n) for n in rng.integers(2, 5, 3))
         L = 1 if number < 2 else int(rng.integers(2, 4))
-        shapes = _draw_sizes(rng, L)
+        shapes = draw_sizes(rng, L)
         arguments = rng.uniform(size=(Q, 2)), 2 * rng.normal(size=(Q, M, L, P, 2)), shapes
         yield Case(f"{Q} queries, {M} heads, {P} points, levels {shapes.tolist()}", arguments)
 
@@ -202,7 +202,7 @@ def ms_deform_attn_cases(seed: int = 0, count: int = 10) -> Iterator[Case]:
         B, Q, M, P, D = (int(n) for n in rng.integers((1, 2, 2, 1, 1), (3, 4, 4, 4, 3)))
         L = 1 if number < 2 else int(rng.integers(2, 4))
         M = 1 if number < 2 else M
-        shapes = _draw_sizes(rng, L)
+        shapes = draw_sizes(rng, L)
         counts = shapes.prod(1)
         arguments = (
             rng.normal(size=(B, counts.sum(), M, D)),
