@@ -17,11 +17,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "zoo": ("dyhead_lab.commands.zoo", "list what can be trained, with the AP to expect"),
     "train": ("dyhead_lab.commands.train", "train a recipe of the zoo"),
     "eval": ("dyhead_lab.commands.eval", "print the 12 COCO numbers of a trained model"),
+    "errors": ("dyhead_lab.commands.errors", "break the mistakes of a trained model down, and draw the worst images"),
+    "compare": ("dyhead_lab.commands.compare", "show runs side by side, as a table and as curves"),
     "detect": ("dyhead_lab.commands.detect", "draw the boxes that a trained model finds on your images"),
     "experiment": ("dyhead_lab.commands.experiment", "measure what an experiment compares, or show what was recorded"),
     "efficiency": ("dyhead_lab.commands.efficiency", "count what a recipe's detector costs, by part"),
     "book": ("dyhead_lab.commands.book", "write the chapters as a site that opens from disk, without a network"),
-    "bench": ("dyhead_lab.commands.bench", "measure the operators on this machine"),
+    "bench": ("dyhead_lab.commands.bench", "measure operators, loading and training on this machine"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from ..errors import UserError
@@ -14,6 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
     parser.add_argument("--fresh", action="store_true", help="start anew, even if the folder holds a run")
     parser.add_argument(
+        "--fraction", metavar="SHARE", help="train on a fixed share of the images, such as 0.1; judge on all"
+    )
+    parser.add_argument("--smoke", action="store_true", help="every stage on a few images; says that all of it works")
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -23,13 +28,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Train to the end. Returns 0, or 130 if the run was stopped: it is saved, and the message says how to go on."""
     from .. import zoo
     from ..training import train
+    from ..training.interrupt import Interrupted
+    from ..training.smoke import smoke_run
 
     recipe = zoo.get(args.recipe)
-    out = args.out or Path("runs") / recipe.name
+    out = args.out or Path("runs") / (f"{recipe.name}_smoke" if args.smoke else recipe.name)
+    changes = settings(args.set)
+    if args.fraction is not None:
+        changes["fraction"] = args.fraction
     print(f"{recipe.name}: {recipe.summary}\nexpect: {recipe.expected or 'no figure yet'}\nrun folder: {out}")
-    result = train(recipe, data=args.data, out=out, fresh=args.fresh, changes=settings(args.set))
+    if args.smoke:
+        smoke_run(recipe, args.data, out, changes)
+        print("every stage works; the numbers of a smoke run mean nothing")
+        return 0
+    try:
+        result = train(recipe, data=args.data, out=out, fresh=args.fresh, changes=changes)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return 130
     print(result.table())
     print(f"weights: {out / 'weights.pt'}   curves: tensorboard --logdir {out / 'tensorboard'}")
     return 0

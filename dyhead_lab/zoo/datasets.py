@@ -23,7 +23,12 @@ def shapes(split: str, folder: Path = DATA / "shapes") -> CocoDetection:
     Args:
         split: "train" (3000 images, seed 1) or "val" (500 images, seed 2).
         folder: where the splits are kept.
+
+    Raises:
+        UserError: there is no such split.
     """
+    if split not in SHAPES_SPLITS:
+        raise UserError(f"Shapes has the splits {' and '.join(SHAPES_SPLITS)}, not {split!r}")
     images, seed = SHAPES_SPLITS[split]
     if not (folder / split / "annotations.json").exists():
         print(f"drawing {images} images of Shapes into {folder / split} (once)", file=sys.stderr)

@@ -35,7 +35,9 @@ def trained(tmp_path, monkeypatch):
     own = tmp_path / "own"
     write_set(own / "val", [annotation(1, [0, 0, 40, 30])])
     write_set(own / "train", [annotation(1, [0, 0, 40, 30])], images=2)
-    recipe = SimpleNamespace(name="whole", autocast_dtype=lambda device: None, data=lambda split: coco_folder(own, split))
+    recipe = SimpleNamespace(
+        name="whole", autocast_dtype=lambda device: None, data=lambda split: coco_folder(own, split)
+    )
     trained = SimpleNamespace(model=WholeImage(), recipe=recipe, categories=["dog", "cat"], path=Path("whole.pt"))
     monkeypatch.setattr("dyhead_lab.commands.eval.load_trained", lambda source: trained)
     return trained
@@ -76,4 +78,4 @@ def test_other_classes_and_splits_are_refused(trained, tmp_path, capsys):
     assert main(["eval", "whole", "--data", str(tmp_path / "single")]) == 1
     assert "knows the classes dog, bird" in capsys.readouterr().err
     assert main(["eval", "whole", "--split", "test"]) == 1
-    assert "splits train and val" in capsys.readouterr().err
+    assert "has no split 'test'" in capsys.readouterr().err

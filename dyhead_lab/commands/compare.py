@@ -1,0 +1,87 @@
+"""``dyhead-lab compare RUN...``: runs side by side, as a table and as curves."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..evaluation.coco import METRICS, UNDEFINED
+from ..training.checkpoint import RunLog
+from ..training.run_folder import LOG, RUN, read_json
+from ..views.curves import comparison_figure
+
+SHOWN = list(METRICS)[:6]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/comparison.svg"), metavar="FILE", help="curves: .svg or .png"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table, what differs between the settings, and write the curves. Returns 0.
+
+    Raises:
+        UserError: a folder holds no run, or the picture cannot be written.
+    """
+    if args.out.suffix not in (".svg", ".png"):
+        raise UserError(f"--out {args.out}: expected a name that ends in .svg or .png")
+    names = distinct_names(args.runs)
+    logs = {name: _log(folder) for name, folder in zip(names, args.runs, strict=True)}
+    print(table(logs))
+    origins = {name: folder / RUN for name, folder in zip(names, args.runs, strict=True)}
+    settings = {name: read_json(path)["settings"] for name, path in origins.items() if path.exists()}
+    for line in differences(settings):
+        print(line)
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        comparison_figure(logs).savefig(args.out, transparent=True)
+    except OSError as error:
+        raise UserError(f"cannot write {args.out}: {error.strerror}") from error
+    print(f"curves: {args.out}")
+    return 0
+
+
+def distinct_names(runs: list[Path]) -> list[str]:
+    """The folders' own names, or the whole paths where two are the same."""
+    names = [folder.resolve().name for folder in runs]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in runs]
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    entries = RunLog.entries(folder / LOG)
+    if not entries:
+        raise UserError(f"{folder}: expected a run folder with {LOG}, found no line of a log")
+    return entries
+
+
+def table(logs: dict[str, list[dict[str, Any]]]) -> str:
+    """A line for each run: its last iteration, its last evaluation, and images per second over the run."""
+    width = max(len(name) for name in logs)
+    lines = [f"{'run':<{width}} {'iteration':>9} {'images/s':>9} " + " ".join(f"{name:>9}" for name in SHOWN)]
+    for name, entries in logs.items():
+        judged: dict[str, Any] = next((entry for entry in reversed(entries) if "AP" in entry), {})
+        speeds = [entry["images_per_second"] for entry in entries if "images_per_second" in entry]
+        speed = f"{sum(speeds) / len(speeds):9.1f}" if speeds else f"{'-':>9}"
+        numbers = " ".join(_number(judged.get(metric, UNDEFINED)) for metric in SHOWN)
+        lines.append(f"{name:<{width}} {entries[-1]['iteration']:9d} {speed} {numbers}")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{'-':>9}" if value == UNDEFINED else f"{value:9.4f}"
+
+
+def differences(settings: dict[str, dict[str, Any]]) -> list[str]:
+    """The settings in which the runs differ, a line for each."""
+    keys = sorted({key for values in settings.values() for key in values})
+    lines = []
+    for key in keys:
+        values = {name: run.get(key) for name, run in settings.items()}
+        if len({repr(value) for value in values.values()}) > 1:
+            lines.append(f"{key}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
+    return lines

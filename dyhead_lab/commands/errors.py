@@ -1,0 +1,59 @@
+"""``dyhead-lab errors``: which mistakes a trained model makes, what each kind costs, and the worst images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..data.coco import CocoDetection
+from ..errors import UserError
+from ..evaluation.errors import ErrorReport, analyse_errors
+from ..views.error_images import errors_picture
+from ..zoo import load_trained
+from .judged import add_judging_arguments, dataset_of, detections_of, kept_detections
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to judge, what to count, and where the pictures go."""
+    add_judging_arguments(parser)
+    parser.add_argument(
+        "--score", type=float, default=0.3, metavar="S", help="least score that is counted (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--images", type=int, default=6, metavar="N", help="worst images to draw (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the pictures (default: beside the weights)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table and draw the worst images. Returns 0.
+
+    Raises:
+        UserError: the score is not in [0, 1], or the folder cannot be written.
+    """
+    if not 0 <= args.score <= 1:
+        raise UserError(f"--score: got {args.score}, expected a number from 0 to 1")
+    trained = load_trained(args.source)
+    dataset = dataset_of(trained, args.data, args.split)
+    print(f"{trained.path} on {dataset.annotations} ({len(dataset)} images)")
+    records = kept_detections(trained, dataset)
+    report = analyse_errors(dataset, detections_of(trained, dataset, args.workers) if records is None else records)
+    print(report.table(args.score))
+    if args.images:
+        folder = args.out or trained.path.parent / "errors"
+        print(f"\nworst images: {', '.join(map(str, draw_worst(report, dataset, args, folder)))}")
+    return 0
+
+
+def draw_worst(report: ErrorReport, dataset: CocoDetection, args: argparse.Namespace, folder: Path) -> list[Path]:
+    """Write a picture of each of the worst images. Returns their paths, the worst first."""
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for image_id in report.worst_images(args.images):
+            image, _ = dataset[dataset.image_ids.index(image_id)]
+            paths.append(folder / f"{image_id}.png")
+            paths[-1].write_bytes(errors_picture(image, image_id, report, args.score).png)
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+    return paths

@@ -1,0 +1,73 @@
+"""What the commands that judge trained models share: on which images, and what the model finds there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.coco import CocoDetection, coco_folder, find_splits
+from ..errors import UserError
+from ..evaluation.coco import detect_dataset
+from ..evaluation.judges import ENGINES
+from ..training.run_folder import DETECTIONS, RUN, read_json
+from ..zoo import Trained
+
+
+def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model, on which images, judged by what."""
+    parser.add_argument("source", metavar="RUN_OR_WEIGHTS", help="run folder, weights file or shipped weights")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder in COCO format (default: the data of the recipe)"
+    )
+    parser.add_argument("--split", help="default: val, or the only split of --data")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that read images (default: none)"
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="who computes the metric (default: %(default)s)"
+    )
+
+
+def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> CocoDetection:
+    """The images to judge on.
+
+    Raises:
+        UserError: they are not there, or have classes that the model does not know.
+    """
+    if folder is None:
+        dataset = trained.recipe.data(split or "val")
+    else:
+        only_one = len(find_splits(folder)) == 1
+        dataset = coco_folder(folder, split or (None if only_one else "val"))
+    if dataset.categories != trained.categories:
+        raise UserError(
+            f"{trained.path} knows the classes {', '.join(trained.categories)}; {dataset.annotations} has "
+            f"{', '.join(dataset.categories)}. Name the right data with --data"
+        )
+    return dataset
+
+
+def detections_of(trained: Trained, dataset: CocoDetection, workers: int = 0) -> list[dict[str, Any]]:
+    """COCO records of what the model finds, with a progress bar."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return detect_dataset(
+        trained.model.to(device),
+        dataset,
+        device=device,
+        autocast=trained.recipe.autocast_dtype(device),
+        workers=workers,
+        progress=True,
+    )
+
+
+def kept_detections(trained: Trained, dataset: CocoDetection) -> list[dict[str, Any]] | None:
+    """What the run of these weights wrote down about this very data set at its end; None if it did not."""
+    folder = trained.path.parent
+    if not (folder / RUN).exists() or not (folder / DETECTIONS).exists():
+        return None
+    judged_on = read_json(folder / RUN)["data"]["val"]["annotations"]
+    is_same = Path(judged_on).resolve() == dataset.annotations.resolve()
+    return read_json(folder / DETECTIONS) if is_same else None

@@ -1,0 +1,86 @@
+"""``dyhead-lab errors`` and ``dyhead-lab compare``, on runs made here."""
+
+import json
+
+import pytest
+
+from dyhead_lab import zoo
+from dyhead_lab.cli import main
+from dyhead_lab.data.shapes import write_shapes
+from dyhead_lab.training import train
+
+SETTINGS = {"iterations": 2, "batch_size": 1, "warmup": 1, "precision": "fp32", "model.image_size": 64}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for split, images in (("train", 4), ("val", 2)):
+        write_shapes(folder / "data" / split, images=images, seed=1, size=64)
+    for name, lr in (("slow", 1e-4), ("quick", 1e-3)):
+        changes = {**SETTINGS, "lr": lr}
+        train(zoo.get("quickstart"), folder / "data", folder / name, progress=False, changes=changes)
+    return folder
+
+
+def test_errors_reads_what_the_run_wrote_down_and_draws_the_worst_images(runs, capsys, monkeypatch):
+    command = ["errors", str(runs / "slow"), "--data", str(runs / "data"), "--images", "1"]
+    monkeypatch.setattr("dyhead_lab.commands.errors.detections_of", None)  # not needed
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "(2 images)" in printed and "localisation" in printed and "missed" in printed
+    (picture,) = (runs / "slow/errors").glob("*.png")
+    assert picture.read_bytes().startswith(b"\x89PNG") and str(picture) in printed
+
+
+def test_errors_detects_where_nothing_was_written_down(runs, capsys):
+    command = ["errors", str(runs / "slow"), "--data", str(runs / "data"), "--split", "train", "--images", "0"]
+    assert main(command) == 0
+    assert "(4 images)" in capsys.readouterr().out
+    assert main([*command, "--score", "2"]) == 1
+    assert "--score: got 2.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png"])
+def test_compare_prints_a_table_what_differs_and_writes_curves(runs, tmp_path, capsys, suffix):
+    picture = tmp_path / f"deep/curves.{suffix}"
+    assert main(["compare", str(runs / "slow"), str(runs / "quick"), "--out", str(picture)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    numbers = json.loads((runs / "slow/metrics.json").read_text())["numbers"]
+    assert lines[0].split()[:4] == ["run", "iteration", "images/s", "AP"]
+    assert lines[1].split()[:2] == ["slow", "2"] and lines[1].split()[3] == f"{numbers['AP']:.4f}"
+    assert lines[3] == "lr: slow 0.0001, quick 0.001"
+    assert picture.stat().st_size > 1000
+
+
+def test_compare_refuses_what_is_no_run(runs, tmp_path, capsys):
+    assert main(["compare", str(tmp_path)]) == 1
+    assert "found no line of a log" in capsys.readouterr().err
+    assert main(["compare", str(runs / "slow"), "--out", "curves.pdf"]) == 1
+    assert "ends in .svg or .png" in capsys.readouterr().err
+
+
+def test_a_smoke_run_goes_through_every_stage(runs, tmp_path, capsys):
+    command = ["train", "quickstart", "--data", str(runs / "data"), "--out", str(tmp_path), "--smoke"]
+    assert main([*command, "--set", "model.image_size=64", "--fraction", "0.5"]) == 0
+    printed = capsys.readouterr().out
+    assert "stopped at iteration 3 of 4 and saved" in printed
+    assert "continuing at iteration 3 of 4" in printed and "every stage works" in printed
+    assert {"last.pt", "weights.pt", "run.json", "metrics.json", "detections.json"} <= {
+        p.name for p in tmp_path.iterdir()
+    }
+
+
+def test_a_fraction_of_the_images(runs, tmp_path, capsys):
+    command = ["train", "quickstart", "--data", str(runs / "data"), "--out", str(tmp_path), "--fraction", "0.5"]
+    assert main([*command, *(word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}"))]) == 0
+    assert json.loads((tmp_path / "run.json").read_text())["data"]["train"]["images"] == 2
+    assert main([*command[:-1], "ten"]) == 1
+    assert "fraction" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_command_with_130(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("dyhead_lab.training.observer.ProgressBar.asks_to_stop", lambda self: True)
+    command = ["train", "quickstart", "--data", str(runs / "data"), "--out", str(tmp_path), "--set", "batch_size=1"]
+    assert main([*command, "--set", "model.image_size=64"]) == 130
+    assert "stopped at iteration 1 of 3100 and saved" in capsys.readouterr().err
