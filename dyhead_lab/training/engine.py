@@ -141,7 +141,8 @@ class Engine:
         """
         state = read(self.checkpoint_path, CHECKPOINT)
         here = {"recipe": self.recipe.name, "categories": self.train_set.categories, **self.recipe.settings()}
-        there = {**Recipe.defaults(), **state, **state["settings"]}
+        stated = {name: state[name] for name in ("recipe", "categories")}
+        there = {**stated, **Recipe.defaults(), **state["settings"]}
         changed = [f"{k} was {there.get(k)!r}, is {here.get(k)!r}" for k in here if here.get(k) != there.get(k)]
         if changed:
             raise UserError(

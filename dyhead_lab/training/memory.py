@@ -35,7 +35,6 @@ BLOCKS = (
     deformable.DeformableEncoderLayer,
     deformable.DeformableDecoderLayer,
 )
-GIB = 2**30
 
 
 def checkpoint_activations(model: nn.Module) -> nn.Module:
@@ -96,7 +95,7 @@ class StepMemory:
     peak: int
 
     def __str__(self) -> str:
-        return f"activations {self.activations / GIB:.2f} GiB, peak {self.peak / GIB:.2f} GiB"
+        return f"activations {_size(self.activations)}, peak {_size(self.peak)}"
 
 
 class ActivationMeter:
@@ -160,5 +159,10 @@ def out_of_memory_explained(recipe: Recipe, images: Sequence[Tensor], device: to
         raise UserError(
             f"out of memory: {len(images)} images a process in {recipe.accumulate} part(s), padded to "
             f"{height}x{width} pixels (batch_size={recipe.batch_size}); the peak was "
-            f"{peak_memory(device) / GIB:.2f} GiB. Set {', or '.join(ways)}"
+            f"{_size(peak_memory(device))}. Set {', or '.join(ways)}"
         ) from error
+
+
+def _size(count: int) -> str:
+    """Bytes as people read them: 3.2 GiB, 41 MiB."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
