@@ -35,8 +35,8 @@ def detr(
         classes: number of classes; labels are 0..classes-1.
         backbone: a ResNet of torchvision with bottleneck blocks, or one of :data:`OTHER_BACKBONES`.
         weights: torchvision's name for weights to start from, such as ``IMAGENET1K_V1``; None starts at random.
-        body: further arguments of the backbone: ``{"dilation": True}`` keeps a ResNet's last stage at stride 16 (DC5),
-            ``{"pretrained": True}`` starts the narrow one from the shipped quickstart detector's.
+        body: further arguments of the backbone: ``{"dilation": True}`` keeps the last stage at stride 16 (DC5; not
+            for Swin), ``{"pretrained": True}`` starts the narrow one from the shipped quickstart detector's.
         min_size, max_size: before detecting, an image is resized so that its shorter side has ``min_size`` pixels and
             its longer one at most ``max_size`` (COCO: 800 and 1333); None takes images as they are. Training takes
             the size that the augmentation gives.

@@ -27,6 +27,8 @@ class NarrowResNet(nn.Module):
         pretrained: start from the backbone of the shipped quickstart detector, which has learned Shapes, as published
             detectors start from one that has learned ImageNet.
         finest: first stage that is returned, 2 to 5.
+        dilation: the last stage keeps stride 16 and dilates its second convolutions instead, so that weights of the
+            strided stage still fit (DETR's DC5).
 
     Attributes:
         channels: C of each stage that is returned.
@@ -44,6 +46,7 @@ class NarrowResNet(nn.Module):
         blocks: Sequence[int] = (1, 1, 1, 1),
         pretrained: bool = False,
         finest: int = 2,
+        dilation: bool = False,
     ):
         super().__init__()
         if finest not in (2, 3, 4, 5):
@@ -57,6 +60,8 @@ class NarrowResNet(nn.Module):
             _stage(a, b, n, stride=1 if i == 0 else 2)
             for i, (a, b, n) in enumerate(zip(inputs, widths, blocks, strict=True))
         )
+        if dilation:
+            _dilate(self.stages[-1])
         if pretrained:
             self._start_from(PRETRAINED)
 
@@ -98,3 +103,12 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
         shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
     first = BasicBlock(inputs, outputs, stride, shortcut)
     return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(blocks - 1)))
+
+
+def _dilate(stage: nn.Module) -> None:
+    """Sample twice as densely: what stood at every other place of the strided stage stays as it was."""
+    for conv in (module for module in stage.modules() if isinstance(module, nn.Conv2d)):
+        strided = conv.stride != (1, 1)
+        conv.stride = (1, 1)
+        if conv.kernel_size == (3, 3) and not strided:
+            conv.dilation = conv.padding = (2, 2)

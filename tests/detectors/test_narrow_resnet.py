@@ -34,6 +34,15 @@ def test_pretrained_is_the_backbone_of_the_shipped_detector():
     assert torch.equal(body(image)["c5"], shipped(image)["c5"])
 
 
+def test_dilation_doubles_the_last_map_and_keeps_what_it_knew():
+    image = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        strided = NarrowResNet(pretrained=True).eval()(image)["c5"]
+        dilated = NarrowResNet(pretrained=True, dilation=True).eval()(image)["c5"]
+    assert dilated.shape[-2:] == (6, 4)
+    torch.testing.assert_close(dilated[..., ::2, ::2], strided, rtol=1e-4, atol=1e-5)  # another order of float32 sums
+
+
 def test_pretrained_refuses_another_architecture():
     with pytest.raises(ValueError, match=r"pretrained: .*another architecture"):
         NarrowResNet(widths=(16, 32, 48, 64), pretrained=True)
