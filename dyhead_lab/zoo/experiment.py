@@ -153,13 +153,13 @@ def finished(row: Row, job: Job) -> Numbers:
         UserError: the finished run had other settings; each difference is named.
     """
     path = job.folder / "result.json"
-    settings = json.loads(json.dumps(row.settings(job)))
+    settings = _plain(row.settings(job))
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        before = kept["settings"]
-        changed = [key for key in sorted({*before, *settings}) if before.get(key) != settings.get(key)]
+        before = {**_plain(Recipe.defaults()), **kept["settings"]}
+        changed = [key for key in settings if before.get(key) != settings[key]]
         if changed:
-            pairs = "; ".join(f"{key} was {before.get(key)!r}, is {settings.get(key)!r}" for key in changed)
+            pairs = "; ".join(f"{key} was {before.get(key)!r}, is {settings[key]!r}" for key in changed)
             raise UserError(f"{job.folder} holds a finished run with other settings ({pairs}); choose another --out")
         return kept["numbers"]
     resumed = job.folder.exists()
@@ -170,3 +170,8 @@ def finished(row: Row, job: Job) -> Numbers:
     job.folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"settings": settings, "numbers": numbers}, indent=1) + "\n", encoding="utf-8")
     return numbers
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as json gives them back."""
+    return json.loads(json.dumps(settings, default=repr))

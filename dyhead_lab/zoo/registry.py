@@ -6,6 +6,7 @@ import difflib
 
 from ..errors import UserError
 from ..training.recipe import Recipe
+from .ablation import RESTING_ATSS
 from .bccd import BCCD
 from .detr_coco import DETR_COCO
 from .detr_tiny import DETR_TINY
@@ -13,9 +14,8 @@ from .dyhead_coco import DYHEAD_COCO
 from .quickstart import QUICKSTART
 from .shapes import SHAPES_RECIPES
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (QUICKSTART, BCCD, *SHAPES_RECIPES.values(), *DETR_TINY, *DYHEAD_COCO, *DETR_COCO)
-}
+_SMALL = (QUICKSTART, BCCD, RESTING_ATSS, *SHAPES_RECIPES.values(), *DETR_TINY)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_SMALL, *DYHEAD_COCO, *DETR_COCO)}
 
 
 def names() -> list[str]:

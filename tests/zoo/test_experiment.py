@@ -69,6 +69,21 @@ def test_finished_run_with_other_settings_is_refused(tmp_path):
         run_experiment(toy(a=Counting(1.0)), tmp_path, seeds=[0], say=quiet)
 
 
+def test_settings_that_did_not_exist_yet_are_those_of_every_recipe(tmp_path):
+    """A new field of recipes does not make old runs worthless; a new value of it does."""
+
+    class Newer(Counting):
+        def settings(self, job: Job):
+            return {"momentum": 0.9, "milestones": (), **super().settings(job)}
+
+    old, same = Counting(0.0), Newer(0.0)
+    run_experiment(toy(a=old), tmp_path, seeds=[0], say=quiet)
+    run_experiment(toy(a=same), tmp_path, seeds=[0], say=quiet)
+    assert same.calls == []
+    with pytest.raises(UserError, match=r"momentum was 0\.9, is 0\.5"):
+        run_experiment(toy(a=same), tmp_path, seeds=[0], changes={"momentum": 0.5}, say=quiet)
+
+
 def test_baseline_must_be_a_row():
     with pytest.raises(ValueError, match="baseline: expected one of b"):
         toy(b=Counting(0.0))
