@@ -1,4 +1,4 @@
-"""The bccd recipe: blood cells in 205 photographs, from nothing to AP50 0.90 on a processor."""
+"""The bccd recipe: blood cells in 205 photographs, learned from nothing on a processor."""
 
 from __future__ import annotations
 

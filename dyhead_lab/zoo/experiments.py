@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .ablation import ABLATION
+from .bccd_experiment import BCCD_EXPERIMENT
 from .detr_experiments import DETR_EXPERIMENTS
 from .experiment import Experiment
 from .record import Record
@@ -14,7 +15,9 @@ from .record import Record
 #: Records that the project ships.
 RESULTS = Path(__file__).parent / "results"
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (ABLATION, *DETR_EXPERIMENTS)}
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment for experiment in (ABLATION, BCCD_EXPERIMENT, *DETR_EXPERIMENTS)
+}
 
 
 def get_experiment(name: str) -> Experiment:
