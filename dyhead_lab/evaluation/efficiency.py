@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +40,9 @@ _OURS = {
 }
 
 
+WHOLE = ""  # beside the names of parts
+
+
 @dataclass(frozen=True)
 class Cost:
     """What one part costs for one image."""
@@ -67,10 +70,13 @@ class Efficiency:
     def table(self) -> str:
         """The costs as text, one line per part."""
         height, width = self.size
+        costs = (*self.parts, self.whole)
+        column = max(len(cost.name) for cost in costs)
         lines = [f"one image of {height} x {width} pixels on {self.device}; GMAC: 10^9 multiply-adds"]
-        lines.append(f"{'part':<20}{'parameters':>14}{'GMAC':>10}{'ms':>10}")
-        for cost in (*self.parts, self.whole):
-            lines.append(f"{cost.name:<20}{cost.parameters:>14,}{cost.macs / 1e9:>10.2f}{1e3 * cost.seconds:>10.1f}")
+        lines.append(f"{'part':<{column}}{'parameters':>14}{'GMAC':>10}{'ms':>10}")
+        for cost in costs:
+            figures = f"{cost.parameters:>14,}{cost.macs / 1e9:>10.2f}{1e3 * cost.seconds:>10.1f}"
+            lines.append(f"{cost.name:<{column}}{figures}")
         return "\n".join([*lines, f"{self.fps:.2f} images per second"])
 
 
@@ -78,8 +84,8 @@ def efficiency(model: nn.Module, size: tuple[int, int] = (800, 1333), runs: int 
     """Measure a detector on one random image, in evaluation mode, on the device that it is on.
 
     Args:
-        model: a detector of the form that CONTRIBUTING.md describes. Its parts are its direct children; a backbone
-            with a pyramid counts as body, fpn and neck.
+        model: a detector of the form that CONTRIBUTING.md describes; :func:`parts_of` says what its parts are.
+            ``rest`` is what lies outside them, such as the suppression of overlapping boxes.
         size: (H, W) of the image. The detector may resize and pad it; what is counted is what it computes.
         runs: timed runs after one that counts; times are medians.
 
@@ -90,16 +96,22 @@ def efficiency(model: nn.Module, size: tuple[int, int] = (800, 1333), runs: int 
         raise ValueError(f"runs: expected at least 1, got {runs}")
     device = next(model.parameters()).device
     image = torch.rand(3, *size, generator=torch.Generator().manual_seed(0)).to(device)
+    parts = parts_of(model)
     with _evaluating(model):
-        counted = macs(model, lambda: model([image]))
-        times = [_times(model, image) for _ in range(runs)]
-
-    def cost(name: str, path: str, part: nn.Module) -> Cost:
-        seconds = median(t.get(path, 0.0) for t in times)
-        return Cost(name, sum(p.numel() for p in part.parameters()), counted.get(path, 0), seconds)
-
-    parts = tuple(cost(path.removeprefix("backbone."), path, part) for path, part in _parts(model))
-    return Efficiency(parts, cost("whole", "", model), size, str(device))
+        with FlopCounterMode(display=False, custom_mapping=_OURS) as counter:
+            flops = _spent(model, image, parts, lambda: counter.get_total_flops())
+        times = [_spent(model, image, parts, lambda: _now(device)) for _ in range(runs)]
+    seconds = {name: median(t[name] for t in times) for name in flops}
+    costs = [Cost(name, _parameters(modules), int(flops[name]) // 2, seconds[name]) for name, modules in parts.items()]
+    costs = [cost for cost in costs if cost.parameters or cost.seconds]  # the losses of DETR's family have neither
+    whole = Cost("whole", _parameters([model]), int(flops[WHOLE]) // 2, seconds[WHOLE])
+    rest = Cost(
+        "rest",
+        whole.parameters - _parameters([module for modules in parts.values() for module in modules]),
+        whole.macs - sum(cost.macs for cost in costs),
+        max(0.0, whole.seconds - sum(cost.seconds for cost in costs)),  # medians need not add up
+    )
+    return Efficiency((*costs, rest), whole, size, str(device))
 
 
 def macs(model: nn.Module, run: Callable[[], Any]) -> dict[str, int]:
@@ -155,42 +167,72 @@ def dyhead_levels(model: nn.Module, size: tuple[int, int]) -> tuple[DyHead, list
 def _evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients, and the mode of before afterwards."""
     was_training = model.training
-    model.eval()
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.eval().requires_grad_(False)  # the counter of operations refuses parameters that learn as inputs of a module
     try:
         with torch.no_grad():
             yield
     finally:
         model.train(was_training)
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
-def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def parts_of(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """The parts of a detector: name -> the modules that are called.
+
+    They are its direct children. A backbone with a pyramid counts as body, fpn and neck; a list counts as one part; a
+    child that only holds others, such as the transformer of DETR's family, counts as its own children.
+    """
+    parts: dict[str, list[nn.Module]] = {}
     for name, child in model.named_children():
         if name == "backbone" and hasattr(child, "fpn"):
-            yield from ((f"backbone.{inner}", part) for inner, part in child.named_children())
+            parts |= {inner: [part] for inner, part in child.named_children()}
+        elif isinstance(child, nn.ModuleList):
+            parts[name] = list(child)
+        elif type(child).forward is nn.Module.forward:
+            parts |= {f"{name}.{inner}": modules for inner, modules in parts_of(child).items()}
         else:
-            yield name, child
+            parts[name] = [child]
+    return parts
 
 
-def _times(model: nn.Module, image: torch.Tensor) -> dict[str, float]:
-    """Seconds of every part in one run, the whole under ""."""
-    seconds: dict[str, float] = {}
-    started: dict[str, float] = {}
+def _spent(
+    model: nn.Module, image: torch.Tensor, parts: dict[str, list[nn.Module]], clock: Callable[[], float]
+) -> dict[str, float]:
+    """What ``clock`` advances by during each part of one run, and during the whole.
+
+    Where parts call each other, as a decoder calls the heads that refine its boxes, the outer one counts.
+    """
+    spent: dict[str, float] = dict.fromkeys((WHOLE, *parts), 0.0)
+    inside: list[float] = []
+
+    def start(module: nn.Module, inputs: Any) -> None:
+        inside.append(clock())
+
+    def stop(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        began = inside.pop()
+        if not inside:
+            spent[name] += clock() - began
+
     handles = []
-    for path, part in [("", model), *_parts(model)]:
-
-        def start(module: nn.Module, inputs: Any, path: str = path) -> None:
-            started[path] = _now(image.device)
-
-        def stop(module: nn.Module, inputs: Any, output: Any, path: str = path) -> None:
-            seconds[path] = seconds.get(path, 0.0) + _now(image.device) - started[path]
-
-        handles += [part.register_forward_pre_hook(start), part.register_forward_hook(stop)]
+    for name, modules in parts.items():
+        for module in modules:
+            handles += [module.register_forward_pre_hook(start), module.register_forward_hook(partial(stop, name))]
     try:
+        began = clock()
         model([image])
+        spent[WHOLE] = clock() - began
     finally:
         for handle in handles:
             handle.remove()
-    return seconds
+    return spent
+
+
+def _parameters(modules: Iterable[nn.Module]) -> int:
+    """Numbers of parameters; one that several modules share counts once."""
+    shared = {id(parameter): parameter.numel() for module in modules for parameter in module.parameters()}
+    return sum(shared.values())
 
 
 def _now(device: torch.device) -> float:

@@ -14,7 +14,7 @@ from .dyhead_coco import DYHEAD_COCO
 from .quickstart import QUICKSTART
 from .shapes import SHAPES_RECIPES
 
-_SMALL = (QUICKSTART, BCCD, RESTING_ATSS, *SHAPES_RECIPES.values(), *DETR_TINY)
+_SMALL: tuple[Recipe, ...] = (QUICKSTART, BCCD, RESTING_ATSS, *SHAPES_RECIPES.values(), *DETR_TINY)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_SMALL, *DYHEAD_COCO, *DETR_COCO)}
 
 

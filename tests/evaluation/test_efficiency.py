@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from dyhead_lab import zoo
 from dyhead_lab.attention import DyHead
 from dyhead_lab.cli import main
 from dyhead_lab.detectors.atss import ATSSHead, atss
@@ -48,12 +49,69 @@ def test_parts_add_up_to_the_whole():
     model = atss(3, "resnet18", dyhead_blocks=1, min_size=64, max_size=96).train()
     cost = efficiency(model, size=(64, 96), runs=1)
     assert model.training
-    assert [part.name for part in cost.parts] == ["transform", "body", "fpn", "neck", "head"]
+    assert [part.name for part in cost.parts] == ["transform", "body", "fpn", "neck", "head", "rest"]
     assert sum(part.parameters for part in cost.parts) == cost.whole.parameters
     assert sum(part.macs for part in cost.parts) == cost.whole.macs > 0
-    assert 0 < sum(part.seconds for part in cost.parts) <= cost.whole.seconds
+    assert sum(part.seconds for part in cost.parts) == pytest.approx(cost.whole.seconds)  # one run: the median is it
     assert all(part.seconds > 0 for part in cost.parts)
+    assert cost.parts[-1].parameters == cost.parts[-1].macs == 0
     assert "one image of 64 x 96 pixels on cpu" in cost.table()
+
+
+class Refining(nn.Module):
+    """A detector in the manner of DETR's family: a holder of parts, a list of heads, and a part that calls a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(8, 8, bias=False) for _ in range(2))
+        self.transformer = nn.Module()
+        self.transformer.decoder = Decoder(self.heads)
+        self.query = nn.Parameter(torch.ones(5, 8))
+
+    def forward(self, images):
+        return self.heads[1](self.transformer.decoder(self.query))
+
+
+class Decoder(nn.Module):
+    def __init__(self, heads):
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, queries):
+        return self.heads[0](queries)
+
+
+def test_parts_of_a_holder_are_named_and_calls_between_parts_count_once():
+    model = Refining()
+    cost = efficiency(model, size=(4, 4), runs=1)
+    macs_of = {part.name: part.macs for part in cost.parts}
+    assert macs_of == {"heads": 5 * 8 * 8, "transformer.decoder": 5 * 8 * 8, "rest": 0}
+    assert cost.whole.macs == 2 * 5 * 8 * 8
+    assert cost.parts[-1].parameters == 5 * 8  # the queries; the heads are shared and count once
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+RECIPES_OF_EVERY_KIND = (
+    "quickstart",
+    "resting_atss_shapes",
+    "retinanet_shapes",
+    "fcos_shapes",
+    "faster_rcnn_shapes",
+    "mask_rcnn_shapes",
+    "cascade_rcnn_shapes",
+    "atss_shapes",
+    "detr_tiny",
+    "deformable_detr_tiny",
+    "sparse_detr_tiny",
+)
+
+
+@pytest.mark.parametrize("name", RECIPES_OF_EVERY_KIND)
+def test_every_kind_of_recipe_has_a_cost(name):
+    cost = efficiency(zoo.get(name).architecture(3), size=(96, 96), runs=1)
+    assert sum(part.macs for part in cost.parts) == cost.whole.macs > 0
+    assert all(part.parameters >= 0 and part.macs >= 0 for part in cost.parts)
+    assert sum(part.parameters for part in cost.parts[:-1]) > 0.9 * cost.whole.parameters
 
 
 def test_the_first_convolution_by_hand():
