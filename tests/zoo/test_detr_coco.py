@@ -1,8 +1,14 @@
 """The COCO recipes of DETR's family: they build the published models and say the published settings."""
 
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 
+from dyhead_lab.data.coco import coco_folder
+from dyhead_lab.data.shapes import write_shapes
+from dyhead_lab.training.engine import Engine
 from dyhead_lab.zoo.detr_coco import DETR_COCO, IMAGES
 
 RECIPES = {recipe.name: recipe for recipe in DETR_COCO}
@@ -60,3 +66,23 @@ def test_rho_is_in_the_name():
 def test_the_dense_row_of_sparse_detr_refines_every_token_and_starts_from_proposals():
     config = build(RECIPES["efficient_detr_r50"]).config
     assert config.refine and config.two_stage and config.efficient_queries and not config.encoder_aux_loss
+
+
+def test_published_settings_train_a_step(tmp_path):
+    """Rates, decay and augmentation as published, on a narrow detector and two small pictures."""
+    for split, seed in (("train", 1), ("val", 2)):
+        write_shapes(tmp_path / split, images=2, seed=seed, size=64)
+    recipe = RECIPES["deformable_detr_r50"].with_model(
+        {"backbone": "narrow", "channels": 32, "feedforward": 32, "encoder_layers": 1, "decoder_layers": 1}
+    )
+    train_set, val_set = (coco_folder(tmp_path, split) for split in ("train", "val"))
+    engine = Engine(replace(recipe, batch_size=2), train_set, val_set, tmp_path / "run")
+    engine.model.train()
+    losses = engine.step(*next(iter(engine.batches())))
+    assert losses["loss"] > 0
+    names = {id(p): name for name, p in engine.model.named_parameters()}
+    groups = engine.optimizer.param_groups
+    rates = {names[id(p)]: group["lr"] for group in groups for p in group["params"]}
+    slow = re.compile(r"^backbone|reference_points|sampling_offsets")
+    assert rates == {name: pytest.approx(2e-5 if slow.search(name) else 2e-4) for name in rates}
+    assert {group["weight_decay"] for group in groups} == {1e-4}
