@@ -1,37 +1,137 @@
-"""``dyhead-lab bench ops``: measure the operators and their peers on this machine."""
+"""``dyhead-lab bench``: measure the operators, the loader or a training on this machine."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
+from ..data.coco import CocoDetection, coco_folder
+from ..data.synthetic_coco import write_synthetic_coco
 from ..errors import UserError
 from ..ops.bench import table
+from ..ops.bench.measure import machine
+
+COCO_SIZE = (800, 1333)
+#: On a processor a step at COCO's size takes seconds an image. This size shows that everything runs.
+SMALL_SIZE = (128, 224)
+SYNTHETIC_IMAGES = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["ops"], help="ops: deform_conv2d and ms_deform_attn")
-    parser.add_argument("--quick", action="store_true", help="small problems, few rounds; checks that all runs")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/bench_ops.json"),
-        metavar="FILE",
-        help="where the tables are stored (default: %(default)s)",
+    kinds = parser.add_subparsers(metavar="WHAT", required=True)
+
+    ops = kinds.add_parser("ops", help="deform_conv2d and ms_deform_attn beside their peers")
+    ops.add_argument("--quick", action="store_true", help="small problems, few rounds; checks that all runs")
+    ops.set_defaults(measure=_ops)
+
+    loader = kinds.add_parser("loader", help="images per second of each stage of loading, and of the training")
+    loader.add_argument("--images", type=int, default=64, metavar="N", help="for each stage (default: %(default)s)")
+    loader.set_defaults(measure=_loader)
+
+    train = kinds.add_parser("train", help="images per second, memory and how busy the GPU is")
+    train.add_argument("--steps", type=int, default=10, metavar="N", help="to take the time of (default: %(default)s)")
+    train.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="of synthetic images (default: 800 1333; small on a CPU)"
     )
+    train.set_defaults(measure=_train)
+
+    for kind in (loader, train):
+        kind.add_argument("recipe", help="name of a recipe in the zoo")
+        kind.add_argument("--batch", type=int, metavar="N", help="images a step (default: the recipe's; 2 on a CPU)")
+        source = kind.add_mutually_exclusive_group()
+        source.add_argument("--data", type=Path, metavar="DIR", help="COCO-format folder with a split train")
+        source.add_argument("--synthetic-coco", action="store_true", help="made-up images of COCO's sizes")
+    for name, kind in (("ops", ops), ("loader", loader), ("train", train)):
+        file = Path(f"runs/bench_{name}.json")
+        kind.add_argument("--out", type=Path, default=file, metavar="FILE", help="results (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Measure, print, and store by device. Returns 0."""
     if args.out.is_dir():
-        raise UserError(f"--out {args.out} is a folder; name a file, such as {args.out / 'bench_ops.json'}")
+        raise UserError(f"--out {args.out} is a folder; name a file, such as {args.out / 'bench.json'}")
+    table.store(args.measure(args), args.out)
+    print(f"stored in {args.out}")
+    return 0
+
+
+Measured = dict[str, Any]  # device -> what was measured there
+
+
+def _ops(args: argparse.Namespace) -> Measured:
     tables = {"cpu": table.measured("cpu", args.quick)}
     if torch.cuda.is_available():
         print()
         tables["cuda"] = table.measured("cuda", args.quick)
     else:
         print(f"\ncuda: {table.NOT_MEASURED}, torch sees no GPU here")
-    table.store(tables, args.out)
-    print(f"stored in {args.out}")
-    return 0
+    return tables
+
+
+def _loader(args: argparse.Namespace) -> Measured:
+    from ..training.throughput import loader_rates, step_rate
+
+    recipe = _recipe(args)
+    with _train_set(args) as dataset, TemporaryDirectory() as folder:
+        rates = loader_rates(recipe, dataset, args.images)
+        rates["training, with its loader"] = step_rate(recipe, dataset, Path(folder), steps=2).images_per_second
+    return _reported(args, {f"{stage}, images/s": round(rate, 1) for stage, rate in rates.items()}, recipe.batch_size)
+
+
+def _train(args: argparse.Namespace) -> Measured:
+    from ..training.throughput import step_rate
+
+    recipe = _recipe(args)
+    size = None
+    if args.synthetic_coco:
+        size = tuple(args.size or (COCO_SIZE if torch.cuda.is_available() else SMALL_SIZE))
+    elif args.size:
+        raise UserError("--size: expected together with --synthetic-coco, whose images have no size of their own")
+    with _train_set(args) as dataset, TemporaryDirectory() as folder:
+        rate = step_rate(recipe, dataset, Path(folder), size, args.steps)
+    numbers = {
+        "image size": f"{size[0]} x {size[1]}" if size else "the data set's",
+        "images/s": round(rate.images_per_second, 2),
+        "memory": str(rate.memory),
+        "GPU busy": table.NOT_MEASURED if rate.busy is None else f"{rate.busy:.0%}",
+    }
+    return _reported(args, numbers, recipe.batch_size)
+
+
+def _recipe(args: argparse.Namespace):
+    from .. import zoo
+
+    recipe = zoo.get(args.recipe)
+    batch = args.batch or (recipe.batch_size if torch.cuda.is_available() else 2)
+    return replace(recipe, batch_size=batch, accumulate=1)
+
+
+@contextmanager
+def _train_set(args: argparse.Namespace) -> Iterator[CocoDetection]:
+    """The training images: made up, of a folder, or the recipe's own."""
+    from .. import zoo
+
+    if args.synthetic_coco:
+        with TemporaryDirectory() as folder:
+            write_synthetic_coco(Path(folder), SYNTHETIC_IMAGES)
+            yield coco_folder(folder)
+    else:
+        yield coco_folder(args.data, "train") if args.data else zoo.get(args.recipe).data("train")
+
+
+def _reported(args: argparse.Namespace, numbers: dict[str, Any], batch: int) -> Measured:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = {"recipe": args.recipe, "images a step": batch, **numbers, "machine": machine(device)}
+    for name, value in found.items():
+        print(f"{name}: {json.dumps(value) if isinstance(value, dict) else value}")
+    if device == "cpu":
+        print(f"cuda: {table.NOT_MEASURED}, torch sees no GPU here; this says that everything runs, no more")
+    return {device: found}

@@ -1,0 +1,138 @@
+"""How fast a training is on this machine: the steps themselves, and the loader that must keep up with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice, repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from ..data.coco import CocoDetection
+from ..data.draws import RandomDraws
+from ..data.synthetic_coco import synthetic_objects
+from ..data.transforms import augmentation
+from .engine import Engine
+from .loader import training_batches
+from .memory import StepMemory
+from .recipe import Recipe
+
+#: An augmentation that decides the size in training: then the detector takes images as they come.
+KEEPS_SIZES = "multi_scale"
+
+
+@dataclass(frozen=True)
+class StepRate:
+    """Speed of training steps.
+
+    Attributes:
+        images_per_second: of this process.
+        memory: of a step.
+        busy: share of the time in which the GPU computed; None on a CPU, where it is not measured.
+    """
+
+    images_per_second: float
+    memory: StepMemory
+    busy: float | None
+
+
+def step_rate(
+    recipe: Recipe, dataset: CocoDetection, folder: Path, size: tuple[int, int] | None = None, steps: int = 10
+) -> StepRate:
+    """Take the time of training steps, after two that warm up.
+
+    Args:
+        recipe: what to train, from random weights.
+        dataset: its images are trained on, as the loader brings them.
+        folder: for what the engine may write.
+        size: (height, width): random images of this size, which lie in memory already, in place of the data set's.
+        steps: how many.
+    """
+    recipe = replace(recipe, detector=lambda classes, architecture=recipe.architecture, **_: architecture(classes))
+    if size:
+        recipe = replace(recipe, augmentation=KEEPS_SIZES)
+    engine = Engine(recipe, dataset, dataset, folder)
+    engine.model.train()
+    batches: Iterator[Any] = iter(engine.batches())
+    if size:
+        batches = repeat(random_batch(recipe.batch_size, *size, len(dataset.categories)))
+
+    def run(count: int) -> None:
+        for images, targets in islice(batches, count):
+            engine.step(images, targets)
+        if engine.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    run(2)
+    seconds = _seconds(lambda: run(steps))
+    assert engine.memory is not None  # the first step has measured it
+    busy = _busy(lambda: run(steps)) if engine.device.type == "cuda" else None
+    return StepRate(steps * recipe.batch_size / seconds, engine.memory, busy)
+
+
+def random_batch(
+    images: int, height: int, width: int, classes: int, seed: int = 0
+) -> tuple[list[torch.Tensor], list[dict[str, Any]]]:
+    """Images (3, height, width) of noise, and targets with COCO's number of objects."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = []
+    for id in range(images):
+        boxes, labels = synthetic_objects(height, width, classes, generator)
+        targets.append({"boxes": boxes, "labels": labels, "image_id": id})
+    return [torch.rand(3, height, width, generator=generator) for _ in range(images)], targets
+
+
+def _busy(run: Callable[[], None]) -> float:
+    """Share of the time that kernels take, by torch's profiler; on one stream they do not overlap."""
+    with profile(activities=[ProfilerActivity.CUDA]) as measured:
+        seconds = _seconds(run)
+    return sum(event.self_device_time_total for event in measured.key_averages()) / 1e6 / seconds
+
+
+def loader_rates(recipe: Recipe, dataset: CocoDetection, images: int) -> dict[str, float]:
+    """Images per second of each stage of loading, in the order in which an image goes through them.
+
+    Args:
+        recipe: says transform, batch size and order.
+        dataset: its files are read; the operating system may have them in memory.
+        images: for each stage.
+
+    Returns:
+        ``read and decode`` and ``... and transform`` in this one process, and ``loader``: batches as a training gets
+        them, with as many processes as it would use. A small data set is kept decoded there after its first pass.
+    """
+    draws = RandomDraws(dataset, augmentation(recipe.augmentation))
+    indices = [index % len(dataset) for index in range(images)]
+    loader = training_batches(recipe, dataset)
+    batches = max(1, images // recipe.batch_size)
+    workers = f"loader ({loader.num_workers or 'no'} processes beside this one)"
+    return {
+        "read and decode": _rate((dataset[index] for index in indices), images),
+        "read, decode and transform": _rate((draws[index, seed] for seed, index in enumerate(indices)), images),
+        workers: _rate(islice(_after_first(loader), batches), batches * recipe.batch_size),
+    }
+
+
+def _after_first(batches: Iterable[Any]) -> Iterable[Any]:
+    """What comes after the first batch, which waits for processes to start."""
+    iterator = iter(batches)
+    next(iterator)
+    return iterator
+
+
+def _rate(items: Iterable[Any], count: int) -> float:
+    def run() -> None:
+        for _ in items:
+            pass
+
+    return count / _seconds(run)
+
+
+def _seconds(run: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
