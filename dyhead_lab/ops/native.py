@@ -12,6 +12,8 @@ import ctypes
 import functools
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 import torch
 
 KINDS = ("emulated", "cuda")
+KERNELS = ("auto", "simple", "fast")
 FOLDER = Path(__file__).parent / "lib"
 MEND = "Run: make native"
 
@@ -103,6 +106,38 @@ def _why_not_loaded(name: str) -> str | None:
     except OSError as error:
         return f"The library does not load: {error}. {MEND}"
     return None
+
+
+# Which kernels run
+
+_kernels = "auto"
+
+
+def kernels() -> str:
+    """The kernels that operators run: ``"auto"``, unless :func:`use_kernels` says otherwise."""
+    return _kernels
+
+
+@contextmanager
+def use_kernels(name: str) -> Iterator[None]:
+    """Inside the block, operators run the kernels of this name, backward passes included.
+
+    It holds for the whole process: a backward pass on a GPU runs in a thread of its own.
+
+    Args:
+        name: ``"simple"``: one thread per channel, as the classic kernels; ``"fast"``: refuses shapes that it does not
+            take; ``"auto"``: the fast ones wherever they take the shape.
+    Raises:
+        ValueError: another name.
+    """
+    global _kernels
+    if name not in KERNELS:
+        raise ValueError(f"name must be one of {', '.join(KERNELS)}, got {name!r}")
+    before, _kernels = _kernels, name
+    try:
+        yield
+    finally:
+        _kernels = before
 
 
 # Recording

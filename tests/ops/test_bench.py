@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from dyhead_lab.commands import bench
 from dyhead_lab.errors import UserError
+from dyhead_lab.ops import native
 from dyhead_lab.ops.bench import measure, problems, table
 
 from .cases import distance
@@ -23,17 +25,43 @@ TINY = [
 @pytest.mark.parametrize("Q", [None, 7])
 def test_peers_compute_the_same_attention(Q):
     problem = problems.attention("attention", 2, (70, 130), Q, "cpu", torch.float64)
-    ours, peer = (contender(*problem.floats) for contender in problem.contenders.values())
+    ours, peer = (contender.function(*problem.floats) for contender in problem.contenders.values())
     assert distance(ours, peer) < 1e-12  # float64 sums in another order
 
 
 def test_peers_compute_the_same_convolution():
     problem = problems.convolution("conv", 2, 4, 5, 6, "cpu", torch.float64)
-    run = problem.contenders
+    run = {name: contender.function for name, contender in problem.contenders.items()}
     assert distance(run["dyhead_lab"](*problem.floats), run["torchvision"](*problem.floats)) < 1e-12
     still = [problem.floats[0], *(t * 0 for t in problem.floats[1:2]), problem.floats[2], problem.floats[3] * 0 + 1]
     # Without offsets and with a mask of ones it is the plain convolution.
     assert distance(run["dyhead_lab"](*still), run["plain conv2d"](*still)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("problem", "peer"),
+    [
+        (problems.convolution("conv", 1, 16, 5, 6, "cpu", torch.bfloat16), "torchvision fp32"),
+        (problems.attention("attention", 1, (64, 64), 7, "cpu", torch.bfloat16), "grid_sample fp32"),
+    ],
+    ids=["conv", "attention"],
+)
+def test_a_peer_without_halves_computes_in_float32_and_says_so(problem, peer):
+    ours, other = problem.contenders["dyhead_lab"], problem.contenders[peer]
+    out, expected = (c.function(*problem.floats_of(c)) for c in (ours, other))
+    assert (out.dtype, expected.dtype) == (torch.bfloat16, torch.float32)
+    assert distance(out.float(), expected) < 2e-2  # bfloat16 has 8 bits
+    assert peer in {row["peer"] for row in table.rows_of(problem, CEILINGS, rounds=1, device="cpu")}
+
+
+def test_the_simple_kernels_take_part_on_a_gpu(monkeypatch):
+    ran = []
+    monkeypatch.setattr(native, "use_kernels", lambda name: ran.append(name) or nullcontext())
+    [(name, contender)] = problems._simple_kernels(torch.add, "cuda").items()
+    assert name == "simple kernels" and not problems._simple_kernels(torch.add, "cpu")
+    problem = problems.Problem("sum", [torch.ones(2), torch.ones(2)], {"dyhead_lab": contender, name: contender}, 0)
+    table.rows_of(problem, CEILINGS, rounds=1, device="cpu")
+    assert set(ran) == {"simple"}
 
 
 def test_a_row_follows_from_its_time():

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dyhead_lab.ops import formula, native
+from dyhead_lab.ops import formula, ms_deform_attn, native
 
 pytestmark = pytest.mark.skipif(
     not native.built("emulated"), reason=f"emulated kernels: {native.why_missing('emulated')}"
@@ -243,6 +243,19 @@ def test_fast_on_odd_shapes_is_refused() -> None:
         operators.ms_deform_attn_forward(*arguments, "fast")
     with pytest.raises(RuntimeError, match="'auto', 'simple' or 'fast'"):
         operators.ms_deform_attn_forward(*arguments, "quick")
+
+
+def test_the_kernels_can_be_chosen_for_a_while() -> None:
+    """Odd channels are refused by the fast kernels and by no others: so it is seen which ones run."""
+    value, shapes, starts, locations, weights, _ = attention_case("odd channels", torch.float32)
+    arguments = value.requires_grad_(), shapes, starts, locations, weights, "emulated"
+    with native.use_kernels("simple"):
+        ms_deform_attn(*arguments).sum().backward()
+    with native.use_kernels("fast"), pytest.raises(RuntimeError, match="kernel='fast'"):
+        ms_deform_attn(*arguments)
+    assert native.kernels() == "auto"
+    with pytest.raises(ValueError, match="auto, simple, fast, got 'quick'"), native.use_kernels("quick"):
+        pass
 
 
 def test_wrong_shapes_are_refused_before_a_kernel_runs() -> None:

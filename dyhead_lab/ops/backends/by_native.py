@@ -15,7 +15,7 @@ from ..checks import Geometry
 def deform_conv2d(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry) -> Tensor:
     _load(input)
     tensors = _contiguous(input, offset, weight, mask)
-    return torch.ops.dyhead_native.deform_conv2d_forward(*tensors, *_integers(geometry))
+    return torch.ops.dyhead_native.deform_conv2d_forward(*tensors, *_integers(geometry), native.kernels())
 
 
 def deform_conv2d_backward(
@@ -23,7 +23,9 @@ def deform_conv2d_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _load(input)
     tensors = _contiguous(grad, input, offset, weight, mask)
-    return torch.ops.dyhead_native.deform_conv2d_backward(*tensors, *_integers(geometry), _deterministic())
+    return torch.ops.dyhead_native.deform_conv2d_backward(
+        *tensors, *_integers(geometry), _deterministic(), native.kernels()
+    )
 
 
 def ms_deform_attn(
@@ -36,7 +38,7 @@ def ms_deform_attn(
     _load(value)
     levels = spatial_shapes.to(value.device), level_start_index.to(value.device)
     tensors = _contiguous(value, *levels, sampling_locations, attention_weights)
-    return torch.ops.dyhead_native.ms_deform_attn_forward(*tensors)
+    return torch.ops.dyhead_native.ms_deform_attn_forward(*tensors, native.kernels())
 
 
 def ms_deform_attn_backward(
@@ -50,7 +52,7 @@ def ms_deform_attn_backward(
     _load(value)
     levels = spatial_shapes.to(value.device), level_start_index.to(value.device)
     tensors = _contiguous(grad, value, *levels, sampling_locations, attention_weights)
-    return torch.ops.dyhead_native.ms_deform_attn_backward(*tensors, _deterministic())
+    return torch.ops.dyhead_native.ms_deform_attn_backward(*tensors, _deterministic(), native.kernels())
 
 
 def _load(tensor: Tensor) -> None:

@@ -12,6 +12,24 @@ from ..deform_conv import deform_conv2d
 from ..ms_deform_attn import ms_deform_attn
 from . import peers
 
+BF16 = torch.bfloat16
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to compute a problem.
+
+    Attributes:
+        function: of (*floats), returns the output.
+        dtype: what it computes in; None: the problem's own. A peer that lacks a dtype runs in another one, and its
+            name says so.
+        kernels: which of our native kernels run, forward and backward.
+    """
+
+    function: Callable[..., Tensor]
+    dtype: torch.dtype | None = None
+    kernels: str = "auto"
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -19,16 +37,19 @@ class Problem:
 
     Attributes:
         name: what the table calls it.
-        floats: tensors that get gradients, then in ``levels`` those that do not.
-        contenders: name -> function of (*floats) that returns the output. The first is ours, the second the peer
-            that ratios refer to.
+        floats: tensors that get gradients.
+        contenders: by name. The first is ours, the second the peer that ratios refer to.
         operations: floating-point operations of the matrix product in the forward pass; 0 without one.
     """
 
     name: str
     floats: list[Tensor]
-    contenders: dict[str, Callable[..., Tensor]]
+    contenders: dict[str, Contender]
     operations: int
+
+    def floats_of(self, contender: Contender) -> list[Tensor]:
+        """The tensors in the dtype that the contender computes in."""
+        return [t if contender.dtype is None else t.to(contender.dtype) for t in self.floats]
 
     def bytes_moved(self, output: Tensor, backward: bool) -> int:
         """What any implementation must move: arguments read and output written once. Backward: the arguments and
@@ -52,9 +73,10 @@ def convolution(name: str, B: int, C: int, H: int, W: int, device: str, dtype: t
         return deform_conv2d(input, offset, weight, padding=1, mask=mask)
 
     contenders = {
-        "dyhead_lab": ours,
-        "torchvision": peers.torchvision_deform_conv2d,
-        "plain conv2d": peers.plain_conv2d,
+        "dyhead_lab": Contender(ours),
+        **_in_float32("torchvision", peers.torchvision_deform_conv2d, dtype),
+        "plain conv2d": Contender(peers.plain_conv2d),
+        **_simple_kernels(ours, device),
     }
     return Problem(name, [t.to(device, dtype) for t in tensors], contenders, 2 * B * H * W * C * C * 9)
 
@@ -80,8 +102,26 @@ def attention(
     def bound(operator: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda value, locations, weights: operator(value, shapes, starts, locations, weights)
 
-    contenders = {"dyhead_lab": bound(ms_deform_attn), "grid_sample": bound(peers.grid_sample_attention)}
-    return Problem(name, [t.to(device, dtype) for t in tensors], contenders, 0)
+    contenders = {
+        "dyhead_lab": Contender(bound(ms_deform_attn)),
+        **_in_float32("grid_sample", bound(peers.grid_sample_attention), dtype),
+        **_simple_kernels(bound(ms_deform_attn), device),
+    }
+    exact = torch.float32 if dtype == BF16 else dtype  # of locations and weights, as under autocast
+    floats = [tensors[0].to(device, dtype), *(t.to(device, exact) for t in tensors[1:])]
+    return Problem(name, floats, contenders, 0)
+
+
+def _in_float32(name: str, function: Callable[..., Tensor], dtype: torch.dtype) -> dict[str, Contender]:
+    """A peer that does not take halves: there it runs in float32, and its name says so."""
+    if dtype == BF16:
+        return {f"{name} fp32": Contender(function, torch.float32)}
+    return {name: Contender(function)}
+
+
+def _simple_kernels(function: Callable[..., Tensor], device: str) -> dict[str, Contender]:
+    """On a GPU our first kernels run too: the classic design, a thread per channel."""
+    return {"simple kernels": Contender(function, kernels="simple")} if device == "cuda" else {}
 
 
 def _centres(H: int, W: int) -> Tensor:
@@ -93,10 +133,12 @@ def _centres(H: int, W: int) -> Tensor:
 #: Problems are made one by one, since the larger ones fill gigabytes with their gradients.
 FULL: list[Callable[[str], Problem]] = [
     lambda device: convolution("deform_conv2d P3 1x256x100x168", 1, 256, 100, 168, device),
+    lambda device: convolution("deform_conv2d P3 1x256x100x168 bf16", 1, 256, 100, 168, device, BF16),
     lambda device: convolution("deform_conv2d P4 1x256x50x84", 1, 256, 50, 84, device),
     lambda device: convolution("deform_conv2d P5 2x256x25x42", 2, 256, 25, 42, device),
     lambda device: convolution("deform_conv2d small 16x64x20x20", 16, 64, 20, 20, device),
     lambda device: attention("ms_deform_attn encoder 800x1333", 1, (800, 1333), None, device),
+    lambda device: attention("ms_deform_attn encoder 800x1333 bf16", 1, (800, 1333), None, device, BF16),
     lambda device: attention("ms_deform_attn encoder 512x512", 1, (512, 512), None, device),
     lambda device: attention("ms_deform_attn decoder 300 of 800x1333", 1, (800, 1333), 300, device),
 ]

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import native
 from . import measure
-from .problems import FULL, QUICK, Problem
+from .problems import FULL, QUICK, Contender, Problem
 
 Row = dict[str, str | float]
 Table = dict[str, Any]
@@ -46,10 +47,10 @@ def rows_of(problem: Problem, ceilings: dict[str, float], rounds: int, device: s
     matrix product at matrix rate. A backward pass holds two more such products.
     """
     rows: list[Row] = []
-    output = measure.forward(next(iter(problem.contenders.values())), problem.floats)()
+    output = next(iter(problem.contenders.values())).function(*problem.floats)
     passes = {"forward": measure.forward, "forward + backward": measure.forward_and_backward}
     for backward, (name, run) in enumerate(passes.items()):
-        runs = {who: run(function, problem.floats) for who, function in problem.contenders.items()}
+        runs = {who: _run_of(problem, contender, run) for who, contender in problem.contenders.items()}
         seconds = measure.medians(runs, rounds, device)
         moved = problem.bytes_moved(output, bool(backward))
         operations = problem.operations * (1 + 2 * backward)
@@ -71,6 +72,17 @@ def rows_of(problem: Problem, ceilings: dict[str, float], rounds: int, device: s
     return rows
 
 
+def _run_of(problem: Problem, contender: Contender, make: Callable[..., Callable[[], object]]) -> Callable[[], object]:
+    """One timed run of a contender, with its tensors and its kernels."""
+    run = make(contender.function, problem.floats_of(contender))
+
+    def with_kernels() -> object:
+        with native.use_kernels(contender.kernels):
+            return run()
+
+    return with_kernels
+
+
 def heading(table: Table) -> str:
     """The machine, the ceilings and the column names."""
     ceilings, machine = table["ceilings"], table["machine"]
@@ -79,14 +91,14 @@ def heading(table: Table) -> str:
             ", ".join(f"{key} {value}" for key, value in machine.items()),
             f"copy {ceilings['copy_bytes_per_second'] / 1e9:.0f} GB/s (read and write), "
             f"matrix product {ceilings['matrix_operations_per_second'] / 1e9:.0f} GFLOP/s (float32)",
-            f"{'problem':40} {'pass':18} {'who':13} {'ms':>9} {'x peer':>7} {'GB/s':>7} {'of floor':>8}",
+            f"{'problem':40} {'pass':18} {'who':16} {'ms':>9} {'x peer':>7} {'GB/s':>7} {'of floor':>8}",
         )
     )
 
 
 def line(row: Row) -> str:
     return (
-        f"{row['problem']:40} {row['pass']:18} {row['who']:13} {row['median_ms']:9.3f} "
+        f"{row['problem']:40} {row['pass']:18} {row['who']:16} {row['median_ms']:9.3f} "
         f"{row['times_faster_than_peer']:6.2f}x {row['gigabytes_per_second']:7.2f} {row['fraction_of_floor']:8.1%}"
     )
 
