@@ -60,6 +60,7 @@ def share_figure(
         published: rho -> published GFLOPs.
         dense: label -> GMAC of detectors that refine every token, drawn as level lines.
     """
+    highest = max(*ours, *published.values(), *dense.values())
     with style():
         figure = Figure(figsize=(5.6, 3.8), dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
@@ -68,6 +69,8 @@ def share_figure(
         for label, cost in dense.items():
             axes.axhline(cost, color=INK, linewidth=1, linestyle="--")
             axes.annotate(label, (0, cost), (2, 3), textcoords="offset points", fontsize=8)
-        axes.set(xlabel="share of refined tokens, rho", ylabel="whole detector, GMAC", xlim=(0, 1), ylim=(0, None))
+        axes.set(
+            xlabel="share of refined tokens, rho", ylabel="whole detector, GMAC", xlim=(0, 1), ylim=(0, 1.1 * highest)
+        )
         axes.legend(frameon=False, labelcolor=INK, loc="lower right")
     return figure
