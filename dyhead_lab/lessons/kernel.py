@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..ops import deform_conv2d, native
+from ..ops.bench.table import recorded
 from ..ops.native import Access
 from ..paths import REPOSITORY
 from .checks import Case, Mistake, Verdict, check
@@ -116,10 +118,15 @@ def check_owner(function: Callable[[int, int, int], tuple[int, int, int]]) -> Ve
 
 
 def gpu_report(channels: int = 256, size: tuple[int, int] = (100, 168), repeats: int = 20) -> str:
-    """Forward time of ours and torchvision's on this machine's GPU, or plainly that nothing was measured."""
+    """Forward time of ours and torchvision's on this machine's GPU; else what was recorded on one; else that nothing was.
+
+    Args:
+        channels, size, repeats: of the live measurement.
+    """
     problem = native.why_missing("cuda")
     if problem:
-        return f"Not measured on a GPU. {problem}"
+        table = recorded("cuda")
+        return f"No GPU here. {problem}\n{told(table)}" if table else f"Not measured on a GPU. {problem}"
     from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
     generator = torch.Generator("cuda").manual_seed(0)
@@ -133,6 +140,18 @@ def gpu_report(channels: int = 256, size: tuple[int, int] = (100, 168), repeats:
     theirs = _milliseconds(lambda: torchvision_deform_conv2d(x, dp, w, padding=1, mask=dm), repeats)
     shape = f"3x3, {channels} -> {channels} channels, {size[0]} x {size[1]}, float32"
     return f"{torch.cuda.get_device_name()}, {shape}: ours {ours:.3f} ms, torchvision {theirs:.3f} ms (medians)"
+
+
+def told(table: dict[str, Any]) -> str:
+    """A recorded table of the operator benchmark in lines: the machine, then a line per forward pass."""
+    machine = table["machine"]
+    lines = [f"Recorded on {machine['device']}, torch {machine['torch']}, {machine['date']} (medians):"]
+    lines += [
+        f"{row['problem']}: {row['who']} {row['median_ms']:.3f} ms, {row['times_faster_than_peer']:.1f} x {row['peer']}"
+        for row in table["rows"]
+        if row["pass"] == "forward" and row["who"] != row["peer"]
+    ]
+    return "\n".join(lines)
 
 
 def _milliseconds(run: Callable[[], object], repeats: int) -> float:

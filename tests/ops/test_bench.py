@@ -88,6 +88,14 @@ def test_a_file_keeps_what_it_holds_about_another_device(tmp_path):
     assert json.loads(file.read_text()) == {"cpu": {"rows": [1]}, "cuda": {"rows": [2]}}
 
 
+def test_a_recorded_table_is_read_and_a_missing_one_is_none(tmp_path):
+    file = tmp_path / "bench.json"
+    table.store({"cpu": {"rows": [1]}}, file)
+    assert table.recorded("cpu", file) == {"rows": [1]}
+    assert table.recorded("cuda", file) is None
+    assert table.recorded("cpu")["rows"], "the project ships measurements of a CPU"
+
+
 def test_the_command_prints_and_stores(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(table, "QUICK", TINY)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -14,6 +14,9 @@ from .problems import FULL, QUICK, Contender, Problem
 Row = dict[str, str | float]
 Table = dict[str, Any]
 
+#: What the project ships.
+RESULTS = Path(__file__).parents[1] / "results" / "bench_ops.json"
+
 #: What stands for a device that this file has no measurements of.
 NOT_MEASURED = "not measured"
 
@@ -101,6 +104,12 @@ def line(row: Row) -> str:
         f"{row['problem']:40} {row['pass']:18} {row['who']:16} {row['median_ms']:9.3f} "
         f"{row['times_faster_than_peer']:6.2f}x {row['gigabytes_per_second']:7.2f} {row['fraction_of_floor']:8.1%}"
     )
+
+
+def recorded(device: str, file: Path = RESULTS) -> Table | None:
+    """The table of ``device`` that the project ships, with its machine and date; None where nothing was measured."""
+    table = json.loads(file.read_text()).get(device, NOT_MEASURED)
+    return None if table == NOT_MEASURED else table
 
 
 def store(tables: dict[str, Table], file: Path, devices: Sequence[str] = ("cpu", "cuda")) -> None:
