@@ -118,7 +118,9 @@ def check_owner(function: Callable[[int, int, int], tuple[int, int, int]]) -> Ve
 
 
 def gpu_report(channels: int = 256, size: tuple[int, int] = (100, 168), repeats: int = 20) -> str:
-    """Forward time of ours and torchvision's on this machine's GPU; else what was recorded on one; else that nothing was.
+    """Forward time of ours and torchvision's on this machine's GPU.
+
+    Without a GPU: what was recorded on one, or plainly that nothing was.
 
     Args:
         channels, size, repeats: of the live measurement.
