@@ -36,10 +36,14 @@ class Explorer(anywidget.AnyWidget):
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data, metadata = bundle if bundle is not None else ({}, {})
-        still, still_metadata = self.picture()._repr_mimebundle_()
-        return {**data, **still}, {**metadata, **still_metadata}
+        return beside_picture(super()._repr_mimebundle_(**kwargs), self.picture())
+
+
+def beside_picture(bundle: Any, picture: Picture) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The mime bundle of a widget, as widgets of either kind give it, with a still picture beside the live view."""
+    data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+    still, still_metadata = picture._repr_mimebundle_()
+    return {**data, **still}, {**metadata, **still_metadata}
 
 
 def image_url(image: torch.Tensor, largest: int, quality: int = 80) -> str:

@@ -14,6 +14,7 @@ import ipywidgets
 import torch
 from matplotlib.figure import Figure
 
+from .explorer import beside_picture
 from .features import energy, energy_share
 from .figures import DPI, Picture, draw_boxes, style
 
@@ -64,10 +65,7 @@ class Switchboard(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live board, and its picture for places that do not run it: a fresh clone, GitHub, a PDF."""
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        still, still_metadata = self.picture()._repr_mimebundle_()
-        return {**data, **still}, {**metadata, **still_metadata}
+        return beside_picture(super()._repr_mimebundle_(**kwargs), self.picture())
 
 
 def boxes_and_features_figure(
