@@ -23,7 +23,7 @@ from ..evaluation.coco import CocoResult, detect_dataset, evaluate
 from ..evaluation.judges import fastest_engine
 from .checkpoint import CHECKPOINT, read, write_atomically
 from .distributed import Share, gather_list, synchronise_batch_norm
-from .loader import training_batches
+from .loader import loading_workers, training_batches
 from .memory import ActivationMeter, StepMemory, checkpoint_activations, out_of_memory_explained, peak_memory
 from .nonfinite import NotFiniteError, save_batch
 from .optimizers import build_optimizer, warm_average
@@ -62,7 +62,7 @@ class Engine:
             raise UserError(f"train and val have different categories: {train_set.categories}, {val_set.categories}")
         self.recipe, self.out = recipe, out
         self.train_set, self.val_set = train_set, val_set
-        train_set.masks = recipe.masks
+        train_set.masks |= recipe.masks
         self.accelerator = Accelerator(mixed_precision="no")  # the recipe decides the precision
         parts = self.accelerator.num_processes * recipe.accumulate
         if recipe.batch_size % parts:
@@ -265,7 +265,8 @@ class Engine:
         accelerator = self.accelerator
         share = Share(self.val_set, accelerator.process_index, accelerator.num_processes)
         size = max(1, self.recipe.batch_size // accelerator.num_processes // self.recipe.accumulate)
-        records = detect_dataset(model, share, batch_size=size, device=self.device, autocast=self.autocast_dtype)
+        workers = loading_workers(self.val_set, accelerator.num_processes)
+        records = detect_dataset(model, share, size, self.device, self.autocast_dtype, workers)
         return gather_list(records, accelerator)
 
     def judge(self, model: nn.Module) -> CocoResult:

@@ -37,10 +37,8 @@ def training_batches(
     """
     groups = aspect_groups(dataset) if recipe.aspect_grouping else None
     order = EndlessBatches(len(dataset), recipe.batch_size, recipe.seed, start, rank, world, groups)
-    pixels = sum(record["height"] * record["width"] for record in dataset.coco.imgs.values())
-    small = 3 * pixels <= IN_MEMORY
-    draws = RandomDraws(InMemory(dataset) if small else dataset, augmentation(recipe.augmentation))
-    workers = 0 if small else worker_count(world)
+    workers = loading_workers(dataset, world)
+    draws = RandomDraws(dataset if workers else InMemory(dataset), augmentation(recipe.augmentation))
     return DataLoader(
         draws,
         batch_sampler=order,
@@ -57,6 +55,12 @@ def aspect_groups(dataset: CocoDetection) -> list[int]:
     return [int(record["height"] > record["width"]) for record in records]
 
 
-def worker_count(world: int) -> int:
-    """Loading processes for each of ``world`` training processes: a fair share of this process's cores, one kept."""
+def loading_workers(dataset: CocoDetection, world: int) -> int:
+    """Processes that read images for each of ``world`` training processes; 0 for a data set that fits into memory.
+
+    They get a fair share of the cores that this process may use, one core less for the training itself.
+    """
+    pixels = sum(record["height"] * record["width"] for record in dataset.coco.imgs.values())
+    if 3 * pixels <= IN_MEMORY:
+        return 0
     return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) // world - 1))

@@ -45,7 +45,32 @@ def test_processes_share_the_batches_without_overlap():
         assert sorted(batch) == sorted(left + right) and len(left) == len(right) == 2
 
 
+GROUPS = [0, 0, 0, 1, 0, 0, 1, 0, 1]
+
+
+def grouped(start=0, **processes):
+    return EndlessBatches(length=9, batch_size=2, seed=1, start=start, groups=GROUPS, **processes)
+
+
+def test_grouped_batches_hold_one_group_and_miss_nobody():
+    batches = take(grouped(), 9)  # two epochs
+    assert all(len({GROUPS[index] for index, _ in batch}) == 1 for batch in batches)
+    seen = [index for batch in batches for index, _ in batch]
+    assert all(1 <= seen.count(index) <= 3 for index in range(9))
+    draws = [draw for batch in batches for draw in batch]
+    assert len(set(draws)) == len(draws)
+
+
+def test_grouped_batches_start_anywhere_and_are_shared_out():
+    whole = take(grouped(), 12)
+    assert take(grouped(start=7), 5) == whole[7:]
+    parts = [take(grouped(start=7, rank=r, world=2), 5) for r in (0, 1)]
+    assert [left + right for left, right in zip(*parts, strict=True)] == whole[7:]
+
+
 def test_bad_sizes_are_named():
+    with pytest.raises(ValueError, match=r"groups: expected one number for each of 3 images, got 2"):
+        EndlessBatches(length=3, batch_size=1, seed=0, groups=[0, 1])
     with pytest.raises(ValueError, match="length"):
         EndlessBatches(length=0, batch_size=4, seed=0)
     with pytest.raises(ValueError, match=r"batch_size.*multiple of the 3"):

@@ -33,6 +33,23 @@ def test_a_full_disk_keeps_the_previous_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
+def test_a_real_full_disk_keeps_the_previous_file(tmp_path):
+    """``/dev/full`` is a disk on which every write fails."""
+    path = tmp_path / "last.pt"
+    write_atomically(path, {"format": CHECKPOINT, "iteration": 1})
+    (tmp_path / "last.pt.partial").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"cannot write .*last\.pt.*still the previous one"):
+        write_atomically(path, {"format": CHECKPOINT, "x": torch.zeros(100_000)})
+    assert read(path, CHECKPOINT)["iteration"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot write .*file/run/last\.pt"):
+        write_atomically(tmp_path / "file" / "run" / "last.pt", {"format": CHECKPOINT})
+
+
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
 def test_damaged_files_are_refused_by_name(tmp_path, damage):
     path = tmp_path / "w.pt"

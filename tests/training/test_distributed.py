@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from dyhead_lab.detectors.atss import atss
+from dyhead_lab.detectors.detr_family import deformable_detr, detr, sparse_detr
+from dyhead_lab.detectors.rcnn import faster_rcnn
+from dyhead_lab.detectors.retinanet import retinanet
 from dyhead_lab.errors import UserError
 from dyhead_lab.training.checkpoint import CHECKPOINT, read
 
@@ -93,6 +97,29 @@ def test_a_batch_that_fails_in_one_process_is_skipped_in_both(two):
         skipped, good = seen["skipped"]
         assert skipped == {} and good["loss"] > 0
     assert {path.name for path in (two[0] / "skip").iterdir()} == {"nonfinite_0_0.pt", "nonfinite_0_1.pt"}
+
+
+SET = {"channels": 32, "heads": 4, "feedforward": 64, "encoder_layers": 2, "decoder_layers": 2, "queries": 10}
+DENSE = {"channels": 64, "dyhead_blocks": 1, "min_size": 64, "max_size": 64}
+DETECTORS = {
+    "retinanet": lambda: retinanet(3, backbone="narrow", **DENSE),
+    "faster_rcnn": lambda: faster_rcnn(3, backbone="narrow", box_head_width=64, **DENSE),
+    "atss": lambda: atss(3, backbone="narrow", **DENSE),
+    "detr": lambda: detr(3, backbone="narrow", **SET),
+    "deformable_detr": lambda: deformable_detr(3, backbone="narrow", refine=True, two_stage=True, **SET),
+    "sparse_detr": lambda: sparse_detr(3, backbone="narrow", rho=0.3, **SET),
+}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("objects", [0, 1])
+def test_every_parameter_gets_a_gradient(name, objects):
+    """With or without objects; processes that wait for each other's gradients would otherwise wait for ever."""
+    model = DETECTORS[name]().train()
+    boxes, labels = torch.tensor([[8.0, 8, 40, 48]])[:objects], torch.tensor([1])[:objects]
+    losses = model([torch.rand(3, 64, 64)] * 2, [{"boxes": boxes, "labels": labels} for _ in range(2)])
+    sum(losses.values()).backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(small_pictures, tmp_path):
