@@ -36,6 +36,7 @@ NAMES: dict[str, str] = {
     "tap_geometry": "its stride, padding and dilation, (3,)",
     "tap_output": "what it computed, (B, Co, Ho, Wo)",
     "task_coefficients": "slopes and intercepts a1, b1, a2, b2 of the dynamic activation, (B, 4, C)",
+    "channel_strengths": "how strongly the predictors of class, box and centre weigh each channel, (3, C)",
     "branches": "a level and its neighbours after spatial-aware attention, (B, branches, C, H, W), fine to coarse",
     "after_spatial": "features after spatial-aware attention, (B, C, H, W)",
     "after_scale": "features after scale-aware attention, (B, C, H, W)",
@@ -53,6 +54,7 @@ NAMES: dict[str, str] = {
     "reference_boxes": "reference points or boxes of a layer, (B, Q, 2 or 4), cxcywh, normalised",
     "dam": "decoder attention map: attention that each encoder token receives, (B, N)",
     "kept_tokens": "indices of the encoder tokens that are refined, (B, T); -1 where an image keeps fewer",
+    "dam_kept": "share of the decoder attention map that falls on refined tokens, (B,)",
 }
 
 _open_traces: list[Trace] = []

@@ -58,6 +58,11 @@ def dense_attention_map(attention_maps: Sequence[Tensor]) -> Tensor:
     return torch.stack([attention.sum((1, 2)) for attention in attention_maps]).sum(0)
 
 
+def kept_share(dam_BN: Tensor, kept_BN: Tensor) -> Tensor:
+    """Share of the decoder's attention that falls on kept tokens, per image: (B, N) both -> (B,)."""
+    return (dam_BN * kept_BN).sum(1) / dam_BN.sum(1)
+
+
 def correlation(dam_BN: Tensor, kept_BN: Tensor, sizes: Sequence[tuple[int, int]] = ()) -> Tensor:
     """Corr: the share of the decoder's attention that falls on kept tokens (Sparse DETR, equation 6).
 
@@ -69,10 +74,9 @@ def correlation(dam_BN: Tensor, kept_BN: Tensor, sizes: Sequence[tuple[int, int]
     Returns:
         mean over the images: over all tokens, then per level, (1 + len(sizes),).
     """
-    hit_BN = dam_BN * kept_BN
     parts = [slice(None)]
     start = 0
     for H, W in sizes:
         parts.append(slice(start, start + H * W))
         start += H * W
-    return torch.stack([(hit_BN[:, part].sum(1) / dam_BN[:, part].sum(1)).mean() for part in parts])
+    return torch.stack([kept_share(dam_BN[:, part], kept_BN[:, part]).mean() for part in parts])

@@ -18,12 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..trace import emit
 from .dam import decoder_attention_map
 from .deformable_detr import SPARSE_DETR, DeformableDETR, DeformableDETRConfig
 from .deformable_transformer import DecoderOutput, FlatPyramid
 from .proposals import grid_boxes
-from .token_scorers import DAMPredictor, ObjectnessHead, corr_report, dam_loss
+from .token_scorers import DAMPredictor, ObjectnessHead, corr_report, dam_loss, emit_selection
 from .token_selection import Selection, check_rho, keep_best, rank, token_budget
 
 SELECTIONS = ("dam", "objectness", "random")
@@ -110,7 +109,7 @@ class SparseDETR(DeformableDETR):
         outputs.update(predictions)
         selection = Selection(kept, budget, scores, pyramid.padding_BN, self._ignored(pyramid), pyramid.sizes)
         outputs.update(selection.outputs(self._decoder_attention_map(decoded, pyramid)))
-        emit(self, dam=outputs["dam"], kept_tokens=outputs["kept_tokens"])
+        emit_selection(self, outputs["dam"], selection)
         return outputs
 
     def score(self, pyramid: FlatPyramid) -> tuple[Tensor, dict[str, Any]]:

@@ -14,10 +14,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..trace import emit
 from .dam import dense_attention_map
 from .detr import DETR, DETRConfig
-from .token_scorers import DAMPredictor, corr_report, dam_loss
+from .token_scorers import DAMPredictor, corr_report, dam_loss, emit_selection
 from .token_selection import Selection, check_rho, keep_best, rank, token_budget
 
 
@@ -74,5 +73,5 @@ class SparsifiedDETR(DETR):
         outputs, attention_maps = self.predict(tokens, memory, maps=True)
         selection = Selection(kept, budget, scores, padding, padding, (tokens.size,))
         outputs.update(selection.outputs(dense_attention_map(attention_maps)))
-        emit(self, dam=outputs["dam"], kept_tokens=outputs["kept_tokens"])
+        emit_selection(self, outputs["dam"], selection)
         return outputs

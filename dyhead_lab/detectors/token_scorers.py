@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .dam import correlation
+from ..trace import emit, is_traced
+from .dam import correlation, kept_share
 from .prediction_heads import BoxHead, class_head
-from .token_selection import keep_best
+from .token_selection import Selection, keep_best
 
 
 class DAMPredictor(nn.Module):
@@ -88,3 +89,15 @@ def corr_report(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
     total, *levels = correlation(dam_BN, kept_BN, selection.level_sizes)
     named = {f"corr_mask_attn_map_dec_{level}": corr for level, corr in enumerate(levels)}
     return {"corr_mask_attn_map_dec_all": total, **named}
+
+
+def emit_selection(model: nn.Module, dam_BN: Tensor, selection: Selection) -> None:
+    """Show which tokens ``model`` refined, where its decoder looked, and how well the two agree."""
+    if is_traced():
+        kept = selection.kept
+        emit(
+            model,
+            dam=dam_BN,
+            kept_tokens=kept.labelled(),
+            dam_kept=kept_share(dam_BN, kept.mask(dam_BN.shape[1])),
+        )

@@ -81,13 +81,12 @@ def look(model: DeformableDETR, image: Tensor, **options: Any) -> ObjectQueries:
     batch, padding_mask = pad_images([image])
     with trace(model) as seen:
         outputs = model.forward_features(model.backbone(batch), padding_mask, **options)
-    path, _ = next(found for found in seen.find("attention_shapes"))
-    shapes = seen[path, "attention_shapes"][0].tolist()
+    _, shapes_L2 = next(seen.find("attention_shapes"))
     return ObjectQueries(
         image,
         outputs,
         seen,
         torch.stack([*(layer["pred_boxes"][0] for layer in outputs["aux_outputs"]), outputs["pred_boxes"][0]]),
         tuple(reference[0] for _, reference in seen.find("reference_boxes")),
-        tuple((H, W) for H, W in shapes),
+        tuple((H, W) for H, W in shapes_L2.tolist()),
     )

@@ -66,6 +66,8 @@ def test_trace_shows_kept_tokens_dam_and_sampling_points():
     assert torch.equal(t["", "dam"][0], outputs["dam"])
     (kept,) = t["", "kept_tokens"]
     assert (kept >= 0).sum(1).tolist() == [70, 48] and (kept[1, 48:] == -1).all()
+    shares = [float(dam[k[k >= 0]].sum() / dam.sum()) for dam, k in zip(outputs["dam"], kept, strict=True)]
+    assert t["", "dam_kept"][0].tolist() == pytest.approx(shares)
     assert t["transformer.encoder.layers.0.self_attn", "sampling_locations"][0].shape[1] == 70
     assert t["transformer.decoder.layers.1.cross_attn", "sampling_locations"][0].shape[1] == 20
 
