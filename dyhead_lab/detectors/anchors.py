@@ -60,7 +60,13 @@ def square_anchors(
 class ExactAnchors(AnchorGenerator):
     """torchvision's anchors, neither rounded to whole pixels nor reordered: sizes one after the other, each
     in all ratios, as Detectron2 has them. Official weights depend on both.
+
+    They are float32 also where the features are bfloat16, which knows odd coordinates only up to 256.
     """
+
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Take the anchors of one place to a device; torchvision calls this with the dtype of the features."""
+        super().set_cell_anchors(torch.float32, device)
 
     def generate_anchors(  # type: ignore[override]
         self,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from torch import nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ..attention import DyHead
+from .anchors import ExactAnchors
 from .backbones import PyramidBackbone
 from .fcos_head import FCOSHead
 from .narrow_resnet import NarrowResNet
@@ -22,6 +22,7 @@ def quickstart(
     dyhead_blocks: int = 1,
     tower_convs: int = 1,
     object_scale: float = 0.5,
+    sampling_radius: float = 1.5,
 ) -> nn.Module:
     """Build the detector that the book opens with (under 2 M parameters, trained from scratch).
 
@@ -32,6 +33,7 @@ def quickstart(
         tower_convs: shared-width convolutions in front of each predictor (FCOS has 4; the Dynamic Head
             does most of their work).
         object_scale: a level finds objects whose farthest side is 4 to 8 times its stride times this number.
+        sampling_radius: places this close to the centre of an object, in strides, learn to find it.
 
     Returns:
         a detector of the form that CONTRIBUTING.md describes.
@@ -41,16 +43,16 @@ def quickstart(
     channels = 64
     neck = DyHead(channels, blocks=dyhead_blocks, form="released", offset_fit="resize") if dyhead_blocks else None
     pyramid = PyramidBackbone(NarrowResNet(finest=3), channels, neck, top=LastLevelMaxPool())
-    # torchvision assigns a box to the level where 4a <= its farthest side < 8a, a the anchor size. Half the
-    # stride spreads objects of 8 to 150 pixels over all four levels; the sampling radius makes up for it.
+    # torchvision assigns a box to the level where 4a <= its farthest side < 8a, a the anchor size, and measures the
+    # sampling radius in a. Half the stride spreads objects of 8 to 150 pixels over all four levels.
     sizes = tuple((object_scale * stride,) for stride in STRIDES)
-    anchors = AnchorGenerator(sizes=sizes, aspect_ratios=((1.0,),) * 4)  # type: ignore[arg-type]
+    anchors = ExactAnchors(sizes, ((1.0,),) * 4)  # type: ignore[arg-type]
     return FCOS(
         pyramid,
         num_classes=classes,
         anchor_generator=anchors,
         head=in_float32(FCOSHead(channels, 1, classes, num_convs=tower_convs)),
-        center_sampling_radius=3.0,
+        center_sampling_radius=sampling_radius / object_scale,
         min_size=image_size,
         max_size=2 * image_size,
         score_thresh=0.05,
