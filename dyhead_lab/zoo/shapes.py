@@ -8,8 +8,10 @@ from typing import Any
 from torch import nn
 
 from ..detectors.atss import atss
+from ..detectors.borderdet import borderdet
 from ..detectors.cascade_rcnn import cascade_rcnn
 from ..detectors.rcnn import faster_rcnn, mask_rcnn
+from ..detectors.reppoints import reppoints
 from ..detectors.retinanet import fcos, retinanet
 from ..training.recipe import Recipe
 from .datasets import shapes
@@ -28,14 +30,15 @@ BELOW: dict[str, Any] = {
 }
 #: One-stage detectors put the Dynamic Head in the place of their towers.
 ONE_STAGE: dict[str, Any] = {**BELOW, "tower_convs": 0}
-#: Two-stage detectors judge fewer and narrower regions than on COCO.
+#: Two-stage detectors judge fewer and narrower regions than on COCO: pooling them is most of what a step costs.
 TWO_STAGE: dict[str, Any] = {
     **BELOW,
     "box_head_width": 256,
-    "rpn_pre_nms_top_n_train": 500,
-    "rpn_post_nms_top_n_train": 200,
+    "box_batch_size_per_image": 32,
+    "rpn_pre_nms_top_n_train": 300,
+    "rpn_post_nms_top_n_train": 64,
     "rpn_pre_nms_top_n_test": 300,
-    "rpn_post_nms_top_n_test": 100,
+    "rpn_post_nms_top_n_test": 64,
 }
 
 
@@ -66,5 +69,7 @@ SHAPES_RECIPES: dict[str, Recipe] = {
         _recipe(mask_rcnn, TWO_STAGE, "Mask R-CNN", masks=True),
         _recipe(cascade_rcnn, TWO_STAGE, "Cascade R-CNN"),
         _recipe(atss, ONE_STAGE, "ATSS"),
+        _recipe(reppoints, ONE_STAGE, "RepPoints"),
+        _recipe(borderdet, ONE_STAGE, "BorderDet"),
     )
 }
