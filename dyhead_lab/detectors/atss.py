@@ -15,6 +15,7 @@ from .atss_matcher import ATSSMatcher
 from .backbones import with_pyramid
 from .dense import STRIDES, DenseDetector, as_rows, best_boxes, start_small, tower, tower_height
 from .losses import centerness, classification_loss, find_positives, mean_over_processes
+from .predictors import show_strengths
 
 __all__ = ["ATSS", "ATSSHead", "ATSSMatcher", "Predictions", "atss", "atss_losses", "detect"]
 
@@ -33,7 +34,7 @@ class Predictions(NamedTuple):
 class ATSSHead(nn.Module):
     """Towers of convolutions, then class, box and centerness of one anchor per place.
 
-    Levels share everything but a scale of their boxes.
+    Levels share everything but a scale of their boxes. Emits ``channel_strengths`` (3, C).
 
     Args:
         channels: C of the pyramid.
@@ -55,6 +56,8 @@ class ATSSHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Predictions:
         """Predict for the maps (B, C, H, W) of a pyramid, in float32 also under autocast."""
+        centres = (self.bbox_tower, self.centerness)
+        show_strengths(self, (self.cls_tower, self.cls_logits), (self.bbox_tower, self.bbox_pred), centres)
         predictions = Predictions([], [], [])
         for x, scale in zip(levels, self.scales, strict=True):
             cls, box = self.cls_tower(x), self.bbox_tower(x)

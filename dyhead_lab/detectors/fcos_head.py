@@ -1,4 +1,4 @@
-"""torchvision's FCOS head, normalised over all training processes."""
+"""torchvision's FCOS head, normalised over all training processes, open to whoever looks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from torch import Tensor
 from torchvision.models.detection import fcos
 
 from .losses import mean_over_processes
+from .predictors import show_strengths
 
 
 class FCOSHead(fcos.FCOSHead):
     """torchvision's head, whose losses are divided by the objects' places in all processes, not in one.
 
     Without this, an object in a process with few of them would weigh more than one in a process with many.
+
+    Emits ``channel_strengths`` (3, C).
     """
+
+    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
+        """Predictions of the maps (B, C, H, W) of a pyramid, as torchvision's."""
+        classes, boxes = self.classification_head, self.regression_head
+        show_strengths(
+            self, (classes.conv, classes.cls_logits), (boxes.conv, boxes.bbox_reg), (boxes.conv, boxes.bbox_ctrness)
+        )
+        return super().forward(x)
 
     def compute_loss(
         self,
