@@ -60,12 +60,20 @@ def border_align(x: Tensor, boxes: Tensor, stride: float, intervals: int = INTER
     if intervals < 1:
         raise ValueError(f"intervals: expected at least 1, got {intervals}")
     B, channels, H, W = x.shape
-    N = boxes.shape[1]
+    N, C = boxes.shape[1], channels // 4
     points = border_points(boxes.detach().to(x), intervals).transpose(1, 2).reshape(B * 4, N, intervals + 1, 2)
     # A map of H x W cells covers the pixels from 0 to H * stride: -1 to 1 for grid_sample.
     grid = points / points.new_tensor([W * stride / 2, H * stride / 2]) - 1
-    sampled = F.grid_sample(x.reshape(B * 4, -1, H, W), grid, padding_mode="border", align_corners=False)
-    return sampled.amax(-1).view(B, channels, N).transpose(1, 2)
+    with torch.no_grad():
+        largest = _sample(x.reshape(B * 4, C, H, W), grid).argmax(-1)
+    # Only the point of the largest value gets a gradient. Reading it once more spares the memory of all the others.
+    index = largest[..., None, None].expand(-1, -1, -1, 1, 2)
+    chosen = grid[:, None].expand(-1, C, -1, -1, -1).gather(3, index).flatten(0, 1)
+    return _sample(x.reshape(B * channels, 1, H, W), chosen).view(B, channels, N).transpose(1, 2)
+
+
+def _sample(maps: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
 
 
 class BorderAlignment(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 
@@ -68,7 +67,7 @@ def fcos(
     """
     below, options = with_pyramid(options, backbone=backbone, finest=3, dyhead_blocks=dyhead_blocks)
     # torchvision measures everything in anchors: a level takes objects of 4 to 8, and its radius is in anchors too.
-    points = AnchorGenerator(tuple((object_scale * stride,) for stride in STRIDES), ((1.0,),) * len(STRIDES))
+    points = ExactAnchors(tuple((object_scale * stride,) for stride in STRIDES), ((1.0,),) * len(STRIDES))
     head = FCOSHead(below.out_channels, 1, classes, num_convs=tower_height(tower_convs, dyhead_blocks))
     options = {"center_sampling_radius": RADIUS / object_scale} | options
     return FCOS(below, classes, anchor_generator=points, head=in_float32(head), **options)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import UserError
 from .ablation import ABLATION
 from .bccd_experiment import BCCD_EXPERIMENT
+from .detector_table import DETECTOR_TABLE
 from .detr_experiments import DETR_EXPERIMENTS
 from .experiment import Experiment
 from .record import Record
@@ -16,7 +17,7 @@ from .record import Record
 RESULTS = Path(__file__).parent / "results"
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (ABLATION, BCCD_EXPERIMENT, *DETR_EXPERIMENTS)
+    experiment.name: experiment for experiment in (ABLATION, BCCD_EXPERIMENT, DETECTOR_TABLE, *DETR_EXPERIMENTS)
 }
 
 
