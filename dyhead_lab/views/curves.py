@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..evaluation.coco import METRICS, UNDEFINED
 from .figures import BLUE, DPI, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, style
@@ -124,6 +125,7 @@ def _draw(axes: Axes, title: str, lines: Mapping[str, Curve]) -> None:
         axes.plot(curve.iterations, curve.values, mark, label=name, color=colour, linewidth=1.4, markersize=3)
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel("iteration", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="y", alpha=0.25)
     if len(lines) > 1:
         axes.legend(fontsize=7.5, frameon=False, labelcolor="linecolor", ncols=1 + (len(lines) > 4))
