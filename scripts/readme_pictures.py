@@ -5,7 +5,10 @@ import torch
 from dyhead_lab.data.shapes import draw_image
 from dyhead_lab.paths import DATA
 from dyhead_lab.trace import trace
+from dyhead_lab.training.checkpoint import RunLog
+from dyhead_lab.views.curves import run_figure
 from dyhead_lab.views.figures import Picture, detections_figure
+from dyhead_lab.views.live import RECORDED
 from dyhead_lab.views.scale_weights import gates_figure, gates_of
 from dyhead_lab.zoo import load_trained
 
@@ -26,6 +29,10 @@ def main() -> None:
         "scale_weights": (
             gates_figure(gates_of(seen), LEVELS),
             "The learned gate of every branch on the levels P3 to P6 of the quickstart detector.",
+        ),
+        "bccd_curves": (
+            run_figure(RunLog.entries(RECORDED)),
+            "Losses, learning rate, AP and scale ratios of a training from scratch on photographs of blood cells.",
         ),
     }
     for name, (figure, alt) in figures.items():

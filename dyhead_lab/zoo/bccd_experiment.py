@@ -20,7 +20,7 @@ class JudgedOnTest(Training):
 
     def measure(self, job: Job) -> Numbers:
         on_val = super().measure(job)
-        test_set = self.recipe.data("test")
+        test_set = self._changed(job).data("test")
         on_test = evaluate(test_set, detect_dataset(load_trained(job.folder).model, test_set))
         return {**on_test.numbers, **{f"val_{name}": on_val[name] for name in ("AP", "AP50", "AP75")}}
 

@@ -113,8 +113,9 @@ write_shapes(folder / "data/train", images=24, seed=1, size=96)
 write_shapes(folder / "data/val", images=6, seed=2, size=96)
 
 # %% [markdown]
-# The next cell trains the quickstart detector on them for 40 steps. The numbers mean nothing after so few. Watch what is shown: the parts of the loss, the learning rate, AP where it was evaluated, and the
-# **scale ratios** that the Dynamic Head has learned so far.
+# The next cell trains the quickstart detector on them for 40 steps. The numbers mean nothing after so few. Watch
+# what is shown: the parts of the loss, the learning rate, AP where it was evaluated, and the **scale ratios** that
+# the Dynamic Head has learned so far.
 #
 # `Save and stop` does what it says. So does the stop button of the notebook, and Ctrl-C in a terminal. The step in
 # progress ends first. Run the cell again and it continues from there. It ends with the same weights as a run that
