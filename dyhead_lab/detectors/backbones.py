@@ -98,7 +98,7 @@ class ResNetBody(nn.Module):
             raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
         if not set(deformable_stages) <= {3, 4, 5}:
             raise ValueError(f"deformable_stages: expected some of 3, 4, 5, got {tuple(deformable_stages)}")
-        net = _torchvision_model(name, weights, norm_layer=NORMS[norm])
+        net = torchvision_model(name, weights, norm_layer=NORMS[norm])
         assert isinstance(net, ResNet)
         self.stem = nn.Sequential(OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool))
         self.stages = nn.ModuleList([net.layer1, net.layer2, net.layer3, net.layer4])
@@ -164,7 +164,7 @@ class SwinBody(nn.Module):
     def __init__(self, name: str = "swin_t", weights: str | None = None, finest: int = 3):
         super().__init__()
         # Patch embedding and merging alternate with the stages.
-        self.features = _torchvision_model(name, weights).features
+        self.features = torchvision_model(name, weights).features
         stages = [*self.features][1::2]  # type: ignore[misc]
         self.finest = finest
         self.channels = tuple(stage[-1].norm2.normalized_shape[0] for stage in stages[finest - 2 :])
@@ -245,7 +245,12 @@ def named_body(name: str, weights: str | None = None, finest: int = 3, **options
     raise ValueError(f"name: expected one of {', '.join(RESNETS + SWINS + NARROW)}, got {name!r}")
 
 
-def _torchvision_model(name: str, weights: str | None, **options) -> nn.Module:
+def torchvision_model(name: str, weights: str | None, **options: Any) -> nn.Module:
+    """torchvision's classifier of that name.
+
+    Raises:
+        UserError: the weights cannot be downloaded.
+    """
     try:
         return torchvision.models.get_model(name, weights=weights, **options)
     except (URLError, OSError) as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import torchvision
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
+
+from ..trace import emit
+from .backbones import torchvision_model
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
@@ -23,7 +26,12 @@ class ResNetBackbone(nn.Module):
     Attributes:
         channels: C of each returned stage.
 
-    Parameter names under ``body`` are torchvision's, as in the official checkpoints.
+    Raises:
+        ValueError: ``stages`` are none of these.
+        UserError: the weights cannot be downloaded.
+
+    Parameter names under ``body`` are torchvision's, as in the official checkpoints. A feature pyramid stands on
+    :class:`~dyhead_lab.detectors.backbones.ResNetBody` instead, which has a stem and numbered stages as Detectron2's.
     """
 
     def __init__(
@@ -37,9 +45,9 @@ class ResNetBackbone(nn.Module):
         unknown = [stage for stage in stages if stage not in STAGES]
         if unknown or not stages:
             raise ValueError(f"stages must be some of {', '.join(STAGES)}, got {list(stages)}")
-        self.body = torchvision.models.get_model(
+        self.body: Any = torchvision_model(
             name,
-            weights=weights,
+            weights,
             norm_layer=FrozenBatchNorm2d,
             replace_stride_with_dilation=[False, False, dilation],
         )
@@ -50,6 +58,7 @@ class ResNetBackbone(nn.Module):
             part.requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        emit(self, network_input=images)
         body = self.body
         x = body.maxpool(body.relu(body.bn1(body.conv1(images))))
         features = []
