@@ -29,6 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train to the end. Returns 0, or 130 if the run was stopped: it is saved, and the message says how to go on."""
+    from ..training.distributed import one_voice
+
+    with one_voice():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     from .. import zoo
     from ..training import train
     from ..training.interrupt import Interrupted

@@ -1,7 +1,17 @@
-"""Several processes that train as one: statistics over the whole batch, every validation image judged once."""
+"""Several processes that train as one: statistics over the whole batch, every validation image judged once.
+
+Accelerate starts the processes and averages their gradients. For the sum to be that of one process with the whole
+batch, losses per object (FCOS, ATSS, RepPoints, BorderDet, DETR's family) are divided by the objects of all processes
+(``detectors.losses.mean_over_processes``); RetinaNet's are normalised image by image anyway. R-CNN draws equally many
+regions from every image by chance, so its processes agree in the mean only. Each process pads its images to their own
+largest.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import torch
@@ -72,3 +82,13 @@ class Share:
 def gather_list(items: list[Any], accelerator: Accelerator) -> list[Any]:
     """The items of all processes, in the order of the processes; on every process."""
     return gather_object(items) if accelerator.num_processes > 1 else items
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """A block in which only the main process prints. It also holds before the processes have met."""
+    if os.environ.get("RANK", "0") == "0":  # set by torchrun and accelerate
+        yield
+        return
+    with open(os.devnull, "w") as silence, redirect_stdout(silence):
+        yield

@@ -50,7 +50,6 @@ class Engine:
 
     Attributes:
         iteration: steps done.
-        memory: memory of the first step that this process made, a :class:`~.memory.StepMemory`; None before.
         skipped: batches skipped by this process because something was not finite.
 
     Raises:
@@ -74,11 +73,11 @@ class Engine:
         model = self._build().to(self.device)
         self.optimizer = build_optimizer(model, recipe)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
-        self.averaged = AveragedModel(model, avg_fn=warm_average(recipe.ema_decay), use_buffers=True)
+        self.averaged = AveragedModel(model, multi_avg_fn=warm_average(recipe.ema_decay), use_buffers=True)
         self.model = self.accelerator.prepare_model(model)
         self.autocast_dtype = recipe.autocast_dtype(self.device)
         self.iteration = 0
-        self.memory: StepMemory | None = None
+        self._activations: int | None = None
         self.skipped = 0
 
     def _build(self) -> nn.Module:
@@ -107,6 +106,11 @@ class Engine:
     def lr(self) -> float:
         """Learning rate of the next step."""
         return self.recipe.lr * rate_factor(self.recipe, self.iteration)
+
+    @property
+    def memory(self) -> StepMemory | None:
+        """Activations of the first micro-batch of this process, and its peak so far; None before the first step."""
+        return None if self._activations is None else StepMemory(self._activations, peak_memory(self.device))
 
     @property
     def checkpoint_path(self) -> Path:
@@ -241,13 +245,13 @@ class Engine:
 
     @contextmanager
     def _measured(self) -> Iterator[None]:
-        """Note the memory of the first forward pass; later ones are let alone."""
-        if self.memory is not None:
+        """Count the activations of the first forward pass; later ones are let alone."""
+        if self._activations is not None:
             yield
             return
         with ActivationMeter(self._unwrapped) as meter:
             yield
-        self.memory = StepMemory(meter.bytes, peak_memory(self.device))
+        self._activations = meter.bytes
 
     def _set_aside(self, images: list[Tensor], targets: Targets, problem: NotFiniteError) -> None:
         """Save a batch that is of no use; then stop or go on, as the recipe says. All processes come here together."""

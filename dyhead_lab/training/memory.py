@@ -84,10 +84,10 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Memory of one training step, in bytes.
+    """Memory of training, in bytes.
 
     Attributes:
-        activations: what autograd kept for the gradient beyond the weights, in the largest micro-batch.
+        activations: what autograd kept for the gradient of a micro-batch, beyond the weights.
         peak: the most that was in use: allocated on the GPU, or resident in this process on a CPU.
     """
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .recipe import Recipe
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 #: The body of a backbone: ``backbone.body`` under a pyramid, ``backbone.0`` in DETR's family.
 BACKBONE = re.compile(r"(^|\.)backbone\.(\d+|body)\.")
 #: Layers that decide where others look.
@@ -62,15 +64,18 @@ def _group(lr: float, weight_decay: float) -> dict[str, Any]:
     return {"params": [], "lr": lr, "initial_lr": lr, "weight_decay": weight_decay}
 
 
-def warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def warm_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Exponential average whose memory grows with the steps seen, so that short runs forget their start.
 
-    After n steps: average = d * average + (1 - d) * new, d = min(decay, (1 + n) / (10 + n)).
+    After n steps: average = d * average + (1 - d) * new, d = min(decay, (1 + n) / (10 + n)). The function takes lists
+    of tensors of one kind, the averages and the new values, and changes the averages.
     """
 
-    def average(old: Tensor, new: Tensor, seen: Tensor | int) -> Tensor:
-        if not old.is_floating_point():  # BatchNorm counts its batches
-            return new
-        return torch.lerp(new, old, min(decay, (1 + int(seen)) / (10 + int(seen))))
+    def average(old: Tensors, new: Tensors, seen: Tensor | int) -> None:
+        if not old[0].is_floating_point():  # BatchNorm counts its batches
+            torch._foreach_copy_(old, new)
+            return
+        steps = int(seen)
+        torch._foreach_lerp_(old, new, 1 - min(decay, (1 + steps) / (10 + steps)))
 
     return average

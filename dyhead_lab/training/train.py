@@ -72,7 +72,7 @@ def train(
         with interrupt_as_request() as interrupted:
             _steps(engine, journal, interrupted)
             result = _finish(engine, journal)
-        message = f"{out}: finished, AP {result['AP']:.3f}"
+        message = f"{out}: finished, AP {result['AP']:.3f}; {engine.memory or 'nothing was left to train'}"
         return result
     except Interrupted as stop:
         message = str(stop)

@@ -86,9 +86,15 @@ def test_optimisers_have_the_recipes_numbers():
     assert [(g["lr"], g["weight_decay"]) for g in adamw.param_groups] == [(0.2, 0.03), (0.2, 0.0)]
 
 
+def averaged(decay, old, new, seen):
+    """One value after one update of the average."""
+    values = [torch.tensor(old)]
+    warm_average(decay)(values, [torch.tensor(new)], seen)
+    return values[0].item()
+
+
 def test_the_average_forgets_its_start_and_then_follows_its_decay():
-    average = warm_average(0.9)
-    assert average(torch.tensor(0.0), torch.tensor(1.0), 0).item() == pytest.approx(1 - 1 / 10)
-    assert average(torch.tensor(0.0), torch.tensor(1.0), 1000).item() == pytest.approx(0.1)
-    assert warm_average(0.0)(torch.tensor(5.0), torch.tensor(1.0), 3).item() == 1.0  # the weights themselves
-    assert average(torch.tensor(3), torch.tensor(4), 1000).item() == 4  # counters are not averaged
+    assert averaged(0.9, 0.0, 1.0, seen=0) == pytest.approx(1 - 1 / 10)
+    assert averaged(0.9, 0.0, 1.0, seen=1000) == pytest.approx(0.1)
+    assert averaged(0.0, 5.0, 1.0, seen=3) == 1.0  # the weights themselves
+    assert averaged(0.9, 3, 4, seen=1000) == 4  # counters are not averaged
