@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ class Journal:
     def __init__(self, engine: Engine, observer: Observer):
         self.folder = engine.out
         self.observer: Observer = observer
-        self.log = RunLog(self.folder / LOG, engine.iteration)
-        self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=engine.iteration)
+        with writing(self.folder):
+            self.log = RunLog(self.folder / LOG, engine.iteration)
+            self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=engine.iteration)
         write_origin(engine)
         observer.begin(engine.recipe, RunLog.entries(self.folder / LOG))
 
@@ -50,7 +52,8 @@ class Journal:
         """Add a line; nothing where there are no values."""
         if not values:
             return
-        self.log.add(iteration, **values)
+        with writing(self.folder / LOG):
+            self.log.add(iteration, **values)
         for name, value in values.items():
             self.board.add_scalar(f"{'val' if name in METRICS else 'train'}/{name}", value, iteration)
         self.observer.note({"iteration": iteration, **values})
@@ -100,10 +103,21 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
         UserError: the folder cannot be written or the disk is full.
     """
     partial = path.with_name(path.name + ".partial")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
         partial.replace(path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A block that writes ``path``, or inside it.
+
+    Raises:
+        UserError: that cannot be done; the message names the path and the reason.
+    """
+    try:
+        yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

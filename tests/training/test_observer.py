@@ -209,5 +209,11 @@ def test_scale_ratios_per_block_and_level(form):
     assert probe(nn.Identity(), []) == {}
 
 
+def test_a_folder_that_cannot_be_written_is_named(pictures, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match=r"cannot write .*file/run: Not a directory"):
+        run(pictures, tmp_path / "file/run", Notebook(), iterations=1)
+
+
 def test_outside_of_git_there_is_no_state(tmp_path):
     assert git_state(tmp_path) is None
