@@ -11,8 +11,10 @@ from dyhead_lab.cli import main
 from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.errors import UserError
 from dyhead_lab.training.engine import Engine
+from dyhead_lab.zoo.datasets import coco, dataset, shapes
 from dyhead_lab.zoo.experiment import Experiment, Job, Training, run_experiment
 from dyhead_lab.zoo.experiments import EXPERIMENTS, RESULTS, recorded
+from dyhead_lab.zoo.record import Record
 
 SMOKE = {"iterations": 4, "batch_size": 2, "checkpoint_every": 2, "warmup": 2, "precision": "fp32"}
 
@@ -128,6 +130,24 @@ def test_settings_of_a_training_name_all_that_decides(tmp_path, pictures):
     assert (settings["recipe"], settings["data"]) == ("quickstart", str(pictures))
     assert (settings["seed"], settings["lr"], settings["iterations"]) == (3, 0.5, 4)
     assert settings["model"]["image_size"] == 64
+
+
+def test_command_measures_prints_and_stores(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS, "toy", toy(a=Counting(0.0), b=Counting(0.5)))
+    words = ["experiment", "toy", "--seeds", "4", "6", "--set", "iterations=3", "--out", str(tmp_path)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    record = Record.load(tmp_path / "toy.json")
+    assert record.table() in printed
+    assert record.seeds == (4, 6) and record.spread("b", "AP").mean == 5.5
+    # What to type again, whatever the folder of this machine.
+    assert record.command == "dyhead-lab experiment toy --seeds 4 6 --set iterations=3"
+    assert {"device", "threads", "date", "torch"} <= set(record.machine)
+
+
+def test_data_are_named_or_a_folder(pictures):
+    assert dataset("coco") is coco and dataset("shapes") is shapes
+    assert len(dataset(str(pictures))("val")) == 2
 
 
 def test_command_shows_what_is_recorded(capsys):
