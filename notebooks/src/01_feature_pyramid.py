@@ -3,7 +3,7 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 60 to 90 minutes with the exercises, under 1 minute to run on 2 CPU cores |
+# | Time | 60 to 90 minutes with the exercises, about 1 minute to run on 2 CPU cores |
 # | Memory | under 2 GB, no GPU |
 # | Needs | what a convolution does; PyTorch and NumPy |
 # | You will build | a feature pyramid, intersection over union, and the AP that every detector is judged by |
@@ -201,8 +201,10 @@ for name, maps in {"c": backbone, "p": pyramid}.items():
 print("class named correctly (a guess gives 0.17):", {name: round(share, 2) for name, share in gap.items()})
 
 # %% [markdown]
-# From `c3` to `c5` the classes become easier to read. On the pyramid's finest level they are easier to read than on the
-# backbone's finest level, although both have the same cells.
+# The backbone's levels come out about alike: the coarse ones know more, but a small object has no cell of its own
+# there. Now compare levels with the same cells. `p3` and `p4` of the pyramid tell more than `c3` and `c4`. `p5`
+# does not tell more than `c5`: it is the coarsest of the three, and nothing is handed down to it. A classifier on
+# 300 objects is a rough instrument, so mind only clear differences.
 #
 # ## Build: the feature pyramid
 #
@@ -254,8 +256,8 @@ Picture(figure, alt="Energy of the backbone's and the pyramid's maps on three le
 #
 # What happens on the pyramid then? There are two families.
 #
-# - **One stage**: every cell of every level predicts class and box at once. RetinaNet, FCOS and ATSS do so; quickstart
-#   is an FCOS. The cost is the same for every image.
+# - **One stage**: every cell of every level predicts class and box at once. RetinaNet, FCOS and ATSS do so;
+# quickstart   is an FCOS. The cost is the same for every image.
 # - **Two stages**: a small network marks regions that may hold an object. Each region is cut out of the pyramid,
 # brought   to one size, and judged by a second network. Faster, Mask and Cascade R-CNN do so. The cost grows with
 # the regions.
@@ -279,6 +281,9 @@ for name, parts in (("fcos_shapes", ("backbone", "head")), ("faster_rcnn_shapes"
     print(f"{name:19} {counted[''] / 1e6:5.0f} million: {shares}")
 
 # %% [markdown]
+# The pyramid of Faster R-CNN begins one level finer, with four times the cells, so here its backbone and pyramid cost
+# more too.
+#
 # ## FLOPs and FLOPS
 #
 # Two words that differ in one letter. **FLOPs** are operations: how much work an image is. **FLOPS** are operations
@@ -324,7 +329,7 @@ Exercise(
     minutes=15,
     hints={
         "How to get all pairs": "a_n4[:, None] against b_m4[None]: NumPy repeats what has size 1.",
-        "A pair that lies apart gets a positive value": "Its intersection has negative width and negative height. Clip.",
+        "A pair that lies apart gets a positive value": "Its intersection has negative sides. Clip them.",
     },
     solution=iou,
 )
@@ -346,8 +351,8 @@ print(f"and 8 px down:     IoU {iou(box, box + right_and_down)[0, 0]:.3f}")
 print(f"an object of 10 px, 8 px to the right: IoU {iou(box / 4, box / 4 + right)[0, 0]:.3f}")
 
 # %% [markdown]
-# The same eight pixels ruin a small box and hardly touch a large one. Small objects are hard twice: few pixels to see,
-# and no slack to place them.
+# The same eight pixels ruin a small box and hardly touch a large one. Small objects are hard twice: few pixels to
+# see, and no slack to place them.
 #
 # ## Build: average precision
 #
@@ -356,8 +361,8 @@ print(f"an object of 10 px, 8 px to the right: IoU {iou(box / 4, box / 4 + right
 #
 # $$\mathrm{precision} = \frac{\text{correct}}{n}, \qquad \mathrm{recall} = \frac{\text{correct}}{\text{objects}}$$
 #
-# COCO's average precision reads, at 101 recalls 0, 0.01, …, 1, the best precision at that recall *or a higher one*, and
-# takes the mean. A recall that is never reached counts as 0.
+# COCO's average precision reads, at 101 recalls 0, 0.01, …, 1, the best precision at that recall *or a higher one*,
+# and takes the mean. A recall that is never reached counts as 0.
 
 # %%
 Exercise(
@@ -438,8 +443,8 @@ print(
 # %% [markdown]
 # ## Small, medium, large
 #
-# COCO sorts objects by area: **small** is below $32^2$ pixels, **large** above $96^2$, **medium** between. The area is
-# that of the object's pixels in the *annotated* image, not of its box, and not of the size that the network sees.
+# COCO sorts objects by area: **small** is below $32^2$ pixels, **large** above $96^2$, **medium** between. The area
+# is that of the object's pixels in the *annotated* image, not of its box, and not of the size that the network sees.
 
 # %%
 areas = torch.cat([target["area"] for target in targets]).numpy()
@@ -465,6 +470,8 @@ for name, pair in pairs.items():
     print(f"{name:13} expected {iou(a, b)[0, 0]:.3f}, got {suspect(a, b)[0, 0]:.3f}")
 
 # %% [markdown]
+# All three agree, and the function is wrong all the same. What do these pairs have in common? Find one that shows it.
+#
 # Numbers 0 to 5 give six bugs. `check_iou(suspect)` names the one. `AVERAGE_PRECISION_MISTAKES`,
 # `FEATURE_PYRAMID_MISTAKES` and `RECEPTIVE_FIELD_MISTAKES` hold eighteen more.
 #
