@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,18 @@ def save_weights(path: Path, model: nn.Module, recipe: str, options: dict[str, A
 
 
 class RunLog:
-    """``log.jsonl`` of a run: one line of numbers per entry, cut back to the checkpoint when a run continues."""
+    """``log.jsonl`` of a run: one line of numbers per entry, cut back to the checkpoint when a run continues.
+
+    Raises:
+        UserError: (here and when adding) the folder cannot be written or the disk is full.
+    """
 
     def __init__(self, path: Path, iteration: int):
         self.path = path
         kept = [entry for entry in self.entries(path) if entry["iteration"] <= iteration]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+        with _written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
 
     @staticmethod
     def entries(path: Path) -> list[dict[str, Any]]:
@@ -103,5 +109,14 @@ class RunLog:
         return entries
 
     def add(self, iteration: int, **values: Any) -> None:
-        with open(self.path, "a") as file:
+        with _written(self.path), open(self.path, "a") as file:
             file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """A block that writes ``path``; a disk that refuses is named."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

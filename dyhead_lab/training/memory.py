@@ -152,7 +152,7 @@ def out_of_memory_explained(recipe: Recipe, images: Sequence[Tensor], device: to
         height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
         ways = [f"accumulate={2 * recipe.accumulate} (the same batch in smaller parts)"]
         if not recipe.activation_checkpointing and not recipe.compile:
-            ways.append("activation_checkpointing=true (about a third more time)")
+            ways.append("activation_checkpointing=true (for one more forward pass)")
         if recipe.precision == "fp32":
             ways.append("precision=bf16")
         ways.append("a smaller batch_size (with lr in proportion) or smaller images")

@@ -22,16 +22,23 @@ class NotFiniteError(Exception):
 
 
 def save_batch(
-    folder: Path, iteration: int, process: int, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]], values
+    folder: Path,
+    iteration: int,
+    process: int,
+    images: Sequence[Tensor],
+    targets: Sequence[Mapping[str, Any]],
+    values: Mapping[str, float],
 ) -> Path:
-    """Write a batch as the detector saw it, with the losses that it gave; ``checkpoint.read(path, NONFINITE)``
-    reads it.
+    """Write a batch as the detector got it, with the losses that it gave, for ``checkpoint.read(path, NONFINITE)``.
 
     Args:
         folder: of the run.
         iteration, process: when and where it happened; part of the file's name.
         images, targets: the batch of this process.
-        values: name -> loss.
+        values: losses by name.
+
+    Returns:
+        the file.
     """
     path = folder / f"nonfinite_{iteration}_{process}.pt"
     content = {"iteration": iteration, "images": list(images), "targets": list(targets), "losses": dict(values)}

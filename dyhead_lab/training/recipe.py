@@ -36,7 +36,8 @@ class Recipe:
         dataset: ``dataset(split)`` gives the data for "train" and "val".
         fraction: share of the training images that is used, always the same ones; see ``data.subset.fraction_of``.
         masks: training targets hold the masks of the objects, as Mask R-CNN needs them.
-        augmentation: random transform of the training images, a name in ``data.transforms.AUGMENTATIONS``.
+        augmentation: random transform of the training images, a name in ``data.transforms.AUGMENTATIONS``,
+            which also says who decides the size of an image.
         aspect_grouping: batches hold only wide or only tall images, so that little padding is computed.
         model: arguments of ``detector``.
         iterations: optimiser steps. A budget in steps does not depend on the machine.
@@ -50,7 +51,7 @@ class Recipe:
         backbone_lr: factor on ``lr`` for the body of the backbone (not for the pyramid above it).
         offset_lr: factor on ``lr`` for the layers that predict sampling offsets or reference points.
         weight_decay: of matrices and kernels.
-        decay_norms: weight decay also for biases, gains of norms and offset layers, as Detectron2 and DETR have it.
+        decay_norms: weight decay also for biases, gains of norms and offset layers, as in DETR's family.
         schedule: "cosine" (half a cosine down to zero), "step" or "constant"; see ``training.schedules``.
         milestones: steps at which schedule "step" multiplies the rate by ``gamma``.
         gamma: see ``milestones``.
@@ -60,7 +61,7 @@ class Recipe:
         ema_decay: decay of the averaged weights, which are what is judged and kept; 0 keeps the weights themselves.
         precision: "bf16" or "fp16" (autocast; fp16 scales the loss), or "fp32".
         activation_checkpointing: forget the activations inside the blocks and compute them again for the gradient:
-            less memory, about a third more time.
+            less memory for about one more forward pass.
         compile: ``torch.compile`` the backbone with its pyramid.
         on_nonfinite: "stop" at a loss that is not finite, or "skip" its batch; either way the batch is saved.
         seed: of initialisation, order, transforms and of what a detector draws by chance.

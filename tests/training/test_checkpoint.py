@@ -50,6 +50,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         write_atomically(tmp_path / "file" / "run" / "last.pt", {"format": CHECKPOINT})
 
 
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot write .*file/log\.jsonl: File exists"):
+        RunLog(tmp_path / "file" / "log.jsonl", iteration=0)
+    log = RunLog(tmp_path / "log.jsonl", iteration=0)
+    log.path = tmp_path / "full"
+    log.path.symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"cannot write .*full: No space left"):
+        log.add(1, loss=2.0)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
 def test_damaged_files_are_refused_by_name(tmp_path, damage):
     path = tmp_path / "w.pt"
