@@ -32,12 +32,13 @@ class Points:
     reference: Tensor
 
 
-def offsets_figure(offsets_MLP2: Tensor, titles: Sequence[str]) -> Figure:
-    """Offsets in cells around a reference point, one picture per entry of the second axis (a level, or a time).
+def offsets_figure(offsets_MLP2: Tensor, titles: Sequence[str], unit: str = "cells") -> Figure:
+    """Offsets around a reference point, one picture per entry of the second axis (a level, or a query).
 
     Args:
-        offsets_MLP2: (M, L, P, 2), (x, y) in cells. A head has a colour and a marker of its own.
+        offsets_MLP2: (M, L, P, 2), (x, y). A head has a colour and a marker of its own.
         titles: one per picture.
+        unit: of the offsets, for the axis.
     """
     M, L = offsets_MLP2.shape[:2]
     reach = float(offsets_MLP2.abs().max()) + 0.8
@@ -49,7 +50,7 @@ def offsets_figure(offsets_MLP2: Tensor, titles: Sequence[str]) -> Figure:
                 marker = HEAD_MARKERS[m % len(HEAD_MARKERS)]
                 axes.plot(x, y, marker, color=PALETTE[m % len(PALETTE)], markersize=7, markeredgecolor="black")
             axes.plot(0, 0, "+", color=INK, markersize=14, markeredgewidth=2)
-            axes.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", xlabel="dx, cells")
+            axes.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", xlabel=f"dx, {unit}")
             axes.grid(color=INK, alpha=0.3, linewidth=0.5)
             axes.set_title(title, fontsize=9)
     return figure
