@@ -37,7 +37,8 @@ class Predictions(NamedTuple):
 class BorderHead(nn.Module):
     """The head of FCOS, and one border alignment for classes and one for boxes behind it.
 
-    Levels share everything but a scale of their boxes.
+    A place lies exp(x) strides from each side of its box, x being what the head predicts, as in FCOS. Levels share
+    everything but a scale of x.
 
     Args:
         channels: C of the pyramid.
