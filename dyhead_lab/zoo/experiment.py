@@ -168,7 +168,9 @@ def finished(row: Row, job: Job) -> Numbers:
     if not resumed:  # else the clock would miss what was done before
         numbers["minutes"] = round((time.perf_counter() - started) / 60, 2)
     job.folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"settings": settings, "numbers": numbers}, indent=1) + "\n", encoding="utf-8")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps({"settings": settings, "numbers": numbers}, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
     return numbers
 
 
