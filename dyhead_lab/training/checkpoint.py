@@ -91,7 +91,7 @@ class RunLog:
     def __init__(self, path: Path, iteration: int):
         self.path = path
         kept = [entry for entry in self.entries(path) if entry["iteration"] <= iteration]
-        with _written(path):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
 
@@ -109,13 +109,17 @@ class RunLog:
         return entries
 
     def add(self, iteration: int, **values: Any) -> None:
-        with _written(self.path), open(self.path, "a") as file:
+        with writing(self.path), open(self.path, "a") as file:
             file.write(json.dumps({"iteration": iteration, **values}) + "\n")
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[None]:
-    """A block that writes ``path``; a disk that refuses is named."""
+def writing(path: Path) -> Iterator[None]:
+    """A block that writes ``path``, or inside it.
+
+    Raises:
+        UserError: that cannot be done; the message names the path and the reason.
+    """
     try:
         yield
     except OSError as error:

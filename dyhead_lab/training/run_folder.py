@@ -9,8 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..errors import UserError
 from ..evaluation.coco import METRICS, CocoResult
-from .checkpoint import RunLog
+from .checkpoint import RunLog, writing
 from .engine import Engine
 from .observer import Observer, Silent
 from .provenance import provenance
@@ -37,8 +36,8 @@ class Journal:
     def __init__(self, engine: Engine, observer: Observer):
         self.folder = engine.out
         self.observer: Observer = observer
+        self.log = RunLog(self.folder / LOG, engine.iteration)
         with writing(self.folder):
-            self.log = RunLog(self.folder / LOG, engine.iteration)
             self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=engine.iteration)
         write_origin(engine)
         observer.begin(engine.recipe, RunLog.entries(self.folder / LOG))
@@ -52,8 +51,7 @@ class Journal:
         """Add a line; nothing where there are no values."""
         if not values:
             return
-        with writing(self.folder / LOG):
-            self.log.add(iteration, **values)
+        self.log.add(iteration, **values)
         for name, value in values.items():
             self.board.add_scalar(f"{'val' if name in METRICS else 'train'}/{name}", value, iteration)
         self.observer.note({"iteration": iteration, **values})
@@ -107,19 +105,6 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
         partial.replace(path)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """A block that writes ``path``, or inside it.
-
-    Raises:
-        UserError: that cannot be done; the message names the path and the reason.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def read_json(path: Path) -> Any:
