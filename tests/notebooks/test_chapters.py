@@ -88,3 +88,15 @@ def test_paths_of_this_machine_do_not_enter_a_notebook(tmp_path):
     source.write_text(f"# %% [markdown]\n# {Path.home()}/secret\n")
     with pytest.raises(ValueError, match="path of this machine"):
         builder.serialise(builder.read_source(source))
+
+
+def test_guesses_of_whoever_builds_do_not_enter_a_notebook(tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "predictions.json").write_text('{"99 example": "a"}')
+    monkeypatch.setenv("DYHEAD_READER", str(own))
+    source = tmp_path / "99_example.py"
+    question = 'Question("99 example", "Which?", a="this", b="that")'
+    source.write_text(f"# %%\nfrom dyhead_lab.lessons.predictions import Question\n\n{question}.guess(None)\n")
+    text = builder.serialise(builder.execute(builder.read_source(source), tmp_path))
+    assert "Put your guess here" in text and "Your guess so far" not in text
