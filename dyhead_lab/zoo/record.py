@@ -100,8 +100,11 @@ class Record:
         yield f"measured with: {self.command}"
 
     def _notes(self) -> Iterator[str]:
-        seeds = ", ".join(map(str, self.seeds))
-        yield f"seeds {seeds}; ±: standard deviation over seeds; differences are row minus baseline, seed by seed"
+        if len(self.seeds) > 1:
+            seeds = ", ".join(map(str, self.seeds))
+            yield f"seeds {seeds}; ±: standard deviation over seeds; differences are row minus baseline, seed by seed"
+        else:
+            yield f"seed {self.seeds[0]} only, so no spread; differences are row minus baseline"
         if minutes := [n["minutes"] for runs in self.runs.values() for n in runs.values() if "minutes" in n]:
             yield f"a run took {min(minutes):.1f} to {max(minutes):.1f} minutes"
         if missing := list(self.missing()):
@@ -151,5 +154,5 @@ def _verdict(difference: Spread | None) -> str:
     if difference is None:
         return ""
     if difference.deviation is None:
-        return "one seed: spread unknown"
+        return "spread unknown"
     return "smaller than its spread" if abs(difference.mean) < difference.deviation else ""

@@ -1,6 +1,7 @@
 """The arithmetic of an experiment's table, and its file."""
 
 import json
+from dataclasses import replace
 from statistics import stdev
 
 import pytest
@@ -62,8 +63,13 @@ def test_table_says_what_a_difference_is_worth():
 
 def test_one_seed_has_no_spread():
     table = record(base=[0.1], better=[0.3]).table()
-    assert "one seed: spread unknown" in line(table, "better")
+    assert "spread unknown" in line(table, "better")
     assert "±" not in line(table, "better")
+
+
+def test_a_table_of_one_seed_says_so():
+    table = replace(record(base=[0.1], better=[0.3]), seeds=(0,)).table()
+    assert "seed 0 only, so no spread" in table and "not measured: noisy seed 0" in table
 
 
 def test_missing_runs_are_named():
