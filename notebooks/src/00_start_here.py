@@ -25,23 +25,27 @@
 # | | chapter | state |
 # | --- | --- | --- |
 # | 00 | Start here | you are reading it |
-# | 01 | The feature pyramid | planned |
-# | 02 | Scale-aware attention | planned |
+# | 01 | [The feature pyramid](01_feature_pyramid.ipynb) | ready |
+# | 02 | [Scale-aware attention](02_scale_aware.ipynb) | ready |
 # | 03 | [Deformable convolution](03_deformable_convolution.ipynb) | ready |
 # | 04 | [The CUDA kernel](04_the_cuda_kernel.ipynb) | ready |
-# | 05 | Spatial-aware attention | planned |
-# | 06 | Task-aware attention | planned |
-# | 07 | Dynamic Head | planned |
-# | 08 | Dynamic Head on detectors | planned |
-# | 09 | From self-attention to deformable attention | planned |
-# | 10 | Multi-scale deformable attention | planned |
-# | 11 | Deformable DETR | planned |
-# | 12 | Sparse DETR | planned |
-# | 13 | Training on COCO | planned |
-# | 14 | Attention maps | planned |
+# | 05 | [Spatial-aware attention](05_spatial_aware.ipynb) | ready |
+# | 06 | [Task-aware attention](06_task_aware.ipynb) | ready |
+# | 07 | [Dynamic Head](07_dynamic_head.ipynb) | ready |
+# | 08 | [Dynamic Head on detectors](08_dynamic_head_on_detectors.ipynb) | ready |
+# | 09 | [From self-attention to deformable attention](09_self_attention_to_deformable.ipynb) | ready |
+# | 10 | [Multi-scale deformable attention](10_multi_scale_deformable_attention.ipynb) | ready |
+# | 11 | [Deformable DETR](11_deformable_detr.ipynb) | ready |
+# | 12 | [Sparse DETR](12_sparse_detr.ipynb) | ready |
+# | 13 | [Training on COCO](13_training_on_coco.ipynb) | ready |
+# | 14 | [Attention maps](14_attention_maps.ipynb) | ready |
 # | 15 | Learned scale ratios | planned |
 # | 16 | The kernel race | planned |
 # | 17 | Write your own attention | planned |
+# | 18 | [Formulas](18_formulas.ipynb), each with its code and a number that proves it | ready |
+# | 19 | [Notation and glossary](19_notation_and_glossary.ipynb), with Korean and Chinese terms | ready |
+# | 20 | [What you may have read elsewhere](20_what_you_may_have_read.ipynb) | ready |
+# | 21 | [Paper, released code, this book](21_paper_code_book.ipynb) | ready |
 #
 # Chapters stand alone. Each one starts from the library, so you can open any of them first.
 
