@@ -48,7 +48,10 @@ DYNAMIC_RHO = Experiment(
 
 REFERRED_TOKENS = Experiment(
     name="referred_tokens",
-    summary="share of the encoder's tokens that the decoder reads at all, and that carry 90 % of its attention",
+    summary=(
+        "share of the encoder's tokens that the decoder reads at all (paper: 45 % on COCO; here an image has 525 tokens "
+        "for 50 queries), and that carry 90 % of its attention"
+    ),
     rows={"Deformable DETR": Referring(_DEFORMABLE), "Sparse DETR": Referring(_SPARSE)},
     baseline="Deformable DETR",
     metrics=("referred", "carry"),
