@@ -44,8 +44,8 @@ def border_align(x: Tensor, boxes: Tensor, stride: float, intervals: int = INTER
         intervals: equal parts of each border.
 
     Returns:
-        (B, N, 4 C), in the order of the channels of ``x``. Gradients go to ``x``, at the point of the largest value,
-        and not to ``boxes``.
+        (B, N, 4 C), in the order of the channels of ``x``, at least float32. Gradients go to ``x``, at the point of the
+        largest value, and not to ``boxes``.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -61,6 +61,7 @@ def border_align(x: Tensor, boxes: Tensor, stride: float, intervals: int = INTER
         raise ValueError(f"intervals: expected at least 1, got {intervals}")
     B, channels, H, W = x.shape
     N, C = boxes.shape[1], channels // 4
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # a bfloat16 coordinate near 1000 is known to 4 pixels
     points = border_points(boxes.detach().to(x), intervals).transpose(1, 2).reshape(B * 4, N, intervals + 1, 2)
     # A map of H x W cells covers the pixels from 0 to H * stride: -1 to 1 for grid_sample.
     grid = points / points.new_tensor([W * stride / 2, H * stride / 2]) - 1

@@ -82,6 +82,13 @@ def test_gradients_reach_the_map_and_not_the_boxes():
     assert torch.autograd.gradcheck(lambda x: border_align(x, boxes.detach(), STRIDE), x)
 
 
+def test_points_are_exact_for_maps_in_bfloat16():
+    # A map that holds its own column: the right border of a box is read where it lies, not 4 pixels beside it.
+    columns = torch.arange(128.0, dtype=torch.bfloat16).expand(1, 4, 2, 128)
+    right = border_align(columns, torch.tensor([[[0.0, 0.0, 1001.0, 16.0]]]), STRIDE)[0, 0, 2]
+    assert right.item() == pytest.approx(1001 / STRIDE - 0.5, abs=1e-4)  # float32 around 125
+
+
 def test_no_boxes_give_nothing():
     assert border_align(drawn(2, 8, 4, 4), torch.zeros(2, 0, 4), STRIDE).shape == (2, 0, 8)
 

@@ -7,12 +7,15 @@ import torch
 
 from dyhead_lab.detectors.anchors import ExactAnchors
 from dyhead_lab.detectors.atss import atss
+from dyhead_lab.detectors.borderdet import borderdet
 from dyhead_lab.detectors.cascade_rcnn import cascade_rcnn
 from dyhead_lab.detectors.precision import in_float32
 from dyhead_lab.detectors.rcnn import RoIAlign, TaskAwareBoxHead, faster_rcnn, mask_rcnn
+from dyhead_lab.detectors.reppoints import reppoints
 from dyhead_lab.detectors.retinanet import fcos, retinanet
 
 BUILDERS = [retinanet, fcos, faster_rcnn, mask_rcnn]
+OWN = [atss, reppoints, borderdet]
 FEW_REGIONS = {
     "rpn_post_nms_top_n_train": 20,
     "rpn_post_nms_top_n_test": 20,
@@ -37,7 +40,7 @@ def small(builder, dyhead_blocks, **options):
     torch.manual_seed(0)
     if builder in (faster_rcnn, mask_rcnn, cascade_rcnn):
         options |= FEW_REGIONS
-    elif builder is not atss:
+    elif builder not in OWN:
         options |= {"score_thresh": 0.0}
     return builder(3, backbone="resnet18", dyhead_blocks=dyhead_blocks, min_size=64, max_size=96, **options)
 
@@ -55,10 +58,10 @@ def test_a_step_with_and_without_objects(builder, dyhead_blocks):
     assert len(tower) == 20 * dyhead_blocks and all(p.grad is not None for p in tower)
 
 
-@pytest.mark.parametrize("builder", [atss, cascade_rcnn, *BUILDERS])
+@pytest.mark.parametrize("builder", [cascade_rcnn, *OWN, *BUILDERS])
 def test_boxes_and_losses_are_float32_under_autocast(builder):
     options = {"cascade": {"score_threshold": 0.0}} if builder is cascade_rcnn else {}
-    options |= {"inference": {"score_threshold": 0.0}} if builder is atss else {}
+    options |= {"inference": {"score_threshold": 0.0}} if builder in OWN else {}
     torch.manual_seed(0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         model = small(builder, 1, **options).train()
