@@ -49,8 +49,8 @@ DYNAMIC_RHO = Experiment(
 REFERRED_TOKENS = Experiment(
     name="referred_tokens",
     summary=(
-        "share of the encoder's tokens that the decoder reads at all (paper: 45 % on COCO; here an image has 525 tokens "
-        "for 50 queries), and that carry 90 % of its attention"
+        "share of the encoder's tokens that the decoder reads at all (paper: 45 % on COCO; here an image has 525 "
+        "tokens for 50 queries), and that carry 90 % of its attention"
     ),
     rows={"Deformable DETR": Referring(_DEFORMABLE), "Sparse DETR": Referring(_SPARSE)},
     baseline="Deformable DETR",
