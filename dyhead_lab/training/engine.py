@@ -226,7 +226,7 @@ class Engine:
         with self._measured(), torch.autocast(device.type, dtype, enabled=dtype is not None):
             parts = self.model(images, goals)
             stacked = torch.stack(list(parts.values()))
-        values = mean_over_processes(stacked.detach().float()).tolist()  # the one place that waits for the device
+        values = mean_over_processes(stacked.detach().float()).tolist()  # waits for the device, once
         losses = {"loss": sum(values), **dict(zip(parts, values, strict=True))}
         if not math.isfinite(losses["loss"]):
             raise NotFiniteError(losses)

@@ -16,7 +16,7 @@ from dyhead_lab.errors import UserError
 from dyhead_lab.training.checkpoint import CHECKPOINT, read
 
 from .tiny import engine_of, make_steps, quick_recipe
-from .two_processes import SETTINGS, normalised_parts
+from .two_processes import ACCUMULATING, SETTINGS, normalised_parts
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +47,14 @@ def test_losses_are_those_of_the_whole_batch(one, two):
     """To 1e-5: sums in another order, in float32."""
     for seen in two[1]:
         for here, there in zip(one[1], seen["losses"], strict=True):
+            assert here == pytest.approx(there, rel=1e-5)
+
+
+def test_accumulation_is_shared_out_too(two, small_pictures, tmp_path):
+    """Two processes with two micro-batches of one image: one process with two of two images, to 1e-5."""
+    alone = make_steps(engine_of(quick_recipe(**ACCUMULATING), small_pictures, tmp_path), 3)
+    for seen in two[1]:
+        for here, there in zip(alone, seen["accumulated"], strict=True):
             assert here == pytest.approx(there, rel=1e-5)
 
 
