@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..data.coco import CocoDetection, coco_folder
 from ..data.subset import fixed_images
+from ..data.transforms import resizes
 from ..evaluation.coco import CocoResult
 from .interrupt import Interrupted
 from .observer import Entry, Silent
@@ -16,6 +19,9 @@ from .recipe import Recipe
 from .train import train
 
 IMAGES = {"train": 8, "val": 4}
+
+#: Bounds of an image's sides on a processor, where a step at COCO's size takes minutes.
+SMALL = {"min_size": 128, "max_size": 256}
 
 
 class _StopsAfter(Silent):
@@ -43,6 +49,7 @@ def smoke_run(
     """Load, augment, train, evaluate, stop, save, continue, write weights, load them and judge them.
 
     4 iterations on 8 fixed images, and 4 fixed images to judge by. The numbers mean nothing; that they come does.
+    Without a GPU the images of large recipes are small, and only flipped.
 
     Args:
         recipe, data, out, changes: as for :func:`~.train.train`. A run in ``out`` starts anew.
@@ -57,9 +64,17 @@ def smoke_run(
         whole = coco_folder(data, split) if data else recipe.data(split)
         return fixed_images(whole, IMAGES[split])
 
-    small = replace(recipe, dataset=few_images)
+    few_of_it = replace(recipe if torch.cuda.is_available() else shrunk(recipe), dataset=few_images)
     try:
-        train(small, out=out, fresh=True, observer=_StopsAfter(3))
+        train(few_of_it, out=out, fresh=True, observer=_StopsAfter(3))
     except Interrupted:
         pass  # as planned: the next call continues
-    return train(small, out=out, observer=_StopsAfter(-1))
+    return train(few_of_it, out=out, observer=_StopsAfter(-1))
+
+
+def shrunk(recipe: Recipe) -> Recipe:
+    """The recipe with small images, if it says how large they are."""
+    if not SMALL.keys() <= recipe.model.keys():
+        return recipe
+    augmentation = "flip" if resizes(recipe.augmentation) else recipe.augmentation
+    return replace(recipe, model={**recipe.model, **SMALL}, augmentation=augmentation)

@@ -8,6 +8,7 @@ from dyhead_lab import zoo
 from dyhead_lab.cli import main
 from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.training import train
+from dyhead_lab.training.smoke import shrunk
 
 SETTINGS = {"iterations": 2, "batch_size": 1, "warmup": 1, "precision": "fp32", "model.image_size": 64}
 
@@ -69,6 +70,13 @@ def test_a_smoke_run_goes_through_every_stage(runs, tmp_path, capsys):
     assert {"last.pt", "weights.pt", "run.json", "metrics.json", "detections.json"} <= {
         p.name for p in tmp_path.iterdir()
     }
+
+
+def test_without_a_gpu_large_recipes_smoke_with_small_images():
+    detr, bccd = (zoo.get(name) for name in ("deformable_detr_r50", "bccd"))
+    small = shrunk(detr)
+    assert (small.model["min_size"], small.model["max_size"], small.augmentation) == (128, 256, "flip")
+    assert small.model.keys() == detr.model.keys() and shrunk(bccd) is bccd
 
 
 def test_a_fraction_of_the_images(runs, tmp_path, capsys):
