@@ -19,7 +19,7 @@ DETECTORS = {
     "Cascade R-CNN": "cascade_rcnn_shapes",
 }
 #: Steps of every row: enough to tell detectors apart, few enough for an evening on one core.
-BUDGET: dict[str, Any] = {"iterations": 300, "warmup": 50, "evaluate_every": 300}
+BUDGET: dict[str, Any] = {"iterations": 600, "warmup": 50, "evaluate_every": 600}
 
 
 def changes(recipe: str, dyhead: bool) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def changes(recipe: str, dyhead: bool) -> dict[str, Any]:
 
 DETECTOR_TABLE = Experiment(
     name="detectors",
-    summary="eight detectors on a narrow backbone that has learned Shapes: 300 steps of 8 images, the same for all",
+    summary="eight detectors on a narrow backbone that has learned Shapes: 600 steps of 8 images, the same for all",
     rows={
         title + suffix: Training(SHAPES_RECIPES[recipe], changes(recipe, dyhead))
         for suffix, dyhead in (("", True), (" plain", False))
