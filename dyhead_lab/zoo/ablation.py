@@ -1,4 +1,8 @@
-"""Which of the three attentions does the work? The paper's ablation, small enough for a reader's machine."""
+"""Which of the three attentions does the work? The paper's ablation, small enough for a reader's machine.
+
+Two things to keep in mind beside the table. The features come from a detector that learned with all three attentions on
+top. And the plain towers hold twice the parameters of the block and cost four times its multiply-adds.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,7 @@ RESTING_ATSS = Recipe(
     warmup=50,
     evaluate_every=450,
     source="our own: the paper's ablation of ATSS, as small as it can be",
+    expected="AP 0.28 on Shapes val after 55 seconds on one core of an AMD EPYC (Zen 5)",
 )
 
 
