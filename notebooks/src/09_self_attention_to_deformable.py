@@ -157,7 +157,35 @@ figure = token_maps_figure(image, maps, query=(column * 32 + 16, row * 32 + 16),
 Picture(figure, alt="Attention of one query at initialisation: faint and spread over the whole image, in four heads.")
 
 # %% [markdown]
-# Why is this bad? The gradient that reaches a score is $A_n$ times a difference of values. With $N = 400$ each
+# Training sharpens the maps. `detr_tiny` is a small DETR that was trained on Shapes; beside it stands the same
+# detector without training. Where does the decoder look for the query that is surest after training?
+
+# %%
+from dyhead_lab.zoo import get, load_trained
+
+trained = load_trained("detr_tiny")
+torch.manual_seed(0)
+untrained = get("detr_tiny").build(len(trained.categories)).eval()
+small_picture, _ = draw_image(2026, 1)
+small_image = torch.from_numpy(small_picture).permute(2, 0, 1) / 255
+batch, padding_mask = pad_images([small_image])
+maps = {}
+for name, model in {"untrained": untrained, "trained": trained.model}.items():
+    with torch.no_grad(), trace(model) as seen:
+        outputs = model.forward_features(model.backbone(batch), padding_mask)
+    surest = outputs["pred_logits"][0].softmax(-1)[:, :-1].amax(-1).argmax()
+    A_MQN = [A for path, (A, *_) in seen.find("attention_maps") if "multihead_attn" in path][-1]
+    entropy = -(A_MQN * A_MQN.clamp(min=1e-12).log()).sum(-1).mean() / math.log(A_MQN.shape[-1])
+    print(f"{name:9} last decoder layer: entropy {entropy:.3f} of the most possible")
+    side = math.isqrt(A_MQN.shape[-1])
+    maps |= {f"{name}, head {m}": A_MQN[m, surest].view(side, side) for m in range(4)}
+
+# %%
+figure = token_maps_figure(small_image, maps, brightest=10 / side**2)
+Picture(figure, alt="Decoder attention of one query in four heads: even before training, on a few places after it.")
+
+# %% [markdown]
+# Why are even maps bad? The gradient that reaches a score is $A_n$ times a difference of values. With $N = 400$ each
 # score gets about $1/400$ of the signal, and with 13,400 tokens far less. It takes many epochs until the maps are
 # sharp. DETR trains for 500 epochs, Deformable DETR for 50.
 
