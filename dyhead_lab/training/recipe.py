@@ -62,7 +62,7 @@ class Recipe:
         precision: "bf16" or "fp16" (autocast; fp16 scales the loss), or "fp32".
         activation_checkpointing: forget the activations inside the blocks and compute them again for the gradient:
             less memory for about one more forward pass.
-        compile: ``torch.compile`` the backbone with its pyramid.
+        compile: ``torch.compile`` the backbone with its pyramid, for long runs: the first step then takes minutes.
         on_nonfinite: "stop" at a loss that is not finite, or "skip" its batch; either way the batch is saved.
         seed: of initialisation, order, transforms and of what a detector draws by chance.
         evaluate_every: steps between evaluations; the last step is always followed by one.
