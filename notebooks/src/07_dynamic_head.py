@@ -391,13 +391,16 @@ print(ablation.table())
 # the spread only roughly. Which rows are left?
 
 # %%
-clear, unclear = [], []
+rows = {"larger than its spread": [], "smaller than its spread": [], "spread unknown": []}
 for row in ablation.rows:
-    difference = None if row == ablation.baseline else ablation.difference(row, "AP")
-    if difference is not None and difference.deviation is not None:
-        (clear if abs(difference.mean) >= difference.deviation else unclear).append(row)
-print("larger than its spread: ", ", ".join(clear) or "none")
-print("smaller than its spread:", ", ".join(unclear) or "none")
+    difference = ablation.difference(row, "AP")
+    if row == ablation.baseline or difference is None:
+        continue
+    mean, deviation = difference
+    kind = 2 if deviation is None else int(abs(mean) < deviation)
+    rows[list(rows)[kind]].append(row)
+for kind, names in rows.items():
+    print(f"{kind:24}", ", ".join(names) or "none")
 
 # %% [markdown]
 # The paper's table was made with ATSS and ResNet-50 on COCO, with a far larger budget. These are its figures as they
