@@ -5,6 +5,7 @@ The bare names are the released form of the Dynamic Head; the names with ``Paper
 
 from .deformable import MultiScaleDeformableAttention
 from .dyhead import DyHead, DyHeadBlock
+from .joint import JointAttention
 from .paper import PaperDyHeadBlock
 from .scale import PaperScaleAwareAttention, ScaleAwareAttention, scale_ratio
 from .spatial import OFFSET_FITS, PaperSpatialAwareAttention, SpatialAwareAttention
@@ -15,6 +16,7 @@ __all__ = [
     "OFFSET_FITS",
     "DyHead",
     "DyHeadBlock",
+    "JointAttention",
     "MultiScaleDeformableAttention",
     "PaperDyHeadBlock",
     "PaperScaleAwareAttention",

@@ -15,7 +15,7 @@ code that its authors released differ; both are here. This file holds the releas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class DyHeadBlock(nn.Module):
     All levels share the weights and read the block's input, never each other's output.
 
     Emits per level, fine to coarse: ``after_scale``, ``after_task`` and ``block_output`` (the last two are
-    the same map here), beside what its three attentions emit.
+    the same map here), beside what its attentions emit.
 
     Args:
         channels: C, a multiple of 16.
@@ -49,6 +49,8 @@ class DyHeadBlock(nn.Module):
         scale: False sets every gate to one: the plain mean of the branches.
         spatial: False takes ordinary 3x3 convolutions; levels are still fused.
         task: False takes ReLU.
+        extra: makes one more attention for C channels. It takes all levels and returns maps of the same shapes. It
+            comes first in the block, before a convolution mixes neighbours. The paper has none.
 
     Source: microsoft/DynamicHead, ``dyhead.py``; the switches are GLIP's.
     """
@@ -60,14 +62,18 @@ class DyHeadBlock(nn.Module):
         scale: bool = True,
         spatial: bool = True,
         task: bool = True,
+        extra: Callable[[int], nn.Module] | None = None,
     ):
         super().__init__()
         self.spatial = SpatialAwareAttention(channels, offset_fit, deformable=spatial)
         self.scale = ScaleAwareAttention(channels) if scale else None
         self.task = TaskAwareAttention(channels) if task else None
+        self.extra = extra(channels) if extra is not None else None
 
     def forward(self, levels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Attend over the maps (B, C, H, W) of a pyramid, fine to coarse; the same shapes back."""
+        if self.extra is not None:
+            levels = self.extra(levels)
         outputs = []
         for l, own in enumerate(levels):
             finer = levels[l - 1] if l > 0 else None
@@ -94,9 +100,11 @@ class DyHead(nn.Module):
         levels: paper form: ``"residual"`` adds the summed map back to every level; ``"collapse"`` is the
             literal equation, after which one level is left.
         depthwise: paper form: the literal scalar w_{l,k} instead of a C x C matrix.
+        extra: released form: makes one more attention at the start of every block; see :class:`DyHeadBlock`.
 
     Raises:
-        ValueError: an option has an unknown value, or ``num_levels`` is missing in the paper form.
+        ValueError: an option has an unknown value, ``num_levels`` is missing in the paper form, or ``extra`` is
+            given to it.
     """
 
     def __init__(
@@ -112,6 +120,7 @@ class DyHead(nn.Module):
         num_levels: int | None = None,
         levels: str = "residual",
         depthwise: bool = False,
+        extra: Callable[[int], nn.Module] | None = None,
     ):
         super().__init__()
         if form not in FORMS:
@@ -122,8 +131,12 @@ class DyHead(nn.Module):
         self.form = form
         switches = {"scale": scale, "spatial": spatial, "task": task}
         if form == "released":
-            self.blocks = nn.ModuleList(DyHeadBlock(channels, offset_fit, **switches) for _ in range(blocks))
+            self.blocks = nn.ModuleList(
+                DyHeadBlock(channels, offset_fit, **switches, extra=extra) for _ in range(blocks)
+            )
             return
+        if extra is not None:
+            raise ValueError("extra: one more attention goes with form='released', got form='paper'")
         if num_levels is None:
             raise ValueError("num_levels: form='paper' has weights for each level and needs their number")
         # After a collapse one level is left, and the next block works on that.
