@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from ..evaluation.coco import evaluate
+from ..evaluation.flips import FlipTested
 from ..training.run_folder import write_json
 from ..zoo import load_trained
 from .judged import add_judging_arguments, dataset_of, detections_of
@@ -14,6 +16,9 @@ from .judged import add_judging_arguments, dataset_of, detections_of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to judge, on which images, and where to write what was found."""
     add_judging_arguments(parser)
+    parser.add_argument(
+        "--flips", action="store_true", help="look at each image in four mirrored views, where up means nothing"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the detections as COCO results (json)")
 
 
@@ -22,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     trained = load_trained(args.source)
     dataset = dataset_of(trained, args.data, args.split)
     print(f"{trained.path} on {dataset.annotations} ({len(dataset)} images)")
+    if args.flips:
+        trained = replace(trained, model=FlipTested(trained.model).eval())
     records = detections_of(trained, dataset, args.workers)
     result = evaluate(dataset, records, args.engine)
     print(result.table())

@@ -11,6 +11,7 @@ from torch import nn
 from dyhead_lab.cli import main
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.evaluation.coco import METRICS
+from dyhead_lab.zoo import Trained
 
 from ..data.coco_files import annotation, write_set
 
@@ -38,7 +39,7 @@ def trained(tmp_path, monkeypatch):
     recipe = SimpleNamespace(
         name="whole", autocast_dtype=lambda device: None, data=lambda split: coco_folder(own, split)
     )
-    trained = SimpleNamespace(model=WholeImage(), recipe=recipe, categories=["dog", "cat"], path=Path("whole.pt"))
+    trained = Trained(WholeImage(), recipe, ["dog", "cat"], Path("whole.pt"))
     monkeypatch.setattr("dyhead_lab.commands.eval.load_trained", lambda source: trained)
     return trained
 
@@ -60,6 +61,13 @@ def test_the_recipes_own_data(trained, tmp_path, capsys):
     assert "(2 images)" in capsys.readouterr().out
 
 
+def test_flips_of_what_all_views_agree_on_change_nothing(trained, capsys):
+    assert main(["eval", "whole"]) == 0
+    plain = numbers(capsys.readouterr().out)
+    assert main(["eval", "whole", "--flips"]) == 0
+    assert numbers(capsys.readouterr().out) == plain
+
+
 def test_data_of_the_users_own(trained, tmp_path, capsys):
     write_set(tmp_path / "single", [annotation(1, [0, 0, 20, 30])])
     assert main(["eval", "whole", "--data", str(tmp_path / "single")]) == 0
@@ -73,7 +81,7 @@ def test_data_of_the_users_own(trained, tmp_path, capsys):
 
 
 def test_other_classes_and_splits_are_refused(trained, tmp_path, capsys):
-    trained.categories = ["dog", "bird"]
+    trained.categories[:] = ["dog", "bird"]
     write_set(tmp_path / "single", [])
     assert main(["eval", "whole", "--data", str(tmp_path / "single")]) == 1
     assert "knows the classes dog, bird" in capsys.readouterr().err

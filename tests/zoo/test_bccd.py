@@ -21,7 +21,7 @@ def test_the_kept_weights_are_judged_on_the_test_split(tmp_path):
     changes = {"iterations": 2, "batch_size": 1, "model.image_size": 64, "precision": "fp32"}
     numbers = JudgedOnTest(recipe).measure(Job(0, tmp_path / "run", changes=changes))
     model = zoo.load_trained(tmp_path / "run").model
-    for split, prefix in (("test", ""), ("val", "val_")):
+    for split, prefix in (("test", "one_view_"), ("val", "val_")):
         dataset = coco_folder(tmp_path, split)
         again = evaluate(dataset, detect_dataset(model, dataset))
         assert numbers[f"{prefix}AP50"] == pytest.approx(again["AP50"])
