@@ -29,8 +29,8 @@ from dyhead_lab.views.figures import Picture
 attention_kept = Question(
     "12 attention kept",
     "The scorer keeps one token of ten. What share of the decoder's attention falls on them?",
-    a="about a tenth",
-    b="about a third",
+    a="less than a fifth",
+    b="between a fifth and a half",
     c="more than half",
 )
 attention_kept.guess(None)  # write "a", "b" or "c" here
