@@ -15,8 +15,8 @@ from torch import nn
 
 from ..trace import emit, is_traced
 
-#: Of queries and keys that start alike: a token's score with itself is then GAIN^2 sqrt(C).
-GAIN = 1.5
+#: Score of a token with itself where queries and keys start alike: e^9 beside 1 for a token without resemblance.
+OWN_SCORE = 9.0
 
 
 class JointAttention(nn.Module):
@@ -45,7 +45,7 @@ class JointAttention(nn.Module):
         self.query_key_value = nn.Linear(channels, 3 * channels)
         if alike:
             query, key, _ = self.query_key_value.weight.data.chunk(3)
-            key.copy_(nn.init.orthogonal_(query, GAIN))
+            key.copy_(nn.init.orthogonal_(query, gain=(OWN_SCORE / channels**0.5) ** 0.5))
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, levels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -75,8 +75,9 @@ def to_levels(tokens_BNC: torch.Tensor, sizes: Sequence[tuple[int, ...]]) -> lis
     Raises:
         ValueError: the sizes do not add up to N.
     """
+    # In the usual order in memory, since convolutions round differently in another one.
     counts = [H * W for H, W in sizes]
     if sum(counts) != tokens_BNC.shape[1]:
         raise ValueError(f"sizes: {list(sizes)} have {sum(counts)} places, expected {tokens_BNC.shape[1]}")
     parts = tokens_BNC.split(counts, dim=1)
-    return [part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
+    return [part.transpose(1, 2).unflatten(2, size).contiguous() for part, size in zip(parts, sizes, strict=True)]

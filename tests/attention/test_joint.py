@@ -29,7 +29,7 @@ def test_levels_become_tokens_and_come_back():
     tokens = to_tokens(levels)
     assert torch.equal(tokens[1, 8 + 3], levels[0][1, :, 1, 3])  # second row, fourth column
     for level, again in zip(levels, to_levels(tokens, SIZES), strict=True):
-        assert torch.equal(level, again)
+        assert torch.equal(level, again) and again.is_contiguous()
     with pytest.raises(ValueError, match=r"have 60 places, expected 64"):
         to_levels(tokens, SIZES[:2])
 
@@ -65,7 +65,7 @@ def test_at_the_start_every_place_scores_highest_with_itself():
     bias = joint.query_key_value.bias.detach()
     scores = (q - bias[:16]) @ (k - bias[16:32]).transpose(1, 2) / 4
     assert torch.equal(scores.argmax(-1), torch.arange(64).expand(2, -1))
-    # LayerNorm leaves C - 1e-5 as the squared length, so 1.5^2 sqrt(16) = 9.
+    # LayerNorm leaves C - 1e-5 as the squared length, so the scores stay a little below 9.
     torch.testing.assert_close(scores.diagonal(dim1=1, dim2=2), torch.full((2, 64), 9.0), atol=1e-3, rtol=0)
 
 
