@@ -180,8 +180,8 @@ print("the traced map gives the output:", error < 1e-5)
 # ## Look: an ablation
 #
 # The four heads, and a fifth row; the same images in the same order, one seed. The fifth differs from the third in one
-# thing only. `JointAttention` starts with equal weights for queries and keys, so that a place reads what resembles it. `alike=False` draws them
-# independently, as transformers usually do.
+# thing only. `JointAttention` starts with equal weights for queries and keys, so that a place reads what resembles it.
+# `alike=False` draws them independently, as transformers usually do.
 
 # %%
 off = {"scale": False, "spatial": False, "task": False}
