@@ -11,6 +11,7 @@ when its step has ended well, so an interrupted call is continued by the next on
 import argparse
 import csv
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -27,6 +28,9 @@ ENVIRONMENT_GB = 6.3
 WHEELS_GB = 2.5
 #: A handful of small packages: asked for when the environment is nearly complete.
 LEAST_GB = 0.5
+
+#: What this project's JupyterLab does otherwise than by default.
+LAB_SETTINGS = {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}}
 
 
 class SetupError(Exception):
@@ -65,6 +69,7 @@ def set_up(root, repair=False, native=False):
         library.clear()
         build_native(root, venv)
         library.write()
+    configure_lab(venv)
     say("ready: .venv with Python {}.{}".format(*venv_version(venv)))
 
 
@@ -150,6 +155,13 @@ def install_packages(root, venv):
             "pip could not install the packages; its message stands above. "
             "The same command continues: what is installed stays."
         )
+
+
+def configure_lab(venv):
+    """Let JupyterLab save widgets with a notebook: opened again without a kernel, they are seen instead of an error."""
+    settings = venv / "share" / "jupyter" / "lab" / "settings"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "overrides.json").write_text(json.dumps(LAB_SETTINGS, indent=1) + "\n")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -65,6 +66,11 @@ def steps_of_one_more_call(house, *argv):
 class TestSteps:
     def test_a_fresh_machine_gets_everything(self, house):
         assert steps_of_one_more_call(house) == ["venv", "packages", "native"]
+
+    def test_the_lab_saves_widgets_with_a_notebook(self, house):
+        assert bootstrap.main([], house.root) == 0
+        settings = json.loads((house.venv / "share/jupyter/lab/settings/overrides.json").read_text())
+        assert settings == {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}}
 
     def test_the_second_call_does_nothing(self, house):
         steps_of_one_more_call(house)

@@ -1,6 +1,6 @@
 // The view of SparseTokens: the slider, the image with its boxes, one map per level, and Corr and cost against rho.
 
-const CHART = { width: 300, height: 150, left: 34, right: 40, top: 12, bottom: 26 };
+const CHART = { width: 300, height: 150, left: 34, right: 58, top: 12, bottom: 26 };
 
 /** One byte per cell, as numbers in [0, 1]. */
 const decode = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
