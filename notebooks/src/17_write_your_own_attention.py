@@ -295,8 +295,9 @@ print(f"AP {AP['before']:.4f} -> {AP['after']:.4f} on 40 pictures, gamma is now 
 
 # %% [markdown]
 # Do not conclude anything from this line. There are 40 pictures and one seed, the rest of the detector was trained
-# without the new part, and a small gamma moves scores in the third digit only. It shows that the plug holds and that gradients arrive. Whether a fourth attention is worth its
-# cost shows when heads are *trained* with and without it, from several seeds; an exercise below does that.
+# without the new part, and a small gamma moves scores in the third digit only. It shows that the plug holds and that
+# gradients arrive. Whether a fourth attention is worth its cost shows when heads are *trained* with and without it,
+# from several seeds; an exercise below does that.
 #
 # What does a place on an object read? The cross is the place that asks, in the middle of the best detection. Queries
 # and keys have hardly moved yet, so it reads what resembles it.
