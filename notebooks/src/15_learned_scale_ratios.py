@@ -264,7 +264,7 @@ for name, values in strength.items():
 # %% [markdown]
 # Sizes move the ratio more than light does, on every level. And they move it in one direction: with larger objects P3
 # to P5 listen more to their finer side and P6 less; with smaller ones it is the other way round. Compare with the
-# correlations. On P5 and P6 they saw no relation with size at all, although a change of size moves these levels most:
+# correlations. On P5 and P6 they saw no relation with size at all, although a change of size moves these levels too:
 # between two images much else differs too. A correlation close to zero is not yet "no effect".
 #
 # Keep the limits in view. Zooming also changes the background, the number of objects and what is cut off. Gates of the
