@@ -246,8 +246,18 @@ figure = coefficients_figure(per_level, LEVELS)
 Picture(figure, alt="All coefficients per level and channel: bars over images are short on P3 and long on P6.")
 
 # %% [markdown]
-# Two questions hide in this figure. Do channels differ from each other? That is the height of the cloud. Does a
-# channel follow the image? That is the length of the orange bars. Measure both as standard deviations:
+# The same for any channel you like, with the values that it has before and after, and the weight that the layers
+# behind it give it for classes and for boxes. Sort the channels by what you want to know.
+
+# %%
+from dyhead_lab.views.task_pieces import TaskPieces
+
+TaskPieces(seen, LEVELS)
+
+# %% [markdown]
+# Two questions hide in the figure of all coefficients. Do channels differ from each other? That is the height of
+# the cloud. Does a channel follow the image? That is the length of the orange bars. Measure both as standard
+# deviations:
 
 # %%
 follow_image = {}

@@ -263,6 +263,33 @@ Picture(figure, alt="Cost against rho: the published figures lie on the counted 
 # %% [markdown]
 # `dyhead-lab efficiency sparse_detr` prints this by part, and the encoder's time on your machine.
 #
+# ## Look: all of it at once
+#
+# Move the slider, by mouse or with the arrow keys. The model runs again with this $\rho$. Kept tokens, the decoder's
+# attention, cost, Corr and detections follow.
+
+# %%
+from dyhead_lab.lessons.sparse_cost import encoder_macs as library_macs
+from dyhead_lab.trace import trace
+from dyhead_lab.views.sparse_tokens import SparseTokens
+
+config, N = model.config, len(scores)
+sizes = {"C": config.channels, "F": config.feedforward, "M": config.heads, "L": config.levels}
+
+
+def run(rho):
+    with torch.no_grad(), trace(model) as seen:
+        [detection] = model([image], rho=rho)
+    return seen, detection
+
+
+def cost(rho):
+    return config.encoder_layers * library_macs(N, int(rho * N) + 1, P=config.encoder_points, **sizes)
+
+
+SparseTokens(run, image, (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0), trained.categories, cost, start=0.3)
+
+# %% [markdown]
 # ## Training: two more losses
 #
 # The scorer has its own loss, `loss_mask_prediction`. It does not send gradients into the decoder: the map is a
