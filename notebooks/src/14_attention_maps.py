@@ -196,7 +196,7 @@ for level, x in enumerate(layer.maps):
     positions, weights = layer.locations[:, :, level].reshape(-1, 2), layer.attention[:, :, level].flatten()
     maps[f"level {level + 1}, {H} x {W}"] = torch.from_numpy(mine(positions.numpy(), weights.numpy(), H, W))
 figure = token_maps_figure(image, maps)
-Picture(figure, alt="Where the last decoder layer reads: fine levels at small objects, coarse levels inside the large one.")
+Picture(figure, alt="Where the last decoder layer reads: fine levels at small objects, coarse ones in the large one.")
 
 # %% [markdown]
 # ## Break it
