@@ -7,6 +7,7 @@ written as loops over its own letters.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from ..ops.formula import bilinear
 B, L, H, W, C, K = 2, 3, 4, 5, 8, 9
 S = H * W
 Pair = tuple[Tensor, Tensor]
+Module = TypeVar("Module", bound=torch.nn.Module)
 GRID = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 
 
@@ -34,7 +36,7 @@ def numbers(values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def moved(module: torch.nn.Module) -> torch.nn.Module:
+def moved(module: Module) -> Module:
     """``module`` in float64 with all its parameters drawn anew, so that nothing starts at zero."""
     torch.manual_seed(0)
     module = module.double().eval().requires_grad_(False)
@@ -80,12 +82,14 @@ def modulated_deformable_convolution() -> Pair:
 def whole_attention() -> Pair:
     F, weight = draw(1, 2, 3, 2), draw(12, 12, seed=1) / 4
     flat = F.flatten()
-    pi = torch.stack([1 / (1 + torch.exp(-sum(weight[n, m] * flat[m] for m in range(12)))) for n in range(12)])
+    logits = [torch.stack([weight[n, m] * flat[m] for m in range(12)]).sum() for n in range(12)]
+    pi = torch.stack([1 / (1 + torch.exp(-x)) for x in logits])
     return undecoupled_attention(F, weight), (pi * flat).view(1, 2, 3, 2)
 
 
 def decoupled_attention() -> Pair:
     block = moved(PaperDyHeadBlock(C, L, levels="collapse"))
+    assert block.scale and block.task
     F = draw(B, L, S, C)
     return block(F, (H, W)), block.task(block.spatial(block.scale(F), (H, W)))
 
@@ -108,6 +112,7 @@ def hard_sigmoid() -> Pair:
 
 def spatial_aware() -> Pair:
     attention, F = moved(PaperSpatialAwareAttention(C, L)), draw(1, L, S, C)
+    assert attention.offset_mask
     median = F[:, L // 2].transpose(1, 2).reshape(1, C, H, W)
     dp, dm = attention.offset_mask(median)
     expected = torch.zeros(1, 1, S, C, dtype=torch.float64)
