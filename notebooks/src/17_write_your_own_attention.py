@@ -136,7 +136,8 @@ class Nothing(nn.Module):
         super().__init__()
 
     def forward(self, levels):
-        emit(self, attention_maps=torch.eye(levels[0][0, 0].numel()))  # names: dyhead_lab.trace.NAMES
+        B, _, H, W = levels[0].shape
+        emit(self, attention_maps=torch.eye(H * W).expand(B, 1, -1, -1))  # dyhead_lab.trace.NAMES says what is what
         return levels
 
 
@@ -271,8 +272,10 @@ folder = Path(mkdtemp())
 write_shapes(folder / "train", images=80, seed=7)
 write_shapes(folder / "val", images=40, seed=2026)
 train_set, val_set = coco_folder(folder, "train"), coco_folder(folder, "val")
+AP = {"before": evaluate(val_set, detect_dataset(model, val_set))["AP"]}
 
 
+# %%
 def fine_tune(model, attention, steps=30, batch=4):
     """Train the new attention only. BatchNorm keeps what it has learned."""
     model.requires_grad_(False)
@@ -288,7 +291,6 @@ def fine_tune(model, attention, steps=30, batch=4):
     model.eval()
 
 
-AP = {"before": evaluate(val_set, detect_dataset(model, val_set))["AP"]}
 fine_tune(model, block.extra)
 AP["after"] = evaluate(val_set, detect_dataset(model, val_set))["AP"]
 print(f"AP {AP['before']:.4f} -> {AP['after']:.4f} on 40 pictures, gamma is now {block.extra.gamma.item():+.3f}")
