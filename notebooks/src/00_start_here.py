@@ -39,9 +39,9 @@
 # | 12 | [Sparse DETR](12_sparse_detr.ipynb) | ready |
 # | 13 | [Training on COCO](13_training_on_coco.ipynb) | ready |
 # | 14 | [Attention maps](14_attention_maps.ipynb) | ready |
-# | 15 | Learned scale ratios | planned |
-# | 16 | The kernel race | planned |
-# | 17 | Write your own attention | planned |
+# | 15 | [Learned scale ratios](15_learned_scale_ratios.ipynb) | ready |
+# | 16 | [The kernel race](16_kernel_race.ipynb) | ready |
+# | 17 | [Write your own attention](17_write_your_own_attention.ipynb) | ready |
 # | 18 | [Formulas](18_formulas.ipynb), each with its code and a number that proves it | ready |
 # | 19 | [Notation and glossary](19_notation_and_glossary.ipynb), with Korean and Chinese terms | ready |
 # | 20 | [What you may have read elsewhere](20_what_you_may_have_read.ipynb) | ready |
