@@ -5,6 +5,7 @@
 # | --- | --- |
 # | Time | to look things up; 5 seconds to run |
 # | Memory | under 1 GB |
+# | Needs | nothing |
 #
 # Every formula of the book stands here once, with its letters and the line of code that computes it. The number
 # behind each one is measured when this page runs: the library and the formula, written as plain loops, compute a

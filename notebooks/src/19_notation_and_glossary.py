@@ -1,6 +1,12 @@
 # %% [markdown]
 # # Notation and glossary
 #
+# | | |
+# | --- | --- |
+# | Time | to look things up |
+# | Memory | none: there is nothing to run |
+# | Needs | nothing |
+#
 # The same letters stand in formulas, docstrings, Numba, CUDA, tooltips, and at the end of variable names:
 # `weights_BL` is a tensor of shape (B, L).
 #

@@ -5,6 +5,7 @@
 # | --- | --- |
 # | Time | 15 minutes, a few seconds to run on 2 CPU cores |
 # | Memory | under 1 GB |
+# | Needs | nothing; chapters 03 and 10 explain the words |
 #
 # Some sentences about deformable attention are repeated in many places and are not right. Each one stands here with
 # a measurement that anybody can repeat.

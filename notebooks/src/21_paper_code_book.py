@@ -1,6 +1,12 @@
 # %% [markdown]
 # # Paper, released code, this book
 #
+# | | |
+# | --- | --- |
+# | Time | to look things up |
+# | Memory | none: there is nothing to run |
+# | Needs | nothing |
+#
 # Papers leave things open, and released code does some things differently. Here is every difference that this book
 # knows of, and what it does about each. "Parity" means: with official weights the book computes what the official
 # code computes, tested to 1e-4.

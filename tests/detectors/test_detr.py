@@ -175,4 +175,4 @@ def test_refuses_what_does_not_fit(model):
         with pytest.raises(ValueError, match=message):
             model.train()([torch.rand(3, 32, 32)], [target])
     with pytest.raises(ValueError, match=r"images\[0\] must be a float tensor \(3, H, W\)"):
-        model([torch.zeros(3, 32, 32, dtype=torch.uint8)])
+        model.eval()([torch.zeros(3, 32, 32, dtype=torch.uint8)])

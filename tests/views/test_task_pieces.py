@@ -50,9 +50,9 @@ def test_strengths_are_norms_of_the_layers_that_read_the_features(explorer, mode
     weight = model.head.classification_head.conv[0].weight
     by_channel = {int(row[0]): row[1:] for row in explorer.channels}
     assert len(by_channel) == weight.shape[1]
-    assert by_channel[5][0] == pytest.approx(float(weight[:, 5].norm()), abs=1e-3)  # four digits are kept
+    assert by_channel[5][0] == pytest.approx(weight[:, 5].norm().item(), abs=1e-3)  # four digits are kept
     box = model.head.regression_head.conv[0].weight
-    assert by_channel[5][1] == by_channel[5][2] == pytest.approx(float(box[:, 5].norm()), abs=1e-3)
+    assert by_channel[5][1] == by_channel[5][2] == pytest.approx(box[:, 5].norm().item(), abs=1e-3)
 
 
 def test_the_order_is_the_readers_choice(explorer):
