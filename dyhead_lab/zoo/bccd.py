@@ -44,5 +44,6 @@ BCCD = Recipe(
     warmup=200,
     evaluate_every=2100,
     checkpoint_every=420,
-    source="our own: settings chosen on the validation split, judged on the test split",
+    source="our own: settings chosen on the validation split; earlier trials were also looked at on the test split",
+    expected="AP 0.61 and AP50 0.91 on val with four mirrored views, after about 16 minutes on one core",
 )
