@@ -19,7 +19,7 @@ from ..errors import UserError
 from ..ops.bench.measure import machine
 from ..training import Recipe, train
 from .datasets import dataset
-from .record import Numbers, Record
+from .record import Machine, Numbers, Record
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,6 @@ def run_experiment(
         experiment.baseline,
         experiment.metrics,
         seeds,
-        machine("cuda" if torch.cuda.is_available() else "cpu"),
         command,
     )
     total = len(seeds) * len(experiment.rows)
@@ -141,13 +140,13 @@ def run_experiment(
             done = sum(map(len, record.runs.values()))
             say(f"run {done + 1} of {total}: {name}, seed {seed}")
             job = Job(seed, out / name.replace(" ", "_") / f"seed{seed}", data, changes or {})
-            record.add(name, seed, finished(row, job))
+            record.add(name, seed, *finished(row, job))
             record.save(out / f"{experiment.name}.json")
     return record
 
 
-def finished(row: Row, job: Job) -> Numbers:
-    """The numbers of a run: those in its folder if it was finished, else it is done now.
+def finished(row: Row, job: Job) -> tuple[Numbers, Machine]:
+    """The numbers of a run and where it was measured: those in its folder if it was finished, else it is done now.
 
     Raises:
         UserError: the finished run had other settings; each difference is named.
@@ -161,7 +160,7 @@ def finished(row: Row, job: Job) -> Numbers:
         if changed:
             pairs = "; ".join(f"{key} was {before.get(key)!r}, is {settings[key]!r}" for key in changed)
             raise UserError(f"{job.folder} holds a finished run with other settings ({pairs}); choose another --out")
-        return kept["numbers"]
+        return kept["numbers"], kept["machine"]
     resumed = job.folder.exists()
     started = time.perf_counter()
     numbers = dict(row.measure(job))
@@ -169,9 +168,11 @@ def finished(row: Row, job: Job) -> Numbers:
         numbers["minutes"] = round((time.perf_counter() - started) / 60, 2)
     job.folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps({"settings": settings, "numbers": numbers}, indent=1) + "\n", encoding="utf-8")
+    here = machine("cuda" if torch.cuda.is_available() else "cpu")
+    content = {"settings": settings, "machine": here, "numbers": numbers}
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
-    return numbers
+    return numbers, here
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

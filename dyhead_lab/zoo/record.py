@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 from ..errors import UserError
 
-FORMAT = "dyhead_lab experiment 1"
+FORMAT = "dyhead_lab experiment 2"
 
 #: What one run measured: name of a number -> its value.
 Numbers = Mapping[str, float]
+#: Device, threads, date and versions.
+Machine = Mapping[str, Any]
 
 
 class Spread(NamedTuple):
@@ -44,9 +46,9 @@ class Record:
         baseline: the row that the others are compared with.
         metrics: the numbers that the table shows; the first one is compared.
         seeds: those that were asked for.
-        machine: device, threads, date and versions.
         command: what to type to measure it again.
         runs: row -> seed -> numbers, of the runs that were measured.
+        machines: row -> seed -> where that run was measured; an experiment may go on on another machine.
     """
 
     name: str
@@ -55,13 +57,14 @@ class Record:
     baseline: str
     metrics: tuple[str, ...]
     seeds: tuple[int, ...]
-    machine: Mapping[str, Any]
     command: str
     runs: dict[str, dict[int, Numbers]] = field(default_factory=dict)
+    machines: dict[str, dict[int, Machine]] = field(default_factory=dict)
 
-    def add(self, row: str, seed: int, numbers: Numbers) -> None:
-        """Put in what a run measured."""
+    def add(self, row: str, seed: int, numbers: Numbers, machine: Machine) -> None:
+        """Put in what a run measured, and where."""
         self.runs.setdefault(row, {})[seed] = dict(numbers)
+        self.machines.setdefault(row, {})[seed] = dict(machine)
 
     def spread(self, row: str, metric: str) -> Spread | None:
         """Mean and deviation of a number over the seeds of a row; None if no run has it."""
@@ -96,8 +99,15 @@ class Record:
 
     def _heading(self) -> Iterator[str]:
         yield f"{self.name}: {self.summary}"
-        yield ", ".join(f"{key} {value}" for key, value in self.machine.items())
+        all_machines = self._all_machines()
+        for machine in (distinct := _distinct(all_machines)):
+            text = ", ".join(f"{key} {value}" for key, value in machine.items())
+            yield text if len(distinct) == 1 else f"{all_machines.count(machine)} runs: {text}"
         yield f"measured with: {self.command}"
+
+    def _all_machines(self) -> list[Machine]:
+        """One for each run, in the order of the file."""
+        return [machine for by_seed in self.machines.values() for machine in by_seed.values()]
 
     def _notes(self) -> Iterator[str]:
         if len(self.seeds) > 1:
@@ -112,11 +122,14 @@ class Record:
 
     def save(self, path: Path) -> None:
         """Write as json, with a line for every run."""
+        machines = _distinct(self._all_machines())
         runs = [
-            {"row": row, "seed": seed, **run} for row, by_seed in self.runs.items() for seed, run in by_seed.items()
+            {"row": row, "seed": seed, "machine": machines.index(self.machines[row][seed]), **run}
+            for row, by_seed in self.runs.items()
+            for seed, run in by_seed.items()
         ]
         listed = ",\n".join(f"  {json.dumps(run)}" for run in runs)
-        plain = {"format": FORMAT, **{name: getattr(self, name) for name in _PLAIN}}
+        plain = {"format": FORMAT, **{name: getattr(self, name) for name in _PLAIN}, "machines": machines}
         parts = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in plain.items()]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{\n" + ",\n".join([*parts, f' "runs": [\n{listed}\n ]']) + "\n}\n", encoding="utf-8")
@@ -137,12 +150,17 @@ class Record:
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v := content[name], list) else v for name in _PLAIN}
         record = cls(**plain)
         for run in content["runs"]:
-            record.add(run.pop("row"), run.pop("seed"), run)
+            record.add(run.pop("row"), run.pop("seed"), machine=content["machines"][run.pop("machine")], numbers=run)
         return record
 
 
 #: Fields that are stored as they are.
-_PLAIN = ("name", "summary", "rows", "baseline", "metrics", "seeds", "machine", "command")
+_PLAIN = ("name", "summary", "rows", "baseline", "metrics", "seeds", "command")
+
+
+def _distinct(machines: Sequence[Machine]) -> list[Machine]:
+    """Each machine once, in the order of first use."""
+    return [machine for i, machine in enumerate(machines) if machine not in machines[:i]]
 
 
 def _text(spread: Spread | None, sign: str = "") -> str:

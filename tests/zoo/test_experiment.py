@@ -142,7 +142,7 @@ def test_command_measures_prints_and_stores(tmp_path, capsys, monkeypatch):
     assert record.seeds == (4, 6) and record.spread("b", "AP").mean == 5.5
     # What to type again, whatever the folder of this machine.
     assert record.command == "dyhead-lab experiment toy --seeds 4 6 --set iterations=3"
-    assert {"device", "threads", "date", "torch"} <= set(record.machine)
+    assert {"device", "threads", "date", "torch"} <= set(record.machines["a"][4])
 
 
 def test_data_are_named_or_a_folder(pictures):

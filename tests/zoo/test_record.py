@@ -10,6 +10,9 @@ from dyhead_lab.errors import UserError
 from dyhead_lab.zoo.record import Record, Spread
 
 
+MACHINE = {"device": "a CPU", "date": "2026-11-20"}
+
+
 def record(**runs):
     made = Record(
         name="toy",
@@ -18,12 +21,11 @@ def record(**runs):
         baseline="base",
         metrics=("AP", "AP50"),
         seeds=(0, 1, 2),
-        machine={"device": "a CPU", "date": "2026-11-20"},
         command="dyhead-lab experiment toy",
     )
     for row, values in runs.items():
         for seed, value in enumerate(values):
-            made.add(row, seed, {"AP": value, "AP50": 2 * value, "minutes": 1.5})
+            made.add(row, seed, {"AP": value, "AP50": 2 * value, "minutes": 1.5}, MACHINE)
     return made
 
 
@@ -102,3 +104,15 @@ def test_other_files_are_refused_by_name(tmp_path, content):
     path.write_text(content)
     with pytest.raises(UserError, match=r"toy\.json"):
         Record.load(path)
+
+
+def test_each_run_knows_its_machine(tmp_path):
+    rows = record(base=[0.1, 0.2], better=[0.2])
+    assert "device a CPU, date 2026-11-20" in rows.table().splitlines()
+    other = {"device": "another CPU", "date": "2026-11-21"}
+    rows.add("better", 1, {"AP": 0.3}, other)
+    rows.save(tmp_path / "toy.json")
+    read = Record.load(tmp_path / "toy.json")
+    assert read.machines == {"base": {0: MACHINE, 1: MACHINE}, "better": {0: MACHINE, 1: other}}
+    assert "1 runs: device another CPU, date 2026-11-21" in read.table().splitlines()
+    assert "3 runs: device a CPU, date 2026-11-20" in read.table().splitlines()
