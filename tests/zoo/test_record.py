@@ -9,7 +9,6 @@ import pytest
 from dyhead_lab.errors import UserError
 from dyhead_lab.zoo.record import Record, Spread
 
-
 MACHINE = {"device": "a CPU", "date": "2026-11-20"}
 
 
