@@ -21,7 +21,7 @@ from ..evaluation.coco import CocoResult
 from ..paths import DATA
 from ..training.checkpoint import RunLog
 from ..training.interrupt import Interrupted
-from ..training.observer import Entry
+from ..training.observer import Entry, Observer, ProgressBar
 from ..training.recipe import Recipe
 from ..training.train import train as run_training
 from .curves import AP, LOSS, curves, run_figure
@@ -118,6 +118,32 @@ class LiveCurves(Explorer, static="live"):
         return " ".join(parts)
 
 
+class Together:
+    """Several observers as one. The run stops when one of them asks for it."""
+
+    def __init__(self, observers: Sequence[Observer]):
+        self._observers = observers
+
+    def begin(self, recipe: Recipe, entries: Sequence[Entry]) -> None:
+        for observer in self._observers:
+            observer.begin(recipe, entries)
+
+    def advance(self, iteration: int) -> None:
+        for observer in self._observers:
+            observer.advance(iteration)
+
+    def note(self, entry: Entry) -> None:
+        for observer in self._observers:
+            observer.note(entry)
+
+    def end(self, message: str) -> None:
+        for observer in self._observers:
+            observer.end(message)
+
+    def asks_to_stop(self) -> bool:
+        return any(observer.asks_to_stop() for observer in self._observers)
+
+
 def _waiting_figure() -> Figure:
     figure = Figure(figsize=(4, 0.4))
     figure.text(0.5, 0.5, "nothing logged yet", ha="center", va="center", color=INK)
@@ -157,6 +183,7 @@ def train(
     data: str | Path | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
+    watching: Sequence[Observer] = (),
     **changes: Any,
 ) -> CocoResult | None:
     """Train a recipe: with live curves in a notebook cell, with a progress bar in a terminal.
@@ -164,6 +191,7 @@ def train(
     Args:
         recipe: from the zoo, or its name.
         data, out, fresh: see :func:`dyhead_lab.training.train.train`.
+        watching: who else watches the run, such as :class:`~dyhead_lab.views.live_scale.LiveScale`.
         changes: other settings for this run, such as ``iterations=500`` or ``model={"dyhead_blocks": 0}``.
 
     Returns:
@@ -174,7 +202,7 @@ def train(
         UserError: see :func:`dyhead_lab.training.train.train`.
     """
     chosen = zoo.get(recipe) if isinstance(recipe, str) else recipe
-    observer = LiveCurves() if in_notebook() else None
+    observer = Together([LiveCurves() if in_notebook() else ProgressBar(), *watching])
     try:
         return run_training(chosen, data, out, fresh, changes=_by_dotted_name(changes), observer=observer)
     except Interrupted:  # the observer has shown why

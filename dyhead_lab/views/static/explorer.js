@@ -32,7 +32,7 @@ function asRadios(elements, chosen, choose, columns = elements.length) {
   elements.forEach((element, i) => {
     element.setAttribute("role", "radio");
     element.setAttribute("aria-checked", String(i === chosen));
-    element.setAttribute("tabindex", i === chosen ? "0" : "-1");
+    element.setAttribute("tabindex", i === Math.max(chosen, 0) ? "0" : "-1"); // none chosen: the first
     element.addEventListener("click", () => choose(i));
     element.addEventListener("keydown", (event) => {
       const target = { Home: 0, End: elements.length - 1, " ": i, Enter: i }[event.key] ?? i + steps[event.key];

@@ -1,0 +1,79 @@
+"""The scale explorer of a training: the same images, looked at anew after each checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .. import zoo
+from ..training.checkpoint import CHECKPOINT, read
+from ..training.observer import Entry, Silent
+from .scale_explorer import Numbers, ScaleExplorer, scale_numbers
+
+AVERAGED = "module."  # what the names of averaged weights begin with
+
+
+class LiveScale(Silent):
+    """Scale ratios of a run, renewed each time that it writes a checkpoint. An observer of ``training.train``::
+
+        ratios = LiveScale("runs/mine", images, ["P3", "P4", "P5", "P6"])
+        ratios.explorer                                                     # show it, then in another cell
+        train("quickstart", out="runs/mine", checkpoint_every=50, watching=[ratios])
+
+    What is seen are the averaged weights, those that the run will keep. Choosing levels and bars works while the
+    training holds the kernel. For a run in another process, call :meth:`look` when you like.
+
+    Args:
+        out: folder of the run.
+        images: (3, H, W) each, in [0, 1]; 30 to 100 are enough for a histogram, and each costs a forward pass.
+        levels: names of the levels, finest first.
+        device: where to look; the CPU by default, so that the training keeps its memory on the GPU.
+
+    Attributes:
+        explorer: shows where the run stands; before its first checkpoint all ratios are 1.
+    """
+
+    def __init__(
+        self, out: str | Path, images: Sequence[Tensor], levels: Sequence[str], device: str | torch.device = "cpu"
+    ):
+        self._path = Path(out) / "last.pt"
+        self._images = [image.to(device) for image in images]
+        self._device = device
+        self.explorer = ScaleExplorer(_untrained(len(images), len(levels)), levels, images)
+        self.explorer.status = "no checkpoint yet"
+        if self._path.exists():
+            self.look()
+
+    def note(self, entry: Entry) -> None:
+        """A run logs its scale ratios when it has written a checkpoint."""
+        if any(name.startswith("scale_ratio/") for name in entry):
+            self.look()
+
+    def look(self) -> None:
+        """Show the last checkpoint.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+            ValueError: its detector has no Dynamic Head.
+        """
+        model, iteration = _averaged(self._path)
+        numbers = scale_numbers(model.to(self._device), self._images, len(self.explorer.levels))
+        self.explorer.show(numbers, f"iteration {iteration}")
+
+
+def _averaged(path: Path) -> tuple[nn.Module, int]:
+    """The detector of a checkpoint with its averaged weights, and its iteration."""
+    state = read(path, CHECKPOINT)
+    recipe = zoo.get(state["recipe"]).with_model(state["settings"]["model"])
+    with torch.random.fork_rng():  # a training in this process must not notice
+        model = recipe.architecture(len(state["categories"]))
+    weights = {k.removeprefix(AVERAGED): w for k, w in state["averaged"].items() if k.startswith(AVERAGED)}
+    model.load_state_dict(weights)
+    return model, state["iteration"]
+
+
+def _untrained(images: int, levels: int) -> Numbers:
+    return {"scale ratio": [[torch.ones(images)] * levels]}
