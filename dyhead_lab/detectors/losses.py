@@ -1,8 +1,10 @@
-"""What the losses of dense detectors share."""
+"""What losses share: the places that belong to objects, and how many objects a sum is divided by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
@@ -22,7 +24,7 @@ class Positives(NamedTuple):
     place: Tensor  #: (n,), in 0..N-1
     boxes: Tensor  #: the objects' boxes, (n, 4)
     labels: Tensor  #: their labels, (n,)
-    total: Tensor  #: max(n, 1), the mean over all training processes: what sums are divided by
+    total: Tensor  #: n, at least 1 in all; the mean over all training processes: what sums are divided by
 
 
 def find_positives(matched_BN: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> Positives:
@@ -35,7 +37,7 @@ def find_positives(matched_BN: Tensor, targets: Sequence[Mapping[str, Tensor]]) 
     image, place = (matched_BN >= 0).nonzero(as_tuple=True)  # image by image, as the lists below
     boxes = torch.cat([t["boxes"][m[m >= 0]] for t, m in zip(targets, matched_BN, strict=True)])
     labels = torch.cat([t["labels"][m[m >= 0]] for t, m in zip(targets, matched_BN, strict=True)])
-    total = mean_over_processes(boxes.new_tensor(float(len(boxes)))).clamp(min=1)
+    total = mean_over_processes(boxes.new_tensor(float(len(boxes))), least=1)
     return Positives(image, place, boxes, labels, total)
 
 
@@ -51,13 +53,47 @@ def classification_loss(logits_BNK: Tensor, matched_BN: Tensor, positives: Posit
     return focal / positives.total
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a detached ``value`` over all training processes; ``value`` itself when there is one."""
+def mean_over_processes(value: Tensor, least: float | None = None) -> Tensor:
+    """The mean of a detached ``value`` over all training processes; ``value`` itself when there is one.
+
+    Args:
+        least: what the sum over all processes counts as, where it is smaller.
+    """
+    processes = 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        value = value.clone()
+        value, processes = value.clone(), torch.distributed.get_world_size()
         torch.distributed.all_reduce(value)
-        value /= torch.distributed.get_world_size()
-    return value
+    return (value if least is None else value.clamp(min=least)) / processes
+
+
+class WholeBatch(NamedTuple):
+    """The batch of one step of this process, of which a model may see one part at a time."""
+
+    counts: tuple[int, ...]  #: objects of each of its images
+    parts: int  #: equal parts that it comes in
+
+
+_whole_batch: ContextVar[WholeBatch | None] = ContextVar("whole_batch", default=None)
+
+
+@contextmanager
+def in_parts(counts: Sequence[int], parts: int) -> Iterator[None]:
+    """Inside the ``with`` block a model sees a batch in ``parts`` parts, whose losses will be averaged.
+
+    Args:
+        counts: objects of each image of the whole batch.
+        parts: how many parts.
+    """
+    token = _whole_batch.set(WholeBatch(tuple(counts), parts))
+    try:
+        yield
+    finally:
+        _whole_batch.reset(token)
+
+
+def whole_batch(counts: Sequence[int]) -> WholeBatch:
+    """The batch to which images with ``counts`` objects belong: what :func:`in_parts` said, else they are all of it."""
+    return _whole_batch.get() or WholeBatch(tuple(counts), 1)
 
 
 def share_gradient(x: Tensor, share: float) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from .box_ops import cxcywh_to_xyxy, generalized_iou
-from .losses import mean_over_processes
+from .losses import mean_over_processes, whole_batch
 from .matcher import HungarianMatcher, Matches, PaddedTargets, Predictions, pad_targets
 
 Outputs = Mapping[str, Any]
@@ -73,12 +73,11 @@ class SetCriterion(nn.Module):
         agnostic = {"_enc"} if self.class_agnostic_encoder else set()
         set_targets = [foreground if suffix in agnostic else padded for suffix in sets]
         matches = self.matcher(list(sets.values()), set_targets)
-        objects = torch.tensor(float(sum(padded.counts)), device=outputs["pred_logits"].device)
-        boxes = mean_over_processes(objects).clamp(min=1)
+        boxes, class_weight = self._divisors(padded.counts, outputs["pred_logits"])
 
         terms: dict[str, Tensor] = {}
         for (suffix, predictions), wanted, pairs in zip(sets.items(), set_targets, matches, strict=True):
-            judged = self._judge(predictions, wanted, pairs, boxes)
+            judged = self._judge(predictions, wanted, pairs, boxes, class_weight)
             if suffix:
                 del judged["class_error"]
             terms.update({name + suffix: value for name, value in judged.items()})
@@ -92,8 +91,21 @@ class SetCriterion(nn.Module):
             name: self.weights[bare] * value for name, value in terms.items() if (bare := _bare(name)) in self.weights
         }
 
+    def _divisors(self, counts: Sequence[int], logits_BQ: Tensor) -> tuple[Tensor, Tensor]:
+        """What sums over boxes and over classes are divided by: objects; with softmax, class weights of all queries.
+
+        The targets alone decide both. So both are those of the whole batch, over its processes and parts.
+        """
+        batch, queries, device = whole_batch(counts), logits_BQ.shape[1], logits_BQ.device
+        objects = mean_over_processes(torch.tensor(float(sum(batch.counts)), device=device), least=1) / batch.parts
+        if self.matcher.focal:
+            return objects, objects
+        matched = sum(min(count, queries) for count in batch.counts)
+        weight = matched + self.no_object_weight * (queries * len(batch.counts) - matched)
+        return objects, mean_over_processes(torch.tensor(weight, device=device)) / batch.parts
+
     def _judge(
-        self, predictions: Predictions, targets: PaddedTargets, pairs: Matches, boxes: Tensor
+        self, predictions: Predictions, targets: PaddedTargets, pairs: Matches, boxes: Tensor, class_weight: Tensor
     ) -> dict[str, Tensor]:
         logits = predictions.logits_BQ[pairs.image, pairs.query]
         labels = targets.labels_BG[pairs.image, pairs.object]
@@ -102,25 +114,25 @@ class SetCriterion(nn.Module):
         giou = generalized_iou(cxcywh_to_xyxy(box), cxcywh_to_xyxy(target_box))
         hits = (logits.argmax(-1) == labels).float()
         return {
-            "loss_ce": self._class_loss(predictions, pairs, labels, boxes),
+            "loss_ce": self._class_loss(predictions, pairs, labels, class_weight),
             "loss_bbox": (box - target_box).abs().sum() / boxes,
             "loss_giou": (1 - giou).sum() / boxes,
             "class_error": 100 - 100 * hits.sum() / max(len(labels), 1),
             "cardinality_error": _cardinality_error(predictions, targets),
         }
 
-    def _class_loss(self, predictions: Predictions, pairs: Matches, labels: Tensor, boxes: Tensor) -> Tensor:
+    def _class_loss(self, predictions: Predictions, pairs: Matches, labels: Tensor, divisor: Tensor) -> Tensor:
         logits, _, padding = predictions
         if not self.matcher.focal:
             wanted = torch.full(logits.shape[:2], self.classes, device=logits.device)
             wanted[pairs.image, pairs.query] = labels
             weight = logits.new_ones(self.classes + 1)
             weight[-1] = self.no_object_weight
-            return F.cross_entropy(logits.transpose(1, 2), wanted, weight)
+            return F.cross_entropy(logits.transpose(1, 2), wanted, weight, reduction="sum") / divisor
         onehot = torch.zeros_like(logits)
         onehot[pairs.image, pairs.query, labels] = 1.0
         loss_BQ = sigmoid_focal_loss(logits, onehot, self.matcher.alpha, self.matcher.gamma).sum(-1)
-        return (loss_BQ if padding is None else loss_BQ.masked_fill(padding, 0.0)).sum() / boxes
+        return (loss_BQ if padding is None else loss_BQ.masked_fill(padding, 0.0)).sum() / divisor
 
 
 def _prediction_sets(outputs: Outputs) -> Iterator[tuple[str, Predictions]]:

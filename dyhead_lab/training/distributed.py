@@ -4,7 +4,7 @@ Accelerate starts the processes and averages their gradients. For the sum to be 
 batch, losses per object (FCOS, ATSS, RepPoints, BorderDet, DETR's family) are divided by the objects of all processes
 (``detectors.losses.mean_over_processes``); RetinaNet's are normalised image by image anyway. R-CNN draws equally many
 regions from every image by chance, so its processes agree in the mean only. Each process pads its images to their own
-largest.
+largest. What holds of micro-batches in one process is said at ``Recipe.accumulate``.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from ..data.coco import CocoDetection
 from ..data.transforms import resizes
-from ..detectors.losses import mean_over_processes
+from ..detectors.losses import in_parts, mean_over_processes
 from ..errors import UserError
 from ..evaluation.coco import CocoResult, detect_dataset, evaluate
 from ..evaluation.judges import fastest_engine
@@ -209,12 +209,13 @@ class Engine:
         self.optimizer.zero_grad()
         size = math.ceil(len(images) / self.recipe.accumulate)
         sums: dict[str, float] = {}
-        for first in range(0, len(images), size):
-            last = first + size >= len(images)
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                parts = self._backward(images[first : first + size], targets[first : first + size])
-            for name, value in parts.items():
-                sums[name] = sums.get(name, 0.0) + value / self.recipe.accumulate
+        with in_parts([len(target["labels"]) for target in targets], self.recipe.accumulate):
+            for first in range(0, len(images), size):
+                last = first + size >= len(images)
+                with nullcontext() if last else self.accelerator.no_sync(self.model):
+                    parts = self._backward(images[first : first + size], targets[first : first + size])
+                for name, value in parts.items():
+                    sums[name] = sums.get(name, 0.0) + value / self.recipe.accumulate
         return sums
 
     def _backward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]]) -> dict[str, float]:

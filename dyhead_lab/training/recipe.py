@@ -43,8 +43,11 @@ class Recipe:
         iterations: optimiser steps. A budget in steps does not depend on the machine.
         batch_size: images per step, over all processes and micro-batches.
         accumulate: micro-batches into which each process splits its images; their gradients are averaged. Memory
-            falls with their number. Losses that are normalised per image (RetinaNet) add up to those of the whole
-            batch; losses per object are normalised within each micro-batch, as everywhere in the field.
+            falls with their number. The losses are those of the whole batch where targets alone decide what they are
+            divided by: per image (RetinaNet) or per object (DETR's family). Those divided by the places that
+            belong to objects (ATSS, FCOS, RepPoints, BorderDet) are so within each micro-batch, as everywhere in
+            the field: such places are known once they are matched. So an object weighs a little more in a
+            micro-batch with few. BatchNorm, too, sees one micro-batch.
         optimizer: "adamw", or "sgd" with ``momentum``.
         momentum: of SGD.
         lr: peak learning rate.

@@ -16,7 +16,7 @@ from dyhead_lab.errors import UserError
 from dyhead_lab.training.checkpoint import CHECKPOINT, read
 
 from .tiny import engine_of, make_steps, quick_recipe
-from .two_processes import ACCUMULATING, SETTINGS, normalised_parts
+from .two_processes import ACCUMULATING, SETTINGS, normalised_parts, set_losses
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +56,15 @@ def test_accumulation_is_shared_out_too(two, small_pictures, tmp_path):
     for seen in two[1]:
         for here, there in zip(alone, seen["accumulated"], strict=True):
             assert here == pytest.approx(there, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["focal", "softmax"])
+def test_set_losses_average_to_those_of_the_whole_batch(kind, two):
+    """One object in all, in process 0; to 1e-5 in float32."""
+    whole = set_losses(kind, [0, 1])
+    first, second = (seen["set_losses"][kind] for seen in two[1])
+    for name, value in whole.items():
+        assert (first[name] + second[name]) / 2 == pytest.approx(value, rel=1e-5)
 
 
 def test_weights_and_statistics_are_those_of_one_process(one, two):

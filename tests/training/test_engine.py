@@ -8,6 +8,8 @@ import torch
 
 from dyhead_lab import zoo
 from dyhead_lab.data.coco import coco_folder
+from dyhead_lab.detectors.atss import atss
+from dyhead_lab.detectors.detr_family import deformable_detr, detr, sparse_detr
 from dyhead_lab.detectors.rcnn import mask_rcnn
 from dyhead_lab.errors import UserError
 from dyhead_lab.training.checkpoint import CHECKPOINT, read, write_atomically
@@ -34,6 +36,48 @@ def test_accumulated_micro_batches_are_the_big_batch(small_pictures, tmp_path):
     for here, there in zip(make_steps(whole, 3), make_steps(parts, 3), strict=True):
         assert here == pytest.approx(there, rel=1e-5)
     assert_same_weights(weights(whole), weights(parts), rtol=1e-5, atol=1e-5)
+
+
+SET = {"channels": 32, "heads": 4, "feedforward": 64, "encoder_layers": 2, "decoder_layers": 2, "queries": 10}
+SET_DETECTORS = {
+    "detr": (detr, {}),
+    "deformable_detr": (deformable_detr, {"levels": 3, "refine": True, "two_stage": True}),
+    "sparse_detr": (sparse_detr, {"levels": 3, "rho": 0.3}),
+}
+
+
+@pytest.mark.parametrize("name", SET_DETECTORS)
+def test_micro_batches_divide_by_the_objects_of_the_whole_batch(name, small_pictures, tmp_path):
+    """To 1e-4 in float32: losses of two steps of SGD on images with unequal numbers of objects, one of them empty."""
+    build, options = SET_DETECTORS[name]
+    found = []
+    for accumulate in (1, 4):
+        model = {"backbone": "resnet50", "dropout": 0.0, **SET, **options}
+        settings = {"batch_size": 4, "accumulate": accumulate, "optimizer": "sgd", "lr": 1e-3, "precision": "fp32"}
+        engine = engine_of(Recipe("set", "", build, dataset=None, model=model, **settings), small_pictures, tmp_path)
+        generator = torch.Generator().manual_seed(0)
+        images = [torch.rand(3, 96, 96, generator=generator) for _ in range(4)]
+        boxes = torch.tensor([[8.0, 8, 40, 48], [30, 20, 60, 90], [50, 5, 90, 30], [10, 60, 25, 80], [5, 5, 20, 20]])
+        targets = [{"boxes": boxes[:n], "labels": torch.arange(n) % 3, "image_id": n} for n in (5, 0, 1, 2)]
+        found.append([engine.step(images, targets) for _ in range(2)])
+    for whole, parts in zip(*found, strict=True):
+        assert parts == pytest.approx(whole, rel=1e-4)
+
+
+def test_places_are_counted_within_a_micro_batch(small_pictures, tmp_path):
+    """What the recipe says of ATSS: the loss is the mean of what each image gives alone, to 1e-5 in float32."""
+    model = {"backbone": "resnet18", "channels": 32, "dyhead_blocks": 0, "tower_convs": 0, "body": {"norm": "frozen"}}
+    recipe = Recipe("atss", "", atss, dataset=None, model={**model, "min_size": 64, "max_size": 64}, precision="fp32")
+    engine = engine_of(recipe.with_changes({"batch_size": 2, "accumulate": 2}), small_pictures, tmp_path)
+    images, targets = next(iter(engine.batches()))
+    targets[0] = {**targets[0], "boxes": targets[0]["boxes"][:1], "labels": targets[0]["labels"][:1]}
+    with torch.no_grad():
+        alone = [engine.model([image], [target]) for image, target in zip(images, targets, strict=True)]
+        together = engine.model(images, targets)
+    losses = engine.step(images, targets)
+    for part in together:
+        assert losses[part] == pytest.approx(sum(float(parts[part]) for parts in alone) / 2, rel=1e-5)
+    assert losses["classification"] != pytest.approx(float(together["classification"]), rel=1e-3)
 
 
 def test_gradients_are_clipped_before_the_step(small_pictures, tmp_path):

@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import distributed, nn
 
+from dyhead_lab.detectors.matcher import HungarianMatcher
+from dyhead_lab.detectors.set_criterion import SetCriterion
 from dyhead_lab.training.distributed import BatchNormOfAllProcesses, gather_list
 
 from .tiny import engine_of, make_steps, quick_recipe
@@ -24,10 +26,26 @@ def main(pictures, out):
     engine.save()
     accumulating = engine_of(quick_recipe(**ACCUMULATING), pictures, out / "accumulated")
     seen["accumulated"] = make_steps(accumulating, 3)
+    seen["set_losses"] = {kind: set_losses(kind, [rank]) for kind in ("focal", "softmax")}
     seen["norm"] = batch_norm_of_unequal_parts(rank, engine.accelerator)
     seen["skipped"] = skip_where_one_process_fails(pictures, out / "skip", rank)
     torch.save(seen, out / f"seen_{rank}.pt")
     distributed.destroy_process_group()
+
+
+def set_losses(kind, images):
+    """Losses of DETR's family for random predictions on some of two images, one of which has no object."""
+    generator = torch.Generator().manual_seed(0)
+    outputs = {
+        "pred_logits": torch.randn(2, 5, 4, generator=generator)[images],
+        "pred_boxes": torch.rand(2, 5, 4, generator=generator)[images],
+    }
+    targets = [{"labels": torch.tensor([1]), "boxes": torch.tensor([[0.4, 0.5, 0.2, 0.3]])}]
+    targets.append({"labels": torch.zeros(0, dtype=torch.long), "boxes": torch.zeros(0, 4)})
+    matcher = HungarianMatcher(focal=kind == "focal")
+    criterion = SetCriterion(4 if matcher.focal else 3, matcher, {"loss_ce": 2.0, "loss_bbox": 5.0, "loss_giou": 2.0})
+    terms = criterion.weigh(criterion(outputs, [targets[image] for image in images]))
+    return {name: value.item() for name, value in terms.items()}
 
 
 def normalised_parts():
