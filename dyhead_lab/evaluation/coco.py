@@ -188,12 +188,13 @@ def detect_dataset(
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=_images_and_ids,
+        pin_memory=device.type == "cuda",
     )
     records: list[dict[str, Any]] = []
     with evaluation_mode(model):
         for images, image_ids in tqdm(loader, desc="detect", unit="batch", leave=False, disable=not progress):
             with torch.autocast(device.type, autocast, enabled=autocast is not None):
-                outputs = model([image.to(device) for image in images])
+                outputs = model([image.to(device, non_blocking=True) for image in images])
             records += to_coco_results(image_ids, outputs, dataset.category_ids)
     return records
 

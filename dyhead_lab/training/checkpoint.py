@@ -91,9 +91,11 @@ class RunLog:
     def __init__(self, path: Path, iteration: int):
         self.path = path
         kept = [entry for entry in self.entries(path) if entry["iteration"] <= iteration]
+        partial = path.with_name(path.name + ".partial")
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+            partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+            partial.replace(path)
 
     @staticmethod
     def entries(path: Path) -> list[dict[str, Any]]:

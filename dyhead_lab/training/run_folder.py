@@ -56,6 +56,10 @@ class Journal:
             self.board.add_scalar(f"{'val' if name in METRICS else 'train'}/{name}", value, iteration)
         self.observer.note({"iteration": iteration, **values})
 
+    def has_judged(self, iteration: int) -> bool:
+        """Whether the log holds an evaluation of that iteration."""
+        return any("AP" in entry for entry in RunLog.entries(self.log.path) if entry["iteration"] == iteration)
+
     def finish(self, result: CocoResult, detections: Sequence[Mapping[str, Any]]) -> None:
         """Write what the kept weights reach and found."""
         write_json(self.folder / METRICS_FILE, {"numbers": result.numbers, "per_class": result.per_class})
@@ -74,6 +78,9 @@ class MuteJournal(Journal):
         self.observer = Silent()
 
     def note(self, iteration: int, values: Mapping[str, float]) -> None: ...
+    def has_judged(self, iteration: int) -> bool:
+        return False
+
     def finish(self, result: CocoResult, detections: Sequence[Mapping[str, Any]]) -> None: ...
     def close(self, message: str) -> None: ...
 

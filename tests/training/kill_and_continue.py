@@ -15,7 +15,7 @@ from dyhead_lab.training.checkpoint import CHECKPOINT, read
 from .tiny import quick_recipe
 
 KILLS = 10
-RECIPE = quick_recipe(iterations=60, checkpoint_every=1, evaluate_every=60, schedule="step", milestones=(30,))
+RECIPE = quick_recipe(iterations=60, checkpoint_every=1, evaluate_every=7, schedule="step", milestones=(30,))
 
 
 def start(folder, name):

@@ -18,6 +18,7 @@ from dyhead_lab.evaluation.coco import METRICS
 from dyhead_lab.trace import emit
 from dyhead_lab.training import train
 from dyhead_lab.training.checkpoint import CHECKPOINT, read
+from dyhead_lab.training.engine import Engine
 from dyhead_lab.training.interrupt import Interrupted, interrupt_as_request
 from dyhead_lab.training.observer import Silent
 from dyhead_lab.training.probes import probe
@@ -105,12 +106,56 @@ def test_the_log_holds_what_the_observer_was_told(stopped_and_continued):
     assert entries[-1]["AP"] == result["AP"]
 
 
+def judged(out):
+    """Iteration and AP of every evaluation in a log."""
+    return [(e["iteration"], e["AP"]) for e in map(json.loads, (out / "log.jsonl").open()) if "AP" in e]
+
+
+def test_an_evaluation_that_a_stop_prevented_is_made_up_for(stopped_and_continued, pictures, tmp_path, monkeypatch):
+    """Asked to stop right before it, and killed in it: the log ends up with the same numbers, each once."""
+    with pytest.raises(Interrupted, match="iteration 10"):
+        run(pictures, tmp_path, Notebook(stop_after=10))
+    assert judged(tmp_path) == [] and read(tmp_path / "last.pt", CHECKPOINT)["iteration"] == 10
+
+    def killed(engine, model):
+        raise SystemExit("killed")
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr("dyhead_lab.training.engine.Engine.judge", killed)
+        run(pictures, tmp_path, Notebook())
+    again = Notebook()
+    run(pictures, tmp_path, again)
+    assert again.iterations == list(range(11, 21))
+    assert judged(tmp_path) == judged(stopped_and_continued[0])
+
+
+def test_a_checkpoint_precedes_each_evaluation(pictures, tmp_path, monkeypatch):
+    saved = []
+    judge = Engine.judge
+
+    def look(engine, model):
+        saved.append(read(tmp_path / "last.pt", CHECKPOINT)["iteration"])
+        return judge(engine, model)
+
+    monkeypatch.setattr(Engine, "judge", look)
+    run(pictures, tmp_path, Notebook(), iterations=4, evaluate_every=3, checkpoint_every=100)
+    assert saved == [3]
+
+
+def test_a_finished_run_that_is_started_again_changes_no_number(stopped_and_continued, pictures):
+    out, _, _, _, result = stopped_and_continued
+    before = (out / "log.jsonl").read_text()
+    watching = Notebook()
+    assert run(pictures, out, watching).numbers == result.numbers
+    assert (out / "log.jsonl").read_text() == before and watching.iterations == []
+
+
 def test_the_folder_says_where_the_run_came_from_and_what_it_reached(stopped_and_continued, pictures):
     out, _, _, _, result = stopped_and_continued
     origin = read_json(out / "run.json")
     assert origin["recipe"] == "quickstart" and origin["settings"]["batch_size"] == 1
     assert origin["data"]["train"] == {"annotations": str(pictures / "train/annotations.json"), "images": 10}
-    assert [start["iteration"] for start in origin["starts"]] == [0, 5]
+    assert [start["iteration"] for start in origin["starts"]][:2] == [0, 5]
     assert origin["starts"][0]["machine"]["torch"] == torch.__version__.split("+")[0]
     metrics = read_json(out / "metrics.json")
     assert metrics["numbers"] == result.numbers and set(metrics["numbers"]) == set(METRICS)
