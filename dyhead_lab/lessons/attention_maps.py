@@ -122,6 +122,53 @@ SPREAD_MISTAKES = (
 )
 
 
+def share_inside(positions_n2: np.ndarray, weights_n: np.ndarray, box_4: np.ndarray) -> float:
+    """Share of the weight whose points lie in a box (x1, y1, x2, y2), in the same unit as the positions."""
+    x1, y1, x2, y2 = box_4
+    x, y = positions_n2.T
+    inside_n = (x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2)
+    return float(weights_n[inside_n].sum() / weights_n.sum())
+
+
+def _centre_and_size(box_4: np.ndarray) -> np.ndarray:
+    """The corners of a box that is read as (cx, cy, w, h)."""
+    return np.concatenate([box_4[:2] - box_4[2:] / 2, box_4[:2] + box_4[2:] / 2])
+
+
+SHARE_MISTAKES = (
+    Mistake(
+        "points are counted, not weighed",
+        "a point with twice the weight counts twice.",
+        lambda p, w, b: share_inside(p, np.ones_like(w), b),
+    ),
+    Mistake(
+        "the weight inside is not divided by all of it",
+        "masks of a convolution do not sum to 1: divide by their sum.",
+        lambda p, w, b: share_inside(p, w, b) * w.sum(),
+    ),
+    Mistake(
+        "the weight inside is divided by the number of points",
+        "a share of the weight: divide by the sum of the weights.",
+        lambda p, w, b: share_inside(p, w, b) * w.sum() / len(w),
+    ),
+    Mistake(
+        "x and y are swapped",
+        "positions are (x, y), and so are the corners of the box.",
+        lambda p, w, b: share_inside(p[:, ::-1], w, b),
+    ),
+    Mistake(
+        "the box is read as centre and size",
+        "here boxes are (x1, y1, x2, y2): two corners.",
+        lambda p, w, b: share_inside(p, w, _centre_and_size(b)),
+    ),
+    Mistake(
+        "only x is compared",
+        "a point is inside if both of its coordinates are.",
+        lambda p, w, b: share_inside(p, w, np.array([b[0], -np.inf, b[2], np.inf])),
+    ),
+)
+
+
 def _point_cases(seed: int = 0, count: int = 10) -> Iterator[tuple[str, np.ndarray, np.ndarray, int, int]]:
     rng = np.random.default_rng(seed)
     for number in range(count):
@@ -142,3 +189,18 @@ def check_spread(function: Callable[..., float], seed: int = 0) -> Verdict:
     """Check the reader's ``spread(positions_n2, weights_n)``."""
     cases = (Case(description, (positions, weights)) for description, positions, weights, *_ in _point_cases(seed))
     return check(function, spread, cases, SPREAD_MISTAKES)
+
+
+def _share_cases(seed: int = 0, count: int = 10) -> Iterator[Case]:
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        n = int(rng.integers(12, 25))
+        corner, size = rng.uniform(0.05, 0.4, 2), rng.uniform((0.3, 0.15), (0.6, 0.3))
+        box = np.concatenate([corner, corner + size])
+        around = corner + size * rng.uniform(-0.5, 1.5, (n, 2))
+        yield Case(f"{n} points, box {box.round(2)}", (around, rng.uniform(0.1, 1, n), box))
+
+
+def check_share_inside(function: Callable[..., float], seed: int = 0) -> Verdict:
+    """Check the reader's ``share_inside(positions_n2, weights_n, box_4)``."""
+    return check(function, share_inside, _share_cases(seed), SHARE_MISTAKES)

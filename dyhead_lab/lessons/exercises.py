@@ -1,52 +1,92 @@
-"""How an exercise shows itself: difficulty, minutes, hints by symptom, and a solution that is tested code."""
+"""How exercises and challenges show themselves: difficulty, minutes, hints in steps, and what is right.
+
+An exercise has a function to write, a check that takes the reader's function, and a solution that is tested code. A
+challenge is open: what comes out is a measurement or an argument, so there is an answer in place of a check.
+``tests/lessons/test_every_exercise.py`` walks through all chapters and holds that.
+"""
 
 from __future__ import annotations
 
 import html
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 HARDEST = 5
+FEWEST_HINTS = 2
 
 
 @dataclass(frozen=True)
-class Exercise:
-    """Shown in a notebook as a card whose hints and solution are folded.
+class Task:
+    """What exercises and challenges share: a card whose hints are folded.
 
     Args:
         title: what to do.
         difficulty: 1 (read and type) to 5 (think for an evening).
         minutes: what most readers need.
-        hints: symptom -> hint.
-        solution: a function of the library; its source is shown.
+        hints: symptom or question -> hint, in the order in which to open them; at least two.
+
+    Raises:
+        ValueError: the difficulty is not on the scale, or there are too few hints.
     """
 
     title: str
     difficulty: int
     minutes: int
-    hints: Mapping[str, str] = field(default_factory=dict)
-    solution: Callable[..., Any] | None = None
+    hints: Mapping[str, str]
 
     def __post_init__(self) -> None:
         if not 1 <= self.difficulty <= HARDEST:
             raise ValueError(f"difficulty: got {self.difficulty}, expected 1 to {HARDEST}")
+        if len(self.hints) < FEWEST_HINTS:
+            raise ValueError(f"hints: got {len(self.hints)}, expected at least {FEWEST_HINTS}")
 
     @property
-    def stars(self) -> str:
-        return "●" * self.difficulty + "○" * (HARDEST - self.difficulty)
+    def effort(self) -> str:
+        return f"difficulty {'●' * self.difficulty}{'○' * (HARDEST - self.difficulty)}, about {self.minutes} minutes"
+
+    def _end(self) -> str:
+        """The last fold of the card."""
+        raise NotImplementedError
 
     def _repr_html_(self) -> str:
-        parts = [f"<p><b>{html.escape(self.title)}</b><br>difficulty {self.stars}, about {self.minutes} minutes</p>"]
+        kind = type(self).__name__
+        parts = [f"<p><b>{html.escape(self.title)}</b><br>{kind}, {self.effort}</p>"]
         parts += [_folded(f"Hint: {symptom}", html.escape(hint)) for symptom, hint in self.hints.items()]
-        if self.solution is not None:
-            source = html.escape(inspect.getsource(inspect.unwrap(getattr(self.solution, "py_func", self.solution))))
-            parts.append(_folded("Solution", f"<pre>{source}</pre>"))
-        return "\n".join(parts)
+        return "\n".join([*parts, self._end()])
 
     def __repr__(self) -> str:
-        return f"{self.title} (difficulty {self.stars}, about {self.minutes} minutes)"
+        return f"{self.title} ({self.effort})"
+
+
+@dataclass(frozen=True, repr=False)
+class Exercise(Task):
+    """A function to write. The cells behind it hold a stub and its check.
+
+    Args:
+        solution: a function of the library that passes the check; its source is shown.
+    """
+
+    solution: Callable[..., Any]
+
+    def _end(self) -> str:
+        code = inspect.getsource(inspect.unwrap(getattr(self.solution, "py_func", self.solution)))
+        return _folded("Solution", f"<pre>{html.escape(code)}</pre>")
+
+
+@dataclass(frozen=True, repr=False)
+class Challenge(Task):
+    """An open task.
+
+    Args:
+        answer: what comes out and why; where nobody here has measured it, how to judge.
+    """
+
+    answer: str
+
+    def _end(self) -> str:
+        return _folded("Answer", html.escape(self.answer))
 
 
 def _folded(summary: str, body: str) -> str:

@@ -246,6 +246,21 @@ LEAKY_BIASES_MISTAKES = (
         "the groups are a1, b1, a2, b2: the second slope is the third group.",
         lambda C, slope: np.roll(leaky_biases_formula(C, slope), -C),
     ),
+    Mistake(
+        "the groups are taken for neighbours",
+        "all C numbers of a1 come first, then b1, a2, b2: the second slopes are numbers 2 C to 3 C.",
+        lambda C, slope: leaky_biases_formula(C, slope).reshape(4, C).T.flatten(),
+    ),
+    Mistake(
+        "the half of the hard sigmoid is counted twice",
+        "zero biases give y = 1/2 and a2 = 0 already: only the slope is missing.",
+        lambda C, slope: leaky_biases_formula(C, slope - 1),
+    ),
+    Mistake(
+        "the first slope is lowered instead of raising the second",
+        "then positive inputs change too: leaky ReLU keeps a1 = 1.",
+        lambda C, slope: np.roll(leaky_biases_formula(C, slope - 1), -2 * C),
+    ),
 )
 
 

@@ -26,7 +26,7 @@ from dyhead_lab.lessons.boxes import (
     mean_average_precision,
 )
 from dyhead_lab.lessons.drills import drill
-from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.exercises import Challenge, Exercise
 from dyhead_lab.lessons.predictions import Question
 from dyhead_lab.lessons.pyramid import (
     check_feature_pyramid,
@@ -477,10 +477,10 @@ for name, pair in pairs.items():
 #
 # ## Exercises
 #
-# You have done four on the way. One more:
+# You have done four on the way. What is left is a challenge:
 
 # %%
-Exercise(
+Challenge(
     "Build an image pyramid: merge the detections at 160 and 320 pixels, and beat the better of the two",
     difficulty=4,
     minutes=45,
@@ -489,6 +489,9 @@ Exercise(
         "Every object is found twice": "Suppress doubles: torchvision.ops.batched_nms per image.",
         "Still no better": "Keep small boxes from 320 pixels only and large ones from 160 only, by their area.",
     },
+    answer="Merged lists alone find every object twice, and the second box is a false positive: AP falls. After NMS "
+    "each size gives what it is better at. Judge by AP_small and AP_large apart, on pictures that you did not "
+    "use to choose the limit between small and large.",
 )
 
 # %% [markdown]

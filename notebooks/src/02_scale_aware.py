@@ -16,7 +16,7 @@
 import torch
 
 from dyhead_lab.lessons.drills import drill
-from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.exercises import Challenge, Exercise
 from dyhead_lab.lessons.predictions import Question
 from dyhead_lab.lessons.scale import (
     RELEASED_MISTAKES,
@@ -390,19 +390,20 @@ def my_gate_slope(z_B):
 check_gate_slope(my_gate_slope)
 
 # %%
-Exercise(
+Challenge(
     "Change the released gate so that it can close a branch. What is the range of the scale ratio then?",
     difficulty=2,
     minutes=10,
     hints={
         "What keeps the gate above 0.5?": "The inner ReLU: relu6(0 + 3) / 6 is a half.",
-        "The answer": "Without the inner ReLU a gate lies in [0, 1]. A ratio may be 0, or grow without bound. "
-        "A figure should then show the share of the finer side, g / (g + g'), which stays in [0, 1].",
+        "And the ratio?": "Let the finer gate go to 0, then the coarser one.",
     },
+    answer="Without the inner ReLU a gate lies in [0, 1]. A ratio may be 0, or grow without bound. A figure should "
+    "then show the share of the finer side, g / (g + g'), which stays in [0, 1].",
 )
 
 # %%
-Exercise(
+Challenge(
     "Start the bias of the gates at 1 instead of 0. Why might that help against closed gates? Train it and see",
     difficulty=3,
     minutes=30,
@@ -410,9 +411,10 @@ Exercise(
         "What does the slope depend on?": "It is 1/6 where 0 < z < 3 and zero elsewhere. The weights start near zero.",
         "Where to begin": "Change the bias in attention/scale.py, run dyhead-lab train quickstart, and open the last "
         "figures of this chapter with load_trained on the folder of the run.",
-        "The answer": "At the start z is close to the bias. At 0 half of the gates are closed from the first step on. "
-        "At 1 all are open, and each can learn which way to go. Your figures tell whether it matters for AP.",
     },
+    answer="At the start z is close to the bias. At 0 half of the gates are closed from the first step on. At 1 all "
+    "are open, and each can learn which way to go. Whether it matters for AP was not measured for this book: "
+    "train two seeds each way and compare the difference with their spread.",
 )
 
 # %% [markdown]

@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from numba import njit
 
+from dyhead_lab.lessons.backward_passes import bilinear_slope, check_conv_backward, check_slope
 from dyhead_lab.lessons.deformable import check_bilinear, check_deform_conv2d, planted_bug
 from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.predictions import Question
 from dyhead_lab.ops.numba_reference import loops
 from dyhead_lab.views.figures import Picture
 
@@ -29,8 +31,17 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Predict
 #
-# The offsets are real numbers, not integers. Why not round them? The code would be simpler. Write down your
-# guess before you go on. The answer stands at the end of the next section.
+# The offsets are real numbers, not integers. Why not round them? The code would be simpler.
+
+# %%
+why_not_round = Question(
+    "03 rounded offsets",
+    "What is lost first if every offset is rounded to whole pixels?",
+    a="sharpness: the samples become coarse",
+    b="learning: the offsets get no gradient",
+    c="speed: rounding costs more than interpolation",
+)
+why_not_round.guess(None)  # write "a", "b" or "c" here
 
 # %% [markdown]
 # ## The formula
@@ -47,8 +58,7 @@ rng = np.random.default_rng(0)
 #
 # $G$ is zero unless $q$ is one of four pixels. A pixel outside the image counts as zero.
 #
-# **The answer.** $x(p)$ changes smoothly with $p$, so the offset has a gradient and can be learned. A rounded
-# position stays the same when the offset changes a little: its gradient is zero.
+# $x(p)$ changes smoothly with $p$, and $G$ says how fast. Keep your guess in mind: the end of the chapter measures it.
 
 # %%
 from dyhead_lab.views.sampling import four_pixels_figure
@@ -271,15 +281,25 @@ suspect(dot, one_down, centre_only, np.ones((1, 9, 5, 5)), (1, 1), (1, 1), (1, 1
 
 # %%
 Exercise(
-    "Derive the gradient of x(p) by p_y from G, and write it as a function of the four pixels",
+    "Derive the slope of x(p) along p_y from G, and write it as a function of the four pixels",
     difficulty=3,
     minutes=20,
     hints={
+        "Where to begin": "x(p) is (1 - part_y) * above + part_y * below. Only part_y depends on p_y.",
         "The sign is wrong": "Pixels above have weight 1 - part_y: their slope is negative.",
         "The check at an integer position fails": "There is a kink. The field follows the floor side.",
     },
-    solution=loops.around,
+    solution=bilinear_slope,
 )
+
+
+# %%
+def my_slope(image_HW, p_y, p_x):
+    """dx(p)/dp_y, a number. Pixels outside count as zero."""
+    raise NotImplementedError
+
+
+check_slope(my_slope)
 
 # %%
 Exercise(
@@ -287,11 +307,21 @@ Exercise(
     difficulty=4,
     minutes=60,
     hints={
+        "Where to begin": "The seven loops again. y = w x m: each of the three gets grad times the other two.",
         "Where does the gradient of a sample go?": "To the four pixels that it read, by the same weights G.",
         "grad_offset is too large": "It sums over the channels of its own offset group only.",
     },
     solution=loops.deform_conv2d_backward,
 )
+
+
+# %%
+def my_backward(grad, input, offset, weight, mask, stride, padding, dilation):
+    """Returns the gradients of input, offset, weight and mask, with their shapes. grad: (B, Co, Ho, Wo)."""
+    raise NotImplementedError
+
+
+check_conv_backward(my_backward)
 
 # %% [markdown]
 # ## Recap
@@ -300,6 +330,15 @@ Exercise(
 # - Bilinear interpolation makes the offset learnable: $x(p)$ has a slope.
 # - Offsets come as (dy, dx) per tap; pixels outside count as zero; pixel centres are integers.
 #
+# Your prediction. An offset moves by a thousandth of a pixel, with interpolation and with rounding:
+
+# %%
+at, step = np.array([1.3, 2.7]), np.array([1e-3, 0])
+smooth, rounded = ((bilinear(small, *f(at + step)) - bilinear(small, *f(at))) / 1e-3 for f in (np.array, np.round))
+answer = "b" if rounded == 0 != smooth else "a"
+why_not_round.revisit(answer, f"Slope of x(p) with interpolation {smooth:+.3f}, with rounding {rounded:+.3f}.")
+
+# %% [markdown]
 # **Check yourself.** What does the layer compute when all offsets are zero and all masks are one? How many
 # numbers per output pixel does the network predict for one offset group? Why does a tap that reads far
 # outside the image get no gradient to its offset?

@@ -16,14 +16,21 @@
 import numpy as np
 import torch
 
-from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.drills import drill
+from dyhead_lab.lessons.exercises import Challenge, Exercise
 from dyhead_lab.lessons.kernel import (
+    LINES_MISTAKES,
     Example,
+    check_lines,
     check_owner,
+    check_reads,
     gpu_report,
+    input_reads,
     kernel_source,
+    lines_of,
     owner_formula,
 )
+from dyhead_lab.lessons.predictions import Question
 from dyhead_lab.views.figures import Picture
 from dyhead_lab.views.memory import (
     MemorySteps,
@@ -40,8 +47,18 @@ from dyhead_lab.views.memory import (
 # read memory, the hardware fetches whole lines of 128 bytes. 32 threads that read 32 neighbouring floats need
 # one line.
 #
-# In deformable convolution every thread reads where its offset sends it. How many lines does a warp need for
-# one read when the offsets are zero? When they are about 4 pixels? Write down two numbers.
+# In deformable convolution every thread reads where its offset sends it. With offsets of zero a warp needs one or
+# two lines.
+
+# %%
+scattered = Question(
+    "04 lines of a warp",
+    "How many lines does a warp need for one read when the offsets are random, with a spread of 4 pixels?",
+    a="2 to 4",
+    b="5 to 12",
+    c="13 or more, up to 32",
+)
+scattered.guess(None)  # write "a", "b" or "c" here
 
 # %% [markdown]
 # ## From loops to threads
@@ -74,7 +91,10 @@ Exercise(
     "Write owner(i, Co, S): image b, output channel o and pixel p of output number i",
     difficulty=2,
     minutes=5,
-    hints={"Which letter runs fastest?": "The last one. In (B, Co, Ho, Wo) that is the pixel."},
+    hints={
+        "Which letter runs fastest?": "The last one. In (B, Co, Ho, Wo) that is the pixel: p = i % S.",
+        "And then?": "i // S counts channels through all images. Split it once more, by Co.",
+    },
     solution=owner_formula,
 )
 
@@ -147,8 +167,12 @@ for title, indices in warps.items():
     print(f"{title:34} {lines_touched(indices).mean():5.1f} lines per read")
 
 # %% [markdown]
-# Was your guess close? A warp needs up to two lines even without offsets, when its 32 pixels do not begin
-# where a line begins.
+# A warp needs up to two lines even without offsets, when its 32 pixels do not begin where a line begins.
+
+# %%
+lines_needed = float(lines_touched(list(warps.values())[-1]).mean())
+answer = "a" if lines_needed < 4.5 else "b" if lines_needed < 12.5 else "c"
+scattered.revisit(answer, f"{lines_needed:.1f} lines per read, mean over all reads of the warp.")
 #
 # ## Look: the backward pass and its atomics
 #
@@ -207,25 +231,71 @@ print("lines per write, neighbouring channels:", lines_touched(by_channel)[0])
 # Every thread writes to a line of its own: 32 times the traffic. The test suite would never notice. Only a
 # picture or a stopwatch does.
 #
+# And here is a function that counts lines, with one planted bug. The first exercise below asks you to write it; ask
+# this one what you can count by hand.
+
+# %%
+suspect = drill(LINES_MISTAKES, 2)
+questions = {"neighbours": np.arange(32), "not aligned": 16 + np.arange(32), "two far apart": np.array([0, 3200])}
+for name, elements in questions.items():
+    print(f"{name:14} expected {lines_of(elements, 4)}, got {suspect(elements, 4)}")
+
+# %% [markdown]
+# When you have a guess, run `check_lines(suspect)`. The numbers 0 to 5 give six bugs.
+#
 # ## Exercises
 
 # %%
 Exercise(
-    "How many reads of `input` does the simple forward kernel make for 256 -> 256 channels at 100 x 168?",
+    "Write my_lines(elements_n, element_bytes): how many lines of 128 bytes does a warp need for these elements?",
     difficulty=2,
-    minutes=5,
+    minutes=10,
     hints={
-        "Where to begin": "Outputs x input channels x taps x four pixels.",
-        "Why is that wasteful?": "Every output channel reads the same samples again, 256 times.",
+        "Which line holds an element?": "Its first byte is element * element_bytes. Lines begin at multiples of 128.",
+        "The number is too large": "Lanes that read from the same line share it: count different lines.",
     },
+    solution=lines_of,
 )
+
+
+# %%
+def my_lines(elements_n, element_bytes):
+    raise NotImplementedError
+
+
+check_lines(my_lines)
 
 # %%
 Exercise(
+    "Write my_reads(B, C, Co, S, K): how often does the simple forward kernel read `input`, far from the border?",
+    difficulty=1,
+    minutes=5,
+    hints={
+        "Where to begin": "Outputs x input channels x taps x four pixels.",
+        "Why is that wasteful?": "Every output channel reads the same samples again, Co times.",
+    },
+    solution=input_reads,
+)
+
+
+# %%
+def my_reads(B, C, Co, S, K):
+    raise NotImplementedError
+
+
+check_reads(my_reads)
+
+# %%
+Challenge(
     "Find the row of the input where `atomics_figure` counts fewest additions, and say why",
     difficulty=2,
     minutes=10,
-    hints={"Look at the block": "256 threads are about two of the nine taps of 120 pixels. Which taps are they?"},
+    hints={
+        "Look at the block": "256 threads are about two of the nine taps of 120 pixels. Which taps are they?",
+        "Where do these taps read?": "Taps 0, 1 and 2 read one row above their output.",
+    },
+    answer="The last row. The first block holds the samples of taps 0 and 1 and a few of tap 2, which all read one row "
+    "above their output. Below the last row there are no outputs, so only offsets that point down reach it.",
 )
 
 # %% [markdown]

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from dyhead_lab.lessons.drills import drill
-from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.exercises import Challenge, Exercise
 from dyhead_lab.lessons.predictions import Question
 from dyhead_lab.views.figures import Picture
 
@@ -338,18 +338,19 @@ def leaky_biases(C, slope):
 check_leaky_biases(leaky_biases)
 
 # %%
-Exercise(
+Challenge(
     "Name an activation that two lines and a maximum cannot make, and say why",
     difficulty=2,
     minutes=5,
     hints={
         "Draw it": "The maximum of two lines bends upwards only: it is convex.",
-        "For example": "ReLU6 bends downwards at 6. Neither can a sigmoid be made.",
+        "Where would it fail?": "Look for an activation whose slope falls somewhere.",
     },
+    answer="ReLU6 bends downwards at 6, a sigmoid above 0. The maximum of lines is convex: its slope only grows.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Measure on P6 which of the four coefficients follows the image most, and find the most unusual picture",
     difficulty=2,
     minutes=15,
@@ -357,17 +358,21 @@ Exercise(
         "Which axis?": "per_level[3] is (images, 4, channels): the standard deviation over axis 0.",
         "The most unusual picture": "The distance of its coefficients from the mean over images, then argmax.",
     },
+    answer="per_level[3].std(0).mean(1) has four numbers, one for each coefficient: the largest follows the image "
+    "most. Draw the picture that you find beside one in the middle of the list before you explain it.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Give theta the mean and the maximum of each channel. What has to change, and does it still start as ReLU?",
     difficulty=4,
     minutes=45,
     hints={
         "What has to change": "The first layer takes 2 C numbers. Nothing else.",
-        "Does it still start as ReLU?": "Only the last layer decides that: zero weights and biases give y = 1/2.",
+        "Does it still start as ReLU?": "Which layer decides what comes out at the start?",
     },
+    answer="It does. Only the last layer decides that: zero weights and biases give y = 1/2 whatever comes in. The "
+    "first layer doubles its weights, which is nothing beside the convolutions.",
 )
 
 # %% [markdown]

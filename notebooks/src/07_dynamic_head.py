@@ -18,7 +18,7 @@ import time
 import torch
 
 from dyhead_lab.lessons.drills import drill
-from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.exercises import Challenge, Exercise
 from dyhead_lab.lessons.predictions import Question
 from dyhead_lab.views.figures import Picture
 
@@ -74,7 +74,8 @@ Exercise(
     difficulty=1,
     minutes=5,
     hints={
-        "The shapes do not fit": "Flatten F to one vector of L * S * C numbers, and bring the gates back to (L, S, C)."
+        "The shapes do not fit": "Flatten F to one vector of L * S * C numbers, and bring the gates back to (L, S, C).",
+        "The numbers are too small": "F is multiplied once, by the gates. The weights act inside the sigmoid.",
     },
     solution=undecoupled_solution,
 )
@@ -451,7 +452,7 @@ def your_energy_share(features_CHW, top):
 check_energy_share(your_energy_share)
 
 # %%
-Exercise(
+Challenge(
     "Train a head with three blocks and draw the features after each: does every block make them sparser?",
     difficulty=3,
     minutes=40,
@@ -459,14 +460,21 @@ Exercise(
         "How to train it": "dyhead-lab train quickstart --set model.dyhead_blocks=3, then load_trained(run folder).",
         "How to read it": 'traced_features(seen, "block_output") is [block][level].',
     },
+    answer="Not measured for this book. Use energy_share on each block and level over a few dozen pictures, and the "
+    "same head before training as a control: a difference between blocks may be there from the start.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Switch two attentions off at once. Do their losses of AP add up?",
     difficulty=2,
     minutes=15,
-    hints={"Where to begin": "switched(trained.model, scale=False, task=False), then detect_dataset and evaluate."},
+    hints={
+        "Where to begin": "switched(trained.model, scale=False, task=False), then detect_dataset and evaluate.",
+        "What to compare": "The loss of a pair with the sum of its two single losses.",
+    },
+    answer="Nearly, on these 40 pictures. One at a time, scale costs 0.022 AP, spatial 0.158, task 0.041. In pairs, "
+    "scale and spatial cost 0.182, scale and task 0.069, spatial and task 0.188.",
 )
 
 # %% [markdown]

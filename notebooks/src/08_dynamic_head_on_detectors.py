@@ -19,7 +19,7 @@ import torch
 from IPython.display import Markdown
 
 from dyhead_lab.lessons.drills import drill
-from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.exercises import Challenge, Exercise
 from dyhead_lab.lessons.predictions import Question
 from dyhead_lab.views.figures import Picture
 
@@ -133,7 +133,10 @@ Exercise(
     "Write from_sides(place, distances, stride)",
     difficulty=1,
     minutes=5,
-    hints={"Which order?": "Left, top, right, bottom. All four are positive inside the box."},
+    hints={
+        "Which order?": "Left, top, right, bottom. All four are positive inside the box.",
+        "The box is too small": "Distances count in strides: multiply before you add.",
+    },
     solution=box_from_sides,
 )
 
@@ -154,7 +157,10 @@ Exercise(
     "Write from_points(place, offsets, stride), offsets (9, 2)",
     difficulty=1,
     minutes=5,
-    hints={"x and y are mixed up": "The place is (x, y), an offset is (dy, dx)."},
+    hints={
+        "x and y are mixed up": "The place is (x, y), an offset is (dy, dx).",
+        "Which box do nine points make?": "The smallest one around them: their minimum and maximum.",
+    },
     solution=box_from_points,
 )
 
@@ -356,17 +362,19 @@ for anchor in (square, wide):
 # ## Exercises
 
 # %%
-Exercise(
+Challenge(
     "How many blocks can Faster R-CNN have before the head costs more than the rest of the detector?",
     difficulty=2,
     minutes=10,
     hints={
-        "Where to begin": 'part_costs(partial(faster_rcnn, 80, dyhead_blocks=1)): compare "Dynamic Head" with the rest.'
+        "Where to begin": 'part_costs(partial(faster_rcnn, 80, dyhead_blocks=1)): "Dynamic Head" and the rest.',
+        "Parameters or multiply-adds?": "Multiply-adds. Every block costs the same.",
     },
+    answer="Two. A block costs 84 GMAC at 800 x 1333, all the rest 215: two blocks are 168, three would be 253.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Move task-aware attention behind RoI pooling, as in the paper. What does it save?",
     difficulty=2,
     minutes=10,
@@ -374,14 +382,22 @@ Exercise(
         "Where to begin": "part_costs(partial(faster_rcnn, 80, task_after_pooling=True)).",
         "Parameters or multiply-adds?": "Look at both: the two fully connected layers are most of the head's weights.",
     },
+    answer="14 GMAC of 721, and 14.6 million parameters of 53: the two fully connected layers go. Cheap to keep in "
+    "multiply-adds, they were a quarter of the weights.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Train one detector of your choice on Shapes with and without the head, with a second seed",
     difficulty=2,
     minutes=30,
-    hints={"How": "dyhead-lab experiment detectors --seeds 0 1 trains what is missing; finished runs are kept."},
+    hints={
+        "How": "dyhead-lab experiment detectors --seeds 0 1 trains what is missing; finished runs are kept.",
+        "Is the difference real?": "Compare it with what the second seed changes.",
+    },
+    answer="The rows with the head are recorded with one seed: dyhead-lab experiment detectors --show. The rows "
+    "without it are not measured for this book. A gain that is smaller than the difference between seeds says "
+    "nothing.",
 )
 
 # %% [markdown]

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from dyhead_lab.lessons.drills import drill
-from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.exercises import Challenge, Exercise
 from dyhead_lab.lessons.predictions import Question
 from dyhead_lab.lessons.self_attention import (
     ATTENTION_MISTAKES,
@@ -419,7 +419,7 @@ for N in (64, 256, 850, 3350, 13400):
     print(f"N = {N:6,}: dense {dense_macs / 1e9:7.2f} GMAC, deformable {deformable_macs / 1e9:5.2f} GMAC")
 
 # %%
-Exercise(
+Challenge(
     "Show by an experiment that attention without positions does not know where its tokens are",
     difficulty=2,
     minutes=10,
@@ -427,18 +427,21 @@ Exercise(
         "What to change": "Permute keys and values in the same way. What happens to the output?",
         "What does DETR do about it?": "It adds a sine position to queries and keys, but not to values.",
     },
+    answer="The output does not change, to rounding: a sum does not know the order of its terms. With positions added "
+    "to queries and keys it does.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Derive the gradient of the output to the score s_n, and say what it is when all weights are 1 / N",
     difficulty=4,
     minutes=20,
     hints={
         "Where to begin": "The softmax has the derivative dA_k / ds_n = A_k (1[k = n] - A_n).",
-        "What should come out": "A_n times (value n minus the output).",
-        "And with 1 / N?": "Every score gets 1 / N of the difference between its value and the mean value.",
+        "How do I know that it is right?": "Compare with torch.autograd on five tokens.",
     },
+    answer="A_n times (value n minus the output). With all weights at 1 / N every score gets 1 / N of the difference "
+    "between its value and the mean value: the more tokens, the slower they learn.",
 )
 
 # %% [markdown]

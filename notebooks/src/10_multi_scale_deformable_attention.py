@@ -18,8 +18,9 @@ import time
 import numpy as np
 import torch
 
+from dyhead_lab.lessons.backward_passes import check_attention_backward
 from dyhead_lab.lessons.drills import drill
-from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.exercises import Challenge, Exercise
 from dyhead_lab.lessons.multi_scale import (
     MS_DEFORM_ATTN_MISTAKES,
     check_box_locations,
@@ -396,19 +397,29 @@ Exercise(
     solution=loops.ms_deform_attn_backward,
 )
 
+
 # %%
-Exercise(
+def my_backward(grad, value, spatial_shapes, level_start_index, sampling_locations, attention_weights):
+    """Returns the gradients of value, locations and weights, with their shapes. grad: (B, Q, M, D)."""
+    raise NotImplementedError
+
+
+check_attention_backward(my_backward)
+
+# %%
+Challenge(
     "How many numbers does one query predict with M = 8, L = 4, P = 4, and how many values does it read of 17,821?",
     difficulty=1,
     minutes=5,
     hints={
-        "Predicted": "M * L * P points with two offsets and one weight each: 384.",
-        "Read": "At most four cells for each of the 128 points.",
+        "Predicted": "M * L * P points with two offsets and one weight each.",
+        "Read": "At most four cells for each point.",
     },
+    answer="384 numbers for 128 points, and at most 512 cells, 64 for each head: less than three in a hundred.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Set the offsets of a trained layer back to the ring and compare the detections",
     difficulty=3,
     minutes=20,
@@ -416,6 +427,8 @@ Exercise(
         "How": "Zero layer.sampling_offsets.weight, copy the ring into its bias, on a deepcopy of the model.",
         "What to compare": "Boxes of the best queries, and their scores. Then do it for the encoder only.",
     },
+    answer="Not measured for this book. The rest of the network was trained with learned offsets, so what you see is "
+    "how much it relies on them, not what they are worth: for that, train with offsets that rest at the ring.",
 )
 
 # %% [markdown]

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from dyhead_lab.data.shapes import draw_image
-from dyhead_lab.lessons.attention_maps import HEAT_MISTAKES, check_heat_map, check_spread
+from dyhead_lab.lessons.attention_maps import HEAT_MISTAKES, check_heat_map, check_share_inside, check_spread
 from dyhead_lab.lessons.attention_maps import heat_map as library_heat_map
+from dyhead_lab.lessons.attention_maps import share_inside as library_share_inside
 from dyhead_lab.lessons.attention_maps import spread as library_spread
 from dyhead_lab.lessons.drills import drill
-from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.exercises import Challenge, Exercise
 from dyhead_lab.lessons.predictions import Question
 from dyhead_lab.trace import NAMES, trace
 from dyhead_lab.views.figures import Picture
@@ -217,14 +218,53 @@ print(suspect(one_point, np.array([1.0]), 4, 6).round(2))
 
 # %%
 Exercise(
+    "Write share_inside(positions_n2, weights_n, box_4): the share of the weight that falls into a box",
+    difficulty=1,
+    minutes=5,
+    hints={
+        "Which points are inside?": "x1 <= x <= x2 and y1 <= y <= y2, as one array of True and False.",
+        "A share of what?": "Of the sum of all weights. Masks do not sum to 1.",
+    },
+    solution=library_share_inside,
+)
+
+
+# %%
+def share_inside(positions_n2, weights_n, box_4):
+    """box_4: (x1, y1, x2, y2), in the unit of the positions. Returns a number from 0 to 1."""
+    raise NotImplementedError
+
+
+check_share_inside(share_inside)
+
+# %% [markdown]
+# What is it good for? The last decoder layer looks around each query's box. How much of its weight falls inside?
+
+# %%
+share = share_inside if check_share_inside(share_inside) else library_share_inside
+best = boxes["scores"].argsort(descending=True)[:5]
+_, asked = next(decoder_seen.find("network_input"))
+for box, score in zip(boxes["boxes"][best], boxes["scores"][best], strict=True):
+    box_norm = (box / image.shape[-1]).numpy().astype(float)
+    points = layer.points(layer.nearest(*box_norm.reshape(2, 2).mean(0)))
+    inside = share(points.positions.numpy().astype(float), points.weights.numpy().astype(float), box_norm)
+    print(f"score {score:.2f}: {inside:.0%} of the weight lies inside the box")
+
+# %%
+Challenge(
     "Find a place where moving one point by a cell changes the output by more than half of its norm",
     difficulty=1,
     minutes=5,
-    hints={"Where to look": "Points with a large mask next to an edge of an object. Use the arrow keys."},
+    hints={
+        "Where to look": "Points with a large mask next to an edge of an object. Use the arrow keys.",
+        "By program": "explorer.chosen and explorer.moved choose and move a point; explorer.bars tells the change.",
+    },
+    answer="There may be none: eight other taps share the output. The largest change that you find says how much a "
+    "single sample counts.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Compare the spread on small and on large objects, on every level, over 50 pictures",
     difficulty=3,
     minutes=20,
@@ -232,10 +272,12 @@ Exercise(
         "Where are the layers?": "sampling_layers(seen) of dyhead_lab.views.sampling_layers gives all of them.",
         "Is it fair?": "Count in pixels of the image: a cell of a coarse level is larger.",
     },
+    answer="Chapter 05 measures a relative of it: on P3 and P4 the field grows with the object. Give the correlation "
+    "with the number of objects behind it, level by level; chapter 15 shows how to tell it from chance.",
 )
 
 # %%
-Exercise(
+Challenge(
     "A heat map shows where a layer reads. Does it show what the output depends on? Find a counterexample",
     difficulty=4,
     minutes=20,
@@ -243,6 +285,8 @@ Exercise(
         "What else matters": "The value that is read there, and the matrix that multiplies it.",
         "An experiment": "Set the values under the brightest cell to zero and see how much the output changes.",
     },
+    answer="It does not. A cell whose value is near zero may be read with a large weight and change nothing. A darker "
+    "cell with a large value changes the output more.",
 )
 
 # %% [markdown]

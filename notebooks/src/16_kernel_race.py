@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 
 from dyhead_lab.lessons.drills import drill
-from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.exercises import Challenge, Exercise
 from dyhead_lab.lessons.kernel import gpu_report
 from dyhead_lab.lessons.predictions import Question
 from dyhead_lab.lessons.race import (
@@ -89,7 +89,10 @@ Exercise(
     "Write my_floor_seconds(bytes_moved, operations, bandwidth, rate)",
     difficulty=1,
     minutes=3,
-    hints={"Add or compare?": "A machine loads while it computes."},
+    hints={
+        "Two times": "Bytes over bandwidth, operations over rate.",
+        "Add or compare?": "A machine loads while it computes.",
+    },
     solution=floor_seconds,
 )
 
@@ -242,7 +245,7 @@ for bytes_moved, operations in ((8, 0), (0, 30), (8, 30)):
 # ## Exercises
 
 # %%
-Exercise(
+Challenge(
     "At how many channels does the floor of a convolution at 100 x 168 change from memory to arithmetic here?",
     difficulty=2,
     minutes=10,
@@ -250,10 +253,12 @@ Exercise(
         "Where to begin": "Intensity grows with C. Compare operations / bytes of conv_work with rate / bandwidth.",
         "By hand": "For large S it is about 18 C C / (8 C + 108) operations per byte.",
     },
+    answer="Where 18 C C / (8 C + 108) equals rate / bandwidth of this machine. With ten operations per byte that is "
+    "at 10 channels, with fifty at 32: memory decides only in thin layers.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Make your kernel twice as fast on the small problem, or say why it cannot be",
     difficulty=4,
     minutes=60,
@@ -261,10 +266,12 @@ Exercise(
         "Where does the time go?": "torch.profiler.profile around one call, sorted by self CPU time.",
         "Channels last": "A sample of all channels is one contiguous read if channels run fastest.",
     },
+    answer="The library's own kernel is the proof that it can be: see its row in the race. It gathers all samples into "
+    "one matrix and leaves the rest to a matrix product.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Record the race on your own machine, and compare it with the table of the project",
     difficulty=1,
     minutes=10,
@@ -272,6 +279,8 @@ Exercise(
         "How": "dyhead-lab bench ops --quick takes a minute; without --quick it takes the sizes of this chapter.",
         "What to compare": "Not milliseconds: the factor to the peer and the share of the floor travel better.",
     },
+    answer="Your milliseconds will differ, the order of the contenders rarely. If it does, look first whether "
+    "something else was running.",
 )
 
 # %% [markdown]

@@ -20,7 +20,7 @@ from torch import nn
 
 from dyhead_lab.attention import DyHead, JointAttention
 from dyhead_lab.lessons.drills import drill
-from dyhead_lab.lessons.exercises import Exercise
+from dyhead_lab.lessons.exercises import Challenge, Exercise
 from dyhead_lab.lessons.own_attention import (
     JOINT_MISTAKES,
     check_joint_attention,
@@ -389,7 +389,7 @@ print("expected", joint_attention(strong, one, one, one, 1.0)[0].round(2))
 # ## Exercises
 
 # %%
-Exercise(
+Challenge(
     "Let tokens read only the coarsest two levels. How much cheaper is it at 800 x 1333, and is the problem solved?",
     difficulty=3,
     minutes=30,
@@ -398,10 +398,12 @@ Exercise(
         "levels[-2:]. F.scaled_dot_product_attention takes different numbers of queries and keys.",
         "The cost": "2 N T C instead of 2 N N C, with T tokens on the two levels.",
     },
+    answer="64 times: 350 of 22,300 tokens lie on the two coarsest levels, and 255 GMAC become 4. What is lost is the "
+    "fine detail: no token reads P3 or P4 any more, so two small objects cannot be compared.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Train heads with and without the fourth attention on Shapes, three seeds each. Is the difference larger than "
     "the spread?",
     difficulty=4,
@@ -411,10 +413,12 @@ Exercise(
         "backbone and pyramid rest, so a run takes minutes.",
         "How many numbers do I need?": "At least three seeds per row. dyhead_lab/zoo/ablation.py shows an experiment.",
     },
+    answer="Not measured for this book. In the ablation of chapter 07 the spread over three seeds is about 0.01 AP: a "
+    "difference has to be larger than that to count.",
 )
 
 # %%
-Exercise(
+Challenge(
     "Joint over channels too: what would an attention over levels, positions and channels at once cost?",
     difficulty=4,
     minutes=30,
@@ -423,6 +427,9 @@ Exercise(
         "A smaller step": "Give each token the gates of its channels: sigmoid of a linear map of what it has read, "
         "instead of adding. Then one attention decides level, place and channel. Plug it in and try it on the pairs.",
     },
+    answer="Nobody has answered it. Counted literally, L S C numbers that all meet cost (L S C)^2 weights, as in "
+    "chapter 07. The smaller step costs one linear map per token; whether it is worth that is for you to "
+    "measure.",
 )
 
 # %% [markdown]

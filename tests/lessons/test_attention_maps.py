@@ -7,10 +7,13 @@ import torch
 from dyhead_lab.detectors.dam import decoder_attention_map
 from dyhead_lab.lessons.attention_maps import (
     HEAT_MISTAKES,
+    SHARE_MISTAKES,
     SPREAD_MISTAKES,
     check_heat_map,
+    check_share_inside,
     check_spread,
     heat_map,
+    share_inside,
     spread,
 )
 
@@ -23,6 +26,10 @@ def test_bugs_of_the_heat_map_are_caught():
 
 def test_bugs_of_the_spread_are_caught():
     assert_bugs_are_caught(check_spread, spread, SPREAD_MISTAKES)
+
+
+def test_bugs_of_the_share_inside_a_box_are_caught():
+    assert_bugs_are_caught(check_share_inside, share_inside, SHARE_MISTAKES)
 
 
 def test_the_heat_map_is_a_decoder_attention_map_of_one_level():

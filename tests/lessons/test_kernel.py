@@ -2,8 +2,23 @@ import pytest
 import torch
 
 from dyhead_lab.lessons import kernel
-from dyhead_lab.lessons.kernel import OWNER_MISTAKES, Example, check_owner, gpu_report, kernel_source, owner_formula
+from dyhead_lab.lessons.kernel import (
+    LINES_MISTAKES,
+    OWNER_MISTAKES,
+    READS_MISTAKES,
+    Example,
+    check_lines,
+    check_owner,
+    check_reads,
+    gpu_report,
+    input_reads,
+    kernel_source,
+    lines_of,
+    owner_formula,
+)
 from dyhead_lab.ops import deform_conv2d, native
+
+from .planted import assert_bugs_are_caught
 
 needs_native = pytest.mark.skipif(not native.built("emulated"), reason="the native code is not built: make native")
 
@@ -16,11 +31,23 @@ def test_a_kernel_is_shown_whole_with_the_sentence_that_explains_it():
         kernel_source("nothing")
 
 
-def test_the_owner_exercise_accepts_the_solution_and_names_mistakes():
-    assert check_owner(owner_formula)
-    for mistake in OWNER_MISTAKES:
-        verdict = check_owner(mistake.imitate)
-        assert not verdict and mistake.name in verdict.message
+@pytest.mark.parametrize(
+    ("check", "solution", "bugs"),
+    [
+        (check_owner, owner_formula, OWNER_MISTAKES),
+        (check_lines, lines_of, LINES_MISTAKES),
+        (check_reads, input_reads, READS_MISTAKES),
+    ],
+)
+def test_bugs(check, solution, bugs):
+    assert_bugs_are_caught(check, solution, bugs)
+
+
+@needs_native
+def test_the_count_of_reads_is_what_the_emulator_sees():
+    """One image, one channel, one output pixel far from the border."""
+    accesses = Example(H=8, W=9, offset_scale=0.2).forward(threads=range(40, 41))
+    assert sum(access.buffer == "input" for access in accesses) == input_reads(1, 1, 1, 1, 9)
 
 
 @needs_native

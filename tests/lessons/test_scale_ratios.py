@@ -5,10 +5,13 @@ from scipy import stats
 from dyhead_lab.lessons.scale_ratios import (
     HOLM_MISTAKES,
     P_MISTAKES,
+    PART_MISTAKES,
     RANK_MISTAKES,
+    check_gate_parts,
     check_holm,
     check_permutation_p,
     check_rank_correlation,
+    gate_parts,
     holm,
     permutation_p,
     rank_correlation,
@@ -25,6 +28,7 @@ from .planted import assert_bugs_are_caught
         (check_rank_correlation, rank_correlation, RANK_MISTAKES),
         (check_permutation_p, permutation_p, P_MISTAKES),
         (check_holm, holm, HOLM_MISTAKES),
+        (check_gate_parts, gate_parts, PART_MISTAKES),
     ],
 )
 def test_bugs(check, solution, bugs):
@@ -54,3 +58,9 @@ def test_unrelated_numbers_have_even_p_values_and_related_ones_small_ones():
 def test_holm_by_hand():
     # 4 x 0.01, 3 x 0.02, 2 x 0.03 and 1 x 0.5, each at least as large as the one before it.
     np.testing.assert_allclose(holm(np.array([0.03, 0.01, 0.5, 0.02])), [0.06, 0.04, 0.5, 0.06])
+
+
+def test_the_parts_of_the_gates_sum_to_the_change_of_the_ratio():
+    before, after = np.random.default_rng(0).uniform(0.5, 1, size=(2, 20, 3))
+    change = np.log2(after[:, 0] / after[:, -1]) - np.log2(before[:, 0] / before[:, -1])
+    assert gate_parts(before, after).sum() == pytest.approx(change.mean(), abs=1e-12)  # float64
