@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import zoo
 from ..training.checkpoint import CHECKPOINT, read
-from ..training.observer import Entry, Silent
+from ..training.observer import Silent
 from .scale_explorer import Numbers, ScaleExplorer, scale_numbers
 
 AVERAGED = "module."  # what the names of averaged weights begin with
@@ -42,14 +42,22 @@ class LiveScale(Silent):
         self._path = Path(out) / "last.pt"
         self._images = [image.to(device) for image in images]
         self._device = device
+        self._seen: int | None = None
         self.explorer = ScaleExplorer(_untrained(len(images), len(levels)), levels, images)
         self.explorer.status = "no checkpoint yet"
-        if self._path.exists():
-            self.look()
+        self._follow()
 
-    def note(self, entry: Entry) -> None:
-        """A run logs its scale ratios when it has written a checkpoint."""
-        if any(name.startswith("scale_ratio/") for name in entry):
+    def advance(self, iteration: int) -> None:
+        self._follow()
+
+    def end(self, message: str) -> None:
+        self._follow()
+
+    def _follow(self) -> None:
+        """Look if there is a checkpoint that was not seen yet; to ask for the time of a file costs microseconds."""
+        written = self._path.stat().st_mtime_ns if self._path.exists() else None
+        if written not in (None, self._seen):
+            self._seen = written
             self.look()
 
     def look(self) -> None:
