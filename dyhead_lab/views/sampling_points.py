@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
     Choose a layer and click a place, or move it with the arrow keys. Every point is drawn with the weight that it
     has. Choose a point and see the four pixels that it reads; drag it, or nudge it with the arrow keys, and see how
     the layer's output changes. All numbers are those of the forward pass: from the points shown, :meth:`output`
-    computes the layer's output again.
+    computes the layer's output again. Three buttons save them as CSV, npz and SVG, as the methods ``to_...`` do.
 
     Args:
         trace: of a forward pass of any detector here, imported official weights included.
@@ -68,6 +69,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
         self.observe(self._change_click, names="click")
         self.observe(self._change_place, names="place")
         self.observe(self._look, names=["chosen", "moved"])
+        self.on_msg(self._send_file)
         self._change_layer()
 
     @traitlets.validate("layer", "place", "chosen")
@@ -146,24 +148,57 @@ class SamplingPoints(Explorer, static="sampling_points"):
         columns = (p.head, p.level, p.index, *p.positions.unbind(1), *p.offsets.unbind(1), p.weights)
         return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
+    def exported(self, kind: str) -> bytes:
+        """The content of a file: "csv" holds :meth:`table`, "npz" arrays, "svg" :meth:`figure`.
+
+        The arrays are the points of the place, what each one reads (n, D), and the layer's output.
+
+        Raises:
+            ValueError: there is no such kind.
+        """
+        writers = {"csv": self._csv, "npz": self._npz, "svg": self._svg}
+        if kind not in writers:
+            raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(writers)}")
+        return writers[kind]()
+
     def to_csv(self, path: str | Path) -> None:
         """Write :meth:`table`."""
-        with Path(path).open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.table())
+        Path(path).write_bytes(self.exported("csv"))
 
     def to_npz(self, path: str | Path) -> None:
-        """Write the points of the place as arrays, with what each one reads (n, D) and the layer's output."""
-        points, layer = self.shown(), self.current
-        arrays = {name: getattr(points, name) for name in ("positions", "offsets", "weights", "head", "level", "index")}
-        arrays |= {"place": layer.places[self.place], "read": layer.sample(points), "output": self.output()}
-        np.savez(Path(path), **{name: tensor.numpy() for name, tensor in arrays.items()})
+        """Write the arrays of :meth:`exported`."""
+        Path(path).write_bytes(self.exported("npz"))
 
     def to_svg(self, path: str | Path) -> None:
         """Write :meth:`figure` as a vector graphic."""
+        Path(path).write_bytes(self.exported("svg"))
+
+    def _send_file(self, _widget: Any, content: dict[str, str], _buffers: Any) -> None:
+        """Answer a button of the page with the file that it asks for. ``view`` says which view asked."""
+        kind = content["export"]
+        name = f"sampling_points_layer{self.layer}_place{self.place}.{kind}"
+        self.send({"view": content["view"], "name": name}, [self.exported(kind)])
+
+    def _csv(self) -> bytes:
+        file = io.StringIO(newline="")
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self.table())
+        return file.getvalue().encode()
+
+    def _npz(self) -> bytes:
+        points, layer = self.shown(), self.current
+        arrays = {name: getattr(points, name) for name in ("positions", "offsets", "weights", "head", "level", "index")}
+        arrays |= {"place": layer.places[self.place], "read": layer.sample(points), "output": self.output()}
+        file = io.BytesIO()
+        np.savez(file, **{name: tensor.numpy() for name, tensor in arrays.items()})
+        return file.getvalue()
+
+    def _svg(self) -> bytes:
+        file = io.BytesIO()
         with style():
-            self.figure().savefig(path, format="svg", transparent=True, metadata={"Date": None})
+            self.figure().savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        return file.getvalue()
 
     def figure(self) -> Figure:
         """The image with the place and its points; larger points weigh more, colours are levels."""

@@ -42,6 +42,7 @@ class Switchboard(ipywidgets.VBox):
             button.observe(self._follow, names="value")
         self._follow()
         super().__init__([ipywidgets.HBox(list(self.buttons.values())), self._shown])
+        self.add_class("dyhead-switchboard")
 
     @property
     def setting(self) -> dict[str, bool]:

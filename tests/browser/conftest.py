@@ -10,13 +10,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
+import nbformat
 import pytest
 
-TOKEN = "browser-test"
+from .explorers import notebook
+from .lab import TOKEN, Lab, open_notebook, run_all
+
 START_SECONDS = 60
 QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -24,13 +26,7 @@ QUIET = (
 ).split()
 
 
-@dataclass(frozen=True)
-class Lab:
-    address: str
-    folder: Path  # what the server shows
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A JupyterLab that serves an empty folder and keeps its own settings elsewhere."""
     folder, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
@@ -86,9 +82,9 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
     pytest.fail(f"JupyterLab did not start; the end of its log:\n{log.read_text()[-2000:]}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def new_page() -> Iterator[Callable]:
-    """Opens pages in one headless Chromium. A JavaScript error on any of them fails the module."""
+    """Opens pages in one headless Chromium. A JavaScript error on any of them fails the last test."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -106,3 +102,13 @@ def new_page() -> Iterator[Callable]:
         yield open_page
         browser.close()
     assert not errors, "JavaScript errors:\n" + "\n".join(errors)
+
+
+@pytest.fixture(scope="session")
+def page(new_page: Callable, lab: Lab):
+    """A notebook with all explorers, freshly run."""
+    page, path = new_page(), lab.folder / "explorers.ipynb"
+    nbformat.write(notebook(), path)
+    open_notebook(page, lab, path)
+    run_all(page)
+    return page

@@ -1,39 +1,23 @@
-"""Chapters as a reader uses them: open, run, explore by keyboard and mouse, switch to the dark theme.
-
-DYHEAD_SCREENSHOTS=folder keeps what the browser saw.
-"""
+"""Chapters as a reader uses them: open, run, explore by keyboard and mouse, switch to the dark theme."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import nbformat
 import pytest
 
 from tests.notebooks.builder import builder
 
-from .conftest import TOKEN, Lab
+from .explorers import SCROLL
+from .lab import KERNEL_READY, Lab, keep_screenshot, open_notebook, run_all, set_theme
 
 # One process runs them all: they share a server, and the chapters would slow each other down.
 pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.xdist_group("browser")]
 
-RUN_SECONDS = 120
-KERNEL_READY = "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-RUN_ALL = "() => { jupyterapp.commands.execute('notebook:run-all-cells'); }"
-ALL_RAN = """() => jupyterapp.shell.currentWidget.content.widgets.every(
-    cell => cell.model.type !== 'code' || (cell.model.executionCount && cell.model.executionState === 'idle'))"""
-DARK = "() => { jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'}); }"
 BACKGROUND = "element => getComputedStyle(element).backgroundColor"
-SCROLL = "element => element.scrollIntoView({block: 'center'})"
-
-
-def open_notebook(page, lab: Lab, notebook: Path):
-    page.goto(f"{lab.address}/lab/workspaces/{notebook.stem}/tree/{notebook.name}?reset&token={TOKEN}")
-    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=60_000)
 
 
 def run_chapter(page, lab: Lab, prefix: str) -> None:
@@ -42,17 +26,7 @@ def run_chapter(page, lab: Lab, prefix: str) -> None:
     notebook = lab.folder / f"{source.stem}.ipynb"
     nbformat.write(builder.read_source(source), notebook)
     open_notebook(page, lab, notebook)
-    page.wait_for_function(KERNEL_READY, timeout=60_000)
-    page.evaluate(RUN_ALL)
-    page.wait_for_function(ALL_RAN, timeout=RUN_SECONDS * 1000)
-    errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
-    assert errors.count() == 0, errors.first.inner_text()
-
-
-def keep_screenshot(page, name: str) -> None:
-    folder = os.environ.get("DYHEAD_SCREENSHOTS")
-    if folder:
-        page.screenshot(path=Path(folder) / f"{name}.png")
+    run_all(page)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +34,7 @@ def explorer(new_page: Callable, lab: Lab):
     """The explorer of the first chapter, freshly run."""
     page = new_page()
     run_chapter(page, lab, "00")
+    set_theme(page, "Light")
     found = page.locator(".dyhead-scale-weights")
     found.wait_for()
     found.evaluate(SCROLL)
@@ -106,29 +81,12 @@ def test_the_explorer_answers_keyboard_and_mouse_and_python_follows(explorer):
 def test_the_dark_theme_reaches_the_explorer(explorer):
     page = explorer.page
     light = explorer.evaluate(BACKGROUND)
-    page.evaluate(DARK)
-    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    set_theme(page, "Dark")
     assert explorer.evaluate(BACKGROUND) != light
     explorer.evaluate(SCROLL)
     keep_screenshot(page, "explorer-dark")
     page.locator(".jp-RenderedImage img").first.evaluate(SCROLL)
     keep_screenshot(page, "detections-dark")
-
-
-def test_a_thread_of_the_kernel_is_stepped_by_keyboard(new_page: Callable, lab: Lab):
-    page = new_page()
-    run_chapter(page, lab, "04")
-    steps = page.locator(".dyhead-memory-steps")
-    steps.wait_for()
-    steps.evaluate(SCROLL)
-    assert steps.locator(".ms-says").inner_text().startswith("Thread 14 reads weight[0]")
-    assert steps.locator(".ms-cell.read").count() == 0
-    steps.locator("input[type=range]").focus()
-    for _ in range(6):  # two offsets, then the four pixels
-        page.keyboard.press("ArrowRight")
-    assert "reads input[" in steps.locator(".ms-says").inner_text()
-    assert steps.locator(".ms-cell.read").count() == 4
-    keep_screenshot(page, "memory-steps")
 
 
 def test_a_fresh_clone_shows_pictures_before_anything_runs(new_page: Callable, lab: Lab):

@@ -1,91 +1,22 @@
-"""The explorers in JupyterLab: mouse, keyboard, both themes, saved and opened again without a kernel."""
+"""Every explorer in JupyterLab by mouse and keyboard, in both themes, with names and contrast."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+import csv
+import io
 
-import nbformat
+import numpy as np
 import pytest
 
-from tests.notebooks.builder import builder
-
 from .accessibility import problems
-from .conftest import Lab
-from .test_chapters import ALL_RAN, DARK, KERNEL_READY, RUN_ALL, SCROLL, keep_screenshot, open_notebook
+from .explorers import EXPLORERS, shown, wait_for_change
+from .lab import keep_screenshot, set_theme
 
 pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.xdist_group("browser")]
 
-READY = """
-import torch
-from dyhead_lab.data.shapes import draw_image
-from dyhead_lab.trace import trace
-from dyhead_lab.zoo import load_trained
-
-image = torch.from_numpy(draw_image(2026, 5)[0]).permute(2, 0, 1) / 255
-
-def look(model):
-    with torch.no_grad(), trace(model) as seen:
-        [detection] = model([image])
-    return seen, detection
-
-quickstart, sparse = load_trained("quickstart").model, load_trained("sparse_detr_tiny")
-seen, _ = look(quickstart)
-"""
-POINTS = """
-from dyhead_lab.views.sampling_points import SamplingPoints
-
-points = SamplingPoints(seen, image)
-points.layer = 3
-points
-"""
-PIECES = """
-from dyhead_lab.views.task_pieces import TaskPieces
-
-TaskPieces(seen, ["P3", "P4", "P5", "P6"])
-"""
-TOKENS = """
-from dyhead_lab.views.sparse_tokens import SparseTokens
-
-def run(rho):
-    sparse.model.rho = rho
-    return look(sparse.model)
-
-SparseTokens(run, image, [0.05, 0.1, 0.3, 1.0], sparse.categories, cost=lambda rho: 1e6 * (7 + 74 * rho), start=0.3)
-"""
-WIDGETS = ("dyhead-sampling-points", "dyhead-task-pieces", "dyhead-sparse-tokens")
-
-
-@pytest.fixture(scope="module")
-def page(new_page: Callable, lab: Lab):
-    """A notebook with three explorers, freshly run."""
-    page = new_page()
-    path = lab.folder / "explorers.ipynb"
-    cells = [nbformat.v4.new_code_cell(code) for code in (READY, POINTS, PIECES, TOKENS)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=builder.METADATA), path)
-    open_notebook(page, lab, path)
-    page.wait_for_function(KERNEL_READY, timeout=60_000)
-    page.evaluate(RUN_ALL)
-    page.wait_for_function(ALL_RAN, timeout=120_000)
-    return page
-
-
-def shown(page, name: str):
-    widget = page.locator(f".{name}").first
-    widget.wait_for()
-    widget.evaluate(SCROLL)
-    return widget
-
-
-def wait_for_change(page, widget, selector: str, before: str) -> str:
-    """The text of a part of the widget once it is no longer ``before``."""
-    part = widget.locator(selector)
-    page.wait_for_function("([part, before]) => part.textContent !== before", arg=[part.element_handle(), before])
-    return part.inner_text()
-
 
 def test_sampling_points_answer_mouse_and_keyboard(page):
-    widget = shown(page, WIDGETS[0])
+    widget = shown(page, "points")
     says = widget.locator(".sp-says").first
     before = says.inner_text()
     box = widget.locator(".sp-view image").bounding_box()
@@ -106,8 +37,47 @@ def test_sampling_points_answer_mouse_and_keyboard(page):
     page.wait_for_function("() => document.querySelector('.sp-right button').disabled")
 
 
+def test_a_point_can_be_dragged(page):
+    widget = shown(page, "points")
+    box = widget.locator(".sp-point.chosen").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 40, y + 10, steps=4)
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelector('.sp-right').textContent.includes('Moving this one point')")
+    moved = widget.locator(".sp-point.chosen").bounding_box()
+    assert moved["x"] - box["x"] == pytest.approx(40, abs=2)  # pixels
+    widget.get_by_role("button", name="Put the point back").click()
+
+
+@pytest.mark.parametrize(("kind", "by"), [("CSV", "mouse"), ("npz", "keyboard"), ("SVG", "mouse")])
+def test_a_button_saves_the_points_as_a_file(page, kind, by):
+    widget = shown(page, "points")
+    button = widget.get_by_role("button", name=f"Save as {kind}")
+    with page.expect_download() as arrived:
+        if by == "mouse":
+            button.click()
+        else:
+            button.focus()
+            page.keyboard.press("Enter")
+    name, content = arrived.value.suggested_filename, arrived.value.path().read_bytes()
+    drawn = widget.locator(".sp-point").count()
+    assert name.startswith("sampling_points_layer3_place") and name.endswith(f".{kind.lower()}")
+    assert f"Saved as {name}." in widget.inner_text()
+    if kind == "CSV":
+        rows = list(csv.DictReader(io.StringIO(content.decode())))
+        weight = max(float(row["weight"]) for row in rows)
+        assert len(rows) == drawn and f"weight {weight:.3f}" in widget.locator(".sp-says").first.inner_text()
+    elif kind == "npz":
+        arrays = np.load(io.BytesIO(content))
+        assert len(arrays["weights"]) == drawn == len(arrays["read"])
+    else:
+        assert content.startswith(b"<?xml") and b"</svg>" in content
+
+
 def test_task_pieces_answer_mouse_and_keyboard(page):
-    widget = shown(page, WIDGETS[1])
+    widget = shown(page, "pieces")
     before = widget.locator(".tp-says").inner_text()
     widget.locator("input[type=range]").focus()
     page.keyboard.press("ArrowRight")
@@ -119,7 +89,7 @@ def test_task_pieces_answer_mouse_and_keyboard(page):
 
 
 def test_fewer_tokens_are_outlined_when_rho_falls(page):
-    widget = shown(page, WIDGETS[2])
+    widget = shown(page, "tokens")
     before = widget.locator(".st-says").inner_text()
     kept = widget.locator(".st-cell.kept").count()
     widget.locator("input[type=range]").focus()
@@ -128,27 +98,84 @@ def test_fewer_tokens_are_outlined_when_rho_falls(page):
     assert 0 < widget.locator(".st-cell.kept").count() < kept
     assert "53 of 525 tokens" in after
     assert widget.locator(".st-dot.corr").count() == 2, "the chart keeps both ratios"
+    slider = widget.locator("input[type=range]").bounding_box()
+    page.mouse.click(slider["x"] + slider["width"] - 3, slider["y"] + slider["height"] / 2)
+    assert "525 of 525 tokens" in wait_for_change(page, widget, ".st-says", after)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", WIDGETS)
-def test_everything_has_a_name_and_can_be_read(page, name, theme):
-    if theme == "dark":
-        page.evaluate(DARK)
-        page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
-    widget = shown(page, name)
-    keep_screenshot(page, f"{name}-{theme}")
-    assert problems(widget) == []
+def test_a_bar_of_the_scale_explorer_opens_its_images_by_mouse_and_keyboard(page):
+    widget = shown(page, "bars")
+    bars, images = widget.locator(".se-bar"), widget.locator(".se-gallery img")
+    widget.locator(".se-cell").last.click()  # P6
+    widget.get_by_text("The chosen images stand where").wait_for()
+    for by in ("mouse", "keyboard"):
+        if by == "mouse":
+            bars.last.click()
+        else:
+            page.keyboard.press("ArrowLeft")  # the focus stands on the bar that was chosen
+        chosen = widget.locator(".se-bar[aria-checked=true]")
+        chosen.wait_for()
+        name = chosen.get_attribute("aria-label")
+        count = int(name.split(": ")[1].split()[0])
+        widget.get_by_text(f"{count} of 12 images are chosen").wait_for()
+        assert images.count() == count
+        assert name.split(":")[0] in widget.locator(".se-says").inner_text()
+    kept = [image.get_attribute("alt") for image in images.all()]
+    widget.get_by_label("What is measured").select_option("gate of the finer branch")
+    widget.locator(".se-cell").first.click()
+    widget.get_by_text("Block 1, P3 has no such branch.").wait_for()
+    assert [image.get_attribute("alt") for image in images.all()] == kept, "the images stay chosen"
 
 
-def test_a_saved_notebook_shows_its_explorers_without_a_kernel(page, new_page, lab):
-    """The setting that `make` gives to JupyterLab keeps the widgets' state in the file."""
-    page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
-    page.wait_for_function("() => !jupyterapp.shell.currentWidget.context.model.dirty")
-    shutil.copy(lab.folder / "explorers.ipynb", lab.folder / "reopened.ipynb")
-    other = new_page()
-    open_notebook(other, lab, lab.folder / "reopened.ipynb")
-    for name in WIDGETS:
-        shown(other, name)
-    keep_screenshot(other, "reopened")
-    assert other.get_by_text("Error displaying widget").count() == 0
+def test_a_thread_of_the_kernel_is_stepped_by_keyboard_and_mouse(page):
+    widget = shown(page, "steps")
+    says = widget.locator(".ms-says")
+    assert says.inner_text().startswith("Thread 14 reads weight[0]")
+    assert widget.locator(".ms-cell.read").count() == 0
+    slider = widget.locator("input[type=range]")
+    slider.focus()
+    for _ in range(6):  # two offsets, then the four pixels
+        page.keyboard.press("ArrowRight")
+    assert "reads input[" in says.inner_text()
+    assert widget.locator(".ms-cell.read").count() == 4
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
+    assert "writes output[" in says.inner_text()
+
+
+def test_buttons_of_the_switchboard_answer_keyboard_and_mouse(page):
+    widget = shown(page, "board")
+    scale, spatial = (widget.get_by_role("button", name=f"{name}: on") for name in ("scale", "spatial"))
+    assert widget.get_by_alt_text("switched off: nothing").bounding_box()["width"] == 400
+    scale.focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "spatial: on"
+    page.keyboard.press("Space")
+    widget.get_by_alt_text("switched off: spatial").wait_for()
+    assert spatial.count() == 0, "the button says its state"
+    scale.click()
+    widget.get_by_alt_text("switched off: scale, spatial").wait_for()
+
+
+def test_a_recorded_training_plays_by_keyboard_and_mouse(page):
+    widget = shown(page, "curves")
+    slider = widget.get_by_role("slider", name="Iteration")
+    slider.focus()
+    page.keyboard.press("Home")
+    loss = widget.locator(".live-picture").first
+    assert loss.get_attribute("aria-label").startswith("Loss up to iteration 0: sum none yet")
+    page.keyboard.press("End")
+    end = slider.get_attribute("max")
+    assert f"up to iteration {end}" in loss.get_attribute("aria-label")
+    widget.get_by_role("button", name="Play").click()  # from the start, as it stands at the end
+    widget.get_by_role("button", name="Pause").click()
+    assert f"up to iteration {end}" not in loss.get_attribute("aria-label")
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_everything_has_a_name_and_can_be_read(page, theme):
+    set_theme(page, theme)
+    for name in EXPLORERS:
+        widget = shown(page, name)
+        keep_screenshot(page, f"{name}-{theme.lower()}")
+        assert problems(widget) == [], name

@@ -147,6 +147,21 @@ def test_tables_arrays_and_graphics_are_written(explorer, tmp_path):
     assert "<svg" in (tmp_path / "points.svg").read_text()
 
 
+def test_a_button_gets_the_file_that_the_method_writes(explorer, monkeypatch, tmp_path):
+    sent = []
+    monkeypatch.setattr(explorer, "send", lambda content, buffers: sent.append((content, buffers)))
+    for kind in ("csv", "npz", "svg"):
+        explorer._handle_custom_msg({"export": kind, "view": "7"}, [])  # what a click sends
+        content, [buffer] = sent[-1]
+        place = f"layer{explorer.layer}_place{explorer.place}"
+        assert content == {"view": "7", "name": f"sampling_points_{place}.{kind}"}
+        getattr(explorer, f"to_{kind}")(tmp_path / kind)
+        assert buffer == (tmp_path / kind).read_bytes() or kind == "npz"  # a zip file holds the time
+    assert np.load(tmp_path / "npz")["weights"].shape == (len(explorer.points),)
+    with pytest.raises(ValueError, match="kind: got 'pdf', expected one of csv, npz, svg"):
+        explorer.exported("pdf")
+
+
 def test_what_is_not_there_is_refused(explorer, quickstart):
     for name, value in (("layer", 10), ("place", -1), ("chosen", 9)):
         with pytest.raises(traitlets.TraitError, match=f"{name}: got {value}"):

@@ -27,13 +27,17 @@ function render({ model, el }) {
   const bars = svg("svg", { class: "sp-bars", role: "img" });
   const changed = html("p", { class: "sp-says", "aria-live": "polite" });
   const reset = html("button", { type: "button" }, "Put the point back");
+  const files = html("div", { class: "sp-files", role: "group", "aria-label": "Save the points of this place" });
+  const saved = html("p", { class: "sp-says", "aria-live": "polite" });
+  const thisView = String(Math.random()); // the kernel's answer goes to all views
 
   el.classList.add("dyhead-explorer", "dyhead-sampling-points");
   el.append(
     html("div", { class: "sp-left" }, html("div", { class: "sp-choices" }, layer, heads), view),
     html("div", { class: "sp-right" }, html("h4", {}, "Point"), slider, says,
       html("h4", {}, "The four pixels that it reads"), corners, reset,
-      html("h4", {}, "Output of the layer here"), bars, changed),
+      html("h4", {}, "Output of the layer here"), bars, changed,
+      html("h4", {}, "Save these points"), files, saved),
   );
 
   const shownHead = () => Number(heads.value);
@@ -155,6 +159,20 @@ function render({ model, el }) {
     set({ moved: [x + (dx * NUDGE) / W, y + (dy * NUDGE) / H] });
   }
 
+  function askFor(kind) {
+    saved.textContent = `The kernel writes the ${kind} file.`;
+    model.send({ export: kind.toLowerCase(), view: thisView });
+  }
+
+  function save({ view: asked, name }, [content]) {
+    if (asked !== thisView) return;
+    const address = URL.createObjectURL(new Blob([content]));
+    const link = html("a", { href: address, download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(address), 1000);
+    saved.textContent = `Saved as ${name}.`;
+  }
+
   const draw = () => {
     layer.value = String(get("layer"));
     drawHeads();
@@ -175,9 +193,19 @@ function render({ model, el }) {
   slider.addEventListener("input", () => set({ moved: [], chosen: byWeight()[Number(slider.value)] }));
   reset.addEventListener("click", () => set({ moved: [] }));
   view.addEventListener("pointerdown", (event) => set({ click: toImage(event) }));
+  for (const kind of ["CSV", "npz", "SVG"]) {
+    const button = html("button", { type: "button", "aria-label": `Save as ${kind}` }, kind);
+    button.addEventListener("click", () => askFor(kind));
+    files.append(button);
+  }
+  keepKeys(files);
+  model.on("msg:custom", save);
   model.on("change", draw);
   draw();
-  return () => model.off("change", draw);
+  return () => {
+    model.off("msg:custom", save);
+    model.off("change", draw);
+  };
 }
 
 export default { render };

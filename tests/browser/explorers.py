@@ -1,0 +1,137 @@
+"""A notebook that shows every explorer once, and how a reader handles one."""
+
+from __future__ import annotations
+
+import nbformat
+from nbformat import NotebookNode
+
+from tests.notebooks.builder import builder
+
+READY = """
+import torch
+from dyhead_lab.data.shapes import draw_set
+from dyhead_lab.trace import trace
+from dyhead_lab.zoo import load_trained
+
+LEVELS = ["P3", "P4", "P5", "P6"]
+images = [torch.from_numpy(picture).permute(2, 0, 1) / 255 for picture, _ in draw_set(12, 2026, 160)]
+image = images[5]
+
+def look(model):
+    with torch.no_grad(), trace(model) as seen:
+        [detection] = model([image])
+    return seen, detection
+
+quickstart, sparse = load_trained("quickstart").model, load_trained("sparse_detr_tiny")
+seen, _ = look(quickstart)
+"""
+POINTS = """
+from dyhead_lab.views.sampling_points import SamplingPoints
+
+points = SamplingPoints(seen, image)
+points.layer = 3
+points
+"""
+PIECES = """
+from dyhead_lab.views.task_pieces import TaskPieces
+
+pieces = TaskPieces(seen, LEVELS)
+pieces
+"""
+TOKENS = """
+from dyhead_lab.views.sparse_tokens import SparseTokens
+
+def run(rho):
+    sparse.model.rho = rho
+    return look(sparse.model)
+
+cost = lambda rho: 1e6 * (7 + 74 * rho)
+tokens = SparseTokens(run, image, [0.05, 0.1, 0.3, 1.0], sparse.categories, cost=cost, start=0.3)
+tokens
+"""
+BARS = """
+from dyhead_lab.views.scale_explorer import ScaleExplorer, scale_numbers
+
+numbers = scale_numbers(quickstart, images, len(LEVELS))
+bars = ScaleExplorer(numbers, LEVELS, images)
+bars
+"""
+WEIGHTS = """
+from dyhead_lab.views.scale_weights import ScaleWeights, gates_of
+
+with torch.no_grad(), trace(quickstart, lambda path, name: name == "scale_weights") as gates:
+    quickstart(images)
+weights = ScaleWeights(gates_of(gates), LEVELS, images)
+weights
+"""
+STEPS = """
+from dyhead_lab.lessons.kernel import Example
+from dyhead_lab.views.memory import MemorySteps
+
+accesses = Example(H=5, W=6, offset_scale=0.8).forward(threads=range(14, 15))
+steps = MemorySteps(accesses, shapes={"input": (5, 6), "output": (5, 6)})
+steps
+"""
+BOARD = """
+from matplotlib.figure import Figure
+from dyhead_lab.views.figures import DPI, INK, Picture, style
+from dyhead_lab.views.switchboard import Switchboard
+
+def show(**on):
+    off = ", ".join(name for name, is_on in on.items() if not is_on) or "nothing"
+    with style():
+        figure = Figure(figsize=(4, 2), dpi=DPI)
+        figure.text(0.1, 0.5, off, size=20, color=INK)
+    return Picture(figure, alt=f"switched off: {off}")
+
+board = Switchboard(show)
+board
+"""
+CURVES = """
+from dyhead_lab.views.live import replay
+
+curves = replay()
+curves
+"""
+#: Name in the notebook -> class of the element on the page.
+EXPLORERS = {
+    "points": "dyhead-sampling-points",
+    "pieces": "dyhead-task-pieces",
+    "tokens": "dyhead-sparse-tokens",
+    "bars": "dyhead-scale-explorer",
+    "weights": "dyhead-scale-weights",
+    "steps": "dyhead-memory-steps",
+    "board": "dyhead-switchboard",
+    "curves": "dyhead-live",
+}
+#: Renders the pictures once more, from the numbers that the explorers hold, into files beside the notebook.
+PICTURES = f"""
+from pathlib import Path
+
+for name in {list(EXPLORERS)}:
+    Path(f"{{name}}.png").write_bytes(globals()[name].picture().png)
+"""
+
+SCROLL = "element => element.scrollIntoView({block: 'center'})"
+
+
+def notebook() -> NotebookNode:
+    """All explorers, one a cell, in the order of :data:`EXPLORERS`."""
+    codes = (READY, POINTS, PIECES, TOKENS, BARS, WEIGHTS, STEPS, BOARD, CURVES, PICTURES)
+    cells = [nbformat.v4.new_code_cell(code) for code in codes]
+    return nbformat.v4.new_notebook(cells=cells, metadata=builder.METADATA)
+
+
+def shown(page, name: str):
+    """The element of an explorer, scrolled to."""
+    widget = page.locator(f".{EXPLORERS[name]}").first
+    widget.wait_for()
+    widget.evaluate(SCROLL)
+    return widget
+
+
+def wait_for_change(page, widget, selector: str, before: str) -> str:
+    """The text of a part of the widget once it is no longer ``before``."""
+    part = widget.locator(selector)
+    page.wait_for_function("([part, before]) => part.textContent !== before", arg=[part.element_handle(), before])
+    return part.inner_text()

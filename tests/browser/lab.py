@@ -1,0 +1,66 @@
+"""What a reader does in JupyterLab: open, run, save, switch the theme."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+TOKEN = "browser-test"
+KERNEL_READY = "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+RUN_ALL = "() => { jupyterapp.commands.execute('notebook:run-all-cells'); }"
+ALL_RAN = """() => jupyterapp.shell.currentWidget.content.widgets.every(
+    cell => cell.model.type !== 'code' || (cell.model.executionCount && cell.model.executionState === 'idle'))"""
+OPEN_WITHOUT_KERNEL = """path => jupyterapp.commands.execute('docmanager:open', {
+    path, factory: 'Notebook', kernelPreference: {shouldStart: false, shouldReuse: false, autoStartDefault: false}})"""
+SET_THEME = "name => { jupyterapp.commands.execute('apputils:change-theme', {theme: `JupyterLab ${name}`}); }"
+IS_LIGHT = "light => document.body.dataset.jpThemeLight === light"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A JupyterLab server."""
+
+    address: str
+    folder: Path  # what it shows
+
+
+def open_notebook(page, lab: Lab, notebook: Path) -> None:
+    page.goto(f"{lab.address}/lab/workspaces/{notebook.stem}/tree/{notebook.name}?reset&token={TOKEN}")
+    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=60_000)
+
+
+def open_without_kernel(page, lab: Lab, notebook: Path) -> None:
+    """As "Open With > Notebook (no kernel)" of JupyterLab's file browser does."""
+    page.goto(f"{lab.address}/lab/workspaces/{notebook.stem}?reset&token={TOKEN}")
+    page.wait_for_function("() => window.jupyterapp?.commands.hasCommand('docmanager:open')", timeout=60_000)
+    page.evaluate(OPEN_WITHOUT_KERNEL, notebook.name)
+    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=60_000)
+    assert page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session") is None, "a kernel was started"
+
+
+def run_all(page, seconds: float = 120) -> None:
+    """Run every cell and wait until all have ended without an error."""
+    page.wait_for_function(KERNEL_READY, timeout=60_000)
+    page.evaluate(RUN_ALL)
+    page.wait_for_function(ALL_RAN, timeout=seconds * 1000)
+    errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
+    assert errors.count() == 0, errors.first.inner_text()
+
+
+def save(page) -> None:
+    page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("() => !jupyterapp.shell.currentWidget.context.model.dirty")
+
+
+def set_theme(page, name: str) -> None:
+    """``name``: "Light" or "Dark"."""
+    page.evaluate(SET_THEME, name)
+    page.wait_for_function(IS_LIGHT, arg=str(name == "Light").lower())
+
+
+def keep_screenshot(page, name: str) -> None:
+    """DYHEAD_SCREENSHOTS=folder keeps what the browser saw."""
+    folder = os.environ.get("DYHEAD_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png")
