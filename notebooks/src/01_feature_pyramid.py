@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 60 to 90 minutes with the exercises, about 1 minute to run on 2 CPU cores |
-# | Memory | under 2 GB, no GPU |
+# | Time | 60 to 90 minutes with the exercises, about 1 minute to run on 2 CPU cores (a GPU changes nothing) |
+# | Memory | under 2 GB, none on a GPU |
 # | Needs | what a convolution does; PyTorch and NumPy |
 # | You will build | a feature pyramid, intersection over union, and the AP that every detector is judged by |
 #

@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 45 to 60 minutes with the exercises, under 1 minute to run on 2 CPU cores |
-# | Memory | under 2 GB, no GPU |
+# | Time | 45 to 60 minutes with the exercises, under 1 minute to run on 2 CPU cores (a GPU changes nothing) |
+# | Memory | under 2 GB, none on a GPU |
 # | Needs | what a feature pyramid is (chapter 01); matrix products and means |
 # | You will build | the scale-aware attention of Dynamic Head, as the paper writes it and as its code computes it |
 #

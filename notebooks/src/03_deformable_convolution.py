@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 60 to 90 minutes with the exercises, under 1 minute to run on 2 CPU cores |
-# | Memory | under 2 GB |
+# | Time | 60 to 90 minutes with the exercises, under 1 minute to run on 2 CPU cores (a GPU changes nothing) |
+# | Memory | under 2 GB, none on a GPU |
 # | Needs | NumPy loops; what a 3x3 convolution does |
 # | You will build | bilinear sampling, deformable convolution in plain loops, and the same in Numba |
 #

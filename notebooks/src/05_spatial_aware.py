@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 45 to 60 minutes with the exercises, under 1 minute to run on 2 CPU cores |
-# | Memory | under 2 GB, no GPU |
+# | Time | 45 to 60 minutes with the exercises, under 1 minute to run on 2 CPU cores (a GPU changes nothing) |
+# | Memory | under 2 GB, none on a GPU |
 # | Needs | deformable convolution (chapter 03), what a pyramid level is |
 # | You will build | a deformable convolution over several levels, and the answer to a puzzle in the released code |
 #

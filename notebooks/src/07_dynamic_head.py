@@ -4,7 +4,7 @@
 # | | |
 # | --- | --- |
 # | Time | 60 to 90 minutes with the exercises, about 1 minute to run on 2 CPU cores (a GPU changes nothing) |
-# | Memory | under 2 GB |
+# | Memory | under 2 GB, none on a GPU |
 # | Needs | what scale-, spatial- and task-aware attention do (chapters 02, 05 and 06) |
 # | You will build | one block of the Dynamic Head, a count of its cost, and a number for "sparser" |
 #

@@ -4,7 +4,7 @@
 # | | |
 # | --- | --- |
 # | Time | 45 to 60 minutes with the exercises, about 1 minute to run on 2 CPU cores (a GPU changes nothing) |
-# | Memory | under 3 GB |
+# | Memory | under 3 GB, none on a GPU |
 # | Needs | what a block of the Dynamic Head does (chapter 07); what one- and two-stage detectors are (chapter 01) |
 # | You will build | the three ways in which detectors write a box |
 #

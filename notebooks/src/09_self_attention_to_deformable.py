@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 60 to 75 minutes with the exercises, under 1 minute to run on 2 CPU cores |
-# | Memory | under 2 GB |
+# | Time | 60 to 75 minutes with the exercises, under 1 minute to run on 2 CPU cores (a GPU changes nothing) |
+# | Memory | under 2 GB, none on a GPU |
 # | Needs | bilinear sampling (chapter 03); matrix products in NumPy; no GPU |
 # | You will build | multi-head attention, deformable attention on one map, and a count of what both cost |
 #

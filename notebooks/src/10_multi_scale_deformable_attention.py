@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 60 to 90 minutes with the exercises, under 1 minute to run on 2 CPU cores |
-# | Memory | under 2 GB |
+# | Time | 60 to 90 minutes with the exercises, under 1 minute to run on 2 CPU cores (a GPU changes nothing) |
+# | Memory | under 2 GB, none on a GPU |
 # | Needs | bilinear sampling (chapter 03); what deformable attention is (chapter 09); no GPU |
 # | You will build | sampling locations, attention weights, and the operator in plain loops |
 #

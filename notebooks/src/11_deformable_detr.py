@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 75 to 100 minutes with the exercises, under 1 minute to run on 2 CPU cores |
-# | Memory | under 2 GB |
+# | Time | 75 to 100 minutes with the exercises, under 1 minute to run on 2 CPU cores (a GPU changes nothing) |
+# | Memory | under 2 GB, none on a GPU |
 # | Needs | multi-scale deformable attention (chapter 10); PyTorch tensors; no GPU |
 # | You will build | box refinement, the matching cost, the assignment, and the loss of set prediction |
 #

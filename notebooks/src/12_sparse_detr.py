@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 60 to 90 minutes with the exercises, under 1 minute to run on 2 CPU cores |
-# | Memory | under 2 GB |
+# | Time | 60 to 90 minutes with the exercises, under 1 minute to run on 2 CPU cores (a GPU changes nothing) |
+# | Memory | under 2 GB, none on a GPU |
 # | Needs | multi-scale deformable attention (chapter 10); what an object query is (chapter 11); no GPU |
 # | You will build | the decoder attention map, the choice of tokens, and an encoder that refines only those |
 #

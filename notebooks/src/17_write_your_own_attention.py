@@ -4,7 +4,7 @@
 # | | |
 # | --- | --- |
 # | Time | 60 minutes with the exercises, about 1 minute to run on 2 CPU cores (a GPU changes nothing) |
-# | Memory | under 2 GB |
+# | Memory | under 2 GB, none on a GPU |
 # | Needs | the Dynamic Head block (chapter 07); dot-product attention (chapter 09) helps |
 # | You will build | a fourth attention, joint over levels and positions, inside a Dynamic Head |
 #
