@@ -31,6 +31,8 @@ from dyhead_lab.lessons.kernel import (
     owner_formula,
 )
 from dyhead_lab.lessons.predictions import Question
+
+# %%
 from dyhead_lab.views.figures import Picture
 from dyhead_lab.views.memory import (
     MemorySteps,
