@@ -20,7 +20,7 @@ def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model, on which images, judged by what."""
     parser.add_argument("source", metavar="RUN_OR_WEIGHTS", help="run folder, weights file or shipped weights")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder in COCO format (default: the data of the recipe)"
+        "--data", type=Path, metavar="DIR", help="folder in COCO format (default: the data of the run, or the recipe's)"
     )
     parser.add_argument("--split", help="default: val, or the only split of --data")
     parser.add_argument(
@@ -38,7 +38,7 @@ def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> Coco
         UserError: they are not there, or have classes that the model does not know.
     """
     if folder is None:
-        dataset = trained.recipe.data(split or "val")
+        dataset = _data_of_run(trained, split or "val") or trained.recipe.data(split or "val")
     else:
         only_one = len(find_splits(folder)) == 1
         dataset = coco_folder(folder, split or (None if only_one else "val"))
@@ -48,6 +48,13 @@ def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> Coco
             f"{', '.join(dataset.categories)}. Name the right data with --data"
         )
     return dataset
+
+
+def _data_of_run(trained: Trained, split: str) -> CocoDetection | None:
+    """The data that the run of these weights used; None for weights without a run, or a split that it did not use."""
+    path = trained.path.parent / RUN
+    used = read_json(path)["data"].get(split, {}) if path.exists() else {}
+    return CocoDetection(used["folder"], used["annotations"]) if "folder" in used else None
 
 
 def detections_of(trained: Trained, dataset: CocoDetection, workers: int = 0) -> list[dict[str, Any]]:
@@ -68,6 +75,7 @@ def kept_detections(trained: Trained, dataset: CocoDetection) -> list[dict[str, 
     folder = trained.path.parent
     if not (folder / RUN).exists() or not (folder / DETECTIONS).exists():
         return None
-    judged_on = read_json(folder / RUN)["data"]["val"]["annotations"]
-    is_same = Path(judged_on).resolve() == dataset.annotations.resolve()
+    judged_on = read_json(folder / RUN)["data"]["val"]
+    is_same = Path(judged_on["annotations"]).resolve() == dataset.annotations.resolve()
+    is_same &= judged_on["images"] == len(dataset)  # a smoke run is judged on a few of them
     return read_json(folder / DETECTIONS) if is_same else None

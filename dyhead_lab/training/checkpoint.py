@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,36 @@ def write_atomically(path: Path, content: dict[str, Any]) -> None:
         UserError: the folder cannot be written or the disk is full; what was there before is still there.
     """
     partial = path.with_name(path.name + ".partial")
+    file: _Sink | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
+        with _Sink(partial, "w") as file:
             torch.save(content, file)
-            file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except (OSError, RuntimeError) as error:
         with suppress(OSError):  # where nothing can be written there is nothing to remove
             partial.unlink()
+        reason = file.problem if file and file.problem else error
         kept = f"; {path.name} is still the previous one" if path.exists() else ""
-        raise UserError(f"cannot write {path}: {error}{kept}") from error
+        raise UserError(f"cannot write {path}: {getattr(reason, 'strerror', None) or reason}{kept}") from error
+
+
+class _Sink(FileIO):
+    """A file that remembers why it could not be written: of a full disk torch only says that a position is wrong."""
+
+    problem: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = rest.nbytes
+        try:
+            while rest:  # a disk that is nearly full takes a part
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.problem = error
+            raise
+        return size
 
 
 def read(path: Path, kind: str) -> dict[str, Any]:

@@ -126,9 +126,8 @@ class Engine:
             return
         state = {
             "format": CHECKPOINT,
-            "recipe": self.recipe.name,
+            **self._subject,
             "settings": self.recipe.settings(),
-            "categories": self.train_set.categories,
             "iteration": self.iteration,
             "model": self._unwrapped.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -144,9 +143,9 @@ class Engine:
             UserError: the folder holds another run; every difference is named.
         """
         state = read(self.checkpoint_path, CHECKPOINT)
-        here = {"recipe": self.recipe.name, "categories": self.train_set.categories, **self.recipe.settings()}
-        stated = {name: state[name] for name in ("recipe", "categories")}
-        there = {**stated, **Recipe.defaults(), **state["settings"]}
+        here = {**self._subject, **self.recipe.settings()}
+        known = {name: state[name] for name in self._subject if name in state}  # early ones do not count their images
+        there = {**self._subject, **known, **Recipe.defaults(), **state["settings"]}
         changed = [f"{k} was {there.get(k)!r}, is {here.get(k)!r}" for k in here if here.get(k) != there.get(k)]
         if changed:
             raise UserError(
@@ -158,6 +157,12 @@ class Engine:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state.get("scaler", {}))  # checkpoints older than fp16 have none, and need none
         self.iteration = state["iteration"]
+
+    @property
+    def _subject(self) -> dict[str, Any]:
+        """What learns what; a checkpoint remembers it."""
+        train_set = self.train_set
+        return {"recipe": self.recipe.name, "categories": train_set.categories, "images": len(train_set)}
 
     @property
     def _unwrapped(self) -> nn.Module:

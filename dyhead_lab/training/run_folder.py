@@ -2,7 +2,7 @@
 
 - ``run.json``: recipe, settings, data; one entry per start, with command, machine, versions and git state
 - ``log.jsonl``: one line of numbers each 20 iterations, evaluation and checkpoint; ``tensorboard/`` the same
-- ``metrics.json``: the COCO numbers of ``weights.pt``, and AP per class
+- ``metrics.json``: the COCO numbers of ``weights.pt``, AP per class, and the bytes that a step took
 - ``detections.json``: what it found on the validation split, as COCO results
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..errors import UserError
 from ..evaluation.coco import METRICS, CocoResult
 from .checkpoint import RunLog, writing
 from .engine import Engine
+from .memory import StepMemory
 from .observer import Observer, Silent
 from .provenance import provenance
 
@@ -60,9 +62,14 @@ class Journal:
         """Whether the log holds an evaluation of that iteration."""
         return any("AP" in entry for entry in RunLog.entries(self.log.path) if entry["iteration"] == iteration)
 
-    def finish(self, result: CocoResult, detections: Sequence[Mapping[str, Any]]) -> None:
-        """Write what the kept weights reach and found."""
-        write_json(self.folder / METRICS_FILE, {"numbers": result.numbers, "per_class": result.per_class})
+    def finish(
+        self, result: CocoResult, detections: Sequence[Mapping[str, Any]], memory: StepMemory | None = None
+    ) -> None:
+        """Write what the kept weights reach and found, and what memory a step took; None keeps what is known of it."""
+        path = self.folder / METRICS_FILE
+        known = read_json(path).get("memory") if path.exists() else None
+        reached = {"numbers": result.numbers, "per_class": result.per_class}
+        write_json(path, {**reached, "memory": asdict(memory) if memory else known})
         write_json(self.folder / DETECTIONS, list(detections), indent=None)
 
     def close(self, message: str) -> None:
@@ -81,7 +88,7 @@ class MuteJournal(Journal):
     def has_judged(self, iteration: int) -> bool:
         return False
 
-    def finish(self, result: CocoResult, detections: Sequence[Mapping[str, Any]]) -> None: ...
+    def finish(self, result: CocoResult, detections: Any, memory: StepMemory | None = None) -> None: ...
     def close(self, message: str) -> None: ...
 
 
@@ -93,7 +100,11 @@ def write_origin(engine: Engine) -> None:
         "recipe": engine.recipe.name,
         "settings": engine.recipe.settings(),
         "data": {
-            name: {"annotations": str(data.annotations), "images": len(data)}
+            name: {
+                "annotations": str(data.annotations.resolve()),
+                "folder": str(data.images.resolve()),
+                "images": len(data),
+            }
             for name, data in (("train", engine.train_set), ("val", engine.val_set))
         },
         "starts": [*starts, {"iteration": engine.iteration, **provenance(engine.accelerator.device.type)}],

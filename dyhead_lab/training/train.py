@@ -150,7 +150,7 @@ def _finish(engine: Engine, journal: Journal) -> CocoResult:
     result = evaluate(engine.val_set, detections)
     if not journal.has_judged(engine.iteration):
         journal.note(engine.iteration, result.numbers)
-    journal.finish(result, detections)
+    journal.finish(result, detections, engine.memory)
     return result
 
 

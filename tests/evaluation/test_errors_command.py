@@ -1,6 +1,7 @@
 """``dyhead-lab errors`` and ``dyhead-lab compare``, on runs made here."""
 
 import json
+import shutil
 
 import pytest
 
@@ -32,6 +33,26 @@ def test_errors_reads_what_the_run_wrote_down_and_draws_the_worst_images(runs, c
     assert "(2 images)" in printed and "localisation" in printed and "missed" in printed
     (picture,) = (runs / "slow/errors").glob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG") and str(picture) in printed
+
+
+def test_errors_and_eval_look_at_what_the_run_was_judged_on(runs, capsys):
+    assert main(["errors", str(runs / "slow"), "--images", "0"]) == 0
+    assert str(runs / "data/val/annotations.json") in capsys.readouterr().out
+    assert main(["eval", str(runs / "slow"), "--split", "train"]) == 0
+    printed = capsys.readouterr().out
+    assert str(runs / "data/train/annotations.json") in printed and "(4 images)" in printed
+
+
+def test_errors_looks_at_all_images_where_the_run_was_judged_on_a_few(runs, tmp_path, capsys, monkeypatch):
+    """As a smoke run is: what it wrote down says nothing about the others."""
+    run = shutil.copytree(runs / "slow", tmp_path / "run")
+    origin = json.loads((run / "run.json").read_text())
+    origin["data"]["val"]["images"] = 1
+    (run / "run.json").write_text(json.dumps(origin))
+    looked = []
+    monkeypatch.setattr("dyhead_lab.commands.errors.detections_of", lambda *args: looked.append(args) or [])
+    assert main(["errors", str(run), "--images", "0"]) == 0
+    assert looked and "(2 images)" in capsys.readouterr().out
 
 
 def test_errors_detects_where_nothing_was_written_down(runs, capsys):

@@ -38,7 +38,9 @@ def test_a_real_full_disk_keeps_the_previous_file(tmp_path):
     path = tmp_path / "last.pt"
     write_atomically(path, {"format": CHECKPOINT, "iteration": 1})
     (tmp_path / "last.pt.partial").symlink_to("/dev/full")
-    with pytest.raises(UserError, match=r"cannot write .*last\.pt.*still the previous one"):
+    with pytest.raises(
+        UserError, match=r"cannot write .*last\.pt: No space left on device; last.pt is still the previous"
+    ):
         write_atomically(path, {"format": CHECKPOINT, "x": torch.zeros(100_000)})
     assert read(path, CHECKPOINT)["iteration"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]

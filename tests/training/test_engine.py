@@ -8,6 +8,7 @@ import torch
 
 from dyhead_lab import zoo
 from dyhead_lab.data.coco import coco_folder
+from dyhead_lab.data.subset import fraction_of
 from dyhead_lab.detectors.atss import atss
 from dyhead_lab.detectors.detr_family import deformable_detr, detr, sparse_detr
 from dyhead_lab.detectors.rcnn import mask_rcnn
@@ -220,7 +221,7 @@ def test_checkpoints_from_before_a_setting_existed_are_continued(small_pictures,
     make_steps(engine, 2)
     engine.save()
     state = read(engine.checkpoint_path, CHECKPOINT)
-    del state["scaler"]
+    del state["scaler"], state["images"]
     for setting in ("optimizer", "schedule", "accumulate", "milestones", "masks", "fraction"):
         del state["settings"][setting]
     write_atomically(engine.checkpoint_path, {**state, "schedule": {"last_epoch": 2}, "rng": torch.get_rng_state()})
@@ -228,6 +229,13 @@ def test_checkpoints_from_before_a_setting_existed_are_continued(small_pictures,
     again.load()
     assert again.iteration == 2 and again.lr == engine.lr
     assert make_steps(again, 1) == make_steps(engine, 1)
+
+
+def test_a_checkpoint_of_other_images_is_refused(small_pictures, tmp_path):
+    engine_of(quick_recipe(), small_pictures, tmp_path).save()
+    train_set, val_set = (coco_folder(small_pictures, split) for split in ("train", "val"))
+    with pytest.raises(UserError, match="images was 6, is 3"):
+        Engine(quick_recipe(), fraction_of(train_set, 0.5), val_set, tmp_path).load()
 
 
 def test_the_shipped_weights_are_read():

@@ -154,12 +154,14 @@ def test_the_folder_says_where_the_run_came_from_and_what_it_reached(stopped_and
     out, _, _, _, result = stopped_and_continued
     origin = read_json(out / "run.json")
     assert origin["recipe"] == "quickstart" and origin["settings"]["batch_size"] == 1
-    assert origin["data"]["train"] == {"annotations": str(pictures / "train/annotations.json"), "images": 10}
+    places = {"annotations": str(pictures / "train/annotations.json"), "folder": str(pictures / "train/images")}
+    assert origin["data"]["train"] == {**places, "images": 10}
     assert [start["iteration"] for start in origin["starts"]][:2] == [0, 5]
     assert origin["starts"][0]["machine"]["torch"] == torch.__version__.split("+")[0]
     metrics = read_json(out / "metrics.json")
     assert metrics["numbers"] == result.numbers and set(metrics["numbers"]) == set(METRICS)
     assert metrics["per_class"] == result.per_class
+    assert 0 < metrics["memory"]["activations"] < metrics["memory"]["peak"]
     found = read_json(out / "detections.json")
     assert found and set(found[0]) == {"image_id", "category_id", "bbox", "score"}
 
