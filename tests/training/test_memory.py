@@ -94,3 +94,17 @@ def test_a_compiled_backbone_trains_the_same(small_pictures, tmp_path, monkeypat
     for here, there in zip(make_steps(plain, 2), make_steps(compiled, 2), strict=True):
         assert here == pytest.approx(there, rel=1e-4)
     assert plain.averaged.state_dict().keys() == compiled.averaged.state_dict().keys()
+
+
+@pytest.mark.slow
+def test_the_default_compiler_trains_the_same(small_pictures, tmp_path):
+    """With PyTorch's own code generator, a Dynamic Head in the backbone; to 1e-4 in float32.
+
+    The first step compiles: minutes on one core.
+    """
+    settings = {"model.dyhead_blocks": 1, "model.image_size": 64}
+    plain, compiled = (
+        engine_of(quick_recipe(compile=on, **settings), small_pictures, tmp_path) for on in (False, True)
+    )
+    for here, there in zip(make_steps(plain, 3), make_steps(compiled, 3), strict=True):
+        assert here == pytest.approx(there, rel=1e-4)
