@@ -66,9 +66,9 @@ class Recipe:
         activation_checkpointing: forget the activations inside the blocks and compute them again for the gradient:
             less memory for about one more forward pass.
         compile: ``torch.compile`` the backbone with its pyramid and Dynamic Head, for long runs on a GPU: the first
-            step then takes minutes. On one core of an AMD EPYC (Zen 5) that trained something else at the same time
-            it took 2 minutes for quickstart's backbone and 5 with a Dynamic Head block, and the steps after it were
-            no faster. What it brings on a GPU was not measured. Evaluations run uncompiled.
+            step then takes minutes. On half a core of an Intel Xeon it took 2 minutes for quickstart's backbone, 5
+            with a Dynamic Head block, and the steps after it were no faster. What it brings on a GPU was not
+            measured. Evaluations run uncompiled.
         on_nonfinite: "stop" at a loss that is not finite, or "skip" its batch; either way the batch is saved.
         seed: of initialisation, order, transforms and of what a detector draws by chance.
         evaluate_every: steps between evaluations; the last step is always followed by one.

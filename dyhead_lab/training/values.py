@@ -14,7 +14,7 @@ def value_like(old: Any, new: Any, name: str) -> Any:
     """``new``, perhaps typed at a command line, as a value of ``old``'s type.
 
     Tuples are typed with commas and dicts as Python writes them. Where ``old`` is None, text is read as Python
-    would read it, and is kept as text if that fails.
+    would read it, and is kept as text if that fails. In place of text, ``None`` stands for nothing.
 
     Raises:
         UserError: it cannot be read so.
@@ -26,6 +26,8 @@ def value_like(old: Any, new: Any, name: str) -> Any:
             return type(old)(ast.literal_eval(f"({new},)") if isinstance(new, str) and new else new)
         if isinstance(old, Mapping) and isinstance(new, str):
             return dict(ast.literal_eval(new))
+        if isinstance(old, str) and new in (None, "None"):
+            return None
         return _literal(new) if old is None else type(old)(new)
     except (ValueError, KeyError, TypeError, SyntaxError):
         raise UserError(f"{name}: expected a value like {old!r}, got {new!r}") from None

@@ -35,6 +35,10 @@ def test_an_option_without_a_value_takes_any():
     recipe = frozen_recipe().with_model({"weights": None, "widths": None})
     changed = recipe.with_changes({"model.weights": "IMAGENET1K_V1", "model.widths": "(8, 16)"})
     assert changed.model == {"weights": "IMAGENET1K_V1", "widths": (8, 16)}
+    for nothing in ("None", None):  # as the message says where weights cannot be downloaded
+        assert changed.with_changes({"model.weights": nothing}).model["weights"] is None
+    with pytest.raises(UserError, match="optimizer: expected one of adamw, sgd, got None"):
+        recipe.with_changes({"optimizer": "None"})
 
 
 @pytest.mark.parametrize(
