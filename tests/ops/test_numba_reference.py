@@ -4,14 +4,16 @@ import multiprocessing
 import subprocess
 import sys
 import threading
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
 from dyhead_lab.ops.checks import Geometry
-from dyhead_lab.ops.numba_reference import fast_deform_conv, fast_ms_deform_attn, loops
-from dyhead_lab.ops.numba_reference.compile import in_threads
+from dyhead_lab.ops.numba_reference import fast_deform_conv, fast_ms_deform_attn, loops, memory
+from dyhead_lab.ops.numba_reference import threads as shared_threads
+from dyhead_lab.ops.numba_reference.threads import in_threads
 
 from .cases import Attention, Conv, answers, assert_same, distance, levels_of
 
@@ -123,6 +125,26 @@ def test_an_error_in_another_thread_is_raised(threads):
 
     with pytest.raises(ValueError, match="the last part"):
         in_threads(kernel, 3)
+
+
+def test_without_openmp_the_kernels_run_on_one_thread_and_say_so_once(threads, monkeypatch, capsys):
+    monkeypatch.setattr(shared_threads.ctypes, "CDLL", lambda path: object())
+    monkeypatch.setattr(shared_threads, "_openmp", cache(shared_threads._openmp.__wrapped__))
+    ranges = []
+    for _ in range(2):
+        in_threads(lambda first, last: ranges.append((first, last)), 7)
+    assert ranges == [(0, 7), (0, 7)]
+    assert capsys.readouterr().err.count("no OpenMP threads") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_memory_in_large_pages_is_ordinary_memory(dtype, monkeypatch):
+    monkeypatch.setattr(memory, "LARGE", 0)
+    image = torch.rand(2, 3, 4, 5, dtype=dtype)
+    rows = memory.contiguous(image.permute(0, 2, 3, 1))
+    assert rows.dtype == dtype and rows.is_contiguous() and torch.equal(rows.permute(0, 3, 1, 2), image)
+    assert memory.contiguous(image) is image
+    assert memory.zeros(2, 3, like=image).count_nonzero() == 0
 
 
 def test_operators_run_from_several_threads_at_once():

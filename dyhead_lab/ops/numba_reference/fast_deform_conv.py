@@ -18,11 +18,15 @@ from torch.nn.functional import conv2d
 from torch.nn.grad import conv2d_weight
 
 from ..checks import Geometry
-from .compile import fast, in_threads, literal
+from . import memory
+from .compile import fast, literal
 from .pixels import add_back, axis
+from .threads import in_threads
 
 #: Columns are made and used in strips of this size: they stay in cache, and their memory is used again.
-STRIP_BYTES = 8 << 20
+STRIP_BYTES = 16 << 20
+#: Rows of pixels that change their order together, few enough to stay in cache.
+ROWS_AT_ONCE = 8
 
 
 class Taps(NamedTuple):
@@ -126,15 +130,15 @@ def deform_conv2d(
             float32 all the same.
 
     Returns:
-        (B, Co, Ho, Wo), channels-last.
+        (B, Co, Ho, Wo).
     """
     B, _, Ho, Wo = offset.shape
     matrix, sampler = _matrix(weight).to(factors), _Sampler(geometry, input, offset, weight, mask)
-    out = input.new_empty(B * Ho, Wo, weight.shape[0])
+    out = _images(B, weight.shape[0], Ho, Wo, like=input)
     for strip in sampler.strips():
         columns = _as_image(sampler.columns(strip)).to(factors)
-        out[strip] = _as_rows(conv2d(columns, matrix, groups=geometry.groups))
-    return out.view(B, Ho, Wo, -1).permute(0, 3, 1, 2)
+        _put(_as_rows(conv2d(columns, matrix, groups=geometry.groups)), strip.start, out)
+    return out
 
 
 def deform_conv2d_backward(
@@ -149,7 +153,7 @@ def deform_conv2d_backward(
     """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass."""
     groups, matrix = geometry.groups, _matrix(weight).to(factors)
     transposed, grad_matrix = _transposed(matrix, groups), torch.zeros_like(_matrix(weight))
-    grad_rows = grad.permute(0, 2, 3, 1).to(factors).flatten(0, 1).contiguous()
+    grad_rows = memory.contiguous(grad.permute(0, 2, 3, 1).to(factors)).flatten(0, 1)
     sampler = _Sampler(geometry, input, offset, weight, mask)
     scatterer = _Scatterer(geometry, input, offset, weight, mask)
     for strip in sampler.strips():
@@ -160,6 +164,22 @@ def deform_conv2d_backward(
     grad_weight = grad_matrix.view(weight.shape[0], *weight.shape[2:], -1).permute(0, 3, 1, 2)
     grad_input, grad_offset, grad_mask = scatterer.gradients()
     return grad_input, grad_offset, grad_weight, grad_mask
+
+
+def _images(B: int, C: int, H: int, W: int, like: Tensor) -> Tensor:
+    """Memory for a batch of images, their elements in the order of ``like``."""
+    if like.is_contiguous():
+        return memory.empty(B, C, H, W, like=like)
+    return memory.empty(B, H, W, C, like=like).permute(0, 3, 1, 2)
+
+
+def _put(rows: Tensor, start: int, images: Tensor) -> None:
+    """Write rows of pixels, (rows, W, C), into images (B, C, H, W), from row ``start`` of the batch on."""
+    H = images.shape[2]
+    stop = start + len(rows)
+    for b in range(start // H, -(-stop // H)):
+        first, last = max(start, b * H), min(stop, (b + 1) * H)
+        images[b, :, first - b * H : last - b * H] = rows[first - start : last - start].permute(2, 0, 1)
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -191,8 +211,7 @@ class _Strips:
         (B, C, H, W), (Ho, Wo) = input.shape, offset.shape[2:]
         G, K = geometry.offset_groups, weight.shape[2] * weight.shape[3]
         self.rows, self.shape = B * Ho, (Wo, geometry.groups, K, pieces // geometry.groups, C // pieces)
-        # contiguous: for one image, reshape alone would keep the channels far apart
-        self.x = input.permute(0, 2, 3, 1).reshape(B * H * W * pieces, C // pieces).contiguous()
+        self.x = memory.contiguous(input.permute(0, 2, 3, 1)).view(B * H * W * pieces, C // pieces)
         self.arguments = (
             self.x.numpy(),
             offset.contiguous().view(B, G, K, 2, Ho, Wo).numpy(),
@@ -211,11 +230,11 @@ class _Sampler(_Strips):
 
     def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
         super().__init__(geometry, input, offset, weight, mask, lcm(geometry.groups, geometry.offset_groups))
-        self.memory = input.new_empty(max(strip.stop - strip.start for strip in self.strips()), *self.shape)
+        self.strip = memory.empty(max(s.stop - s.start for s in self.strips()), *self.shape, like=input)
 
     def columns(self, strip: slice) -> Tensor:
         """All samples of a strip, times the mask: (rows, Wo, groups, K, pieces / groups, width)."""
-        columns = self.memory[: strip.stop - strip.start]
+        columns = self.strip[: strip.stop - strip.start]
         entries = columns.view(-1, self.shape[-1]).numpy()
         in_threads(sample_rows, len(columns), strip.start, *self.arguments, self.shape[:-1], entries)
         return columns
@@ -231,8 +250,8 @@ class _Scatterer(_Strips):
             pieces *= threads  # the same work for every thread
         super().__init__(geometry, input, offset, weight, mask, pieces)
         (B, _, Ho, Wo), K = offset.shape, self.shape[2]
-        self.grad_x = torch.zeros_like(self.x)
-        self.grad_points = input.new_empty(B, pieces, 3, K, Ho, Wo)
+        self.grad_x = memory.zeros(*self.x.shape, like=self.x)
+        self.grad_points = memory.empty(B, pieces, 3, K, Ho, Wo, like=input)
         self.input, self.offset, self.mask = input, offset, mask
 
     def add(self, strip: slice, grad_columns: Tensor) -> None:
@@ -247,5 +266,7 @@ class _Scatterer(_Strips):
         K, G = self.shape[2], self.mask.shape[1] // self.shape[2]
         grad_points = self.grad_points.view(B, G, -1, 3, K, *self.offset.shape[2:]).sum(2)
         grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(self.offset.shape)
-        grad_input = self.grad_x.view(B, H, W, C).permute(0, 3, 1, 2)
+        grad_input, rows = _images(B, C, H, W, like=self.input), self.grad_x.view(B * H, W, C)
+        for row in range(0, B * H, ROWS_AT_ONCE):
+            _put(rows[row : row + ROWS_AT_ONCE], row, grad_input)
         return grad_input, grad_offset, grad_points[:, :, 2].reshape(self.mask.shape)

@@ -1,8 +1,8 @@
 """Multi-scale deformable attention, fast on a CPU.
 
-For one query and head, first find the pixels of all its points in one loop without branches; then read these rows
-of channels. The forward pass adds them eight at a time. In the backward pass a thread owns one image's head, so
-that no two threads add to the same gradient.
+First find the pixels of all points of a block of queries of one head, in plain loops that fill vector units; then read
+these rows of channels, eight at a time. In the backward pass a thread owns one image's head, so that no two threads
+add to the same gradient.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from .compile import fast, in_threads
+from . import memory
+from .compile import fast
 from .loops import level_position
 from .pixels import add_back, axis
+from .threads import in_threads
 
-#: Rows that are added at once; ``add_rows`` is written for it.
-UNROLL = 8
+#: Queries of a block: enough for loops to pay, few enough for what is found to stay in the first-level cache.
+QUERIES = 32
 #: From this many reads of each token on, it pays to lay the heads apart, so that what a head reads stays in cache.
 READS_TO_LAY_APART = 8
 
@@ -31,7 +33,10 @@ class Layout(NamedTuple):
 
 
 class Points(NamedTuple):
-    """What every query does at its L * P points: the level's (H, W) as floats, and its first token."""
+    """What the points of a block meet: the level's (H, W) as floats, and its first token.
+
+    A query has an even number of them, since pairs are read at once: the last one may be a point without weight.
+    """
 
     H: np.ndarray
     W: np.ndarray
@@ -39,38 +44,69 @@ class Points(NamedTuple):
 
 
 @fast
-def find_pixels(points, locations, positions, tokens, weights, slopes_y, slopes_x):
-    """Fill (4, L * P) arrays with the tokens of the four pixels around each point, their weights and slopes.
-
-    positions: (2, L * P), scratch that sets x and y apart, so that the main loop fills vector units.
-    """
-    dtype = locations.dtype.type
-    for n in range(locations.shape[0]):
-        positions[0, n], positions[1, n] = locations[n, 0], locations[n, 1]
-    for n in range(locations.shape[0]):
-        H, W = points.H[n], points.W[n]
-        columns, weights_x, deltas_x = axis(level_position(dtype, positions[0, n], W), W)
-        rows, weights_y, deltas_y = axis(level_position(dtype, positions[1, n], H), H)
-        for i in range(4):
-            row, column = i // 2, i % 2
-            token = np.int32(rows[row]) * np.int32(W) + np.int32(columns[column])
-            tokens[i, n] = points.start[n] + token
-            weights[i, n] = weights_y[row] * weights_x[column]
-            slopes_y[i, n] = deltas_y[row] * weights_x[column] * H
-            slopes_x[i, n] = weights_y[row] * deltas_x[column] * W
+def take_block(first, count, b, m, points, locations, A, y, x, a):
+    """Positions and attention weights of ``count`` queries of one head, as long vectors."""
+    LP = A.shape[3]
+    even, dtype = LP + LP % 2, y.dtype.type
+    for q in range(count):
+        for n in range(LP):
+            i = q * even + n
+            x[i] = level_position(dtype, locations[b, first + q, m, n, 0], points.W[i])
+            y[i] = level_position(dtype, locations[b, first + q, m, n, 1], points.H[i])
+            a[i] = A[b, first + q, m, n]
 
 
 @fast
-def add_rows(x, first, step, tokens, weights, out):
-    """out = sum over n of weights[n] x[first + tokens[n] * step]."""
+def find_axis(positions, sizes, pixels, weights):
+    """The two pixels around each position on one axis, and their weights: (2, n) each.
+
+    A loop that writes little is one that fills vector units: the compiler need not fear that arrays overlap.
+    """
+    for n in range(len(positions)):
+        found, _, _ = axis(positions[n], sizes[n])
+        pixels[0, n], pixels[1, n] = found
+    for n in range(len(positions)):
+        _, shares, _ = axis(positions[n], sizes[n])
+        weights[0, n], weights[1, n] = shares
+
+
+@fast
+def find_slopes(positions, sizes, slopes):
+    """Derivatives of the weights of :func:`find_axis` by the location, in [0, 1] across the level."""
+    for n in range(len(positions)):
+        _, _, steps = axis(positions[n], sizes[n])
+        slopes[0, n], slopes[1, n] = steps[0] * sizes[n], steps[1] * sizes[n]
+
+
+@fast
+def find_tokens(points, rows, columns, tokens):
+    """The tokens of the four pixels around each point, (4, n)."""
+    for i in range(4):
+        row, column, token = rows[i // 2], columns[i % 2], tokens[i]
+        for n in range(len(token)):
+            token[n] = points.start[n] + np.int32(row[n]) * np.int32(points.W[n]) + np.int32(column[n])
+
+
+@fast
+def find_weights(a, weights_y, weights_x, weights):
+    """The weights of the four pixels around each point, (4, n)."""
+    for i in range(4):
+        weight_y, weight_x, weight = weights_y[i // 2], weights_x[i % 2], weights[i]
+        for n in range(len(weight)):
+            weight[n] = a[n] * weight_y[n] * weight_x[n]
+
+
+@fast
+def add_rows(x, head, step, tokens, weights, first, last, out):
+    """out = sum over n in first .. last and i of weights[i, n] x[head + tokens[i, n] * step]."""
     out[:] = 0
-    for n in range(0, len(tokens), UNROLL):
-        w0, w1, w2, w3 = weights[n], weights[n + 1], weights[n + 2], weights[n + 3]
-        w4, w5, w6, w7 = weights[n + 4], weights[n + 5], weights[n + 6], weights[n + 7]
-        r0, r1 = first + tokens[n] * step, first + tokens[n + 1] * step
-        r2, r3 = first + tokens[n + 2] * step, first + tokens[n + 3] * step
-        r4, r5 = first + tokens[n + 4] * step, first + tokens[n + 5] * step
-        r6, r7 = first + tokens[n + 6] * step, first + tokens[n + 7] * step
+    for n in range(first, last, 2):
+        w0, w1, w2, w3 = weights[0, n], weights[1, n], weights[2, n], weights[3, n]
+        w4, w5, w6, w7 = weights[0, n + 1], weights[1, n + 1], weights[2, n + 1], weights[3, n + 1]
+        r0, r1 = head + tokens[0, n] * step, head + tokens[1, n] * step
+        r2, r3 = head + tokens[2, n] * step, head + tokens[3, n] * step
+        r4, r5 = head + tokens[0, n + 1] * step, head + tokens[1, n + 1] * step
+        r6, r7 = head + tokens[2, n + 1] * step, head + tokens[3, n + 1] * step
         for d in range(len(out)):
             half = w0 * x[r0, d] + w1 * x[r1, d] + w2 * x[r2, d] + w3 * x[r3, d]
             out[d] += half + w4 * x[r4, d] + w5 * x[r5, d] + w6 * x[r6, d] + w7 * x[r7, d]
@@ -78,47 +114,59 @@ def add_rows(x, first, step, tokens, weights, out):
 
 @fast
 def attend(first, last, layout, points, x, locations, A, out):
-    """Queries ``first`` .. ``last``, counted through all heads of all images. out: (B, Q, M, D)."""
+    """Blocks ``first`` .. ``last``, counted through all heads of all images. out: (B, Q, M, D)."""
     Q, M, LP = A.shape[1:]
-    padded = (4 * LP + UNROLL - 1) // UNROLL * UNROLL
-    all_tokens, all_weights = np.zeros(padded, np.int32), np.zeros(padded, A.dtype)
-    tokens, weights = all_tokens[: 4 * LP].reshape(4, LP), all_weights[: 4 * LP].reshape(4, LP)
-    slopes, positions = np.zeros((4, LP), A.dtype), np.zeros((2, LP), A.dtype)
+    blocks, even, size = (Q + QUERIES - 1) // QUERIES, LP + LP % 2, len(points.H)
+    tokens, weights = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
+    positions, a = np.zeros((2, size), A.dtype), np.zeros(size, A.dtype)
+    pixels, shares = np.zeros((4, size), A.dtype), np.zeros((4, size), A.dtype)
     for task in range(first, last):
-        b, m, q = task // (Q * M), task // Q % M, task % Q
-        find_pixels(points, locations[b, q, m], positions, tokens, weights, slopes, slopes)
-        for i in range(4):
-            for n in range(LP):
-                weights[i, n] *= A[b, q, m, n]
+        b, m, q = task // (M * blocks), task // blocks % M, task % blocks * QUERIES
+        count = min(QUERIES, Q - q)
+        take_block(q, count, b, m, points, locations, A, positions[0], positions[1], a)
+        find_axis(positions[0], points.H, pixels[:2], shares[:2])
+        find_axis(positions[1], points.W, pixels[2:], shares[2:])
+        find_tokens(points, pixels[:2], pixels[2:], tokens)
+        find_weights(a, shares[:2], shares[2:], weights)
         head = b * layout.image + m * layout.head
-        add_rows(x, head, layout.token, all_tokens, all_weights, out[b, q, m])
+        for i in range(count):
+            add_rows(x, head, layout.token, tokens, weights, i * even, (i + 1) * even, out[b, q + i, m])
 
 
 @fast
 def scatter(first, last, layout, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
     """Gradients of heads ``first`` .. ``last``, counted through all images. grad: (B, Q, M, D)."""
     Q, M, LP = A.shape[1:]
-    zero = A.dtype.type(0)
-    tokens, weights = np.zeros((4, LP), np.int32), np.zeros((4, LP), A.dtype)
-    slopes_y, slopes_x = np.zeros((4, LP), A.dtype), np.zeros((4, LP), A.dtype)
-    positions = np.zeros((2, LP), A.dtype)
+    even, size, zero = LP + LP % 2, len(points.H), A.dtype.type(0)
+    tokens, slopes = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
+    positions, a = np.zeros((2, size), A.dtype), np.zeros(size, A.dtype)
+    pixels, shares = np.zeros((4, size), A.dtype), np.zeros((4, size), A.dtype)
     for task in range(first, last):
         b, m = task // M, task % M
         head = b * layout.image + m * layout.head
-        for q in range(Q):
-            find_pixels(points, locations[b, q, m], positions, tokens, weights, slopes_y, slopes_x)
-            dy = grad[b, q, m]
-            for n in range(LP):
-                a = A[b, q, m, n]
-                sum_A = sum_y = sum_x = zero
-                for i in range(4):
-                    row = head + tokens[i, n] * layout.token
-                    dot = add_back(a * weights[i, n], dy, x[row], grad_x[row])
-                    sum_A += weights[i, n] * dot
-                    sum_y += slopes_y[i, n] * dot
-                    sum_x += slopes_x[i, n] * dot
-                grad_A[b, q, m, n] = sum_A
-                grad_locations[b, q, m, n, 0], grad_locations[b, q, m, n, 1] = a * sum_x, a * sum_y
+        for q in range(0, Q, QUERIES):
+            count = min(QUERIES, Q - q)
+            take_block(q, count, b, m, points, locations, A, positions[0], positions[1], a)
+            find_axis(positions[0], points.H, pixels[:2], shares[:2])
+            find_axis(positions[1], points.W, pixels[2:], shares[2:])
+            find_slopes(positions[0], points.H, slopes[:2])
+            find_slopes(positions[1], points.W, slopes[2:])
+            find_tokens(points, pixels[:2], pixels[2:], tokens)
+            for i in range(count):
+                dy = grad[b, q + i, m]
+                for n in range(LP):
+                    p = i * even + n
+                    sum_A = sum_y = sum_x = zero
+                    for z in range(4):
+                        row = head + tokens[z, p] * layout.token
+                        weight_y, weight_x = shares[z // 2, p], shares[2 + z % 2, p]
+                        dot = add_back(a[p] * weight_y * weight_x, dy, x[row], grad_x[row])
+                        sum_A += weight_y * weight_x * dot
+                        sum_y += slopes[z // 2, p] * weight_x * dot
+                        sum_x += weight_y * slopes[2 + z % 2, p] * dot
+                    grad_A[b, q + i, m, n] = sum_A
+                    grad_locations[b, q + i, m, n, 0] = a[p] * sum_x
+                    grad_locations[b, q + i, m, n, 1] = a[p] * sum_y
 
 
 def ms_deform_attn(
@@ -133,9 +181,9 @@ def ms_deform_attn(
     D = value.shape[3]
     layout, x = _rows(value, attention_weights)
     points = _points(spatial_shapes, level_start_index, P, x)
-    out = value.new_empty(B, Q, M, D)
+    out = memory.empty(B, Q, M, D, like=value)
     arrays = _arrays(sampling_locations.flatten(3, 4), attention_weights.flatten(3), out)
-    in_threads(attend, B * M * Q, layout, points, x.numpy(), *arrays)
+    in_threads(attend, B * M * -(-Q // QUERIES), layout, points, x.numpy(), *arrays)
     return out.view(B, Q, M * D)
 
 
@@ -153,7 +201,7 @@ def ms_deform_attn_backward(
     layout, x = _rows(value, attention_weights)
     points = _points(spatial_shapes, level_start_index, P, x)
     tensors = sampling_locations.flatten(3, 4), attention_weights.flatten(3), grad.reshape(B, Q, M, D)
-    grads = x.new_zeros(x.shape), tensors[0].new_empty(tensors[0].shape), tensors[1].new_empty(tensors[1].shape)
+    grads = memory.zeros(*x.shape, like=x), *(memory.empty(*t.shape, like=x) for t in tensors[:2])
     in_threads(scatter, B * M, layout, points, x.numpy(), *_arrays(*tensors, *grads))
     grad_value = grads[0].view(B, M, N, D).transpose(1, 2) if layout.token == 1 else grads[0].view(B, N, M, D)
     return grad_value, grads[1].view(sampling_locations.shape), grads[2].view(attention_weights.shape)
@@ -163,13 +211,18 @@ def _rows(value: Tensor, attention_weights: Tensor) -> tuple[Layout, Tensor]:
     """``value`` as rows of channels, (B * N * M, D), the heads apart if that copy is small beside the reads."""
     B, N, M, D = value.shape
     if 4 * attention_weights.numel() >= READS_TO_LAY_APART * B * N * M:
-        return Layout(N * M, N, 1), value.transpose(1, 2).reshape(-1, D)
-    return Layout(N * M, 1, M), value.reshape(-1, D)
+        return Layout(N * M, N, 1), memory.contiguous(value.transpose(1, 2)).view(-1, D)
+    return Layout(N * M, 1, M), memory.contiguous(value).view(-1, D)
 
 
 def _points(spatial_shapes: Tensor, level_start_index: Tensor, P: int, x: Tensor) -> Points:
-    H, W = spatial_shapes.to(x.dtype).repeat_interleave(P, 0).T.contiguous().numpy()
-    return Points(H, W, level_start_index.int().repeat_interleave(P).numpy())
+    """The points of a block, from the levels that a query's points meet."""
+    levels = np.concatenate([spatial_shapes.numpy(), level_start_index.numpy()[:, None]], 1)
+    query = levels.repeat(P, 0)
+    padded = np.concatenate([query, query[: len(query) % 2]])
+    H, W, start = np.tile(padded, (QUERIES, 1)).T
+    dtype = x.numpy().dtype
+    return Points(H.astype(dtype), W.astype(dtype), start.astype(np.int32))
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
