@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from IPython.display import DisplayHandle, display
 from torch import Tensor, nn
 
 from .. import zoo
@@ -20,7 +21,7 @@ class LiveScale(Silent):
     """Scale ratios of a run, renewed each time that it writes a checkpoint. An observer of ``training.train``::
 
         ratios = LiveScale("runs/mine", images, ["P3", "P4", "P5", "P6"])
-        ratios.explorer                                                     # show it, then in another cell
+        ratios.show()                                                       # and then, in another cell
         train("quickstart", out="runs/mine", checkpoint_every=50, watching=[ratios])
 
     What is seen are the averaged weights, those that the run will keep. Choosing levels and bars works while the
@@ -43,15 +44,22 @@ class LiveScale(Silent):
         self._images = [image.to(device) for image in images]
         self._device = device
         self._seen: int | None = None
+        self._shown: DisplayHandle | None = None
         self.explorer = ScaleExplorer(_untrained(len(images), len(levels)), levels, images)
         self.explorer.status = "no checkpoint yet"
         self._follow()
+
+    def show(self) -> None:
+        """Show the explorer in this cell; at the end of the run with its last picture, for places without a kernel."""
+        self._shown = display(self.explorer, display_id=True)
 
     def advance(self, iteration: int) -> None:
         self._follow()
 
     def end(self, message: str) -> None:
         self._follow()
+        if self._shown is not None:
+            self._shown.update(self.explorer)
 
     def _follow(self) -> None:
         """Look if there is a checkpoint that was not seen yet; to ask for the time of a file costs microseconds."""

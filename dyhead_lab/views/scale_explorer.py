@@ -215,7 +215,7 @@ class ScaleExplorer(Explorer, static="scale_explorer"):
             pairs = zip(self.levels, block, strict=True)
             rows.append(f"block {i + 1}: " + ", ".join(f"{name} {m:.2f}" for name, m in pairs if m is not None))
         spread = f"Histograms of the {self.measured} over {len(self.thumbnails)} images"
-        return f"{spread}, medians of {'; '.join(rows)}. {len(self.chosen)} images are chosen."
+        return f"{spread}, medians of {'; '.join(rows)}. Chosen: {len(self.chosen)}."
 
 
 def _map(rows: Sequence[Sequence[Tensor]], of: Any) -> list[list[Any]]:

@@ -183,20 +183,19 @@ for name, rows in ratios.items():
 # ## Look: which images stand where?
 #
 # A histogram hides its images. Here a bar opens them. Choose a level and then a bar, by mouse or with Tab and the
-# arrow keys. The images stay chosen when you go to another level: where do the lowest of P6 stand on P3? The list at
-# the top shows the gates themselves.
+# arrow keys. The images stay chosen when you go to another level. At first they are the twelve of lowest ratio on P6:
+# where do they stand on P3? The list at the top shows the gates themselves.
 
 # %%
 numbers = scale_numbers(trained, images, len(LEVELS))
 explorer = ScaleExplorer(numbers, LEVELS, images)
 explorer.level = 3
-explorer.chosen = explorer.images_of(min(explorer.bars[RATIO][0][3]))
+explorer.chosen = numbers[RATIO][0][3].argsort()[:12].tolist()
 explorer
 
 # %% [markdown]
-# The gate of the finer branch reaches 1 on P3, and the gate of the coarser one rests at 0.5: the ratio stands at its
-# limit of 2. Only on P6 is there room to both sides. What do the images of its lowest bars share? Look first; the next
-# sections measure it.
+# On P3 the gate of the finest branch is nearly 1 and that of the coarser one rests at 0.5: the ratio stands near its
+# limit of 2. On P6 the images spread most. What do those at its low end share? Look first; the next sections measure.
 #
 # ## Look: while it learns
 #
@@ -217,7 +216,7 @@ for split, count in (("train", 80), ("val", 8)):
     write_shapes(data / split, images=count, seed=1, size=96)
 small = [F.interpolate(image[None], size=(96, 96), mode="area")[0] for image in images[:40]]
 live = LiveScale(run, small, LEVELS)
-live.explorer
+live.show()
 
 # %%
 import dyhead_lab
@@ -228,8 +227,8 @@ for level, median in zip(LEVELS, live.explorer.medians[RATIO][0], strict=True):
     print(f"{level}: median ratio {median:.3f} after 80 steps")
 
 # %% [markdown]
-# All gates start at 0.5, so all ratios at 1. P5 leaves first, within forty steps: its finer branch opens. The same
-# works with your own run: `LiveScale("runs/mine", images, LEVELS)`, and for a run in another process call `look()`.
+# Gates start near 0.5, so ratios start near 1. On P5 the ratio moves first: the gate of its finer branch opens. The
+# same works with your own run: `LiveScale("runs/mine", images, LEVELS)`. For a run in another process call `look()`.
 #
 # ## Look: does it react to the size of objects?
 #

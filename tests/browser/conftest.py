@@ -10,14 +10,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import nbformat
 import pytest
 
-from .explorers import notebook
-from .lab import TOKEN, Lab, open_notebook, run_all
+from .explorers import EXPLORERS, notebook, shown
+from .lab import TOKEN, Lab, open_notebook, run_all, save, set_theme
 
 START_SECONDS = 60
 QUIET = (
@@ -104,11 +106,28 @@ def new_page() -> Iterator[Callable]:
     assert not errors, "JavaScript errors:\n" + "\n".join(errors)
 
 
+@dataclass(frozen=True)
+class Explored:
+    """A notebook with all explorers, freshly run and saved."""
+
+    page: Any
+    path: Path
+    looks: dict[str, bytes]  # screenshots of the explorers, when nobody had touched them yet
+
+
 @pytest.fixture(scope="session")
-def page(new_page: Callable, lab: Lab):
-    """A notebook with all explorers, freshly run."""
+def explored(new_page: Callable, lab: Lab) -> Explored:
     page, path = new_page(), lab.folder / "explorers.ipynb"
     nbformat.write(notebook(), path)
     open_notebook(page, lab, path)
     run_all(page)
-    return page
+    set_theme(page, "Light")
+    looks = {name: shown(page, name).screenshot(animations="disabled") for name in EXPLORERS}
+    save(page)
+    return Explored(page, shutil.copy(path, lab.folder / "saved.ipynb"), looks)
+
+
+@pytest.fixture
+def page(explored: Explored):
+    """The page with all explorers, in the state in which the last test left it."""
+    return explored.page

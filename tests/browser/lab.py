@@ -11,8 +11,6 @@ KERNEL_READY = "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.k
 RUN_ALL = "() => { jupyterapp.commands.execute('notebook:run-all-cells'); }"
 ALL_RAN = """() => jupyterapp.shell.currentWidget.content.widgets.every(
     cell => cell.model.type !== 'code' || (cell.model.executionCount && cell.model.executionState === 'idle'))"""
-OPEN_WITHOUT_KERNEL = """path => jupyterapp.commands.execute('docmanager:open', {
-    path, factory: 'Notebook', kernelPreference: {shouldStart: false, shouldReuse: false, autoStartDefault: false}})"""
 SET_THEME = "name => { jupyterapp.commands.execute('apputils:change-theme', {theme: `JupyterLab ${name}`}); }"
 IS_LIGHT = "light => document.body.dataset.jpThemeLight === light"
 
@@ -30,13 +28,11 @@ def open_notebook(page, lab: Lab, notebook: Path) -> None:
     page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=60_000)
 
 
-def open_without_kernel(page, lab: Lab, notebook: Path) -> None:
-    """As "Open With > Notebook (no kernel)" of JupyterLab's file browser does."""
-    page.goto(f"{lab.address}/lab/workspaces/{notebook.stem}?reset&token={TOKEN}")
-    page.wait_for_function("() => window.jupyterapp?.commands.hasCommand('docmanager:open')", timeout=60_000)
-    page.evaluate(OPEN_WITHOUT_KERNEL, notebook.name)
-    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=60_000)
-    assert page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session") is None, "a kernel was started"
+def end_kernel(page) -> None:
+    """End the kernel that JupyterLab starts with every notebook. What is shown has to stand without one."""
+    page.wait_for_function(KERNEL_READY, timeout=60_000)
+    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page.wait_for_function("() => !jupyterapp.shell.currentWidget.sessionContext.session?.kernel")
 
 
 def run_all(page, seconds: float = 120) -> None:

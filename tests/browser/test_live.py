@@ -24,7 +24,7 @@ from dyhead_lab.views.live_scale import LiveScale
 
 images = [torch.from_numpy(picture).permute(2, 0, 1) / 255 for picture, _ in draw_set(3, 7, 64)]
 ratios = LiveScale("run", images, ["P3", "P4", "P5", "P6"])
-ratios.explorer
+ratios.show()
 """
 TRAINING = f"""
 import dyhead_lab

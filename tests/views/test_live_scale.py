@@ -1,10 +1,13 @@
 """The scale explorer of a training: renewed after each checkpoint, and the run does not notice."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from dyhead_lab.data.shapes import draw_set, write_shapes
 from dyhead_lab.errors import UserError
+from dyhead_lab.views import live_scale
 from dyhead_lab.views.live import Together, train
 from dyhead_lab.views.live_scale import LiveScale
 from dyhead_lab.views.scale_explorer import RATIO, scale_numbers
@@ -31,13 +34,18 @@ def run(data, out, watching=()):
     return train("quickstart", data, out, watching=watching, model={"image_size": 64}, **SETTINGS)
 
 
-def test_every_checkpoint_is_shown_and_the_run_does_not_notice(data, images, tmp_path):
+def test_every_checkpoint_is_shown_and_the_run_does_not_notice(data, images, tmp_path, monkeypatch):
     ratios = LiveScale(tmp_path / "seen", images, LEVELS)
     assert ratios.explorer.medians[RATIO] == [[1.0] * 4] and ratios.explorer.status == "no checkpoint yet"
     shown = []
+    pictures = []
+    handle = SimpleNamespace(update=lambda explorer: pictures.append(explorer.status))
+    monkeypatch.setattr(live_scale, "display", lambda explorer, display_id: handle)
+    ratios.show()
     ratios.explorer.observe(lambda change: shown.append(change["new"]), names="status")
     run(data, tmp_path / "seen", [ratios])
     assert shown == ["iteration 2", "iteration 4"]
+    assert pictures == ["iteration 4"], "the last picture stays"
     run(data, tmp_path / "alone")
     seen, alone = (load_trained(tmp_path / name).model for name in ("seen", "alone"))
     assert all(torch.equal(a, b) for a, b in zip(seen.state_dict().values(), alone.state_dict().values(), strict=True))

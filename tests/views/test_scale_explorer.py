@@ -128,7 +128,7 @@ def test_a_bar_opens_its_images_and_they_stay_chosen_on_another_level():
     before = list(explorer.chosen)
     explorer.set_state({"measured": FINER, "level": 1})
     assert explorer.chosen == before
-    assert f"{len(before)} images are chosen" in explorer.picture().alt and FINER in explorer.picture().alt
+    assert f"Chosen: {len(before)}." in explorer.picture().alt and FINER in explorer.picture().alt
 
 
 def test_other_numbers_are_shown_and_the_choices_stay():

@@ -94,7 +94,7 @@ function render({ model, el }) {
     const rect = (name, i, n) => svg("rect", { class: name, x: LARGE.left + i * step, width: step * 0.9,
       y: bottom - (n / most) * height, height: (n / most) * height });
     const groups = filled.map((i) => {
-      const group = svg("g", { class: "se-bar", "aria-label": `${range(i)}: ${all[i]} images` },
+      const group = svg("g", { class: "se-bar", "aria-label": `${range(i)}: ${all[i]} of ${of.length} images` },
         svg("rect", { class: "se-hit", x: LARGE.left + i * step, width: step, y: LARGE.top, height }),
         rect("se-all", i, all[i]), rect("se-mine", i, mine[i]));
       bars.append(group);
@@ -110,7 +110,7 @@ function render({ model, el }) {
 
   function drawGallery() {
     const images = get("chosen");
-    chosen.textContent = `${images.length} of ${get("thumbnails").length} images are chosen`;
+    chosen.textContent = `Chosen: ${images.length} of ${get("thumbnails").length} images`;
     gallery.replaceChildren(...images.map((i) => html("figure", { role: "listitem" },
       html("img", { src: get("thumbnails")[i], alt: `image ${i + 1}` }), html("figcaption", {}, i + 1))));
   }

@@ -92,8 +92,8 @@ function render({ model, el }) {
     scale.setAttribute("viewBox", `0 0 ${SCALE.width} ${SCALE.height}`);
     scale.setAttribute("aria-label", `Scale ratio ${ratio.toFixed(2)} on a scale from 0.5 to 2`);
     scale.replaceChildren(
-      svg("text", { class: "sw-side coarser", x: SCALE.left, y: 12 }, "◀ coarser counts more"),
-      svg("text", { class: "sw-side finer", x: SCALE.width - SCALE.right, y: 12, "text-anchor": "end" },
+      svg("text", { class: "sw-side", x: SCALE.left, y: 12 }, "◀ coarser counts more"),
+      svg("text", { class: "sw-side", x: SCALE.width - SCALE.right, y: 12, "text-anchor": "end" },
         "finer counts more ▶"),
       svg("line", { class: "sw-axis", x1: x(0.5), x2: x(2), y1: 32, y2: 32 }),
       ...[0.5, 0.71, 1, 1.41, 2].flatMap((tick) => [
