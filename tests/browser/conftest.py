@@ -18,7 +18,7 @@ from urllib.error import URLError
 import nbformat
 import pytest
 
-from .explorers import EXPLORERS, notebook, shown
+from .explorers import EXPLORERS, look, notebook
 from .lab import TOKEN, Lab, open_notebook, run_all, save, set_theme
 
 START_SECONDS = 60
@@ -122,7 +122,7 @@ def explored(new_page: Callable, lab: Lab) -> Explored:
     open_notebook(page, lab, path)
     run_all(page)
     set_theme(page, "Light")
-    looks = {name: shown(page, name).screenshot(animations="disabled") for name in EXPLORERS}
+    looks = {name: look(page, name) for name in EXPLORERS}
     save(page)
     return Explored(page, shutil.copy(path, lab.folder / "saved.ipynb"), looks)
 

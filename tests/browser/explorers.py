@@ -130,6 +130,13 @@ def shown(page, name: str):
     return widget
 
 
+def look(page, name: str) -> bytes:
+    """A screenshot of an explorer; of the board its picture, since Jupyter's sign of a missing kernel moves the buttons."""
+    widget = shown(page, name)
+    part = widget.locator("img") if name == "board" else widget
+    return part.screenshot(animations="disabled")
+
+
 def wait_for_change(page, widget, selector: str, before: str) -> str:
     """The text of a part of the widget once it is no longer ``before``."""
     part = widget.locator(selector)

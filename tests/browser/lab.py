@@ -57,6 +57,12 @@ def set_theme(page, name: str) -> None:
 
 def keep_screenshot(page, name: str) -> None:
     """DYHEAD_SCREENSHOTS=folder keeps what the browser saw."""
+    if "DYHEAD_SCREENSHOTS" in os.environ:
+        keep_picture(name, page.screenshot())
+
+
+def keep_picture(name: str, png: bytes) -> None:
+    """The same for a picture of a part of the page."""
     folder = os.environ.get("DYHEAD_SCREENSHOTS")
     if folder:
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        (Path(folder) / f"{name}.png").write_bytes(png)
