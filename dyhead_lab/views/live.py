@@ -47,7 +47,7 @@ class LiveCurves(Explorer, static="live"):
     (see ``training.interrupt``). Elsewhere it sends a message, which counts once the notebook delivers it.
     """
 
-    curves: Any = traitlets.Dict().tag(sync=True)
+    curves: Any = traitlets.Dict().tag(sync=True, to_json=lambda curves, _widget: _in_order(curves))
     iteration = traitlets.Int(0).tag(sync=True)
     iterations = traitlets.Int(1).tag(sync=True)
     status = traitlets.Unicode("").tag(sync=True)
@@ -142,6 +142,11 @@ class Together:
 
     def asks_to_stop(self) -> bool:
         return any(observer.asks_to_stop() for observer in self._observers)
+
+
+def _in_order(curves: Mapping[str, Mapping[str, Any]]) -> list[Any]:
+    """Pairs of titles and of names: a saved notebook sorts the keys of its objects, and colours follow the order."""
+    return [[title, [[name, curve] for name, curve in lines.items()]] for title, lines in curves.items()]
 
 
 def _waiting_figure() -> Figure:

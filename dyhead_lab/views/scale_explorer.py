@@ -129,6 +129,7 @@ class ScaleExplorer(Explorer, static="scale_explorer"):
 
     levels = traitlets.List(traitlets.Unicode()).tag(sync=True)
     thumbnails = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    names: Any = traitlets.List(help="what is measured, in order: a saved notebook sorts the keys below").tag(sync=True)
     edges: Any = traitlets.Dict(help="what is measured -> edges of the bars").tag(sync=True)
     bars: Any = traitlets.Dict(help="what is measured -> [block][level] -> bar of each image").tag(sync=True)
     medians: Any = traitlets.Dict(help="what is measured -> [block][level] -> median; None for none").tag(sync=True)
@@ -150,7 +151,7 @@ class ScaleExplorer(Explorer, static="scale_explorer"):
     def _known(self, proposal: Any) -> Any:
         name, value = proposal.trait.name, proposal.value
         known: Any = {
-            "measured": list(self.bars) or [value],
+            "measured": self.names or [value],
             "block": range(len(self.bars.get(RATIO, [0]))),
             "level": range(len(self.levels)),
             "chosen": range(len(self.thumbnails)),
@@ -170,6 +171,7 @@ class ScaleExplorer(Explorer, static="scale_explorer"):
         _check(numbers, self.levels, len(self.thumbnails))
         spans = PAPER_SPANS if WEIGHT in numbers else RELEASED_SPANS
         with self.hold_sync():
+            self.names = list(numbers)
             self.edges = {name: spans[name].edges().round(3).tolist() for name in numbers}
             self.bars = {name: _map(rows, lambda x, n=name: _bars(x, spans[n])) for name, rows in numbers.items()}
             self.medians = {name: _map(rows, _median) for name, rows in numbers.items()}

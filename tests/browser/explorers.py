@@ -131,7 +131,7 @@ def shown(page, name: str):
 
 
 def look(page, name: str) -> bytes:
-    """A screenshot of an explorer; of the board its picture, since Jupyter's sign of a missing kernel moves the buttons."""
+    """A screenshot of an explorer; of the board its picture: Jupyter's sign of a missing kernel moves the buttons."""
     widget = shown(page, name)
     part = widget.locator("img") if name == "board" else widget
     return part.screenshot(animations="disabled")

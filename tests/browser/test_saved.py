@@ -39,6 +39,8 @@ def test_saved_explorers_look_the_same_without_a_kernel_and_answer(explored: Exp
         assert share_that_differs(before, after) <= MOST_OF_A_WIDGET, name
     assert page.get_by_text("Error displaying widget").count() == 0
     bars = shown(page, "bars")
+    first = bars.get_by_label("What is measured").locator("option").first
+    assert first.inner_text() == "scale ratio", "a saved notebook sorts the keys of its objects"
     bars.locator(".se-cell").last.click()
     bars.locator(".se-bar").last.click()
     assert "Block 1, P6: scale ratio" in bars.locator(".se-says").inner_text()

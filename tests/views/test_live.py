@@ -92,6 +92,10 @@ def test_a_run_drives_the_page_and_the_button_stops_it(shown, monkeypatch):
     for entry in LOG:
         page.note(entry)
     assert page.curves[LOSS]["sum"] == [[20, 40], [3.0, 2.0]]
+    titles = [title for title, _ in page.get_state()["curves"]]
+    assert titles == ["Loss", "Learning rate", "AP on validation", "Scale ratio", "DAM overlap"], (
+        "the page gets an order"
+    )
     assert not page.asks_to_stop()
     page.set_state({"stop": True})  # what a click sends
     assert page.asks_to_stop()

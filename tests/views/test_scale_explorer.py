@@ -109,6 +109,7 @@ def test_every_image_stands_in_the_bar_of_its_number():
                 for x, bar in zip(values.tolist(), bars, strict=True):
                     assert edges[bar] <= x + 1e-6 and x <= edges[bar + 1] + 1e-6  # float32
     assert explorer.medians[FINER][0][0] is None, "the finest level has no finer branch"
+    assert explorer.get_state()["names"] == [RATIO, FINER], "the page gets an order"
     assert explorer.medians[RATIO][1][2] == pytest.approx(float(np.median(given[RATIO][1][2])), abs=1e-4)  # 4 digits
 
 

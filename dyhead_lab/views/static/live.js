@@ -27,13 +27,12 @@ function upTo([iterations, values], last) {
 
 /** The last iteration of any curve. */
 function lastLogged(panels) {
-  const lines = Object.values(panels).flatMap(Object.values);
-  return Math.max(0, ...lines.map(([iterations]) => iterations.at(-1)));
+  const lines = panels.flatMap(([, named]) => named);
+  return Math.max(0, ...lines.map(([, [iterations]]) => iterations.at(-1)));
 }
 
 function drawPanel(title, lines, end, last) {
-  const names = Object.keys(lines);
-  const values = names.flatMap((name) => lines[name][1]);
+  const values = lines.flatMap(([, curve]) => curve[1]);
   const floor = title === "Scale ratio" ? 0.98 : 0; // ratios lie around 1
   const [least, most] = [Math.min(floor, ...values), Math.max(...values)];
   const x = (iteration) => BOX.left + (iteration / end) * (BOX.width - BOX.left - BOX.right);
@@ -51,8 +50,8 @@ function drawPanel(title, lines, end, last) {
     picture.append(svg("text", place, tick));
   }
   const legend = html("div", { class: "live-legend" });
-  const words = names.map((name, i) => {
-    const [iterations, seen] = upTo(lines[name], last);
+  const words = lines.map(([name, curve], i) => {
+    const [iterations, seen] = upTo(curve, last);
     const points = iterations.map((iteration, k) => `${x(iteration).toFixed(1)},${y(seen[k]).toFixed(1)}`);
     const look = `live-line line-${i % COLOURS}`;
     picture.append(svg("polyline", { class: look, points: points.join(" ") }));
@@ -96,8 +95,7 @@ function render({ model, el }) {
     play.textContent = frame === null ? "Play" : "Pause";
     if (replay) status.textContent = `iteration ${last} of ${end}`;
     else status.textContent = running && asked ? "stopping after this step" : get("status");
-    const kinds = Object.entries(get("curves"));
-    panels.replaceChildren(...kinds.map(([title, lines]) => drawPanel(title, lines, end, last)));
+    panels.replaceChildren(...get("curves").map(([title, lines]) => drawPanel(title, lines, end, last)));
   }
 
   function pause() {

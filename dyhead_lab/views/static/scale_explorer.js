@@ -35,8 +35,7 @@ function render({ model, el }) {
   }
 
   function drawMeasured() {
-    const names = Object.keys(get("bars"));
-    measured.replaceChildren(...names.map((name) => html("option", { value: name }, name)));
+    measured.replaceChildren(...get("names").map((name) => html("option", { value: name }, name)));
     measured.value = get("measured");
   }
 
