@@ -93,7 +93,8 @@ def _recipe(
     """
     counted = COUNTED.get(name if cost_of is None else cost_of)
     stated = "no AP was checked" if published_ap is None else f"AP {published_ap:.3f} as published"
-    cost = f"; {_cost(*counted, schedule['iterations'] * schedule['batch_size'])}" if counted else ""
+    images = schedule["iterations"] * schedule["batch_size"]
+    cost = _cost(*counted, images) if counted else "time and memory not counted"
     shared = {
         "backbone": "resnet50",
         "weights": "IMAGENET1K_V1",
@@ -120,7 +121,7 @@ def _recipe(
         checkpoint_every=1000,
         published_ap=published_ap,
         source=source,
-        expected=f"{stated}; not trained here{cost}",
+        expected=f"{stated}; not trained here; {cost}",
         **schedule,
     )
 

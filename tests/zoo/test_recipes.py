@@ -1,5 +1,7 @@
 """Every recipe of the zoo: it builds, it says where it comes from, and its settings are the published ones."""
 
+import re
+
 import pytest
 import torch
 
@@ -149,3 +151,11 @@ def test_command_prints_one_recipe(capsys):
     assert "microsoft/DynamicHead" in printed and "milestones" in printed and "GPU-hours" in printed
     assert main(["zoo", "atss_r50_dyhed"]) == 1
     assert "did you mean atss_r50_dyhead?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_recipe_says_what_it_takes(name):
+    """Time and memory, or that they were not measured: nobody should find out by waiting."""
+    expected = zoo.get(name).expected
+    assert re.search(r"\d GB|memory not counted", expected), expected
+    assert re.search(r"minutes?|seconds|GPU-hours|not measured|not counted|hours", expected), expected
