@@ -244,7 +244,6 @@ check_share_inside(share_inside)
 # %%
 share = share_inside if check_share_inside(share_inside) else library_share_inside
 best = boxes["scores"].argsort(descending=True)[:5]
-_, asked = next(decoder_seen.find("network_input"))
 for box, score in zip(boxes["boxes"][best], boxes["scores"][best], strict=True):
     box_norm = (box / image.shape[-1]).numpy().astype(float)
     points = layer.points(layer.nearest(*box_norm.reshape(2, 2).mean(0)))
