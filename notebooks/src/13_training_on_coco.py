@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 45 to 60 minutes with the exercises, under 1 minute to run on 2 CPU cores (no longer with a GPU) |
-# | Memory | under 2 GB, and under 2 GB on a GPU where there is one |
+# | Time | 45 to 60 minutes with the exercises, under 1 minute to run on 2 CPU cores (not measured on a GPU) |
+# | Memory | under 2 GB; on a GPU not measured |
 # | Needs | any chapter on a detector; **no GPU and no COCO** |
 # | You will do | a training in this cell, the curves of a real one, and a breakdown of a detector's mistakes |
 #

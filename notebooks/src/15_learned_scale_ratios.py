@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 60 to 75 minutes with the exercises, 1 to 2 minutes to run on 2 CPU cores (no longer with a GPU) |
-# | Memory | under 2 GB, and under 2 GB on a GPU where there is one |
+# | Time | 60 to 75 minutes with the exercises, 1 to 2 minutes to run on 2 CPU cores (not measured on a GPU) |
+# | Memory | under 2 GB; on a GPU not measured |
 # | Needs | scale-aware attention and its gates (chapter 02) |
 # | You will build | a rank correlation and a permutation test, and an honest reading of a histogram |
 #

@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 45 to 60 minutes with the exercises, under 1 minute to run on 2 CPU cores (no longer with a GPU) |
-# | Memory | under 2 GB, and under 2 GB on a GPU where there is one |
+# | Time | 45 to 60 minutes with the exercises, under 1 minute to run on 2 CPU cores (not measured on a GPU) |
+# | Memory | under 2 GB; on a GPU not measured |
 # | Needs | deformable convolution (chapter 03); what a kernel does to memory (chapter 04) |
 # | You will build | the floor that no kernel can pass, and a kernel of your own that enters the race |
 #
