@@ -137,9 +137,9 @@ def test_without_openmp_the_kernels_run_on_one_thread_and_say_so_once(threads, m
     assert capsys.readouterr().err.count("no OpenMP threads") == 1
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_memory_in_large_pages_is_ordinary_memory(dtype, monkeypatch):
-    monkeypatch.setattr(memory, "LARGE", 0)
+    monkeypatch.setattr(memory, "LARGE", 1)
     image = torch.rand(2, 3, 4, 5, dtype=dtype)
     rows = memory.contiguous(image.permute(0, 2, 3, 1))
     assert rows.dtype == dtype and rows.is_contiguous() and torch.equal(rows.permute(0, 3, 1, 2), image)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,10 +14,10 @@ LARGE = 4 << 20
 
 def empty(*shape: int, like: Tensor) -> Tensor:
     """A tensor with the dtype of ``like`` on the CPU, its values undefined."""
-    made = torch.empty(shape, dtype=like.dtype)  # takes no memory before it is touched
-    if made.numel() * made.element_size() < LARGE:
-        return made
-    return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=like.dtype).numpy().dtype))
+    size = prod(shape) * like.element_size()
+    if size < LARGE:
+        return torch.empty(shape, dtype=like.dtype)
+    return torch.from_numpy(np.empty(size, np.uint8)).view(like.dtype).view(shape)  # NumPy knows no bfloat16
 
 
 def zeros(*shape: int, like: Tensor) -> Tensor:
