@@ -336,8 +336,8 @@ for name, (row, config) in PUBLISHED.items():
 # of AP. Small objects gain most: 6.5 points, against 4.1 for large ones.
 #
 # And ours? The small detectors on Shapes, DETR and Deformable DETR with the same backbone, steps and images. The
-# paper's two claims are that Deformable DETR learns faster and finds small objects better. One seed: look at the
-# size of a difference before you believe it.
+# paper's two claims are that Deformable DETR learns faster and finds small objects better. Look at the spread of a
+# difference before you believe it.
 
 # %%
 from dyhead_lab.zoo.experiments import recorded
