@@ -32,7 +32,7 @@ PYRAMID: dict[str, Any] = {**BELOW, "levels": 3, "queries": 50}
 #: DETR sees one map. With stride 16 an object of Shapes spans as many cells as one of COCO does in the published DETR.
 DILATED: dict[str, Any] = {**BELOW, "body": {"pretrained": True, "dilation": True}, "queries": 50}
 
-MACHINE = "minutes on one core of an AMD EPYC (Zen 5), in 1.2 GB of memory"
+MACHINE = "minutes on one core of an AMD EPYC, in 1.2 GB of memory"
 
 
 def _recipe(

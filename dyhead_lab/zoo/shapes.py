@@ -61,7 +61,7 @@ def _recipe(
         source="our own budget, the same for every detector; each detector's file names its paper",
         expected=(
             f"AP {ap:.3f} on Shapes val after 600 of the 900 steps, {minutes:.0f} minutes on one core of an AMD EPYC "
-            "(Zen 5) without a GPU, up to 1.7 GB of memory; all 900 were not measured"
+            "without a GPU, up to 1.7 GB of memory; all 900 were not measured"
         ),
         **other,
     )

@@ -3,7 +3,9 @@
 import argparse
 import json
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -115,11 +117,17 @@ def test_a_folder_is_no_file(tmp_path):
         bench.run(_arguments("--out", str(tmp_path)))
 
 
-def test_contenders_take_turns():
-    order = []
-    runs = {name: lambda name=name: order.append(name) for name in "ab"}
-    assert measure.medians(runs, 2, "cpu").keys() == {"a", "b"}
-    assert order == ["a", "b"] * 3  # once to warm up, twice on the clock
+def test_contenders_take_turns_and_a_short_run_is_repeated_in_its_turn(monkeypatch):
+    clock, order = SimpleNamespace(now=0.0), []
+
+    def run(name, seconds):
+        order.append(name)
+        clock.now += seconds
+
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    runs = {"long": partial(run, "long", 2.0), "short": partial(run, "short", measure.TURN_SECONDS / 4)}
+    assert measure.medians(runs, 2, "cpu") == pytest.approx({"long": 2.0, "short": measure.TURN_SECONDS / 4})
+    assert order == ["long"] * 2 + ["short"] * 2 + (["long"] + ["short"] * 4) * 2  # warm up, then two turns each
 
 
 def _arguments(*words: str) -> argparse.Namespace:

@@ -14,24 +14,32 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+#: A turn is one run, or as many as fill this time: then a short run finds its data in the cache, as in a model, where
+#: the layer before has just written it.
+TURN_SECONDS = 0.1
+
 
 def medians(contenders: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each contender. They take turns, so that a busy moment of the machine meets them all."""
-    for run in contenders.values():  # compiles, allocates, fills caches
-        run()
+    """Median seconds of a run of each contender. They take turns, so that a busy moment of the machine meets all."""
+    repeats = {}
+    for name, run in contenders.items():
+        run()  # compiles, allocates
+        repeats[name] = max(1, round(TURN_SECONDS / _seconds(run, device)))
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
-            times[name].append(_seconds(run, device))
+            times[name].append(_seconds(run, device, repeats[name]))
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def _seconds(run: Callable[[], object], device: str) -> float:
+def _seconds(run: Callable[[], object], device: str, repeats: int = 1) -> float:
+    """Mean seconds of a run."""
     _wait(device)
     start = time.perf_counter()
-    run()
+    for _ in range(repeats):
+        run()
     _wait(device)
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / repeats
 
 
 def _wait(device: str) -> None:

@@ -9,6 +9,7 @@ A *piece* is a run of channels that share their convolution group and their offs
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import lcm, prod
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from .threads import in_threads
 #: Columns are made and used in strips of this size: they stay in cache, and their memory is used again.
 STRIP_BYTES = 16 << 20
 #: Rows of pixels that change their order together, few enough to stay in cache.
-ROWS_AT_ONCE = 8
+ROWS_AT_ONCE = 4
 
 
 class Taps(NamedTuple):
@@ -153,7 +154,7 @@ def deform_conv2d_backward(
     """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass."""
     groups, matrix = geometry.groups, _matrix(weight).to(factors)
     transposed, grad_matrix = _transposed(matrix, groups), torch.zeros_like(_matrix(weight))
-    grad_rows = memory.contiguous(grad.permute(0, 2, 3, 1).to(factors)).flatten(0, 1)
+    grad_rows = _rows(grad).to(factors)
     sampler = _Sampler(geometry, input, offset, weight, mask)
     scatterer = _Scatterer(geometry, input, offset, weight, mask)
     for strip in sampler.strips():
@@ -175,11 +176,32 @@ def _images(B: int, C: int, H: int, W: int, like: Tensor) -> Tensor:
 
 def _put(rows: Tensor, start: int, images: Tensor) -> None:
     """Write rows of pixels, (rows, W, C), into images (B, C, H, W), from row ``start`` of the batch on."""
+    for source, target in _lines(images, start, start + len(rows)):
+        target[:] = rows[source].permute(2, 0, 1)
+
+
+def _rows(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) as rows of pixels, (B * H, W, C): a view of channels-last images, else a copy."""
+    B, C, H, W = images.shape
+    last = images.permute(0, 2, 3, 1)
+    if last.is_contiguous():
+        return last.view(B * H, W, C)
+    rows = memory.empty(B * H, W, C, like=images)
+    for target, source in _lines(images, 0, B * H):
+        rows[target] = source.permute(1, 2, 0)
+    return rows
+
+
+def _lines(images: Tensor, start: int, stop: int) -> Iterator[tuple[slice, Tensor]]:
+    """The rows ``start`` .. ``stop`` of a batch of images, a few of one image at a time: where they lie among
+    these rows, and themselves, (C, n, W)."""
     H = images.shape[2]
-    stop = start + len(rows)
-    for b in range(start // H, -(-stop // H)):
-        first, last = max(start, b * H), min(stop, (b + 1) * H)
-        images[b, :, first - b * H : last - b * H] = rows[first - start : last - start].permute(2, 0, 1)
+    first = start
+    while first < stop:
+        b, row = divmod(first, H)
+        n = min(ROWS_AT_ONCE, stop - first, H - row)
+        yield slice(first - start, first - start + n), images[b, :, row : row + n]
+        first += n
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -211,7 +233,7 @@ class _Strips:
         (B, C, H, W), (Ho, Wo) = input.shape, offset.shape[2:]
         G, K = geometry.offset_groups, weight.shape[2] * weight.shape[3]
         self.rows, self.shape = B * Ho, (Wo, geometry.groups, K, pieces // geometry.groups, C // pieces)
-        self.x = memory.contiguous(input.permute(0, 2, 3, 1)).view(B * H * W * pieces, C // pieces)
+        self.x = _rows(input).view(B * H * W * pieces, C // pieces)
         self.arguments = (
             self.x.numpy(),
             offset.contiguous().view(B, G, K, 2, Ho, Wo).numpy(),
@@ -266,7 +288,6 @@ class _Scatterer(_Strips):
         K, G = self.shape[2], self.mask.shape[1] // self.shape[2]
         grad_points = self.grad_points.view(B, G, -1, 3, K, *self.offset.shape[2:]).sum(2)
         grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(self.offset.shape)
-        grad_input, rows = _images(B, C, H, W, like=self.input), self.grad_x.view(B * H, W, C)
-        for row in range(0, B * H, ROWS_AT_ONCE):
-            _put(rows[row : row + ROWS_AT_ONCE], row, grad_input)
+        grad_input = _images(B, C, H, W, like=self.input)
+        _put(self.grad_x.view(B * H, W, C), 0, grad_input)
         return grad_input, grad_offset, grad_points[:, :, 2].reshape(self.mask.shape)
