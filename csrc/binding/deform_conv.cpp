@@ -80,7 +80,7 @@ Tensor outputs_last(const Tensor& weight) {
 
 Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask, int64_t stride_h,
                              int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h, int64_t dil_w,
-                             int64_t groups, int64_t offset_groups, std::string kernel) {
+                             int64_t groups, int64_t offset_groups, std::string kernel, bool tf32) {
   Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups, offset_groups);
   const Geometry& g = call.g;
   const OnDevice device(input);
@@ -88,7 +88,7 @@ Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::op
   if (choose_fast(kernel, is_fast(g, call.type))) {
     const Tensor pixels = channels_last(input), taps = channels_last(weight);
     call.arguments.input = buffer(pixels, "input"), call.arguments.weight = buffer(taps, "weight");
-    forward_fast(g, call.type, call.arguments, buffer(output, "output"), device.stream);
+    forward_fast(g, call.type, tf32, call.arguments, buffer(output, "output"), device.stream);
   } else {
     forward(g, call.type, call.arguments, buffer(output, "output"), device.stream);
   }
@@ -100,7 +100,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, T
                                                                   int64_t stride_h, int64_t stride_w, int64_t pad_h,
                                                                   int64_t pad_w, int64_t dil_h, int64_t dil_w,
                                                                   int64_t groups, int64_t offset_groups,
-                                                                  bool deterministic, std::string kernel) {
+                                                                  bool deterministic, std::string kernel, bool tf32) {
   Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups, offset_groups);
   const Geometry& g = call.g;
   expect(grad, "grad", {g.B, g.Co, g.Ho, g.Wo}, input.scalar_type(), input);
@@ -128,10 +128,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, T
     const Tensor grads = channels_last(grad), taps = outputs_last(weight);
     grad_input = channels_last(grad_input);
     call.arguments.weight = buffer(taps, "weight"), gradients.input = buffer(grad_input, "grad_input");
-    backward_fast(g, call.type, call.arguments, buffer(grads, "grad"), gradients, device.stream);
+    backward_fast(g, call.type, tf32, call.arguments, buffer(grads, "grad"), gradients, device.stream);
   }
   const Tensor parts = torch::stable::new_empty(input, Sizes{weight_parts(g) * weight.numel()}, exact);
-  backward_weight_fast(g, call.type, call.arguments, grad_output, buffer(parts, "parts"),
+  backward_weight_fast(g, call.type, tf32, call.arguments, grad_output, buffer(parts, "parts"),
                        buffer(grad_weight, "grad_weight"), device.stream);
   return {torch::stable::contiguous(torch::stable::to(grad_input, input.scalar_type())), grad_offset, grad_weight,
           grad_mask};

@@ -13,14 +13,13 @@ static void define_operators(Library& library) {
   library.def(
       "deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, Tensor? mask, int stride_h, int "
       "stride_w, "
-      "int pad_h, int pad_w, int dil_h, int dil_w, int groups, int offset_groups, str kernel='auto') -> "
-      "Tensor");
+      "int pad_h, int pad_w, int dil_h, int dil_w, int groups, int offset_groups, str kernel='auto', "
+      "bool tf32=False) -> Tensor");
   library.def(
       "deform_conv2d_backward(Tensor grad, Tensor input, Tensor offset, Tensor weight, Tensor? mask, int "
       "stride_h, "
       "int stride_w, int pad_h, int pad_w, int dil_h, int dil_w, int groups, int offset_groups, bool "
-      "deterministic, "
-      "str kernel='auto') -> (Tensor, Tensor, Tensor, Tensor)");
+      "deterministic, str kernel='auto', bool tf32=False) -> (Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "ms_deform_attn_forward(Tensor value, Tensor spatial_shapes, Tensor level_start_index, "
       "Tensor sampling_locations, Tensor attention_weights, str kernel='auto') -> Tensor");

@@ -10,14 +10,14 @@ namespace dyhead {
 
 Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask, int64_t stride_h,
                              int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h, int64_t dil_w,
-                             int64_t groups, int64_t offset_groups, std::string kernel);
+                             int64_t groups, int64_t offset_groups, std::string kernel, bool tf32);
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, Tensor input, Tensor offset,
                                                                   Tensor weight, std::optional<Tensor> mask,
                                                                   int64_t stride_h, int64_t stride_w, int64_t pad_h,
                                                                   int64_t pad_w, int64_t dil_h, int64_t dil_w,
                                                                   int64_t groups, int64_t offset_groups,
-                                                                  bool deterministic, std::string kernel);
+                                                                  bool deterministic, std::string kernel, bool tf32);
 
 Tensor ms_deform_attn_forward(Tensor value, Tensor spatial_shapes, Tensor level_start_index, Tensor sampling_locations,
                               Tensor attention_weights, std::string kernel);

@@ -66,7 +66,7 @@ __device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], con
 #endif
 }
 
-/// The same with words that are floats of which the tensor core takes 10 bits of mantissa (TF32).
+/// The same with words that are floats of which the tensor core takes 10 bits of mantissa (TF32), the others cut off.
 __device__ inline void multiply_add_tf32(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #ifdef __CUDACC__
   TENSOR_CORE(
@@ -76,6 +76,27 @@ __device__ inline void multiply_add_tf32(float (&sum)[4], const uint32_t (&a)[4]
 #else
   emulator::multiply_add<float>(sum, a, b);
 #endif
+}
+
+/// What tensor cores multiply in place of floats, where that is precise enough: floats rounded to TF32.
+struct Tf32 {};
+
+/// The nearest float that TF32 holds.
+__device__ inline uint32_t round_to_tf32(uint32_t word) {
+#if !defined(__CUDACC__)
+  return emulator::round_to_tf32(word);
+#elif __CUDA_ARCH__ >= 800
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(word) : "f"(float_of(word)));
+  return word;
+#else
+  return word;
+#endif
+}
+
+__device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], TypeTag<Tf32>) {
+  const uint32_t a_near[4] = {round_to_tf32(a[0]), round_to_tf32(a[1]), round_to_tf32(a[2]), round_to_tf32(a[3])};
+  const uint32_t b_near[2] = {round_to_tf32(b[0]), round_to_tf32(b[1])};
+  multiply_add_tf32(sum, a_near, b_near);
 }
 
 /// Split floats in two that TF32 holds exactly, up to 21 bits of mantissa together.
@@ -98,6 +119,20 @@ __device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], con
   multiply_add_tf32(part, a_high, b_low);
   multiply_add_tf32(part, a_high, b_high);
   for (int i = 0; i < 4; ++i) sum[i] += part[i];
+}
+
+/// Call `function(TypeTag<T>(), TypeTag<Factors>())` with the type of the tensors and of what is multiplied: float32
+/// with or without `tf32`, and the 16-bit types as they are. There are no tensor cores for float64 here.
+template <class Function>
+void with_factors(Type type, bool tf32, const Function& function) {
+  with_type(type, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    if constexpr (std::is_same_v<T, float>) {
+      tf32 ? function(tag, TypeTag<Tf32>()) : function(tag, tag);
+    } else if constexpr (!std::is_same_v<T, double>) {
+      function(tag, tag);
+    }
+  });
 }
 
 /// Begin to copy 16 bytes from global to shared memory; zeros if not `exists`.

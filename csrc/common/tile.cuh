@@ -35,8 +35,8 @@ struct WarpSums {
   __device__ static int first_row() { return int(threadIdx.x) / 32 % kWarpsOfRows * kRows; }
   __device__ static int first_column() { return int(threadIdx.x) / 32 / kWarpsOfRows * kColumns; }
 
-  /// sums += one step: the rows of `a` times the columns of `b`.
-  template <class T>
+  /// sums += one step: the rows of `a` times the columns of `b`. Factors: the tiles' type, or Tf32 for float.
+  template <class Factors>
   __device__ void multiply(const SharedTile& a, const SharedTile& b) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -52,8 +52,8 @@ struct WarpSums {
         const uint32_t left[2] = {b_words[0], b_words[1]}, right[2] = {b_words[2], b_words[3]};
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          multiply_add(at[i][j], a_words[i], left, TypeTag<T>());
-          multiply_add(at[i][j + 1], a_words[i], right, TypeTag<T>());
+          multiply_add(at[i][j], a_words[i], left, TypeTag<Factors>());
+          multiply_add(at[i][j + 1], a_words[i], right, TypeTag<Factors>());
         }
       }
     }

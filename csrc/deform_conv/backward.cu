@@ -29,17 +29,15 @@ void backward(const Geometry& g, Type type, const Arguments& arguments, Buffer g
   });
 }
 
-void backward_fast(const Geometry& g, Type type, const Arguments& arguments, Buffer grad_output,
+void backward_fast(const Geometry& g, Type type, bool tf32, const Arguments& arguments, Buffer grad_output,
                    const Gradients& gradients, void* stream) {
   const dim3 blocks(unsigned((all_pixels(g) + kBackwardPixels - 1) / kBackwardPixels), unsigned(g.G * g.K()));
   const Launch at{blocks, dim3(kBackwardThreads), stream, BackwardShared::kBytes};
-  with_type(type, [&](auto tag) {
+  with_factors(type, tf32, [&](auto tag, auto factors) {
     using T = typename decltype(tag)::type;
-    if constexpr (!std::is_same_v<T, double>) {
-      const BackwardArrays<T> arrays{global<const T>(grad_output), global<float>(gradients.input),
-                                     global<T>(gradients.offset), global<T>(gradients.mask)};
-      launch(at, scatter_product<T>, g, Inputs<T>(arguments), arrays);
-    }
+    const BackwardArrays<T> arrays{global<const T>(grad_output), global<float>(gradients.input),
+                                   global<T>(gradients.offset), global<T>(gradients.mask)};
+    launch(at, scatter_product<T, typename decltype(factors)::type>, g, Inputs<T>(arguments), arrays);
   });
 }
 

@@ -61,7 +61,7 @@ __device__ inline void copy_operands(const Geometry& g, const Inputs<T>& in, con
 }
 
 /// Gradients of the samples: channels c .. c + kChannels - 1 times the block's pixels.
-template <class T>
+template <class Factors, class T>
 __device__ inline WarpSums sample_gradients(const Geometry& g, const Inputs<T>& in, const Global<const T>& grad_output,
                                             const BackwardShared& shared, const TapOfPixels& my, int64_t c) {
   const int steps = int((g.Co + kStep<T> - 1) / kStep<T>);
@@ -71,7 +71,7 @@ __device__ inline WarpSums sample_gradients(const Geometry& g, const Inputs<T>& 
     wait_for_copies();
     __syncthreads();
     if (step + 1 < steps) copy_operands(g, in, grad_output, shared, my, c, step + 1);
-    if (c + WarpSums::first_row() < my.end_channel) sums.multiply<T>(shared.weights(step), shared.grads(step));
+    if (c + WarpSums::first_row() < my.end_channel) sums.multiply<Factors>(shared.weights(step), shared.grads(step));
   }
   __syncthreads();
   return sums;
@@ -116,7 +116,7 @@ __device__ inline void finish_tap(const Geometry& g, const Inputs<T>& in, const 
 
 /// A block does one tap of 64 pixels. Its threads form the gradients of the samples on the tensor cores, 256 channels
 /// at a time; then 16 threads share a pixel, and each scatters four of 64 channels.
-template <class T>
+template <class T, class Factors>
 __global__ void __launch_bounds__(kBackwardThreads, 2)
     scatter_product(Geometry g, Inputs<T> in, BackwardArrays<T> arrays) {
   DYNAMIC_SHARED(char, memory);
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 2)
   constexpr int kPixelsOfThread = kBackwardPixels / (kBackwardThreads / 16);
   float products[kPixelsOfThread][4] = {};
   for (int64_t c = my.first_channel; c < my.end_channel; c += kChannels) {
-    const WarpSums sums = sample_gradients(g, in, arrays.grad_output, shared, my, c);
+    const WarpSums sums = sample_gradients<Factors>(g, in, arrays.grad_output, shared, my, c);
     for (int round = 0; round < kChannels && c + round < my.end_channel; round += kRound) {
       sums.for_each([&](int row, int column, float sum) {
         if (row / kRound * kRound == round) shared.samples(column)[row % kRound] = sum;

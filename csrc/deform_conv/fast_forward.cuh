@@ -34,7 +34,7 @@ __device__ inline void copy_weights(const Geometry& g, const Global<const T>& we
 
 /// A block computes kOutputs output channels of kPixels pixels. A thread samples 16 bytes of channels per step, for a
 /// pixel that stays its own, and holds 64 sums of the product.
-template <class T, int kPixels>
+template <class T, class Factors, int kPixels>
 __global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
     implicit_product(Geometry g, Inputs<T> in, Global<T> output) {
   DYNAMIC_SHARED(char, shared);
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
   for (bool more = true; more;) {
     more = next.exists(g);
     if (more) begin(other);
-    if (first_output + WarpSums::first_row() < g.Co) sums.multiply<T>(stage.weights, stage.samples);
+    if (first_output + WarpSums::first_row() < g.Co) sums.multiply<Factors>(stage.weights, stage.samples);
     if (more) finish(other);
     const ForwardStage<kPixels> used = stage;
     stage = other, other = used;

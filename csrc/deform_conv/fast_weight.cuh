@@ -19,7 +19,7 @@ inline dim3 weight_blocks(const Geometry& g) {
 
 /// A block sums, over one part of the pixels, the products of 256 outputs' gradients and 64 channels' samples at one
 /// tap. A thread reads gradients of one pixel and samples 16 bytes of channels per step.
-template <class T>
+template <class T, class Factors>
 __global__ void __launch_bounds__(kWeightThreads, 2)
     weight_parts_fast(Geometry g, Inputs<T> in, Global<const T> grad_output, Global<float> parts) {
   DYNAMIC_SHARED(char, shared);
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kWeightThreads, 2)
     } sample{words.blend(corners)};
     for (int j = 0; j < kPerWords<T>; ++j) samples.element<T>(my_row * kPerWords<T> + j, my_pixel) = sample.channel[j];
     __syncthreads();
-    sums.multiply<T>(grads, samples);
+    sums.multiply<Factors>(grads, samples);
     __syncthreads();
   }
   sums.for_each([&](int row, int column, float sum) {

@@ -12,16 +12,16 @@ void forward(const Geometry& g, Type type, const Arguments& arguments, Buffer ou
   });
 }
 
-void forward_fast(const Geometry& g, Type type, const Arguments& arguments, Buffer output, void* stream) {
+void forward_fast(const Geometry& g, Type type, bool tf32, const Arguments& arguments, Buffer output, void* stream) {
   constexpr int64_t kManyPixels = 16384;  // enough for 128 large tiles: one for every multiprocessor of a big GPU
-  with_type(type, [&](auto tag) {
+  with_factors(type, tf32, [&](auto tag, auto factors) {
     using T = typename decltype(tag)::type;
-    if constexpr (!std::is_same_v<T, double>) {
-      if (all_pixels(g) >= kManyPixels)
-        launch(by_pixels<128>(g, stream), implicit_product<T, 128>, g, Inputs<T>(arguments), global<T>(output));
-      else
-        launch(by_pixels<64>(g, stream), implicit_product<T, 64>, g, Inputs<T>(arguments), global<T>(output));
-    }
+    using Factors = typename decltype(factors)::type;
+    const Inputs<T> in(arguments);
+    if (all_pixels(g) >= kManyPixels)
+      launch(by_pixels<128>(g, stream), implicit_product<T, Factors, 128>, g, in, global<T>(output));
+    else
+      launch(by_pixels<64>(g, stream), implicit_product<T, Factors, 64>, g, in, global<T>(output));
   });
 }
 

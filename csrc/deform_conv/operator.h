@@ -49,18 +49,19 @@ void backward(const Geometry&, Type, const Arguments&, Buffer grad_output, const
 
 void backward_weight(const Geometry&, Type, const Arguments&, Buffer grad_output, Buffer grad_weight, void* stream);
 
-// The fast kernels. Their input is channels-last, (B, H, W, C).
+// The fast kernels. Their input is channels-last, (B, H, W, C). `tf32`: multiply float32 rounded to TF32.
 
 /// `weight` of the arguments is (Co, K, C).
-void forward_fast(const Geometry&, Type, const Arguments&, Buffer output, void* stream);
+void forward_fast(const Geometry&, Type, bool tf32, const Arguments&, Buffer output, void* stream);
 
 /// Gradients of input, offset and mask. `weight` of the arguments is (C, K, Co), `grad_output` is (B, Ho, Wo, Co), and
 /// the gradient of the input is channels-last as well.
-void backward_fast(const Geometry&, Type, const Arguments&, Buffer grad_output, const Gradients&, void* stream);
+void backward_fast(const Geometry&, Type, bool tf32, const Arguments&, Buffer grad_output, const Gradients&,
+                   void* stream);
 
 /// `weight` of the arguments is not read. `parts`: workspace of weight_parts(g) * Co * C * K floats.
-void backward_weight_fast(const Geometry&, Type, const Arguments&, Buffer grad_output, Buffer parts, Buffer grad_weight,
-                          void* stream);
+void backward_weight_fast(const Geometry&, Type, bool tf32, const Arguments&, Buffer grad_output, Buffer parts,
+                          Buffer grad_weight, void* stream);
 int weight_parts(const Geometry&);
 
 }  // namespace dyhead::deform_conv

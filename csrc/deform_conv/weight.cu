@@ -21,18 +21,17 @@ int weight_parts(const Geometry& g) {
   return int(std::max<int64_t>(1, std::min(wanted, all_pixels(g) / kLeastPixels)));
 }
 
-void backward_weight_fast(const Geometry& g, Type type, const Arguments& arguments, Buffer grad_output, Buffer parts,
-                          Buffer grad_weight, void* stream) {
+void backward_weight_fast(const Geometry& g, Type type, bool tf32, const Arguments& arguments, Buffer grad_output,
+                          Buffer parts, Buffer grad_weight, void* stream) {
   dim3 blocks = weight_blocks(g);
   blocks.z = unsigned(weight_parts(g));
   const Launch at{blocks, dim3(kWeightThreads), stream, (kWeightOutputs + kWeightChannels) * kRowBytes};
-  with_type(type, [&](auto tag) {
+  with_factors(type, tf32, [&](auto tag, auto factors) {
     using T = typename decltype(tag)::type;
-    if constexpr (!std::is_same_v<T, double>) {
-      launch(at, weight_parts_fast<T>, g, Inputs<T>(arguments), global<const T>(grad_output), global<float>(parts));
-      launch(over(g.Co * g.C * g.K(), stream), add_weight_parts<T>, g, int(blocks.z), global<const float>(parts),
-             global<T>(grad_weight));
-    }
+    launch(at, weight_parts_fast<T, typename decltype(factors)::type>, g, Inputs<T>(arguments),
+           global<const T>(grad_output), global<float>(parts));
+    launch(over(g.Co * g.C * g.K(), stream), add_weight_parts<T>, g, int(blocks.z), global<const float>(parts),
+           global<T>(grad_weight));
   });
 }
 

@@ -40,7 +40,8 @@ def deform_conv2d(
         backend: ``cuda``, ``numba``, ``formula`` or ``emulated``; None picks the fastest for the device.
     Returns:
         (B, Co, Ho, Wo), channels-last where ``input`` is. Under autocast all tensors are cast to its dtype;
-        float16 and bfloat16 are summed in float32.
+        float16 and bfloat16 are summed in float32. On a GPU float32 factors are rounded to TF32 after
+        ``torch.set_float32_matmul_precision("high")``, as in PyTorch's own matrix products.
     Raises:
         TypeError: a dtype or Python type that is not supported.
         ValueError: a shape, device or number that does not fit the others.

@@ -67,7 +67,7 @@ __global__ void shuffle_from_outside(Global<const float>, Global<float> output) 
   if (threadIdx.x < 8) store(output, threadIdx.x, __shfl_sync(0xffu, 1.0f, 9));
 }
 
-template <class T>
+template <class T, class Factors = T>
 __global__ void multiply_tiles(Global<const float> input, Global<float> output) {
   DYNAMIC_SHARED(char, shared);
   const SharedTile a{shared}, b{shared + 256 * kRowBytes};
@@ -78,13 +78,17 @@ __global__ void multiply_tiles(Global<const float> input, Global<float> output) 
   }
   __syncthreads();
   WarpSums sums;
-  sums.multiply<T>(a, b);
+  sums.multiply<Factors>(a, b);
   sums.for_each([&](int row, int column, float sum) { store(output, row * columns + column, sum); });
 }
 
 template <class T>
 __global__ void round_trip(Global<const float> input, Global<float> output) {
   store(output, thread_number(), widen(narrow<T>(load(input, thread_number()))));
+}
+
+__global__ void round_trip_tf32(Global<const float> input, Global<float> output) {
+  store(output, thread_number(), float_of(round_to_tf32(word_of(load(input, thread_number())))));
 }
 
 using Kernel = void (*)(Global<const float>, Global<float>);
@@ -103,8 +107,10 @@ static const Named kernels[] = {
     {"never_meet", never_meet},
     {"shuffle_from_outside", shuffle_from_outside},
     {"multiply_float32", multiply_tiles<float>},
+    {"multiply_tf32", multiply_tiles<float, Tf32>},
     {"multiply_float16", multiply_tiles<float16>},
     {"multiply_bfloat16", multiply_tiles<bfloat16>},
+    {"round_trip_tf32", round_trip_tf32},
     {"round_trip_float16", round_trip<float16>},
     {"round_trip_bfloat16", round_trip<bfloat16>},
 };

@@ -3,6 +3,7 @@
 import argparse
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from dyhead_lab.ops.bench import measure, problems, table
 
 from .cases import distance
 
-CEILINGS = {"copy_bytes_per_second": 1e9, "matrix_operations_per_second": 1e12}
+CEILINGS = {"copy_bytes_per_second": 1e9, "float32_operations_per_second": 1e12, "bfloat16_operations_per_second": 2e12}
 TINY = [
     lambda device: problems.convolution("conv", 1, 4, 5, 6, device),
     lambda device: problems.attention("attention", 1, (64, 64), None, device),
@@ -64,6 +65,38 @@ def test_the_simple_kernels_take_part_on_a_gpu(monkeypatch):
     problem = problems.Problem("sum", [torch.ones(2), torch.ones(2)], {"dyhead_lab": contender, name: contender}, 0)
     table.rows_of(problem, CEILINGS, rounds=1, device="cpu")
     assert set(ran) == {"simple"}
+
+
+def test_the_floor_counts_with_the_rate_of_the_factors():
+    """A product so large that arithmetic decides, in bfloat16 beside a peer in float32 of half the rate."""
+    problem = problems.convolution("conv", 1, 64, 8, 8, "cpu", torch.bfloat16)
+    slow = {**CEILINGS, "float32_operations_per_second": 1e6, "bfloat16_operations_per_second": 2e6}
+    ours, peer, *_ = table.rows_of(problem, slow, rounds=1, device="cpu")
+    floors = [row["fraction_of_floor"] * row["median_ms"] / 1e3 for row in (ours, peer)]
+    assert floors == pytest.approx([problem.operations / 2e6, problem.operations / 1e6])
+
+
+def test_tf32_is_allowed_to_whoever_says_so_and_to_nobody_else():
+    seen = []
+
+    def function(a, b):
+        seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        return a + b
+
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    exact = problems.Contender(function)
+    problem = problems.Problem("sum", [torch.ones(2)] * 2, {"a": exact, "a tf32": replace(exact, tf32=True)}, 0)
+    for contender in problem.contenders.values():
+        table._run_of(problem, contender, measure.forward)()
+    assert seen == [("highest", False), ("high", True)]
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+
+
+def test_uniform_samples_lie_anywhere_and_others_near_their_query():
+    near, anywhere = (problems.attention("a", 1, (64, 64), None, "cpu", uniform=u).floats[1] for u in (False, True))
+    centre = problems._centres(8, 8)[:, None, None, None]  # of level 0, whose pixels are the first queries
+    far = [(x[0, :64, :, :1] - centre).abs().mean() for x in (near, anywhere)]
+    assert far[0] < 0.25 < far[1] < 0.5 and 0 <= anywhere.min() and anywhere.max() <= 1
 
 
 def test_a_row_follows_from_its_time():

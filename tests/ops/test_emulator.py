@@ -128,8 +128,13 @@ def test_a_shuffle_from_outside_its_mask_is_reported(probe: Probe) -> None:
 
 @pytest.mark.parametrize(
     ("name", "dtype", "tolerance"),
-    # 16-bit products are exact in float32; three TF32 products keep 21 of float32's 24 bits.
-    [("float32", torch.float32, 2e-6), ("float16", torch.float16, 1e-6), ("bfloat16", torch.bfloat16, 1e-6)],
+    # 16-bit products are exact in float32; three TF32 products keep 21 of float32's 24 bits, one keeps 11.
+    [
+        ("float32", torch.float32, 2e-6),
+        ("tf32", torch.float32, 5e-4),
+        ("float16", torch.float16, 1e-6),
+        ("bfloat16", torch.bfloat16, 1e-6),
+    ],
 )
 @pytest.mark.parametrize("columns", [64, 128])
 def test_tensor_cores_multiply(probe: Probe, name: str, dtype: torch.dtype, tolerance: float, columns: int) -> None:
@@ -141,6 +146,22 @@ def test_tensor_cores_multiply(probe: Probe, name: str, dtype: torch.dtype, tole
     expected = tiles[:256].double() @ tiles[256:].double().T
     error = (got.view(256, columns).double() - expected).norm() / expected.norm()
     assert error < tolerance
+
+
+def test_tf32_rounding_goes_to_the_nearest_float_with_10_bits_of_mantissa(probe: Probe) -> None:
+    values = torch.randn(1000) * torch.logspace(-30, 30, 1000)
+    ties = torch.tensor([1 + 2.0**-11, -1 - 2.0**-11, 1 + 3 * 2.0**-11])  # away from zero
+    specials = torch.tensor([0.0, torch.inf, -torch.inf])
+    got = probe(
+        "round_trip_tf32",
+        torch.cat([values, ties, specials, torch.tensor([torch.nan])]),
+        blocks=(1007, 1, 1),
+        threads=(1, 1, 1),
+    )
+    mantissa, exponent = torch.frexp(torch.cat([values, ties]).double())
+    nearest = (mantissa.abs() * 2**11 + 0.5).floor() * mantissa.sign()
+    assert torch.equal(got[:1003].double(), torch.ldexp(nearest, exponent - 11))
+    assert torch.equal(got[1003:1006], specials) and got[1006].isnan()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dyhead_lab.ops import formula, ms_deform_attn, native
+from dyhead_lab.ops import deform_conv2d, formula, ms_deform_attn, native
 
 pytestmark = pytest.mark.skipif(
     not native.built("emulated"), reason=f"emulated kernels: {native.why_missing('emulated')}"
@@ -173,10 +173,10 @@ class Convolution:
         grads = torch.autograd.grad(output, [leaf for leaf in leaves if leaf is not None], self.grad)
         return (output.detach(), *grads, *([] if mask is not None else [torch.empty(0, dtype=output.dtype)]))
 
-    def native(self, kernel: str = "auto", deterministic: bool = False) -> tuple[Tensor, ...]:
-        output = operators.deform_conv2d_forward(*self.tensors, *self.numbers, kernel)
+    def native(self, kernel: str = "auto", deterministic: bool = False, tf32: bool = False) -> tuple[Tensor, ...]:
+        output = operators.deform_conv2d_forward(*self.tensors, *self.numbers, kernel, tf32)
         backward = operators.deform_conv2d_backward
-        return (output, *backward(self.grad, *self.tensors, *self.numbers, deterministic, kernel))
+        return (output, *backward(self.grad, *self.tensors, *self.numbers, deterministic, kernel, tf32))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -197,6 +197,42 @@ def test_convolution_fast(name: str, dtype: torch.dtype) -> None:
 def test_convolution_deterministic(dtype: torch.dtype) -> None:
     case = Convolution("offset groups", dtype)
     assert_close(case.native(deterministic=True), case.by_formula(), dtype)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("name", ["3x3", "offset groups", "many tiles"])
+def test_convolution_with_tf32_factors(name: str, deterministic: bool) -> None:
+    """A factor rounded to 10 bits of mantissa is off by up to 2^-11 = 5e-4; the norm of many is off by less. Results
+    closer than 2e-6 would mean that nothing was rounded."""
+    case = Convolution(name, torch.float32)
+    output, *grads = case.native("fast", deterministic, tf32=True)
+    errors = [relative_error(got, exact) for got, exact in zip([output, *grads], case.by_formula(), strict=True)]
+    assert all(error < 5e-4 for error in errors)
+    assert all(error > 2e-6 for error in (errors if not deterministic else [errors[0], errors[3]]))
+
+
+def test_convolution_with_tf32_factors_that_are_exact() -> None:
+    """Small integers at integer positions: nothing is rounded, so the product is exact."""
+    case = Convolution("no mask", torch.float32)
+    input, offset, weight, _ = case.tensors
+    case.tensors = (input.mul(8).round(), offset.round(), weight.mul(8).round(), None)
+    case.grad = case.grad.mul(8).round()
+    assert torch.equal(case.native("fast", tf32=True)[0], case.native("simple")[0])
+
+
+def test_tf32_is_taken_where_pytorch_takes_it_for_its_own_products() -> None:
+    case = Convolution("3x3", torch.float32)
+    input, offset, weight, mask = case.tensors
+    precision = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        rounded = deform_conv2d(input, offset, weight, padding=1, mask=mask, backend="emulated")
+        torch.set_float32_matmul_precision("highest")
+        exact = deform_conv2d(input, offset, weight, padding=1, mask=mask, backend="emulated")
+    finally:
+        torch.set_float32_matmul_precision(precision)
+    assert torch.equal(exact, case.native("fast")[0]) and torch.equal(rounded, case.native("fast", tf32=True)[0])
+    assert not torch.equal(exact, rounded)
 
 
 # What both share

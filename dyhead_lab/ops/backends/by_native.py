@@ -15,7 +15,7 @@ from ..checks import Geometry
 def deform_conv2d(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry) -> Tensor:
     _load(input)
     tensors = _contiguous(input, offset, weight, mask)
-    return torch.ops.dyhead_native.deform_conv2d_forward(*tensors, *_integers(geometry), native.kernels())
+    return torch.ops.dyhead_native.deform_conv2d_forward(*tensors, *_integers(geometry), native.kernels(), _tf32())
 
 
 def deform_conv2d_backward(
@@ -24,7 +24,7 @@ def deform_conv2d_backward(
     _load(input)
     tensors = _contiguous(grad, input, offset, weight, mask)
     return torch.ops.dyhead_native.deform_conv2d_backward(
-        *tensors, *_integers(geometry), _deterministic(), native.kernels()
+        *tensors, *_integers(geometry), _deterministic(), native.kernels(), _tf32()
     )
 
 
@@ -70,3 +70,8 @@ def _integers(geometry: Geometry) -> tuple[int, ...]:
 
 def _deterministic() -> bool:
     return torch.are_deterministic_algorithms_enabled()
+
+
+def _tf32() -> bool:
+    """Whether matrix products of float32 may round their factors, as for PyTorch's own."""
+    return torch.get_float32_matmul_precision() != "highest"

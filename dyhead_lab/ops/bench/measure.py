@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -68,6 +69,19 @@ def forward_and_backward(function: Callable[..., Tensor], arguments: list[Tensor
     return run
 
 
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Inside, float32 matrix products and convolutions on a GPU may round their factors to TF32, or may not."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
 def copy_bandwidth(device: str, megabytes: int) -> float:
     """Bytes per second, read and written, of the fastest of ten copies of a tensor of this size."""
     source = torch.ones(megabytes << 18, device=device)
@@ -76,12 +90,12 @@ def copy_bandwidth(device: str, megabytes: int) -> float:
     return 2 * source.numel() * source.element_size() / seconds
 
 
-def matrix_rate(device: str, size: int) -> float:
-    """Float32 operations per second of the faster of two ways to multiply matrices of this size.
+def matrix_rate(device: str, size: int, dtype: torch.dtype = torch.float32) -> float:
+    """Operations per second of the faster of two ways to multiply matrices of this size.
 
     One is ``torch.mm``, the other a channels-last 1x1 convolution, which on many CPUs runs a faster kernel.
     """
-    a, b = torch.ones(size, size, device=device), torch.ones(size, size, device=device)
+    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
     image = a.view(1, 1, size, size).permute(0, 3, 1, 2)
     ways = (lambda: a @ b, lambda: conv2d(image, b.view(size, size, 1, 1)))
     seconds = min(_seconds(way, device) for way in ways for _ in range(5))

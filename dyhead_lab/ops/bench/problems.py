@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,11 +24,13 @@ class Contender:
         dtype: what it computes in; None: the problem's own. A peer that lacks a dtype runs in another one, and its
             name says so.
         kernels: which of our native kernels run, forward and backward.
+        tf32: whether float32 matrix products on a GPU round their factors to TF32.
     """
 
     function: Callable[..., Tensor]
     dtype: torch.dtype | None = None
     kernels: str = "auto"
+    tf32: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Problem:
     def floats_of(self, contender: Contender) -> list[Tensor]:
         """The tensors in the dtype that the contender computes in."""
         return [t if contender.dtype is None else t.to(contender.dtype) for t in self.floats]
+
+    def factors_of(self, contender: Contender) -> str:
+        """The type of the factors of its matrix product: "float32", "bfloat16", or "tf32"."""
+        dtype = self.floats_of(contender)[0].dtype
+        return "tf32" if contender.tf32 else "bfloat16" if dtype == BF16 else "float32"
 
     def bytes_moved(self, output: Tensor, backward: bool) -> int:
         """What any implementation must move: arguments read and output written once. Backward: the arguments and
@@ -78,14 +85,25 @@ def convolution(name: str, B: int, C: int, H: int, W: int, device: str, dtype: t
         "plain conv2d": Contender(peers.plain_conv2d),
         **_simple_kernels(ours, device),
     }
+    if device == "cuda" and dtype == torch.float32:
+        contenders |= {f"{name} tf32": replace(each, tf32=True) for name, each in contenders.items()}
     return Problem(name, [t.to(device, dtype) for t in tensors], contenders, 2 * B * H * W * C * C * 9)
 
 
 def attention(
-    name: str, B: int, image: tuple[int, int], Q: int | None, device: str, dtype: torch.dtype = torch.float32
+    name: str,
+    B: int,
+    image: tuple[int, int],
+    Q: int | None,
+    device: str,
+    dtype: torch.dtype = torch.float32,
+    uniform: bool = False,
 ) -> Problem:
-    """8 heads of 32 channels, 4 levels of strides 8 to 64, 4 points; samples 2 pixels (standard deviation) from
-    their query. ``Q`` is None for an encoder: a query per token."""
+    """8 heads of 32 channels, 4 levels of strides 8 to 64, 4 points. ``Q`` is None for an encoder: a query per token.
+
+    Samples lie 2 pixels (standard deviation) from their query, so that neighbours share what they read; or, if
+    ``uniform``, anywhere in the image, which is the worst case for a cache.
+    """
     random = torch.Generator().manual_seed(0)
     sizes = [(-(-image[0] // stride), -(-image[1] // stride)) for stride in (8, 16, 32, 64)]
     shapes = torch.tensor(sizes)
@@ -93,9 +111,10 @@ def attention(
     N = int(shapes.prod(1).sum())
     centres = torch.cat([_centres(H, W) for H, W in sizes]) if Q is None else torch.rand(Q, 2, generator=random)
     steps = torch.randn(B, len(centres), 8, 4, 4, 2, generator=random) * 2
+    near = centres.view(-1, 1, 1, 1, 2) + steps / shapes.flip(1).view(4, 1, 2)
     tensors = [
         torch.randn(B, N, 8, 32, generator=random),
-        centres.view(-1, 1, 1, 1, 2) + steps / shapes.flip(1).view(4, 1, 2),
+        torch.rand(near.shape, generator=random) if uniform else near,
         torch.rand(B, len(centres), 8, 16, generator=random).softmax(-1).view(B, -1, 8, 4, 4),
     ]
 
@@ -130,19 +149,34 @@ def _centres(H: int, W: int) -> Tensor:
     return torch.stack((x, y), -1).view(-1, 2)
 
 
-#: Problems are made one by one, since the larger ones fill gigabytes with their gradients.
-FULL: list[Callable[[str], Problem]] = [
-    lambda device: convolution("deform_conv2d P3 1x256x100x168", 1, 256, 100, 168, device),
-    lambda device: convolution("deform_conv2d P3 1x256x100x168 bf16", 1, 256, 100, 168, device, BF16),
-    lambda device: convolution("deform_conv2d P4 1x256x50x84", 1, 256, 50, 84, device),
-    lambda device: convolution("deform_conv2d P5 2x256x25x42", 2, 256, 25, 42, device),
-    lambda device: convolution("deform_conv2d small 16x64x20x20", 16, 64, 20, 20, device),
-    lambda device: attention("ms_deform_attn encoder 800x1333", 1, (800, 1333), None, device),
-    lambda device: attention("ms_deform_attn encoder 800x1333 bf16", 1, (800, 1333), None, device, BF16),
-    lambda device: attention("ms_deform_attn encoder 512x512", 1, (512, 512), None, device),
-    lambda device: attention("ms_deform_attn decoder 300 of 800x1333", 1, (800, 1333), 300, device),
-]
-QUICK: list[Callable[[str], Problem]] = [
+Makers = list[Callable[[str], Problem]]
+
+#: By device. Problems are made one by one, since the larger ones fill gigabytes with their gradients.
+FULL: dict[str, Makers] = {
+    "cpu": [
+        lambda device: convolution("deform_conv2d P3 1x256x100x168", 1, 256, 100, 168, device),
+        lambda device: convolution("deform_conv2d P3 1x256x100x168 bf16", 1, 256, 100, 168, device, BF16),
+        lambda device: convolution("deform_conv2d P4 1x256x50x84", 1, 256, 50, 84, device),
+        lambda device: convolution("deform_conv2d P5 2x256x25x42", 2, 256, 25, 42, device),
+        lambda device: convolution("deform_conv2d small 16x64x20x20", 16, 64, 20, 20, device),
+        lambda device: attention("ms_deform_attn encoder 800x1333", 1, (800, 1333), None, device),
+        lambda device: attention("ms_deform_attn encoder 800x1333 bf16", 1, (800, 1333), None, device, BF16),
+        lambda device: attention("ms_deform_attn encoder 512x512", 1, (512, 512), None, device),
+        lambda device: attention("ms_deform_attn decoder 300 of 800x1333", 1, (800, 1333), 300, device),
+    ],
+    "cuda": [
+        lambda device: convolution("deform_conv2d P3 2x256x100x168", 2, 256, 100, 168, device),
+        lambda device: convolution("deform_conv2d P3 2x256x100x168 bf16", 2, 256, 100, 168, device, BF16),
+        lambda device: convolution("deform_conv2d P4 2x256x50x84 bf16", 2, 256, 50, 84, device, BF16),
+        lambda device: convolution("deform_conv2d P5 2x256x25x42 bf16", 2, 256, 25, 42, device, BF16),
+        lambda device: attention("ms_deform_attn encoder 2 of 800x1333", 2, (800, 1333), None, device),
+        lambda device: attention("ms_deform_attn encoder 2 of 800x1333 bf16", 2, (800, 1333), None, device, BF16),
+        lambda device: attention("ms_deform_attn uniform 2 of 800x1333", 2, (800, 1333), None, device, uniform=True),
+        lambda device: attention("ms_deform_attn decoder 300, 2 of 800x1333", 2, (800, 1333), 300, device),
+        lambda device: attention("ms_deform_attn decoder 300, 2 of 800x1333 bf16", 2, (800, 1333), 300, device, BF16),
+    ],
+}
+QUICK: Makers = [
     lambda device: convolution("deform_conv2d small 2x64x20x20", 2, 64, 20, 20, device),
     lambda device: attention("ms_deform_attn encoder 160x160", 1, (160, 160), None, device),
     lambda device: attention("ms_deform_attn decoder 100 of 160x160", 1, (160, 160), 100, device),

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import native
 from . import measure
-from .problems import FULL, QUICK, Contender, Problem
+from .problems import BF16, FULL, QUICK, Contender, Problem
 
 Row = dict[str, str | float]
 Table = dict[str, Any]
@@ -27,15 +27,12 @@ def measured(device: str, quick: bool, say: Callable[[str], None] = print) -> Ta
     Args:
         quick: small problems and few rounds: shows that everything runs, not how fast it is.
     Returns:
-        ``machine``, the measured ``ceilings`` in bytes and operations per second, and ``rows``.
+        ``machine``, the measured ``ceilings`` (see :func:`ceilings_of`) and ``rows``.
     """
-    ceilings = {
-        "copy_bytes_per_second": measure.copy_bandwidth(device, 32 if quick else 256),
-        "matrix_operations_per_second": measure.matrix_rate(device, 512 if quick else 2048),
-    }
+    ceilings = ceilings_of(device, 32 if quick else 256, 512 if quick else 2048)
     table: Table = {"machine": measure.machine(device), "quick": quick, "ceilings": ceilings, "rows": []}
     say(heading(table))
-    for make in QUICK if quick else FULL:
+    for make in QUICK if quick else FULL[device]:
         rows = rows_of(make(device), ceilings, 3 if quick else 15, device)
         table["rows"] += rows
         for row in rows:
@@ -43,11 +40,24 @@ def measured(device: str, quick: bool, say: Callable[[str], None] = print) -> Ta
     return table
 
 
+def ceilings_of(device: str, megabytes: int, size: int) -> dict[str, float]:
+    """Bytes per second of a copy, and operations per second of a matrix product by the type of its factors."""
+    rates = {}
+    with measure.tf32(False):
+        rates["float32"] = measure.matrix_rate(device, size)
+        rates["bfloat16"] = measure.matrix_rate(device, size, BF16)
+    if device == "cuda":
+        with measure.tf32(True):
+            rates["tf32"] = measure.matrix_rate(device, size)
+    of_matrices = {f"{factors}_operations_per_second": rate for factors, rate in rates.items()}
+    return {"copy_bytes_per_second": measure.copy_bandwidth(device, megabytes), **of_matrices}
+
+
 def rows_of(problem: Problem, ceilings: dict[str, float], rounds: int, device: str) -> list[Row]:
     """Forward, then forward and backward, of every contender.
 
     The floor is the longer of two times: the bytes that must move at copy bandwidth, and the operations of the
-    matrix product at matrix rate. A backward pass holds two more such products.
+    matrix product at the rate of its factors. A backward pass holds two more such products.
     """
     rows: list[Row] = []
     output = next(iter(problem.contenders.values())).function(*problem.floats)
@@ -57,7 +67,13 @@ def rows_of(problem: Problem, ceilings: dict[str, float], rounds: int, device: s
         seconds = measure.medians(runs, rounds, device)
         moved = problem.bytes_moved(output, bool(backward))
         operations = problem.operations * (1 + 2 * backward)
-        floor = max(moved / ceilings["copy_bytes_per_second"], operations / ceilings["matrix_operations_per_second"])
+        floors = {
+            who: max(
+                moved / ceilings["copy_bytes_per_second"],
+                operations / ceilings[f"{problem.factors_of(contender)}_operations_per_second"],
+            )
+            for who, contender in problem.contenders.items()
+        }
         peer = list(problem.contenders)[1]
         rows += [
             {
@@ -68,7 +84,7 @@ def rows_of(problem: Problem, ceilings: dict[str, float], rounds: int, device: s
                 "peer": peer,
                 "times_faster_than_peer": seconds[peer] / median,
                 "gigabytes_per_second": moved / median / 1e9,
-                "fraction_of_floor": floor / median,
+                "fraction_of_floor": floors[who] / median,
             }
             for who, median in seconds.items()
         ]
@@ -76,14 +92,14 @@ def rows_of(problem: Problem, ceilings: dict[str, float], rounds: int, device: s
 
 
 def _run_of(problem: Problem, contender: Contender, make: Callable[..., Callable[[], object]]) -> Callable[[], object]:
-    """One timed run of a contender, with its tensors and its kernels."""
+    """One timed run of a contender, with its tensors, its kernels and its precision."""
     run = make(contender.function, problem.floats_of(contender))
 
-    def with_kernels() -> object:
-        with native.use_kernels(contender.kernels):
+    def as_the_contender_wants() -> object:
+        with native.use_kernels(contender.kernels), measure.tf32(contender.tf32):
             return run()
 
-    return with_kernels
+    return as_the_contender_wants
 
 
 def heading(table: Table) -> str:
@@ -93,15 +109,16 @@ def heading(table: Table) -> str:
         (
             ", ".join(f"{key} {value}" for key, value in machine.items()),
             f"copy {ceilings['copy_bytes_per_second'] / 1e9:.0f} GB/s (read and write), "
-            f"matrix product {ceilings['matrix_operations_per_second'] / 1e9:.0f} GFLOP/s (float32)",
-            f"{'problem':40} {'pass':18} {'who':16} {'ms':>9} {'x peer':>7} {'GB/s':>7} {'of floor':>8}",
+            f"matrix product {ceilings['float32_operations_per_second'] / 1e9:.0f} GFLOP/s (float32), "
+            f"{ceilings['bfloat16_operations_per_second'] / 1e9:.0f} (bfloat16)",
+            f"{'problem':45} {'pass':18} {'who':19} {'ms':>9} {'x peer':>7} {'GB/s':>7} {'of floor':>8}",
         )
     )
 
 
 def line(row: Row) -> str:
     return (
-        f"{row['problem']:40} {row['pass']:18} {row['who']:16} {row['median_ms']:9.3f} "
+        f"{row['problem']:45} {row['pass']:18} {row['who']:19} {row['median_ms']:9.3f} "
         f"{row['times_faster_than_peer']:6.2f}x {row['gigabytes_per_second']:7.2f} {row['fraction_of_floor']:8.1%}"
     )
 
