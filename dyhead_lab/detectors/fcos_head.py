@@ -43,5 +43,5 @@ class FCOSHead(fcos.FCOSHead):
         """
         losses = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
         here = (torch.stack(matched_idxs) >= 0).sum().float()
-        share = here.clamp(min=1) / mean_over_processes(here).clamp(min=1)
+        share = here.clamp(min=1) / mean_over_processes(here, least=1)
         return {name: loss * share for name, loss in losses.items()}

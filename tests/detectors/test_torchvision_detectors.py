@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from dyhead_lab.detectors import fcos_head
 from dyhead_lab.detectors.anchors import ExactAnchors
 from dyhead_lab.detectors.atss import atss
 from dyhead_lab.detectors.borderdet import borderdet
