@@ -6,6 +6,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = REPOSITORY / "data"
 WEIGHTS = DATA / "weights"  # shipped with the project
+COCO = DATA / "coco2017"  # where recipes look for COCO, once it is downloaded
 
 
 def reader_folder() -> Path:

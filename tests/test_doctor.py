@@ -273,11 +273,11 @@ class TestWorkbook:
 
     def test_a_coco_folder_tells_what_it_lacks(self, monkeypatch, tmp_path):
         monkeypatch.setattr(workbook, "REPOSITORY", tmp_path)
-        monkeypatch.setattr(workbook, "DATA", tmp_path)
-        assert workbook.coco().detail.startswith("no coco")
+        monkeypatch.setattr(workbook, "COCO", tmp_path / "coco2017")
+        assert workbook.coco().detail.startswith("no coco2017")
         for part in ("annotations", "val2017"):
-            (tmp_path / "coco" / part).mkdir(parents=True)
-        (tmp_path / "coco/annotations/instances_val2017.json").touch()
+            (tmp_path / "coco2017" / part).mkdir(parents=True)
+        (tmp_path / "coco2017/annotations/instances_val2017.json").touch()
         found = workbook.coco()
-        assert found.detail == "coco lacks annotations/instances_train2017.json, train2017"
+        assert found.detail == "coco2017 lacks annotations/instances_train2017.json, train2017"
         assert (found.status, found.needed) == ("missing", False)

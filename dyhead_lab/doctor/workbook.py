@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ..paths import DATA, REPOSITORY, WEIGHTS
+from ..paths import COCO, REPOSITORY, WEIGHTS
 from .check import REPAIR, Broken, Missing, check, installed, specifier
 
 # Packages
@@ -76,16 +76,15 @@ def weights() -> str:
     return f"{short(path)}, {parameters:,} parameters"
 
 
-@check("COCO", "dyhead-lab data coco --out data/coco")
+@check("COCO", f"dyhead-lab data coco --out {COCO.relative_to(REPOSITORY)}")
 def coco() -> str:
-    folder = DATA / "coco"
-    if not folder.is_dir():
-        raise Missing(f"no {short(folder)}; it takes 20 GB")
+    if not COCO.is_dir():
+        raise Missing(f"no {short(COCO)}; it takes 20 GB")
     parts = ["annotations/instances_train2017.json", "annotations/instances_val2017.json", "train2017", "val2017"]
-    absent = [part for part in parts if not (folder / part).exists()]
+    absent = [part for part in parts if not (COCO / part).exists()]
     if absent:
-        raise Missing(f"{short(folder)} lacks {', '.join(absent)}")
-    return short(folder)
+        raise Missing(f"{short(COCO)} lacks {', '.join(absent)}")
+    return short(COCO)
 
 
 def short(path: Path) -> str:

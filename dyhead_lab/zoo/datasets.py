@@ -11,7 +11,7 @@ from pathlib import Path
 from ..data.coco import CocoDetection, coco_folder
 from ..data.shapes import write_shapes
 from ..errors import UserError
-from ..paths import DATA
+from ..paths import COCO, DATA
 
 #: split -> (images, seed)
 SHAPES_SPLITS = {"train": (3000, 1), "val": (500, 2)}
@@ -40,7 +40,7 @@ def shapes(split: str, folder: Path = DATA / "shapes") -> CocoDetection:
     return coco_folder(folder, split)
 
 
-def coco(split: str, folder: Path = DATA / "coco2017") -> CocoDetection:
+def coco(split: str, folder: Path = COCO) -> CocoDetection:
     """COCO 2017: 118,287 training and 5,000 validation images, 80 classes.
 
     Args:

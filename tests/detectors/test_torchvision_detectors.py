@@ -59,6 +59,26 @@ def test_a_step_with_and_without_objects(builder, dyhead_blocks):
     assert len(tower) == 20 * dyhead_blocks and all(p.grad is not None for p in tower)
 
 
+def test_fcos_divides_by_the_places_of_all_processes(monkeypatch):
+    """Two processes with halves of a batch, one without objects: their mean is the loss of the whole, to float32."""
+    model, counts = small(fcos, 0).train(), []
+
+    def losses(images, targets, everybody):
+        def mean(here, least):
+            counts.append(float(here))
+            total = here if everybody is None else torch.tensor(everybody)
+            return total.clamp(min=least) / (1 if everybody is None else 2)
+
+        monkeypatch.setattr(fcos_head, "mean_over_processes", mean)
+        return torch.stack(list(model(images, targets).values()))
+
+    one_place = target([[10, 10, 18, 18]], [1])
+    whole = losses(IMAGES, [one_place, EMPTY], None)
+    halves = [losses([image], [t], counts[0]) for image, t in zip(IMAGES, (one_place, EMPTY), strict=True)]
+    assert counts == [1, 1, 0]  # a mean of half a place: the divisor must not be rounded up to one
+    torch.testing.assert_close(sum(halves) / 2, whole)
+
+
 @pytest.mark.parametrize("builder", [cascade_rcnn, *OWN, *BUILDERS])
 def test_boxes_and_losses_are_float32_under_autocast(builder):
     options = {"cascade": {"score_threshold": 0.0}} if builder is cascade_rcnn else {}
