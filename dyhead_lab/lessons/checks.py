@@ -118,10 +118,19 @@ def _difference(wrong: _Trial, tolerance: float) -> tuple[str, str]:
     index = tuple(int(i) for i in worst)
     place = f" of entry {part}" if len(errors) > 1 else ""
     at = f" at {index}{place}" if index or place else ""
-    numbers = f"expected {wrong.expected[part][worst]:.4f}{at}, got {wrong.answer[part][worst]:.4f}."
+    expected, got = _in_words(wrong.expected[part][worst], wrong.answer[part][worst])
+    numbers = f"expected {expected}{at}, got {got}."
     different = sum(int((error > tolerance).sum()) for error in errors)
     size = sum(error.size for error in errors)
     return numbers, f"{different} of {size} elements differ. {_symptom(different, size)}"
+
+
+def _in_words(*numbers: Any) -> list[str]:
+    """Counts as they are; others with four figures behind the point, or with as many as tell them apart."""
+    if all(isinstance(number, int | np.integer) for number in numbers):
+        return [str(number) for number in numbers]
+    short = [f"{number:.4f}" for number in numbers]
+    return short if len(set(short)) > 1 else [f"{number:.9g}" for number in numbers]
 
 
 def _copy(argument: Any) -> Any:
@@ -195,4 +204,4 @@ def _symptom(different: int, size: int) -> str:
         return "All of them: look at what every element shares, such as a position, a weight or a sum."
     if different < size / 4:
         return "Only a few: look at special places, such as the border and positions outside the image."
-    return "Many, not all: look at indices, such as the offset group, the tap or the channel."
+    return "Many, not all: look at indices and at cases that are treated apart."

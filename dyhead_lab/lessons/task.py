@@ -205,6 +205,11 @@ PAPER_COEFFICIENTS_MISTAKES = (
     ),
     Mistake("a1 starts at 0 instead of 1", "a1 = 1 + d.", _paper_variant(start=(0, 0, 0, 0))),
     Mistake("the shifts b are not halved", "b = 0.5 d.", _paper_variant(reach=(1, 1, 1, 1))),
+    Mistake(
+        "the order is a1, a2, b1, b2",
+        "each line has its slope and its shift together: a1, b1, a2, b2.",
+        _paper_variant(reach=(1, 1, 0.5, 0.5)),
+    ),
 )
 
 

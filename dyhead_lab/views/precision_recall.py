@@ -23,7 +23,7 @@ def precision_recall_figure(detections: Mapping[str, tuple[np.ndarray, np.ndarra
     if objects < 1:
         raise ValueError(f"objects: got {objects}, expected at least 1")
     with style():
-        figure = Figure(figsize=(6, 3.4), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(7.4, 3.4), dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
         for (name, (scores, correct)), colour in zip(detections.items(), PALETTE, strict=False):
             if not len(scores):
@@ -34,5 +34,5 @@ def precision_recall_figure(detections: Mapping[str, tuple[np.ndarray, np.ndarra
             axes.plot(recall, precision, color=colour, linewidth=1, alpha=0.8)
             axes.fill_between(recall, best_from_here, step="pre", color=colour, alpha=0.3, label=name)
         axes.set(xlabel="recall: share of the objects found", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-        axes.legend(frameon=False, loc="lower left")
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # beside the areas
     return figure

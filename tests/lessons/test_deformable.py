@@ -91,6 +91,24 @@ def test_wrong_answers_get_the_right_message(function, message):
         assert verdict, verdict.message
 
 
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda n: n + 1, "expected 2237440, got 2237441."),
+        (lambda n: n + 0.5, "expected 2237440.0000, got 2237440.5000."),
+    ],
+)
+def test_counts_are_told_as_counts(function, message):
+    case = Case("a count", (2237440,))
+    assert message in check(function, lambda n: n, [case], [], tolerance=1e-9).message
+
+
+def test_numbers_that_agree_in_four_figures_are_told_with_more():
+    case = Case("a sixth", (1 / 6,))
+    message = check(lambda x: float(np.float32(x)), lambda x: x, [case], [], tolerance=1e-9).message
+    assert "expected 0.166666667, got 0.166666672." in message
+
+
 def test_a_stub_is_not_yet_and_an_exception_is_the_readers():
     def stub(x):
         raise NotImplementedError

@@ -25,7 +25,7 @@ class _CompileNotice(event.Listener):
         module = event.data["dispatcher"].py_func.__module__
         if module.startswith(__package__) and not self._said:
             self._said = True
-            print("dyhead_lab: compiling the CPU kernels; this happens once per machine", file=sys.stderr)
+            print("dyhead_lab: compiling CPU kernels; they are kept for the next time", file=sys.stderr)
 
     def on_end(self, event: event.Event) -> None:
         pass

@@ -3,6 +3,8 @@
 const PLOT = { width: 420, height: 300, left: 46, bottom: 34, top: 8, right: 8, strip: 46 };
 const MAP = { width: 300, height: 240, left: 40, bottom: 34, top: 10, right: 10 };
 
+const line = (slope, shift) => `${slope.toFixed(2)} x ${shift < 0 ? "−" : "+"} ${Math.abs(shift).toFixed(2)}`;
+
 function render({ model, el }) {
   const get = (name) => model.get(name);
   const set = (values) => change(model, values);
@@ -39,7 +41,8 @@ function render({ model, el }) {
     const y = (v) => PLOT.top + ((reach - v) / (2 * reach)) * (PLOT.height - PLOT.top - PLOT.bottom - PLOT.strip);
     const base = PLOT.height - PLOT.bottom;
     const inputs = Array.from({ length: 81 }, (_, i) => -reach + (2 * reach * i) / 80);
-    const path = (of) => inputs.map((v, i) => `${i ? "L" : "M"}${x(v)} ${y(Math.max(-reach, Math.min(reach, of(v))))}`).join("");
+    const path = (of) => inputs.map((v) => [v, of(v)]).filter(([, value]) => Math.abs(value) <= reach)
+      .map(([v, value], i) => `${i ? "L" : "M"}${x(v)} ${y(value)}`).join("");
     const bars = (shares, name, place) => {
       const most = Math.max(...shares, 1e-12);
       return shares.map((share, i) => place(i / shares.length, 1 / shares.length, share / most, name));
@@ -59,7 +62,7 @@ function render({ model, el }) {
         v.toFixed(1))),
       svg("text", { class: "tp-tick", x: x(0), y: base + 29, "text-anchor": "middle" }, "before (bars below: how often)"),
     );
-    plot.setAttribute("aria-label", `Lines ${a1.toFixed(2)} x + ${b1.toFixed(2)} and ${a2.toFixed(2)} x + ${b2.toFixed(2)}`);
+    plot.setAttribute("aria-label", `Lines ${line(a1, b1)} and ${line(a2, b2)}`);
   }
 
   function drawMap() {
@@ -92,11 +95,11 @@ function render({ model, el }) {
     slider.value = String(get("rank"));
     shown.textContent = String(channel);
     slider.setAttribute("aria-valuetext", `channel ${channel}`);
-    const follows = Math.max(...spread) > 0.05 ? "It changes from image to image." : "It is nearly the same for every image.";
+    const follows = `Over the images its coefficients change by up to ${Math.max(...spread).toFixed(2)}.`;
     const weights = forClass + forBox + forCentre > 0
       ? ` Weight for classes ${forClass.toFixed(2)}, boxes ${forBox.toFixed(2)}, centres ${forCentre.toFixed(2)}.` : "";
-    says.textContent = `Channel ${channel}: the larger of ${a1.toFixed(2)} x + ${b1.toFixed(2)} and ` +
-      `${a2.toFixed(2)} x + ${b2.toFixed(2)}; the second line wins for ${(100 * second).toFixed(0)} % of the places. ` +
+    says.textContent = `Channel ${channel}: the larger of ${line(a1, b1)} and ${line(a2, b2)}; ` +
+      `the second line wins for ${(100 * second).toFixed(0)} % of the places. ` +
       follows + weights;
     drawPlot();
     drawMap();
