@@ -55,7 +55,7 @@ class MultiScaleDeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start as the paper does (appendix A.2): head m looks along its own direction, point k lies k cells away."""
+        """Start as the paper does (appendix A.4): head m looks along its own direction, point k lies k cells away."""
         angle_M = torch.arange(self.heads) * (2 * math.pi / self.heads)
         direction_M2 = torch.stack([angle_M.cos(), angle_M.sin()], -1)
         direction_M2 = direction_M2 / direction_M2.abs().max(-1, keepdim=True).values

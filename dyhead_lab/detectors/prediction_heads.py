@@ -55,7 +55,7 @@ def refine_boxes(correction: Tensor, reference: Tensor) -> Tensor:
     Returns:
         boxes (cx, cy, w, h) in [0, 1], (..., 4).
 
-    Source: Deformable DETR, equation 8 and appendix A.4.
+    Source: Deformable DETR, appendix A.4.
     """
     logit = inverse_sigmoid(reference)
     if reference.shape[-1] == 2:

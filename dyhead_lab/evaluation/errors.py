@@ -112,7 +112,7 @@ class ErrorReport:
             lines.append(f"{kind:<15} {self.gains[kind]:+7.4f} {counts[kind].total():7d}   {KINDS[kind]}")
         classes = sorted({name for counter in counts.values() for name in counter})
         width = max(map(len, classes), default=0)
-        lines += ["", " ".join([" " * width, *(f"{kind[:12]:>14}" for kind in KINDS)])]
+        lines += ["", " ".join([" " * width, *(f"{kind:>14}" for kind in KINDS)])]
         for name in classes:
             lines.append(" ".join([f"{name:<{width}}", *(f"{counts[kind][name]:14d}" for kind in KINDS)]))
         for true, found, count in self.confusions(least_score)[:5]:

@@ -107,6 +107,11 @@ def _own_counter(iteration: int, batch_size: int, rank: int, world: int) -> np.n
     return np.arange(iteration * part, (iteration + 1) * part)
 
 
+def _one_piece(iteration: int, batch_size: int, rank: int, world: int) -> np.ndarray:
+    part = batch_size // world
+    return iteration * batch_size + np.arange(rank * part, (rank + 1) * part)
+
+
 SHARE_MISTAKES = (
     Mistake(
         "every process takes the whole batch",
@@ -117,6 +122,11 @@ SHARE_MISTAKES = (
         "all processes take the same images",
         "begin with place rank of the batch, not with place 0.",
         lambda iteration, batch_size, rank, world: process_share(iteration, batch_size, 0, world),
+    ),
+    Mistake(
+        "every process takes one piece of the batch",
+        "take turns: every world-th place, beginning with rank.",
+        _one_piece,
     ),
     Mistake(
         "every process counts through the sequence for itself",

@@ -92,10 +92,10 @@ def by_paper(formulas: Sequence[Formula]) -> Iterator[tuple[str, list[Formula]]]
 
 def markdown(formula: Formula) -> str:
     """The formula as a card: the formula itself, its letters, its code, and the number that proves it."""
-    where = f", equation {formula.equation}" if formula.equation else ""
+    where = f" In the paper: equation {formula.equation}." if formula.equation else ""
     return (
         f"### {formula.name}\n\n$${formula.latex.strip()}$$\n\n{formula.letters}\n\n"
-        f"Built in chapter {formula.chapter}{where}. Code: `{formula.line()}`. "
+        f"Built in chapter {formula.chapter}.{where} Code: `{formula.line()}`. "
         f"Difference between code and formula: {formula.error():.0e}."
     )
 

@@ -293,5 +293,5 @@ SLOPE_MISTAKES = (
 
 
 def check_gate_slope(function: Callable[[Tensor], Tensor], seed: int = 0) -> Verdict:
-    """Check the reader's ``gate_slope(z_B)``."""
-    return check(function, slope_formula, slope_cases(seed), SLOPE_MISTAKES)
+    """Check the reader's ``gate_slope(z_B)``. A comparison divided by 6 is float32, and right as well."""
+    return check(function, slope_formula, slope_cases(seed), SLOPE_MISTAKES, tolerance=1e-6)

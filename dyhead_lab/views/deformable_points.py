@@ -47,8 +47,8 @@ def offsets_figure(offsets_MLP2: Tensor, titles: Sequence[str], unit: str = "cel
         for level, (axes, title) in enumerate(zip(figure.subplots(1, L, squeeze=False)[0], titles, strict=True)):
             for m in range(M):
                 x, y = offsets_MLP2[m, level].numpy(force=True).T
-                marker = HEAD_MARKERS[m % len(HEAD_MARKERS)]
-                axes.plot(x, y, marker, color=PALETTE[m % len(PALETTE)], markersize=7, markeredgecolor="black")
+                marker, colour = HEAD_MARKERS[m % len(HEAD_MARKERS)], PALETTE[m % len(PALETTE)]
+                axes.plot(x, y, marker, color=colour, markersize=7, markeredgecolor=INK, markeredgewidth=0.6)
             axes.plot(0, 0, "+", color=INK, markersize=14, markeredgewidth=2)
             axes.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", xlabel=f"dx, {unit}")
             axes.grid(color=INK, alpha=0.3, linewidth=0.5)
@@ -120,7 +120,8 @@ def level_shares_figure(shares: Mapping[str, Tensor], levels: Sequence[str]) -> 
             width = [float(share[level]) for share in shares.values()]
             colour = PALETTE[level % len(PALETTE)]
             bars = axes.barh(list(shares), width, left=start, color=colour, edgecolor="black", label=name)
-            axes.bar_label(bars, [f"{w:.0%}" for w in width], label_type="center", color=ink_on(colour), fontsize=9)
+            texts = [f"{w:.0%}" if w >= 0.05 else "" for w in width]  # a smaller part has no room for a number
+            axes.bar_label(bars, texts, label_type="center", color=ink_on(colour), fontsize=9)
             start = [a + b for a, b in zip(start, width, strict=True)]
         axes.invert_yaxis()
         axes.set(xlim=(0, 1), xlabel="share of the attention weight")

@@ -21,16 +21,17 @@ def race_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         rows: of one pass, as :func:`dyhead_lab.ops.bench.table.rows_of` gives them.
     """
     problems = list(dict.fromkeys(row["problem"] for row in rows))
-    names = list(dict.fromkeys(row["who"] for row in rows))
+    entrants = [row["who"].removesuffix(" fp32") for row in rows]  # a peer without halves is the same peer
+    names = list(dict.fromkeys(entrants))
     with style():
         figure = Figure(figsize=(8, 0.55 * len(problems) + 1.2), dpi=DPI, layout="constrained")
         axes = figure.subplots()
         for number, who in enumerate(names):
-            mine = [row for row in rows if row["who"] == who]
+            mine = [row for row, entrant in zip(rows, entrants, strict=True) if entrant == who]
             x, y = [row["median_ms"] for row in mine], [problems.index(row["problem"]) for row in mine]
             marker, colour = MARKERS[number % len(MARKERS)], COLOURS[number % len(COLOURS)]
             axes.plot(x, y, marker, color=colour, label=who, markersize=7)
-        floors = [next(row for row in rows if row["problem"] == problem) for problem in problems]
+        floors = [next(row for row in rows if row["problem"] == problem) for problem in problems]  # of ours
         x = [row["median_ms"] * row["fraction_of_floor"] for row in floors]
         axes.plot(x, range(len(problems)), "|", color=INK, markersize=16, markeredgewidth=2, label="floor")
         axes.set_xscale("log")

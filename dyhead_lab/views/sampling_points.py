@@ -22,6 +22,7 @@ from .sampling_layers import Points, SamplingLayer, sampling_layers, valid_part
 
 LARGEST = 640  # pixels of the picture that is kept in the notebook
 BARS = 12  # channels of the output that are shown
+SHOWN = (-0.25, 1.25)  # of the image, each way: a point far outside must not shrink it
 COLUMNS = ("head", "level", "point", "x", "y", "offset_x", "offset_y", "weight")
 
 
@@ -216,7 +217,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
                 map_size = "{} x {}".format(*self.current.maps[level].shape[-2:])
                 axes.scatter(x, y, sizes[of], c=colour, edgecolors="black", linewidths=0.6, label=f"reads {map_size}")
             axes.plot(*self.here, "P", color="white", markeredgecolor="black", markersize=11)
-            axes.set(title=self.current.name, xticks=(), yticks=())
+            axes.set(title=self.current.name, xticks=(), yticks=(), xlim=SHOWN, ylim=SHOWN[::-1])
             axes.legend(loc="upper left", fontsize=7, labelcolor="black", facecolor="white")
             for spine in axes.spines.values():
                 spine.set_color(INK)

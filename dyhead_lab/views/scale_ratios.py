@@ -56,7 +56,7 @@ def relations_figure(
         grid = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
         for axes, ratio_n, level, title in zip(grid, ratios, levels, titles, strict=True):
             axes.axhline(0, color=INK, linewidth=1, linestyle="--")
-            axes.scatter(x_n, np.log2(ratio_n), 9, BLUE, alpha=0.5, linewidths=0)
+            axes.scatter(x_n, np.log2(ratio_n), 9, BLUE, alpha=0.85, linewidths=0)
             axes.set_title(f"{level}: {title}", fontsize=9)
         _log_ratio(grid[0])
         figure.supxlabel(xlabel, fontsize=10)

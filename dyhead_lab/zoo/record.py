@@ -101,8 +101,10 @@ class Record:
         yield f"{self.name}: {self.summary}"
         all_machines = self._all_machines()
         for machine in (distinct := _distinct(all_machines)):
-            text = ", ".join(f"{key} {value}" for key, value in machine.items())
-            yield text if len(distinct) == 1 else f"{all_machines.count(machine)} runs: {text}"
+            count = all_machines.count(machine)
+            runs = "" if len(distinct) == 1 else "1 run: " if count == 1 else f"{count} runs: "
+            yield runs + _words({key: machine[key] for key in _WHERE if key in machine})
+            yield "  " + _words({key: value for key, value in machine.items() if key not in _WHERE})
         yield f"measured with: {self.command}"
 
     def _all_machines(self) -> list[Machine]:
@@ -113,6 +115,7 @@ class Record:
         if len(self.seeds) > 1:
             seeds = ", ".join(map(str, self.seeds))
             yield f"seeds {seeds}; ±: standard deviation over seeds; differences are row minus baseline, seed by seed"
+            yield "< spread: the difference is smaller than its own deviation, so it says nothing"
         else:
             yield f"seed {self.seeds[0]} only, so no spread; differences are row minus baseline"
         if minutes := [n["minutes"] for runs in self.runs.values() for n in runs.values() if "minutes" in n]:
@@ -158,6 +161,14 @@ class Record:
 _PLAIN = ("name", "summary", "rows", "baseline", "metrics", "seeds", "command")
 
 
+#: What tells machines apart at first sight; the rest are versions.
+_WHERE = ("device", "threads", "date")
+
+
+def _words(machine: Machine) -> str:
+    return ", ".join(f"{key} {value}" for key, value in machine.items())
+
+
 def _distinct(machines: Sequence[Machine]) -> list[Machine]:
     """Each machine once, in the order of first use."""
     return [machine for i, machine in enumerate(machines) if machine not in machines[:i]]
@@ -172,5 +183,5 @@ def _verdict(difference: Spread | None) -> str:
     if difference is None:
         return ""
     if difference.deviation is None:
-        return "spread unknown"
-    return "smaller than its spread" if abs(difference.mean) < difference.deviation else ""
+        return "no spread"
+    return "< spread" if abs(difference.mean) < difference.deviation else ""

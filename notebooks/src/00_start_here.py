@@ -16,8 +16,8 @@
 #
 # - **Dynamic Head** (Dai et al., 2021) looks three times: at the right scale, at the right place, at the
 #   right channels.
-# - **Deformable DETR** (Zhu et al., 2020) lets every query look at a few points instead of everywhere.
-# - **Sparse DETR** (Roh et al., 2021) refines only the parts of the image that matter.
+# - **Deformable DETR** (Zhu et al., 2021) lets every query look at a few points instead of everywhere.
+# - **Sparse DETR** (Roh et al., 2022) refines only the parts of the image that matter.
 
 # %% [markdown]
 # ## The chapters
@@ -67,7 +67,7 @@ status = main(["doctor"])
 # are 8 pixels wide, some fill most of the image, and many hide behind others. The pictures are drawn from
 # a seed, so everybody gets the same ones.
 #
-# **quickstart** is the detector that comes with the book. It has fewer than 2 million parameters and was
+# **quickstart** is the detector that comes with the book. It has fewer than 1 million parameters and was
 # trained on Shapes on 2 CPU cores. You can train it again with `dyhead-lab train quickstart`.
 #
 # The pictures below were not used in training.
@@ -134,24 +134,14 @@ explorer
 
 # %% [markdown]
 # Choose a block and a level in the map, with the mouse or with the arrow keys. Click a bar to choose a
-# branch. Move the slider to see one image instead of the mean. Python follows your choice:
+# branch. Move the slider to see one image instead of the mean. Python follows your choice. It counts blocks and
+# images from 0:
 
 # %%
-from ipywidgets import Output
+from IPython.display import display
 
-following = Output()
-
-
-def follow(change):
-    following.clear_output(wait=True)
-    with following:
-        print(change["new"])
-
-
-explorer.observe(follow, names="reading")
-with following:
-    print(explorer.reading)
-following
+shown = display(explorer.reading, display_id=True)
+explorer.observe(lambda change: shown.update(change["new"]), names="reading")
 
 # %% [markdown]
 # The **scale ratio** is the gate of the finest branch over the gate of the coarsest one. Above 1 the finer

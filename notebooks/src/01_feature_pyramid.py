@@ -147,7 +147,7 @@ for name, layers in stacks.items():
 #
 # ## Third answer: the backbone is a pyramid
 #
-# A ResNet halves its map four times. `c3` has a cell for every 8 pixels, `c5` one for every 32. So look for small
+# A ResNet halves its map five times. `c3` has a cell for every 8 pixels, `c5` one for every 32. So look for small
 # objects on `c3` and for large ones on `c5`. There is a catch: `c3` has passed fewer layers. It knows edges and
 # textures, not yet objects. This is the **semantic gap**. Can we measure it?
 #
@@ -257,10 +257,10 @@ Picture(figure, alt="Energy of the backbone's and the pyramid's maps on three le
 # What happens on the pyramid then? There are two families.
 #
 # - **One stage**: every cell of every level predicts class and box at once. RetinaNet, FCOS and ATSS do so;
-# quickstart   is an FCOS. The cost is the same for every image.
+#   quickstart is an FCOS. The cost is the same for every image.
 # - **Two stages**: a small network marks regions that may hold an object. Each region is cut out of the pyramid,
-# brought   to one size, and judged by a second network. Faster, Mask and Cascade R-CNN do so. The cost grows with
-# the regions.
+#   brought to one size, and judged by a second network. Faster, Mask and Cascade R-CNN do so. The cost grows with
+#   the regions.
 #
 # Both kinds are in the zoo, on the same backbone. Here is where their multiply-adds go:
 
@@ -281,8 +281,9 @@ for name, parts in (("fcos_shapes", ("backbone", "head")), ("faster_rcnn_shapes"
     print(f"{name:19} {counted[''] / 1e6:5.0f} million: {shares}")
 
 # %% [markdown]
-# The pyramid of Faster R-CNN begins one level finer, with four times the cells, so here its backbone and pyramid cost
-# more too.
+# `backbone` counts the ResNet, the pyramid and one block of Dynamic Head. In this FCOS that block does the work of the
+# head, so little is left for `head`. The pyramid of Faster R-CNN begins one level finer, with four times the cells, so
+# its `backbone` costs more too.
 #
 # ## FLOPs and FLOPS
 #
@@ -472,8 +473,9 @@ for name, pair in pairs.items():
 # %% [markdown]
 # All three agree, and the function is wrong all the same. What do these pairs have in common? Find one that shows it.
 #
-# Numbers 0 to 5 give six bugs. `check_iou(suspect)` names the one. `AVERAGE_PRECISION_MISTAKES`,
-# `FEATURE_PYRAMID_MISTAKES` and `RECEPTIVE_FIELD_MISTAKES` hold eighteen more.
+# Numbers 0 to 5 give six bugs. `check_iou(suspect)` names the one. `AVERAGE_PRECISION_MISTAKES` in
+# `dyhead_lab.lessons.boxes`, and `FEATURE_PYRAMID_MISTAKES` and `RECEPTIVE_FIELD_MISTAKES` in
+# `dyhead_lab.lessons.pyramid`, hold eighteen more.
 #
 # ## Exercises
 #
@@ -498,7 +500,7 @@ Challenge(
 # ## Recap
 #
 # - An image pyramid runs the network on several sizes. A feature pyramid takes the levels that a backbone has
-# anyway, and   hands meaning down to the fine ones.
+#   anyway, and hands meaning down to the fine ones.
 # - The receptive field grows with kernels, strides and dilations; strides pay with resolution.
 # - IoU judges a box, AP a detector: the area below the precision-recall curve, over classes and ten thresholds.
 #

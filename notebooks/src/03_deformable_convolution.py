@@ -58,7 +58,8 @@ why_not_round.guess(None)  # write "a", "b" or "c" here
 #
 # $G$ is zero unless $q$ is one of four pixels. A pixel outside the image counts as zero.
 #
-# $x(p)$ changes smoothly with $p$, and $G$ says how fast. Keep your guess in mind: the end of the chapter measures it.
+# $x(p)$ changes a little when $p$ moves a little, and $G$ says how fast. Keep your guess in mind: the end of the
+# chapter measures it.
 
 # %%
 from dyhead_lab.views.sampling import four_pixels_figure
@@ -146,7 +147,7 @@ Exercise(
     difficulty=3,
     minutes=25,
     hints={
-        "I do not know where to begin": "Seven loops: b, o, i, j, k, c, and the sum into out[b, o, i, j].",
+        "I do not know where to begin": "Six loops: b, o, i, j, k, c. Inside, the sum into out[b, o, i, j].",
         "What is p_0 + p_k?": "Vertically i * stride[0] - padding[0] + k // 3 * dilation[0]. "
         "Horizontally the same with j and k % 3.",
         "Only cases with groups fail": "c runs over C // groups channels, "
@@ -177,11 +178,13 @@ check_deform_conv2d(plain)
 # ## Fast: Numba
 #
 # Numba compiles loops like these to machine code. It wants plain loops, plain numbers and arrays, which is
-# what you have. Your function calls `bilinear`, so both are compiled.
+# what you have. Your function may call `bilinear`, and compiled code can only call compiled code. So both are compiled.
 #
 # The same check judges the compiled function. It is also the check that the library's own backends pass.
 
 # %%
+if yours:
+    bilinear = njit(getattr(bilinear, "py_func", bilinear))  # py_func: the plain function, if the cell runs again
 compiled = njit(deform_conv2d) if yours else loops.deform_conv2d
 check_deform_conv2d(compiled)
 
@@ -307,7 +310,7 @@ Exercise(
     difficulty=4,
     minutes=60,
     hints={
-        "Where to begin": "The seven loops again. y = w x m: each of the three gets grad times the other two.",
+        "Where to begin": "The six loops again. y = w x m: each of the three gets grad times the other two.",
         "Where does the gradient of a sample go?": "To the four pixels that it read, by the same weights G.",
         "grad_offset is too large": "It sums over the channels of its own offset group only.",
     },

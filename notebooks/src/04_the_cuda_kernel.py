@@ -86,7 +86,7 @@ kernel_source("forward_simple")
 #
 # ## Who computes what
 #
-# The three lines behind `for` split the number `i` into image, output channel and pixel.
+# The first line inside the loop over `i` splits this number into pixel, output channel and image.
 
 # %%
 Exercise(
@@ -175,7 +175,8 @@ for title, indices in warps.items():
 lines_needed = float(lines_touched(list(warps.values())[-1]).mean())
 answer = "a" if lines_needed < 4.5 else "b" if lines_needed < 12.5 else "c"
 scattered.revisit(answer, f"{lines_needed:.1f} lines per read, mean over all reads of the warp.")
-#
+
+# %% [markdown]
 # ## Look: the backward pass and its atomics
 #
 # In the forward pass each thread writes its own output. In the backward pass a thread has the gradient of one

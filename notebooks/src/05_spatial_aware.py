@@ -50,8 +50,8 @@ wrong_offsets.guess(None)
 # %%
 field_grows = Question(
     "05 field grows",
-    "A cell in the middle of an object reads 27 points. We stay on level P3 and its objects of 8 to 64 pixels, so the "
-    "grid is the same for all. Do the points spread further on larger objects?",
+    "On level P3 a cell in the middle of an object reads 18 points, nine on P3 and nine on P4. The objects of this "
+    "level have 8 to 64 pixels, and the grid is the same for all. Do the points spread further on larger objects?",
     a="yes, clearly: a correlation above 0.5",
     b="a little: between 0.2 and 0.5",
     c="no",
@@ -278,8 +278,8 @@ for name, (_, offset), (_, mask) in zip(LEVELS, seen.find("offsets"), seen.find(
 # ## Look: all that one cell reads
 #
 # A cell reads nine points on its own level (green) and nine on each neighbour: finer ones in blue, coarser ones in
-# orange. A disc's area is its weight, the mask times the gate. The white box is the object; the cell lies in its
-# middle, on the level where the detector was trained to find an object of this size.
+# orange. P3 has no finer neighbour. A disc's area is its weight, the mask times the gate. The white box is the object;
+# the cell lies in its middle, on the level where the detector was trained to find an object of this size.
 
 # %%
 from dyhead_lab.views.receptive_field import radius, receptive_field_figure, stacked_field, taps_of
@@ -313,8 +313,9 @@ Picture(figure, alt="Sampling points of three cells, on a small, a medium and a 
 # ## Does the field grow with the object?
 #
 # The title of each panel gives the field's radius: the weighted root mean square distance of its points from their
-# centre. Larger objects are found on coarser levels, where cells are wider, so of course it grows. The interesting
-# question is whether it grows on *one* level.
+# centre. Larger objects are found on coarser levels, where cells are wider, so from level to level it must grow. The
+# interesting question is whether it grows on *one* level. Above, the second and the third object are both found on P4,
+# and the field does not grow between them. Two objects say little, so take many:
 
 # %%
 longest, radii = [], []
@@ -344,12 +345,12 @@ for l, name in enumerate(LEVELS[:2]):
 from dyhead_lab.views.receptive_field import radii_figure
 
 figure = radii_figure(longest, radii, assigned, LEVELS[:3])
-Picture(figure, alt="Field radius against object size, per level; on a level's own objects it grows with the size.")
+Picture(figure, alt="Field radius against object size, per level; on P3's own objects it clearly grows with the size.")
 
 # %% [markdown]
-# Look at the filled dots. A level learns only from the objects that are assigned to it. On these its field grows with
-# the object. On objects of other sizes, open dots, it does not: nobody ever rewarded that. Most of the growth over all
-# sizes is still the pyramid's, since its cells double from level to level.
+# Look at the filled dots. A level learns only from the objects that are assigned to it. On P3 the field clearly grows
+# with these objects. On larger ones, open dots, it shrinks again: nobody ever rewarded growth there. On P4 the growth
+# is weak. Most of the growth over all sizes is still the pyramid's, since its cells double from level to level.
 #
 # Papers often show one picture of sampling points on a large animal. A correlation over many objects says more.
 
@@ -362,13 +363,14 @@ Picture(figure, alt="Field radius against object size, per level; on a level's o
 suspect = drill(OFFSET_MISTAKES, 1)
 
 constant = suspect(torch.full((1, 18, 6, 6), 4.0), torch.full((1, 9, 6, 6), 0.8), 3, 3)
-print("offsets of 4 become", constant[0].unique().tolist(), "and masks of 0.8 become", constant[1].unique().tolist())
+offsets, masks = (sorted({round(value, 4) for value in x.flatten().tolist()}) for x in constant)
+print("offsets of 4 become", offsets, "and masks of 0.8 become", masks)
 rows = torch.arange(6.0)[:, None].expand(6, 6).expand(1, 18, 6, 6)
 print("rows 0 to 5 become", suspect(rows, torch.ones(1, 9, 6, 6), 3, 3)[0][0, 0, :, 0].tolist())
 
 # %% [markdown]
 # Corner pixels should stay corner pixels, so the rows should become 0, 1.25 and 2.5. Which of the two lines gives the
-# bug away? Then run `check_resized_offsets(suspect)`. Numbers 0 to 5 give six bugs, and
+# bug away? Then run `check_resized_offsets(suspect)`. Numbers 0 to 5 give six bugs, and in `dyhead_lab.lessons.spatial`
 # `PAPER_SPATIAL_MISTAKES` and `FLAT_MISTAKES` hold thirteen more.
 
 # %% [markdown]
@@ -401,7 +403,8 @@ Challenge(
         "difference with the spread.",
     },
     answer="Not measured for this book. A network that is trained with the flat reading learns to live with it, as the "
-    "official weights did. So expect far less than the loss that this chapter measured without training.",
+    "official weights did. Even without training this chapter measures hardly any loss. So expect a difference that is "
+    "smaller than the spread between seeds.",
 )
 
 # %% [markdown]
@@ -410,8 +413,8 @@ Challenge(
 # - Spatial-aware attention is a deformable convolution over levels that share one map of offsets and masks.
 # - In a real pyramid the offsets do not fit the coarser neighbour. `"resize"` is right and cheap; `"flat"` is what the
 #   official weights know.
-# - One cell reads 27 points in one block. The pyramid sets the scale of that field. The offsets widen it for the
-#   larger objects of a level.
+# - One cell reads 27 points in one block, or 18 on the first and last level. The pyramid sets the scale of that field.
+#   On P3 the offsets widen it for the larger objects of the level.
 #
 # Your predictions:
 

@@ -246,7 +246,7 @@ Picture(figure, alt="Stacked costs of seven detectors; the head triples the two-
 # - In **two-stage** detectors nothing is replaced, and the pyramid begins at P2, which has four times the positions
 #   of P3. There six blocks cost more than twice what the whole detector did.
 #
-# "Without computational overhead", says the abstract. For ATSS nearly so. The counts of ATSS, RetinaNet and Faster
+# "Without any computational overhead", says the abstract. For ATSS nearly so. The counts of ATSS, RetinaNet and Faster
 # R-CNN are those of the released configurations, to the last parameter (Faster R-CNN here has 4,100 more: torchvision
 # also regresses a box for the background).
 #

@@ -56,7 +56,7 @@ levels_read.guess(None)  # write "a", "b" or "c" here
 # %% [markdown]
 # ## The formula
 #
-# Deformable DETR, equation 3 (Zhu et al., 2020). Query $q$ has a feature $z_q$ and a reference point
+# Deformable DETR, equation 3 (Zhu et al., 2021). Query $q$ has a feature $z_q$ and a reference point
 # $\hat p_q \in [0, 1]^2$. Level $l$ of $L$ levels is a map $x^l$ of $H_l \times W_l$ cells:
 #
 # $$\mathrm{out}_q = \sum_{m=1}^{M} W_m \sum_{l=1}^{L} \sum_{p=1}^{P} A_{mlqp}\, W'_m\,
@@ -168,8 +168,6 @@ def my_ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locatio
 check_ms_deform_attn(my_ms_deform_attn)
 
 # %% [markdown]
-# The rest of the chapter runs with your function if it is right, and with the library's if it is not yet.
-#
 # ## Fast: the same check for every backend
 #
 # The library has the operator several times: as a formula in PyTorch, as compiled loops, as CUDA kernels, and
@@ -224,7 +222,7 @@ print("The compiled loops are faster than the formula by a factor of", "more tha
 # ## Look: the start is a ring
 #
 # Before training, the layer that computes the offsets has weights of zero. Its bias sends head $m$ in direction
-# $m$ and point $k$ out to $k$ cells (appendix A.2 of the paper). All weights are $1/(LP)$.
+# $m$ and point $k$ out to $k$ cells (appendix A.4 of the paper). All weights are $1/(LP)$.
 
 # %%
 from dyhead_lab.attention.deformable import MultiScaleDeformableAttention
@@ -245,13 +243,15 @@ picture, objects = draw_image(2026, 1)
 image = torch.from_numpy(picture).permute(2, 0, 1) / 255
 pyramid = [(20, 20), (10, 10), (5, 5)]
 middle = np.array([[0.5, 0.5]])
-locations = library_locations(middle, ring_MLP2[None].numpy(), np.array(pyramid))[0]
+locate = sampling_locations if check_locations(sampling_locations) else library_locations  # yours, if it is right
+locations = locate(middle, ring_MLP2[None].numpy(), np.array(pyramid))[0]
 ring = Points(torch.from_numpy(locations), torch.full((M, L, P), 1 / (L * P)), torch.from_numpy(middle[0]))
 figure = points_figure(image, {"before training": ring}, pyramid)
-Picture(figure, alt="The ring on an image: small on the fine level, reaching out of the image on the coarse one.")
+Picture(figure, alt="The ring on an image: small on the fine level; on the coarse one half of it lies outside.")
 
 # %% [markdown]
-# Points outside the image read zero. The layer learns to bring them back, or to give them no weight.
+# Points outside the image are not drawn: on level 2 that is half of them. They read zero. The layer learns to bring
+# them back, or to give them no weight.
 #
 # ## Look: after training
 #
@@ -273,8 +273,8 @@ Picture(figure, alt="Sampling points of the last decoder layer for the three bes
 # %% [markdown]
 # A disc's area is the weight of the point, its colour the level. The cross is the centre of the reference box that
 # the layer started from. The title tells the number of the query, its class and its score. Around a box, offsets
-# count in half box sizes, not in cells: the points of a query for a large object reach far. See where the heavy points
-# lie: near the edges of the box, where one can tell how large the object is.
+# count in half box sizes over $P$, not in cells: the points of a query for a large object reach far. See where the
+# heavy points lie: near the edges of the box, where one can tell how large the object is.
 #
 # Now all layers, all places, all heads. Choose a layer. Click a place in the image, or move with the arrow keys. A
 # point can be dragged, and the bars show what the layer would have read there.
@@ -438,7 +438,7 @@ Challenge(
 # - One softmax over all $L P$ points of a head: levels compete.
 # - Half a cell: $[0, 1]$ ends at the outer edges, and the centre of the first cell is at $0.5 / W$.
 # - The start is a ring of directions; zero weights make it the same for all queries.
-# - Around a reference box, offsets count in half box sizes.
+# - Around a reference box, offsets count in half box sizes over $P$: an offset of $P$ reaches the edge.
 #
 # **Check yourself.** Why is there no feature pyramid network in Deformable DETR? Why would normalised offsets make
 # coarse levels learn more slowly than fine ones? What does a query read that has its reference point in padding?

@@ -9,7 +9,7 @@
 # | You will build | the decoder attention map, the choice of tokens, and an encoder that refines only those |
 #
 # The encoder of Deformable DETR refines every token of the image: 17,821 of them for 800 x 1066 pixels. Most
-# lie on sky, road or grass. Sparse DETR (Roh et al., 2021) refines only the share $\rho$ that the decoder will
+# lie on sky, road or grass. Sparse DETR (Roh et al., 2022) refines only the share $\rho$ that the decoder will
 # look at. To know which, it learns to predict where the decoder looks.
 
 # %%
@@ -368,7 +368,8 @@ suspect(between, np.ones((1, 1, 1, 1)), np.array([(4, 5)]), np.array([0])).resha
 
 # %% [markdown]
 # When you have a guess, run `sparse_detr.check_map(suspect)`. `drill(sparse_detr.MAP_MISTAKES, 0)` to
-# `drill(sparse_detr.MAP_MISTAKES, 7)` are all different; `KEEP_MISTAKES` and `REFINE_KEPT_MISTAKES` have five each.
+# `drill(sparse_detr.MAP_MISTAKES, 7)` are all different. `sparse_detr.KEEP_MISTAKES` and
+# `sparse_detr.REFINE_KEPT_MISTAKES` have five each.
 #
 # ## Exercises
 

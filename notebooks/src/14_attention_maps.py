@@ -212,7 +212,8 @@ print(suspect(one_point, np.array([1.0]), 4, 6).round(2))
 
 # %% [markdown]
 # When you have a guess, run `check_heat_map(suspect)`. `drill(HEAT_MISTAKES, 0)` to `drill(HEAT_MISTAKES, 6)` are
-# all different. `SPREAD_MISTAKES` has five more for `check_spread`.
+# all different. Some need another question: a weight of 2, two points in one cell, a point outside the map.
+# `SPREAD_MISTAKES` of `dyhead_lab.lessons.attention_maps` has five more for `check_spread`.
 
 # %% [markdown]
 # ## Exercises
@@ -272,8 +273,9 @@ Challenge(
         "Where are the layers?": "sampling_layers(seen) of dyhead_lab.views.sampling_layers gives all of them.",
         "Is it fair?": "Count in pixels of the image: a cell of a coarse level is larger.",
     },
-    answer="Chapter 05 measures a relative of it: on P3 and P4 the field grows with the object. Give the correlation "
-    "with the number of objects behind it, level by level; chapter 15 shows how to tell it from chance.",
+    answer="Chapter 05 measures a relative of it: on P3 the field clearly grows with the objects that this level has "
+    "learned, on P4 weakly. Give the correlation with the number of objects behind it, level by level; chapter 15 "
+    "shows how to tell it from chance.",
 )
 
 # %%

@@ -88,12 +88,12 @@ smooths.guess(None)
 
 # %%
 Exercise(
-    "Write my_rank_correlation(x_n, y_n). `ranks` is given",
+    "Write my_rank_correlation(x_n, y_n). The function ranks is given",
     difficulty=2,
     minutes=10,
     hints={
         "Where to begin": "Rank both, take the mean off both.",
-        "Cases with equal numbers fail": "Equal numbers share a rank. `ranks` knows; argsort does not.",
+        "Cases with equal numbers fail": "Equal numbers share a rank. The function ranks knows that; argsort does not.",
     },
     solution=rank_correlation,
 )
@@ -194,8 +194,9 @@ explorer.chosen = numbers[RATIO][0][3].argsort()[:12].tolist()
 explorer
 
 # %% [markdown]
-# On P3 the gate of the finest branch is nearly 1 and that of the coarser one rests at 0.5: the ratio stands near its
-# limit of 2. On P6 the images spread most. What do those at its low end share? Look first; the next sections measure.
+# On P3 the finest branch is the level itself. Its gate is nearly 1 and that of the coarser one rests at 0.5: the ratio
+# stands near its limit of 2. On P6 the images spread most. What do those at its low end share? Look first; the next
+# sections measure.
 #
 # ## Look: while it learns
 #

@@ -16,8 +16,8 @@
 # | --- | --- | --- |
 # | $B$ | images in a batch | 2 |
 # | $L$ | levels of the pyramid, fine to coarse | 5 (P3 to P7), 4 in Deformable DETR |
-# | $H$, $W$ | height, width of a map | 100, 168 at P3 of an 800 x 1333 image |
-# | $S$ | positions of a map, $S = H W$ | 16,800 |
+# | $H$, $W$ | height, width of a map | 100, 167 at P3 of an 800 x 1333 image |
+# | $S$ | positions of a map, $S = H W$ | 16,700 |
 # | $C$ | channels | 256 |
 # | $K$ | taps of a kernel | 9 |
 # | $G$ | offset groups of a convolution | 1 |
@@ -25,7 +25,7 @@
 # | $M$ | heads | 8 |
 # | $P$ | points per head and level | 4 |
 # | $D$ | channels per head, $D = C / M$ | 32 |
-# | $N$ | tokens: positions of all levels together | 22,223 |
+# | $N$ | tokens: positions of all levels together | 22,223 in Deformable DETR |
 # | $T$ | tokens that are kept | $\rho N$ |
 # | $I$ | blocks of a Dynamic Head | 6 |
 #

@@ -39,9 +39,10 @@ print("bilinear's slope", slope.tolist())
 # %% [markdown]
 # ## "Offsets are learned by comparing them with the ground truth"
 #
-# No data set says where a convolution should look. The loss has a part for classes and a part for boxes, and
-# nothing else. Its gradient reaches the offsets through the values that were read. Here is the loss of the
-# quickstart detector, part by part, and how strongly each part pulls at the layer that predicts offsets.
+# No data set says where a convolution should look. The loss has a part for classes, one for boxes and one for how
+# near the middle of its object a place lies, and nothing else. Its gradient reaches the offsets through the values
+# that were read. Here is the loss of the quickstart detector, part by part, and how strongly each part pulls at the
+# layer that predicts offsets.
 
 # %%
 detector = load_trained("quickstart").model.train()
@@ -60,7 +61,8 @@ for name, loss in losses.items():
 # ## "The sampling offsets are normalised to [0, 1]"
 #
 # It is the **reference points** that are normalised. One reference point then names the same place on every level.
-# Offsets count in cells of the level that is read. The same offset is a longer way on a coarser level.
+# Offsets count in cells of the level that is read. The same offset is a longer way on a coarser level. (Around a
+# reference *box* they count in parts of the box, see chapter 10.)
 
 # %%
 image_width, offset = 768, 1.0  # pixels; cells
@@ -100,7 +102,7 @@ for name in ("loss_ce", "loss_ce_enc"):  # of the last decoder layer, and of the
 # ## "Small objects are those below a tenth of the image"
 #
 # COCO counts pixels: below $32^2 = 1024$ an object is **small**, from $96^2 = 9216$ on it is **large**, whatever the
-# size of the image. The area is that of the outline, not of the box. The evaluator says so itself:
+# size of the image. The area is that of the outline, not of the box. The evaluator holds these limits:
 
 # %%
 from pycocotools.cocoeval import Params

@@ -8,8 +8,8 @@
 # | Needs | nothing |
 #
 # Papers leave things open, and released code does some things differently. Here is every difference that this book
-# knows of, and what it does about each. "Parity" means: with official weights the book computes what the official
-# code computes, tested to 1e-4.
+# knows of, and what it does about each. "Parity" means: with the same weights the book computes what the
+# released code computes. It is tested to 1e-4 on weights that were drawn at random.
 #
 # ## Dynamic Head
 #
@@ -21,12 +21,12 @@
 # | mean over levels | $1/L$ | over the two or three branches that are present | both |
 # | weights of the convolution | per level and tap | three convolutions shared by all levels, with bias and GroupNorm | both; paper form with a $C \times C$ matrix per tap, or `depthwise=True` |
 # | offsets for the coarser neighbour | fit, because all levels have one size | taken as the first numbers of a map of another size | `offset_fit="flat"` for parity; `"resize"` for new training, `"crop"`, `"upsample"` |
-# | start of the offsets | zero | not zero: the initialisation misses that layer | zero |
+# | start of the offsets | not said (zero in deformable convolution) | not zero: the initialisation misses that layer | zero |
 # | theta | mean over $L \times S$, normalisation, shifted sigmoid | mean of one level, hard sigmoid | both |
 # | two-stage detectors | task-aware part after RoI pooling | all blocks before the proposals | `task_after_pooling` chooses |
 # | frozen layers | not said | nothing is frozen: stem and first stage train too | as the recipe says; released recipes train all |
 # | images without objects | not said | ATSS stops with an error | work everywhere |
-# | ablation switches | three rows of a table | none (GLIP's copy has them) | `scale=`, `spatial=`, `task=` |
+# | ablation switches | rows of a table | none (GLIP's copy has them) | `scale=`, `spatial=`, `task=` |
 #
 # ## Deformable DETR
 #
@@ -34,7 +34,8 @@
 # | --- | --- | --- | --- |
 # | start of the offsets | head $m$ along its own direction, point $k$ lies $k$ cells away | the same | the same |
 # | reference points on padded images | not said | scaled by the share of each level that is not padding | the same |
-# | refinement from points | $x, y$ of the first layer only | the same | the same |
+# | refinement from points | starts from a box 0.1 wide and high at the point | the first layer adds to $x, y$ only, its width and height are free | as released |
+# | offsets around a box | times the size of the box; at the start divided by $2 P$ | times half the size over $P$, always | as released |
 # | two-stage without refinement | not possible | stops with a TypeError | refused with a message |
 # | precision | float32 | operator in float32 and float64 only | float16 and bfloat16 with float32 sums; offsets always in float32 |
 # | classes | 80 | 91 logits: category ids are labels | any number; 91 for official weights |
@@ -55,7 +56,7 @@
 # | | paper | torchvision | this book |
 # | --- | --- | --- | --- |
 # | gradient at whole positions | not said | follows the floor side | the same, tested |
-# | bfloat16 | not said | none on a GPU; float32 under autocast | native, float32 sums |
+# | bfloat16 | not said | none; float32 under autocast | native, float32 sums |
 # | two runs, the same gradients | not said | not on a GPU (atomic sums) | with `torch.use_deterministic_algorithms(True)` |
 #
 # ## References
@@ -120,5 +121,20 @@
 #   title     = {Microsoft COCO: Common Objects in Context},
 #   author    = {Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James and Perona, Pietro and Ramanan, Deva and Doll{\'a}r, Piotr and Zitnick, C. Lawrence},
 #   booktitle = {ECCV}, year = {2014}
+# }
+# @inproceedings{vaswani2017attention,
+#   title     = {Attention Is All You Need},
+#   author    = {Vaswani, Ashish and Shazeer, Noam and Parmar, Niki and Uszkoreit, Jakob and Jones, Llion and Gomez, Aidan N. and Kaiser, {\L}ukasz and Polosukhin, Illia},
+#   booktitle = {NeurIPS}, year = {2017}
+# }
+# @inproceedings{bolya2020tide,
+#   title     = {TIDE: A General Toolbox for Identifying Object Detection Errors},
+#   author    = {Bolya, Daniel and Foley, Sean and Hays, James and Hoffman, Judy},
+#   booktitle = {ECCV}, year = {2020}
+# }
+# @article{williams2009roofline,
+#   title     = {Roofline: An Insightful Visual Performance Model for Multicore Architectures},
+#   author    = {Williams, Samuel and Waterman, Andrew and Patterson, David},
+#   journal   = {Communications of the ACM}, year = {2009}
 # }
 # ```

@@ -55,16 +55,16 @@ def test_only_seeds_of_both_rows_are_compared():
 
 def test_table_says_what_a_difference_is_worth():
     table = record(base=[0.1, 0.2, 0.3], better=[0.2, 0.3, 0.4], noisy=[0.3, 0.1, 0.3]).table()
-    assert "smaller than its spread" not in line(table, "better")
+    assert "< spread" not in line(table, "better")
     assert "+0.100 ± 0.000" in line(table, "better")
-    assert "smaller than its spread" in line(table, "noisy")
+    assert "< spread" in line(table, "noisy")
     assert "0.200 ± 0.100" in line(table, "base") and "0.400 ± 0.200" in line(table, "base")
     assert "a run took 1.5 to 1.5 minutes" in table
 
 
 def test_one_seed_has_no_spread():
     table = record(base=[0.1], better=[0.3]).table()
-    assert "spread unknown" in line(table, "better")
+    assert "no spread" in line(table, "better")
     assert "±" not in line(table, "better")
 
 
@@ -113,5 +113,5 @@ def test_each_run_knows_its_machine(tmp_path):
     rows.save(tmp_path / "toy.json")
     read = Record.load(tmp_path / "toy.json")
     assert read.machines == {"base": {0: MACHINE, 1: MACHINE}, "better": {0: MACHINE, 1: other}}
-    assert "1 runs: device another CPU, date 2026-11-21" in read.table().splitlines()
+    assert "1 run: device another CPU, date 2026-11-21" in read.table().splitlines()
     assert "3 runs: device a CPU, date 2026-11-20" in read.table().splitlines()

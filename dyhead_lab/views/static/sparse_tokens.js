@@ -38,9 +38,10 @@ function render({ model, el }) {
   function drawMaps() {
     maps.replaceChildren(...get("levels").map(({ size: [H, W], dam, kept }) => {
       const [attention, refined] = [decode(dam), decode(kept)];
-      const cells = Array.from(attention, (value, i) => svg("rect", {
+      const keptLast = [...attention.keys()].sort((i, j) => refined[i] - refined[j]); // their outlines lie on top
+      const cells = keptLast.map((i) => svg("rect", {
         class: refined[i] ? "st-cell kept" : "st-cell", x: i % W, y: Math.floor(i / W), width: 1, height: 1,
-        "fill-opacity": Math.sqrt(value / 255), // few tokens receive most of it
+        "fill-opacity": Math.sqrt(attention[i] / 255), // few tokens receive most of it
       }));
       const count = refined.filter((value) => value).length;
       return html("figure", {},

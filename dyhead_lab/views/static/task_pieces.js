@@ -61,6 +61,8 @@ function render({ model, el }) {
       ...[-reach, 0, reach].map((v) => svg("text", { class: "tp-tick", x: x(v), y: base + 14, "text-anchor": "middle" },
         v.toFixed(1))),
       svg("text", { class: "tp-tick", x: x(0), y: base + 29, "text-anchor": "middle" }, "before (bars below: how often)"),
+      svg("text", { class: "tp-tick", "text-anchor": "middle", transform: `translate(11 ${y(0)}) rotate(-90)` },
+        "after (bars: how often)"),
     );
     plot.setAttribute("aria-label", `Lines ${line(a1, b1)} and ${line(a2, b2)}`);
   }
