@@ -115,7 +115,8 @@ class Record:
         if len(self.seeds) > 1:
             seeds = ", ".join(map(str, self.seeds))
             yield f"seeds {seeds}; ±: standard deviation over seeds; differences are row minus baseline, seed by seed"
-            yield "< spread: the difference is smaller than its own deviation, so it says nothing"
+            if any(_verdict(self.difference(row, self.metrics[0])) == _LESS for row in self.rows):
+                yield f"{_LESS}: the difference is smaller than its own deviation, so it says nothing"
         else:
             yield f"seed {self.seeds[0]} only, so no spread; differences are row minus baseline"
         if minutes := [n["minutes"] for runs in self.runs.values() for n in runs.values() if "minutes" in n]:
@@ -161,6 +162,8 @@ class Record:
 _PLAIN = ("name", "summary", "rows", "baseline", "metrics", "seeds", "command")
 
 
+_LESS = "< spread"
+
 #: What tells machines apart at first sight; the rest are versions.
 _WHERE = ("device", "threads", "date")
 
@@ -184,4 +187,4 @@ def _verdict(difference: Spread | None) -> str:
         return ""
     if difference.deviation is None:
         return "no spread"
-    return "< spread" if abs(difference.mean) < difference.deviation else ""
+    return _LESS if abs(difference.mean) < difference.deviation else ""
