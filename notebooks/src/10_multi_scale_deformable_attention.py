@@ -427,8 +427,10 @@ Challenge(
         "How": "Zero layer.sampling_offsets.weight, copy the ring into its bias, on a deepcopy of the model.",
         "What to compare": "Boxes of the best queries, and their scores. Then do it for the encoder only.",
     },
-    answer="Not measured for this book. The rest of the network was trained with learned offsets, so what you see is "
-    "how much it relies on them, not what they are worth: for that, train with offsets that rest at the ring.",
+    answer="On the 500 validation pictures deformable_detr_tiny has AP 0.357. With the ring in the encoder it has "
+    "0.328, in the decoder 0.334, in both 0.306. Large objects lose most: 0.400 becomes 0.299. This tells how much "
+    "the rest of the network relies on learned offsets, not what they are worth: for that, train with offsets that "
+    "rest.",
 )
 
 # %% [markdown]
