@@ -83,10 +83,10 @@ def convolution(name: str, B: int, C: int, H: int, W: int, device: str, dtype: t
         "dyhead_lab": Contender(ours),
         **_in_float32("torchvision", peers.torchvision_deform_conv2d, dtype),
         "plain conv2d": Contender(peers.plain_conv2d),
-        **_simple_kernels(ours, device),
     }
     if device == "cuda" and dtype == torch.float32:
         contenders |= {f"{name} tf32": replace(each, tf32=True) for name, each in contenders.items()}
+    contenders |= _simple_kernels(ours, device)  # they know no TF32
     return Problem(name, [t.to(device, dtype) for t in tensors], contenders, 2 * B * H * W * C * C * 9)
 
 
