@@ -55,7 +55,6 @@ REFERRED_TOKENS = Experiment(
     rows={"Deformable DETR": Referring(_DEFORMABLE), "Sparse DETR": Referring(_SPARSE)},
     baseline="Deformable DETR",
     metrics=("referred", "carry"),
-    seeds=(0,),
 )
 
 DETR_EXPERIMENTS: tuple[Experiment, ...] = (CONVERGENCE, TOKEN_SELECTION, DYNAMIC_RHO, REFERRED_TOKENS)
