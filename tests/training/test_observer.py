@@ -187,7 +187,15 @@ def test_ctrl_c_ends_the_step_before_it_stops(pictures, tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_second_interrupt_is_not_held_back():
+@pytest.fixture
+def hears_interrupts():
+    """A program that a shell starts in the background ignores them, and so would the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_interrupt_is_not_held_back(hears_interrupts):
     with pytest.raises(KeyboardInterrupt), interrupt_as_request() as asked:
         os.kill(os.getpid(), signal.SIGINT)
         assert asked()
