@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dyhead_lab.ops import deform_conv2d, formula, ms_deform_attn, native
+from dyhead_lab.ops.bench import measure
 
 pytestmark = pytest.mark.skipif(
     not native.built("emulated"), reason=f"emulated kernels: {native.why_missing('emulated')}"
@@ -223,14 +224,10 @@ def test_convolution_with_tf32_factors_that_are_exact() -> None:
 def test_tf32_is_taken_where_pytorch_takes_it_for_its_own_products() -> None:
     case = Convolution("3x3", torch.float32)
     input, offset, weight, mask = case.tensors
-    precision = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("high")
+    with measure.tf32(True):
         rounded = deform_conv2d(input, offset, weight, padding=1, mask=mask, backend="emulated")
-        torch.set_float32_matmul_precision("highest")
+    with measure.tf32(False):
         exact = deform_conv2d(input, offset, weight, padding=1, mask=mask, backend="emulated")
-    finally:
-        torch.set_float32_matmul_precision(precision)
     assert torch.equal(exact, case.native("fast")[0]) and torch.equal(rounded, case.native("fast", tf32=True)[0])
     assert not torch.equal(exact, rounded)
 
