@@ -24,7 +24,7 @@ inline void load_matrices(uint32_t (&word)[4], const void* row) {
 /// cvt.rna.tf32: the nearest float with 10 bits of mantissa, ties away from zero. Not-a-number and infinity stay.
 inline uint32_t round_to_tf32(uint32_t word) {
   const bool is_finite = (word & 0x7f800000u) != 0x7f800000u;
-  return (is_finite ? word + 0x1000u : word) & 0xffffe000u;
+  return is_finite ? (word + 0x1000u) & 0xffffe000u : word;
 }
 
 /// The product of two words: two pairs of 16-bit floats, or one pair of floats cut to TF32.
