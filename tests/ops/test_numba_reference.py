@@ -9,11 +9,12 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from numba import njit
 
 from dyhead_lab.ops.checks import Geometry
-from dyhead_lab.ops.numba_reference import fast_deform_conv, fast_ms_deform_attn, loops, memory
+from dyhead_lab.ops.numba_reference import fast_deform_conv, fast_ms_deform_attn, lanes, loops, memory
 from dyhead_lab.ops.numba_reference import threads as shared_threads
-from dyhead_lab.ops.numba_reference.threads import in_threads
+from dyhead_lab.ops.numba_reference.threads import in_threads, team
 
 from .cases import Attention, Conv, answers, assert_same, distance, levels_of
 
@@ -106,34 +107,53 @@ def test_positions_that_are_no_numbers_read_nothing(position):
     assert attention.run(tensors, "numba").count_nonzero() == 0
 
 
+@njit(nogil=True)
+def mark(first, last, bounds, done):
+    bounds[first] = last
+    done[first:last] += 1
+
+
+@njit(nogil=True)
+def mark_in_threads(team, bounds, done):
+    in_threads(mark, team, (bounds, done))
+
+
+@njit(nogil=True)
+def fail(first, last, where):
+    if first <= where < last:
+        raise ValueError("here")
+
+
+@njit(nogil=True)
+def fail_in_threads(team, where):
+    in_threads(fail, team, (where,))
+
+
+def ranges_of(count):
+    """Where the ranges of ``count`` items begin and end; refuses items that are not done exactly once."""
+    bounds, done = np.zeros(8, int), np.zeros(8, int)
+    mark_in_threads(team(count), bounds, done)
+    assert done.tolist() == [1] * count + [0] * (8 - count)
+    return [(int(first), int(bounds[first])) for first in np.flatnonzero(bounds)]
+
+
 def test_every_item_is_done_by_exactly_one_thread(threads):
-    done = np.zeros(7, int)
-
-    def kernel(first, last, done):
-        done[first:last] += 1
-
     for count in (0, 1, 2, 7):
-        done[:] = 0
-        in_threads(kernel, count, done)
-        assert done.tolist() == [1] * count + [0] * (7 - count)
+        assert len(ranges_of(count)) == min(threads, count)
+    assert ranges_of(7) == {1: [(0, 7)], 2: [(0, 3), (3, 7)], 3: [(0, 2), (2, 4), (4, 7)]}[threads]
 
 
-def test_an_error_in_another_thread_is_raised(threads):
-    def kernel(first, last):
-        if last == 3:
-            raise ValueError("the last part")
-
-    with pytest.raises(ValueError, match="the last part"):
-        in_threads(kernel, 3)
+@pytest.mark.parametrize("where", [0, 6])
+def test_an_error_in_any_thread_is_raised(threads, where):
+    with pytest.raises(RuntimeError, match="CPU kernel failed"):
+        fail_in_threads(team(7), where)
+    fail_in_threads(team(7), 7)  # nobody reaches it
 
 
 def test_without_openmp_the_kernels_run_on_one_thread_and_say_so_once(threads, monkeypatch, capsys):
     monkeypatch.setattr(shared_threads.ctypes, "CDLL", lambda path: object())
     monkeypatch.setattr(shared_threads, "_openmp", cache(shared_threads._openmp.__wrapped__))
-    ranges = []
-    for _ in range(2):
-        in_threads(lambda first, last: ranges.append((first, last)), 7)
-    assert ranges == [(0, 7), (0, 7)]
+    assert ranges_of(7) == ranges_of(7) == [(0, 7)]
     assert capsys.readouterr().err.count("no OpenMP threads") == 1
 
 
@@ -145,6 +165,49 @@ def test_memory_in_large_pages_is_ordinary_memory(dtype, monkeypatch):
     assert rows.dtype == dtype and rows.is_contiguous() and torch.equal(rows.permute(0, 3, 1, 2), image)
     assert memory.contiguous(image) is image
     assert memory.zeros(2, 3, like=image).count_nonzero() == 0
+    assert rows.data_ptr() % memory.LINE == 0
+
+
+def test_memory_is_used_again_once_no_tensor_uses_it(monkeypatch):
+    monkeypatch.setattr(memory, "LARGE", 1)
+    monkeypatch.setattr(memory, "_blocks", [])
+    like = torch.zeros(1)
+    first = memory.empty(100, 10, like=like)
+    view, address = first[5:].numpy(), first.data_ptr()
+    del first
+    other = memory.empty(100, 10, like=like)
+    assert other.data_ptr() != address  # the view still reads the first block
+    del view
+    small, large, fitting = (memory.empty(rows, 10, like=like).data_ptr() for rows in (1, 1000, 60))
+    assert fitting == address and address not in (small, large)
+
+
+def test_idle_memory_is_given_back_beyond_a_limit(monkeypatch):
+    monkeypatch.setattr(memory, "LARGE", 1)
+    monkeypatch.setattr(memory, "KEPT", 10_000)
+    monkeypatch.setattr(memory, "_blocks", [])
+    for size in (1000, 2000, 4000, 8000, 20_000):
+        memory.empty(size, like=torch.zeros(1))
+    assert sum(block.nbytes for block, _ in memory._blocks[:-1]) <= 10_000
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 31, 32, 33, 100])
+def test_lanes_touch_the_channels_of_their_row_alone(channels, dtype):
+    rows = np.arange(3 * channels, dtype=dtype).reshape(3, channels)
+    sums, dots = np.full((3, channels), -1, dtype), np.zeros(3, dtype)
+    add_to_row_1(rows, sums, dots)
+    assert np.array_equal(sums, np.stack((np.full(channels, -1), 2 * rows[0] + rows[2], np.full(channels, -1))))
+    # Whole numbers, exact in float32 up to 2^24: any order of the sum gives the same.
+    assert dots.tolist() == [0, rows[0] @ rows[2], 0]
+
+
+@njit
+def add_to_row_1(rows, sums, dots):
+    for c in range(0, rows.shape[1], lanes.LANES):
+        first, last = lanes.load(rows, 0, c), lanes.load(rows, 2, c)
+        lanes.store(sums, 1, c, rows.dtype.type(2) * first + last)
+        dots[1] += lanes.total(first * last)
 
 
 def test_operators_run_from_several_threads_at_once():

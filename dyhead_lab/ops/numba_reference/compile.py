@@ -6,14 +6,19 @@ They release the GIL, so that several threads can run them at once.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-from numba import njit
+from numba import extending, njit
 from numba.core import event
 
 #: Loops as they are written: every operation rounds as IEEE says, in the order of the source.
 literal = njit(cache=True, nogil=True, error_model="numpy")
 #: Loops that may add in another order and fuse a product with a sum, so that they fill the vector units.
 fast = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+
+#: A function written in LLVM's own language. It gets the typing context from Numba, so its callers pass one argument
+#: less than it has, which a type checker cannot know.
+intrinsic: Any = extending.intrinsic
 
 
 class _CompileNotice(event.Listener):

@@ -10,7 +10,7 @@ A *piece* is a run of channels that share their convolution group and their offs
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import lcm, prod
+from math import gcd, lcm, prod
 from typing import NamedTuple
 
 import torch
@@ -21,11 +21,14 @@ from torch.nn.grad import conv2d_weight
 from ..checks import Geometry
 from . import memory
 from .compile import fast, literal
+from .lanes import LANES, load, store
 from .pixels import add_back, axis
-from .threads import in_threads
+from .threads import in_threads, team
 
-#: Columns are made and used in strips of this size: they stay in cache, and their memory is used again.
-STRIP_BYTES = 16 << 20
+#: Columns are made and used in strips of this size: large enough for a fast matrix product, and small beside memory.
+STRIP_BYTES = 32 << 20
+#: Channels of a piece in the backward pass: few, so that the image rows around an output row stay in cache.
+CHANNELS = 64
 #: Rows of pixels that change their order together, few enough to stay in cache.
 ROWS_AT_ONCE = 4
 
@@ -65,8 +68,7 @@ def sample_rows(first, last, start, x, offset, mask, taps, shape, columns):
     """Fill rows ``first`` .. ``last`` of a strip that begins at row ``start`` of the batch's output.
 
     A sample is four weighted rows of x, (B*H*W*pieces, width). ``columns`` has a row for every entry of
-    (rows, *shape), shape = (Wo, groups, K, pieces / groups). Elements are addressed in full, which is faster than
-    through views of rows.
+    (rows, *shape), shape = (Wo, groups, K, pieces / groups).
     """
     Wo, groups, K, pieces_of_group = shape
     pieces, G, Ho, width = groups * pieces_of_group, offset.shape[1], offset.shape[4], x.shape[1]
@@ -84,21 +86,24 @@ def sample_rows(first, last, start, x, offset, mask, taps, shape, columns):
                     x00, x01 = (r0 + c0) * pieces + piece, (r0 + c1) * pieces + piece
                     x10, x11 = (r1 + c0) * pieces + piece, (r1 + c1) * pieces + piece
                     n = (((task * Wo + j) * groups + group) * K + k) * pieces_of_group + place
-                    for c in range(width):
-                        columns[n, c] = w00 * x[x00, c] + w01 * x[x01, c] + w10 * x[x10, c] + w11 * x[x11, c]
+                    for c in range(0, width, LANES):
+                        upper = w00 * load(x, x00, c) + w01 * load(x, x01, c)
+                        store(columns, n, c, upper + w10 * load(x, x10, c) + w11 * load(x, x11, c))
 
 
 @fast
-def scatter_rows(first, last, start, x, offset, mask, taps, grad_columns, grad_x, grad_points):
+def scatter_rows(first, last, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
     """Spread a strip's gradient over image, positions and mask, for the pieces ``first`` .. ``last``.
 
+    grad_columns: a row for every entry of (rows, *shape), as in ``sample_rows``.
     grad_points: (B, pieces, 3, K, Ho, Wo), the piece's share of the gradient to (dy, dx, mask).
     """
-    rows_of_strip, Wo, groups, K, pieces_of_group, _ = grad_columns.shape
+    Wo, groups, K, pieces_of_group = shape
     pieces, G, Ho = groups * pieces_of_group, offset.shape[1], offset.shape[4]
+    rows_of_strip = len(grad_columns) // (Wo * K * pieces)
     zero = x.dtype.type(0)
     for piece in range(first, last):
-        g = piece * G // pieces
+        g, group, place = piece * G // pieces, piece // pieces_of_group, piece % pieces_of_group
         for line in range(rows_of_strip):
             b, i = (start + line) // Ho, (start + line) % Ho
             for j in range(Wo):
@@ -106,19 +111,29 @@ def scatter_rows(first, last, start, x, offset, mask, taps, grad_columns, grad_x
                     dy, dx = offset[b, g, k, 0, i, j], offset[b, g, k, 1, i, j]
                     rows, columns, weights_y, weights_x, slopes_y, slopes_x = tap(dy, dx, taps, b, k, i, j)
                     m = mask[b, g, k, i, j]
-                    grad = grad_columns[line, j, piece // pieces_of_group, k, piece % pieces_of_group]
+                    n = (((line * Wo + j) * groups + group) * K + k) * pieces_of_group + place
                     sum_y = sum_x = sum_m = zero
                     for y in range(2):
                         for z in range(2):
                             row = (rows[y] + columns[z]) * pieces + piece
                             weight = weights_y[y] * weights_x[z]
-                            dot = add_back(m * weight, grad, x[row], grad_x[row])
+                            dot = add_back(m * weight, grad_columns, n, x, row, grad_x)
                             sum_y += slopes_y[y] * weights_x[z] * dot
                             sum_x += weights_y[y] * slopes_x[z] * dot
                             sum_m += weight * dot
                     grad_points[b, piece, 0, k, i, j] = m * sum_y
                     grad_points[b, piece, 1, k, i, j] = m * sum_x
                     grad_points[b, piece, 2, k, i, j] = sum_m
+
+
+@fast
+def sample_in_threads(team, start, x, offset, mask, taps, shape, columns):
+    in_threads(sample_rows, team, (start, x, offset, mask, taps, shape, columns))
+
+
+@fast
+def scatter_in_threads(team, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
+    in_threads(scatter_rows, team, (start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points))
 
 
 def deform_conv2d(
@@ -153,18 +168,29 @@ def deform_conv2d_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass."""
     groups, matrix = geometry.groups, _matrix(weight).to(factors)
-    transposed, grad_matrix = _transposed(matrix, groups), torch.zeros_like(_matrix(weight))
+    transposed = _transposed(matrix, groups)
+    grad_transposed = torch.zeros_like(transposed, dtype=weight.dtype)
     grad_rows = _rows(grad).to(factors)
     sampler = _Sampler(geometry, input, offset, weight, mask)
     scatterer = _Scatterer(geometry, input, offset, weight, mask)
     for strip in sampler.strips():
         columns, grad_out = _as_image(sampler.columns(strip)).to(factors), _as_image(grad_rows[strip])
-        grad_matrix += conv2d_weight(columns, matrix.shape, grad_out, groups=groups)
+        grad_transposed += conv2d_weight(grad_out, transposed.shape, columns, groups=groups)  # faster than the other
         grad_columns = conv2d(grad_out, transposed, groups=groups)  # oneDNN is slower at conv2d's own backward
         scatterer.add(strip, _as_rows(grad_columns).to(weight.dtype))
+    grad_matrix = _transposed(grad_transposed, groups)
     grad_weight = grad_matrix.view(weight.shape[0], *weight.shape[2:], -1).permute(0, 3, 1, 2)
     grad_input, grad_offset, grad_mask = scatterer.gradients()
     return grad_input, grad_offset, grad_weight, grad_mask
+
+
+def _pieces_of_scatter(geometry: Geometry, C: int) -> int:
+    """Pieces of :data:`CHANNELS` or fewer, and the same number of them for every thread, as far as C can be cut."""
+    pieces, threads = lcm(geometry.groups, geometry.offset_groups), torch.get_num_threads()
+    while C // pieces > CHANNELS and C // pieces % 2 == 0:
+        pieces *= 2
+    more = threads // gcd(pieces, threads)
+    return pieces * more if C // pieces % more == 0 else pieces
 
 
 def _images(B: int, C: int, H: int, W: int, like: Tensor) -> Tensor:
@@ -258,7 +284,7 @@ class _Sampler(_Strips):
         """All samples of a strip, times the mask: (rows, Wo, groups, K, pieces / groups, width)."""
         columns = self.strip[: strip.stop - strip.start]
         entries = columns.view(-1, self.shape[-1]).numpy()
-        in_threads(sample_rows, len(columns), strip.start, *self.arguments, self.shape[:-1], entries)
+        sample_in_threads(team(len(columns)), strip.start, *self.arguments, self.shape[:-1], entries)
         return columns
 
 
@@ -266,10 +292,7 @@ class _Scatterer(_Strips):
     """Collects the gradients to input, offset and mask, strip by strip. A thread owns the pieces it adds to."""
 
     def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
-        C, threads = input.shape[1], torch.get_num_threads()
-        pieces = lcm(geometry.groups, geometry.offset_groups)
-        if pieces % threads and C // pieces % threads == 0:
-            pieces *= threads  # the same work for every thread
+        pieces = _pieces_of_scatter(geometry, input.shape[1])
         super().__init__(geometry, input, offset, weight, mask, pieces)
         (B, _, Ho, Wo), K = offset.shape, self.shape[2]
         self.grad_x = memory.zeros(*self.x.shape, like=self.x)
@@ -278,9 +301,11 @@ class _Scatterer(_Strips):
 
     def add(self, strip: slice, grad_columns: Tensor) -> None:
         """Spread the gradient of a strip's columns, (rows, Wo, groups * K * C / groups)."""
-        columns = grad_columns.contiguous().view(-1, *self.shape).numpy()
+        entries = grad_columns.contiguous().view(-1, self.shape[-1]).numpy()
         results = self.grad_x.numpy(), self.grad_points.numpy()
-        in_threads(scatter_rows, self.grad_points.shape[1], strip.start, *self.arguments, columns, *results)
+        scatter_in_threads(
+            team(self.grad_points.shape[1]), strip.start, *self.arguments, self.shape[:-1], entries, *results
+        )
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients to input, offset and mask, once every strip has been added."""

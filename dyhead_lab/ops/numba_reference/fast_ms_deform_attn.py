@@ -7,6 +7,7 @@ add to the same gradient.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +15,10 @@ from torch import Tensor
 
 from . import memory
 from .compile import fast
+from .lanes import LANES, load, store, zeros
 from .loops import level_position
 from .pixels import add_back, axis
-from .threads import in_threads
+from .threads import in_threads, team
 
 #: Queries of a block: enough for loops to pay, few enough for what is found to stay in the first-level cache.
 QUERIES = 32
@@ -33,10 +35,7 @@ class Layout(NamedTuple):
 
 
 class Points(NamedTuple):
-    """What the points of a block meet: the level's (H, W) as floats, and its first token.
-
-    A query has an even number of them, since pairs are read at once: the last one may be a point without weight.
-    """
+    """What the points of a block meet: the level's (H, W) as floats, and its first token."""
 
     H: np.ndarray
     W: np.ndarray
@@ -46,11 +45,10 @@ class Points(NamedTuple):
 @fast
 def take_block(first, count, b, m, points, locations, A, y, x, a):
     """Positions and attention weights of ``count`` queries of one head, as long vectors."""
-    LP = A.shape[3]
-    even, dtype = LP + LP % 2, y.dtype.type
+    LP, dtype = A.shape[3], y.dtype.type
     for q in range(count):
         for n in range(LP):
-            i = q * even + n
+            i = q * LP + n
             x[i] = level_position(dtype, locations[b, first + q, m, n, 0], points.W[i])
             y[i] = level_position(dtype, locations[b, first + q, m, n, 1], points.H[i])
             a[i] = A[b, first + q, m, n]
@@ -97,26 +95,23 @@ def find_weights(a, weights_y, weights_x, weights):
 
 
 @fast
-def add_rows(x, head, step, tokens, weights, first, last, out):
-    """out = sum over n in first .. last and i of weights[i, n] x[head + tokens[i, n] * step]."""
-    out[:] = 0
-    for n in range(first, last, 2):
-        w0, w1, w2, w3 = weights[0, n], weights[1, n], weights[2, n], weights[3, n]
-        w4, w5, w6, w7 = weights[0, n + 1], weights[1, n + 1], weights[2, n + 1], weights[3, n + 1]
-        r0, r1 = head + tokens[0, n] * step, head + tokens[1, n] * step
-        r2, r3 = head + tokens[2, n] * step, head + tokens[3, n] * step
-        r4, r5 = head + tokens[0, n + 1] * step, head + tokens[1, n + 1] * step
-        r6, r7 = head + tokens[2, n + 1] * step, head + tokens[3, n + 1] * step
-        for d in range(len(out)):
-            half = w0 * x[r0, d] + w1 * x[r1, d] + w2 * x[r2, d] + w3 * x[r3, d]
-            out[d] += half + w4 * x[r4, d] + w5 * x[r5, d] + w6 * x[r6, d] + w7 * x[r7, d]
+def add_rows(x, head, step, tokens, weights, first, last, out, row):
+    """Row of out = sum over n in first .. last and i of weights[i, n] x[head + tokens[i, n] * step]."""
+    for d in range(0, x.shape[1], LANES):
+        upper, lower = zeros(x), zeros(x)
+        for n in range(first, last):
+            r0, r1 = head + tokens[0, n] * step, head + tokens[1, n] * step
+            r2, r3 = head + tokens[2, n] * step, head + tokens[3, n] * step
+            upper = upper + weights[0, n] * load(x, r0, d) + weights[1, n] * load(x, r1, d)
+            lower = lower + weights[2, n] * load(x, r2, d) + weights[3, n] * load(x, r3, d)
+        store(out, row, d, upper + lower)
 
 
 @fast
 def attend(first, last, layout, points, x, locations, A, out):
-    """Blocks ``first`` .. ``last``, counted through all heads of all images. out: (B, Q, M, D)."""
+    """Blocks ``first`` .. ``last``, counted through all heads of all images. out: (B * Q * M, D)."""
     Q, M, LP = A.shape[1:]
-    blocks, even, size = (Q + QUERIES - 1) // QUERIES, LP + LP % 2, len(points.H)
+    blocks, size = (Q + QUERIES - 1) // QUERIES, len(points.H)
     tokens, weights = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
     positions, a = np.zeros((2, size), A.dtype), np.zeros(size, A.dtype)
     pixels, shares = np.zeros((4, size), A.dtype), np.zeros((4, size), A.dtype)
@@ -130,14 +125,15 @@ def attend(first, last, layout, points, x, locations, A, out):
         find_weights(a, shares[:2], shares[2:], weights)
         head = b * layout.image + m * layout.head
         for i in range(count):
-            add_rows(x, head, layout.token, tokens, weights, i * even, (i + 1) * even, out[b, q + i, m])
+            row = (b * Q + q + i) * M + m
+            add_rows(x, head, layout.token, tokens, weights, i * LP, (i + 1) * LP, out, row)
 
 
 @fast
 def scatter(first, last, layout, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
-    """Gradients of heads ``first`` .. ``last``, counted through all images. grad: (B, Q, M, D)."""
+    """Gradients of heads ``first`` .. ``last``, counted through all images. grad: (B * Q * M, D)."""
     Q, M, LP = A.shape[1:]
-    even, size, zero = LP + LP % 2, len(points.H), A.dtype.type(0)
+    size, zero = len(points.H), A.dtype.type(0)
     tokens, slopes = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
     positions, a = np.zeros((2, size), A.dtype), np.zeros(size, A.dtype)
     pixels, shares = np.zeros((4, size), A.dtype), np.zeros((4, size), A.dtype)
@@ -153,20 +149,30 @@ def scatter(first, last, layout, points, x, locations, A, grad, grad_x, grad_loc
             find_slopes(positions[1], points.W, slopes[2:])
             find_tokens(points, pixels[:2], pixels[2:], tokens)
             for i in range(count):
-                dy = grad[b, q + i, m]
+                query = (b * Q + q + i) * M + m
                 for n in range(LP):
-                    p = i * even + n
+                    p = i * LP + n
                     sum_A = sum_y = sum_x = zero
                     for z in range(4):
                         row = head + tokens[z, p] * layout.token
                         weight_y, weight_x = shares[z // 2, p], shares[2 + z % 2, p]
-                        dot = add_back(a[p] * weight_y * weight_x, dy, x[row], grad_x[row])
+                        dot = add_back(a[p] * weight_y * weight_x, grad, query, x, row, grad_x)
                         sum_A += weight_y * weight_x * dot
                         sum_y += slopes[z // 2, p] * weight_x * dot
                         sum_x += weight_y * slopes[2 + z % 2, p] * dot
                     grad_A[b, q + i, m, n] = sum_A
                     grad_locations[b, q + i, m, n, 0] = a[p] * sum_x
                     grad_locations[b, q + i, m, n, 1] = a[p] * sum_y
+
+
+@fast
+def attend_in_threads(team, layout, points, x, locations, A, out):
+    in_threads(attend, team, (layout, points, x, locations, A, out))
+
+
+@fast
+def scatter_in_threads(team, layout, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+    in_threads(scatter, team, (layout, points, x, locations, A, grad, grad_x, grad_locations, grad_A))
 
 
 def ms_deform_attn(
@@ -182,8 +188,8 @@ def ms_deform_attn(
     layout, x = _rows(value, attention_weights)
     points = _points(spatial_shapes, level_start_index, P, x)
     out = memory.empty(B, Q, M, D, like=value)
-    arrays = _arrays(sampling_locations.flatten(3, 4), attention_weights.flatten(3), out)
-    in_threads(attend, B * M * -(-Q // QUERIES), layout, points, x.numpy(), *arrays)
+    arrays = _arrays(sampling_locations.flatten(3, 4), attention_weights.flatten(3), out.view(-1, D))
+    attend_in_threads(team(B * M * -(-Q // QUERIES)), layout, points, x.numpy(), *arrays)
     return out.view(B, Q, M * D)
 
 
@@ -196,13 +202,13 @@ def ms_deform_attn_backward(
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to value, sampling locations and attention weights."""
-    B, Q, M, _, P, _ = sampling_locations.shape
+    B, _, M, _, P, _ = sampling_locations.shape
     N, D = value.shape[1], value.shape[3]
     layout, x = _rows(value, attention_weights)
     points = _points(spatial_shapes, level_start_index, P, x)
-    tensors = sampling_locations.flatten(3, 4), attention_weights.flatten(3), grad.reshape(B, Q, M, D)
+    tensors = sampling_locations.flatten(3, 4), attention_weights.flatten(3), grad.reshape(-1, D)
     grads = memory.zeros(*x.shape, like=x), *(memory.empty(*t.shape, like=x) for t in tensors[:2])
-    in_threads(scatter, B * M, layout, points, x.numpy(), *_arrays(*tensors, *grads))
+    scatter_in_threads(team(B * M), layout, points, x.numpy(), *_arrays(*tensors, *grads))
     grad_value = grads[0].view(B, M, N, D).transpose(1, 2) if layout.token == 1 else grads[0].view(B, N, M, D)
     return grad_value, grads[1].view(sampling_locations.shape), grads[2].view(attention_weights.shape)
 
@@ -216,12 +222,14 @@ def _rows(value: Tensor, attention_weights: Tensor) -> tuple[Layout, Tensor]:
 
 
 def _points(spatial_shapes: Tensor, level_start_index: Tensor, P: int, x: Tensor) -> Points:
-    """The points of a block, from the levels that a query's points meet."""
-    levels = np.concatenate([spatial_shapes.numpy(), level_start_index.numpy()[:, None]], 1)
-    query = levels.repeat(P, 0)
-    padded = np.concatenate([query, query[: len(query) % 2]])
-    H, W, start = np.tile(padded, (QUERIES, 1)).T
-    dtype = x.numpy().dtype
+    levels = tuple(map(tuple, spatial_shapes.tolist())), tuple(level_start_index.tolist())
+    return _points_of_a_block(*levels, P, x.numpy().dtype)
+
+
+@lru_cache(maxsize=32)
+def _points_of_a_block(sizes: tuple[tuple[int, int]], starts: tuple[int], P: int, dtype: np.dtype) -> Points:
+    """The levels that the points of a block meet, one query after another. Layers of a model share them."""
+    H, W, start = np.tile(np.column_stack((sizes, starts)).repeat(P, 0), (QUERIES, 1)).T
     return Points(H.astype(dtype), W.astype(dtype), start.astype(np.int32))
 
 

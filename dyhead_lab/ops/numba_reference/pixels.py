@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .compile import fast, literal
+from .lanes import LANES, load, store, total, zeros
 
 
 @literal
@@ -28,10 +29,14 @@ def axis(p, size):
 
 
 @fast
-def add_back(weight, grad, row, grad_row):
-    """Add ``weight * grad`` to the gradient of a pixel's channels; return what the sample gains from the pixel."""
-    dot = grad.dtype.type(0)
-    for c in range(len(grad)):
-        grad_row[c] += weight * grad[c]
-        dot += grad[c] * row[c]
-    return dot
+def add_back(weight, grad, sample, x, row, grad_x):
+    """Add ``weight`` times a sample's gradient to a pixel's gradient; return what the sample gains from the pixel.
+
+    grad: (samples, channels); x and grad_x: (rows, channels).
+    """
+    dot = zeros(x)
+    for c in range(0, x.shape[1], LANES):
+        dy = load(grad, sample, c)
+        store(grad_x, row, c, load(grad_x, row, c) + weight * dy)
+        dot = dot + dy * load(x, row, c)
+    return total(dot)
