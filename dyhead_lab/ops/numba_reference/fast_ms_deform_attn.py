@@ -1,8 +1,9 @@
 """Multi-scale deformable attention, fast on a CPU.
 
 First find the pixels of all points of a block of queries of one head, in plain loops that fill vector units; then read
-these rows of channels, eight at a time. In the backward pass a thread owns one image's head, so that no two threads
-add to the same gradient.
+these rows of channels. In the backward pass a thread owns one image's head, so that no two threads add to the same
+gradient. Where there are many queries, every head is first made an image of its own, with one head: what belongs to
+it then lies together in memory.
 """
 
 from __future__ import annotations
@@ -24,14 +25,6 @@ from .threads import in_threads, team
 QUERIES = 32
 #: From this many reads of each token on, it pays to lay the heads apart, so that what a head reads stays in cache.
 READS_TO_LAY_APART = 8
-
-
-class Layout(NamedTuple):
-    """How many rows of channels lie between two images, two heads and two tokens of the value tensor."""
-
-    image: int
-    head: int
-    token: int
 
 
 class Points(NamedTuple):
@@ -95,22 +88,22 @@ def find_weights(a, weights_y, weights_x, weights):
 
 
 @fast
-def add_rows(x, head, step, tokens, weights, first, last, out, row):
-    """Row of out = sum over n in first .. last and i of weights[i, n] x[head + tokens[i, n] * step]."""
+def add_rows(x, head, M, tokens, weights, first, last, out, row):
+    """Row of out = sum over n in first .. last and i of weights[i, n] x[head + tokens[i, n] * M]."""
     for d in range(0, x.shape[1], LANES):
         upper, lower = zeros(x), zeros(x)
         for n in range(first, last):
-            r0, r1 = head + tokens[0, n] * step, head + tokens[1, n] * step
-            r2, r3 = head + tokens[2, n] * step, head + tokens[3, n] * step
+            r0, r1 = head + tokens[0, n] * M, head + tokens[1, n] * M
+            r2, r3 = head + tokens[2, n] * M, head + tokens[3, n] * M
             upper = upper + weights[0, n] * load(x, r0, d) + weights[1, n] * load(x, r1, d)
             lower = lower + weights[2, n] * load(x, r2, d) + weights[3, n] * load(x, r3, d)
         store(out, row, d, upper + lower)
 
 
 @fast
-def attend(first, last, layout, points, x, locations, A, out):
-    """Blocks ``first`` .. ``last``, counted through all heads of all images. out: (B * Q * M, D)."""
-    Q, M, LP = A.shape[1:]
+def attend(first, last, points, x, locations, A, out):
+    """Blocks ``first`` .. ``last``, counted through all heads of all images. x: (B * N * M, D), out: (B * Q * M, D)."""
+    B, Q, M, LP = A.shape
     blocks, size = (Q + QUERIES - 1) // QUERIES, len(points.H)
     tokens, weights = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
     positions, a = np.zeros((2, size), A.dtype), np.zeros(size, A.dtype)
@@ -123,23 +116,23 @@ def attend(first, last, layout, points, x, locations, A, out):
         find_axis(positions[1], points.W, pixels[2:], shares[2:])
         find_tokens(points, pixels[:2], pixels[2:], tokens)
         find_weights(a, shares[:2], shares[2:], weights)
-        head = b * layout.image + m * layout.head
+        head = len(x) // B * b + m
         for i in range(count):
             row = (b * Q + q + i) * M + m
-            add_rows(x, head, layout.token, tokens, weights, i * LP, (i + 1) * LP, out, row)
+            add_rows(x, head, M, tokens, weights, i * LP, (i + 1) * LP, out, row)
 
 
 @fast
-def scatter(first, last, layout, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
-    """Gradients of heads ``first`` .. ``last``, counted through all images. grad: (B * Q * M, D)."""
-    Q, M, LP = A.shape[1:]
+def scatter(first, last, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+    """Gradients of heads ``first`` .. ``last``, counted through all images. x: (B * N * M, D), grad: (B * Q * M, D)."""
+    B, Q, M, LP = A.shape
     size, zero = len(points.H), A.dtype.type(0)
     tokens, slopes = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
     positions, a = np.zeros((2, size), A.dtype), np.zeros(size, A.dtype)
     pixels, shares = np.zeros((4, size), A.dtype), np.zeros((4, size), A.dtype)
     for task in range(first, last):
         b, m = task // M, task % M
-        head = b * layout.image + m * layout.head
+        head = len(x) // B * b + m
         for q in range(0, Q, QUERIES):
             count = min(QUERIES, Q - q)
             take_block(q, count, b, m, points, locations, A, positions[0], positions[1], a)
@@ -154,7 +147,7 @@ def scatter(first, last, layout, points, x, locations, A, grad, grad_x, grad_loc
                     p = i * LP + n
                     sum_A = sum_y = sum_x = zero
                     for z in range(4):
-                        row = head + tokens[z, p] * layout.token
+                        row = head + tokens[z, p] * M
                         weight_y, weight_x = shares[z // 2, p], shares[2 + z % 2, p]
                         dot = add_back(a[p] * weight_y * weight_x, grad, query, x, row, grad_x)
                         sum_A += weight_y * weight_x * dot
@@ -166,13 +159,13 @@ def scatter(first, last, layout, points, x, locations, A, grad, grad_x, grad_loc
 
 
 @fast
-def attend_in_threads(team, layout, points, x, locations, A, out):
-    in_threads(attend, team, (layout, points, x, locations, A, out))
+def attend_in_threads(team, points, x, locations, A, out):
+    in_threads(attend, team, (points, x, locations, A, out))
 
 
 @fast
-def scatter_in_threads(team, layout, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
-    in_threads(scatter, team, (layout, points, x, locations, A, grad, grad_x, grad_locations, grad_A))
+def scatter_in_threads(team, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+    in_threads(scatter, team, (points, x, locations, A, grad, grad_x, grad_locations, grad_A))
 
 
 def ms_deform_attn(
@@ -183,14 +176,16 @@ def ms_deform_attn(
     attention_weights: Tensor,
 ) -> Tensor:
     """The forward pass; tensors as in ``ops.ms_deform_attn``, all floating ones float32 or all float64."""
-    B, Q, M, _, P, _ = sampling_locations.shape
-    D = value.shape[3]
-    layout, x = _rows(value, attention_weights)
-    points = _points(spatial_shapes, level_start_index, P, x)
-    out = memory.empty(B, Q, M, D, like=value)
-    arrays = _arrays(sampling_locations.flatten(3, 4), attention_weights.flatten(3), out.view(-1, D))
-    attend_in_threads(team(B * M * -(-Q // QUERIES)), layout, points, x.numpy(), *arrays)
-    return out.view(B, Q, M * D)
+    P, M = sampling_locations.shape[4], value.shape[2]
+    tensors = value, sampling_locations.flatten(3, 4), attention_weights.flatten(3)
+    apart = _pays_apart(*tensors)
+    x, locations, A = map(_heads_apart, tensors) if apart else tensors
+    B, Q, heads, _ = A.shape
+    out = memory.empty(B, Q, heads, value.shape[3], like=value)
+    points = _points(spatial_shapes, level_start_index, P, value)
+    arrays = [_rows(x), *_arrays(locations, A), _rows(out)]
+    attend_in_threads(team(B * heads * -(-Q // QUERIES)), points, *arrays)
+    return (_heads_together(out, M) if apart else out).flatten(2)
 
 
 def ms_deform_attn_backward(
@@ -202,28 +197,43 @@ def ms_deform_attn_backward(
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to value, sampling locations and attention weights."""
-    B, _, M, _, P, _ = sampling_locations.shape
-    N, D = value.shape[1], value.shape[3]
-    layout, x = _rows(value, attention_weights)
-    points = _points(spatial_shapes, level_start_index, P, x)
-    tensors = sampling_locations.flatten(3, 4), attention_weights.flatten(3), grad.reshape(-1, D)
-    grads = memory.zeros(*x.shape, like=x), *(memory.empty(*t.shape, like=x) for t in tensors[:2])
-    scatter_in_threads(team(B * M), layout, points, x.numpy(), *_arrays(*tensors, *grads))
-    grad_value = grads[0].view(B, M, N, D).transpose(1, 2) if layout.token == 1 else grads[0].view(B, N, M, D)
-    return grad_value, grads[1].view(sampling_locations.shape), grads[2].view(attention_weights.shape)
+    P, M = sampling_locations.shape[4], value.shape[2]
+    tensors = value, sampling_locations.flatten(3, 4), attention_weights.flatten(3)
+    apart = _pays_apart(*tensors)
+    grad = grad.unflatten(2, (M, -1))
+    x, locations, A, grad = map(_heads_apart, (*tensors, grad)) if apart else (*tensors, grad)
+    B, _, heads, _ = A.shape
+    grads = memory.zeros(*x.shape, like=x), memory.empty(*locations.shape, like=x), memory.empty(*A.shape, like=x)
+    points = _points(spatial_shapes, level_start_index, P, value)
+    arrays = [_rows(x), *_arrays(locations, A), _rows(grad), _rows(grads[0]), *_arrays(*grads[1:])]
+    scatter_in_threads(team(B * heads), points, *arrays)
+    grad_value, grad_locations, grad_A = (_heads_together(t, M) for t in grads) if apart else grads
+    return grad_value, grad_locations.view(sampling_locations.shape), grad_A.view(attention_weights.shape)
 
 
-def _rows(value: Tensor, attention_weights: Tensor) -> tuple[Layout, Tensor]:
-    """``value`` as rows of channels, (B * N * M, D), the heads apart if that copy is small beside the reads."""
-    B, N, M, D = value.shape
-    if 4 * attention_weights.numel() >= READS_TO_LAY_APART * B * N * M:
-        return Layout(N * M, N, 1), memory.contiguous(value.transpose(1, 2)).view(-1, D)
-    return Layout(N * M, 1, M), memory.contiguous(value).view(-1, D)
+def _pays_apart(value: Tensor, _: Tensor, A: Tensor) -> bool:
+    """Whether the copy is small beside the reads."""
+    return 4 * A.numel() >= READS_TO_LAY_APART * value[..., 0].numel()
 
 
-def _points(spatial_shapes: Tensor, level_start_index: Tensor, P: int, x: Tensor) -> Points:
+def _heads_apart(tensor: Tensor) -> Tensor:
+    """(B, n, M, ...) as (B * M, n, 1, ...): every head becomes an image with one head."""
+    return memory.contiguous(tensor.transpose(1, 2)).flatten(0, 1).unsqueeze(2)
+
+
+def _heads_together(tensor: Tensor, M: int) -> Tensor:
+    """The way back."""
+    return memory.contiguous(tensor.unflatten(0, (-1, M)).squeeze(3).transpose(1, 2))
+
+
+def _rows(tensor: Tensor) -> np.ndarray:
+    """(B, n, M, D) as rows of channels."""
+    return memory.contiguous(tensor).view(-1, tensor.shape[3]).numpy()
+
+
+def _points(spatial_shapes: Tensor, level_start_index: Tensor, P: int, value: Tensor) -> Points:
     levels = tuple(map(tuple, spatial_shapes.tolist())), tuple(level_start_index.tolist())
-    return _points_of_a_block(*levels, P, x.numpy().dtype)
+    return _points_of_a_block(*levels, P, value.numpy().dtype)
 
 
 @lru_cache(maxsize=32)
