@@ -31,7 +31,7 @@ OBJECTS = ROOT / "build" / "native"
 TARGET = ROOT / "dyhead_lab" / "ops" / "lib"
 
 KERNELS = sorted(SOURCE.glob("*/*.cu"))
-BINDING = [SOURCE / "binding" / name for name in ("ms_deform_attn.cpp", "deform_conv.cpp", "library.cpp")]
+BINDING = sorted((SOURCE / "binding").glob("*.cpp"))
 RECORDER = SOURCE / "emulator" / "recorder.cpp"
 
 #: Turing, Ampere, Hopper, Blackwell (data centre and desktop). Code for 8.0 also runs on 8.6 and 8.9.

@@ -27,6 +27,8 @@ static void define_operators(Library& library) {
       "ms_deform_attn_backward(Tensor grad, Tensor value, Tensor spatial_shapes, Tensor level_start_index, "
       "Tensor sampling_locations, Tensor attention_weights, bool deterministic, str kernel='auto') "
       "-> (Tensor, Tensor, Tensor)");
+  library.def("l2_read(Tensor memory, int repeats) -> Tensor");
+  library.def("l2_add(Tensor memory, int repeats) -> Tensor");
 }
 #endif
 
@@ -35,6 +37,8 @@ static void implement_operators(Library& library) {
   library.impl("deform_conv2d_backward", TORCH_BOX(&deform_conv2d_backward));
   library.impl("ms_deform_attn_forward", TORCH_BOX(&ms_deform_attn_forward));
   library.impl("ms_deform_attn_backward", TORCH_BOX(&ms_deform_attn_backward));
+  library.impl("l2_read", TORCH_BOX(&l2_read));
+  library.impl("l2_add", TORCH_BOX(&l2_add));
 }
 
 }  // namespace dyhead

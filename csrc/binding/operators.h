@@ -1,4 +1,4 @@
-// The four operators as torch calls them; tensors must be contiguous. Autograd and friendly messages are Python's.
+// The operators as torch calls them; tensors must be contiguous. Autograd and friendly messages are Python's.
 #pragma once
 
 #include <optional>
@@ -26,5 +26,12 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(Tensor grad, Tensor v
                                                            Tensor level_start_index, Tensor sampling_locations,
                                                            Tensor attention_weights, bool deterministic,
                                                            std::string kernel);
+
+/// Read the memory, float32 in whole packs of 16 bytes, `repeats` times past the first-level cache. Returns what each
+/// thread of the GPU summed up.
+Tensor l2_read(Tensor memory, int64_t repeats);
+
+/// Add 1 `repeats` times to every element of zeros like `memory`, 16 bytes at once. Returns the sums.
+Tensor l2_add(Tensor memory, int64_t repeats);
 
 }  // namespace dyhead

@@ -37,6 +37,18 @@ __device__ inline Words<N> load_words(const Global<const T>& memory, int64_t ind
   return moved.words;
 }
 
+/// Read 16 bytes from the second-level cache, or from memory into it; the first-level cache is left alone.
+template <class T>
+__device__ inline Words16 load_words_past_l1(const Global<const T>& memory, int64_t index) {
+  union {
+    float4 bits;
+    Words16 words;
+  } moved;
+  OBSERVE(read, memory, index, kPerWords<T>, memory.data[index]);
+  moved.bits = __ldcg(reinterpret_cast<const float4*>(memory.data + index));
+  return moved.words;
+}
+
 template <int N, class T>
 __device__ inline void store_words(const Global<T>& memory, int64_t index, const Words<N>& words) {
   OBSERVE(write, memory, index, (kPerWords<T, N>), reinterpret_cast<const T&>(words));

@@ -97,3 +97,8 @@ template <class T>
 inline T __ldg(const T* address) {
   return *address;
 }
+
+template <class T>
+inline T __ldcg(const T* address) {
+  return *address;
+}

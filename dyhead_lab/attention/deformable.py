@@ -111,7 +111,7 @@ class MultiScaleDeformableAttention(nn.Module):
         offsets = self._offsets(query_BQC).view(B, Q, M, L, P, 2)
         reference = reference_BQL[:, :, None, :, None]
         if reference_BQL.shape[-1] == 2:
-            width_height_L2 = spatial_shapes_L2.flip(-1).to(offsets)
+            width_height_L2 = spatial_shapes_L2.flip(-1).to(offsets, non_blocking=True)
             locations = reference + offsets / width_height_L2[:, None]
         else:
             locations = reference[..., :2] + offsets / P * reference[..., 2:] * 0.5

@@ -1,4 +1,4 @@
-"""``dyhead-lab bench``: measure the operators, the loader or a training on this machine."""
+"""``dyhead-lab bench``: measure the operators, a Dynamic Head, the loader or a training on this machine."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ops.add_argument("--quick", action="store_true", help="small problems, few rounds; checks that all runs")
     ops.set_defaults(measure=_ops)
 
+    dyhead = kinds.add_parser("dyhead", help="a Dynamic Head by itself, in each precision")
+    dyhead.add_argument("--blocks", type=int, default=6, metavar="N", help="of the head (default: %(default)s)")
+    dyhead.add_argument("--batch", type=int, default=2, metavar="N", help="images at once (default: %(default)s)")
+    dyhead.set_defaults(measure=_dyhead)
+
     loader = kinds.add_parser("loader", help="images per second of each stage of loading, and of the training")
     loader.add_argument("--images", type=int, default=64, metavar="N", help="for each stage (default: %(default)s)")
     loader.set_defaults(measure=_loader)
@@ -42,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=int, nargs=2, metavar=("H", "W"), help="of synthetic images (default: 800 1333; small on a CPU)"
     )
     train.set_defaults(measure=_train)
+    dyhead.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), default=COCO_SIZE, help="of the images (default: 800 1333)"
+    )
 
     for kind in (loader, train):
         kind.add_argument("recipe", help="name of a recipe in the zoo")
@@ -49,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         source = kind.add_mutually_exclusive_group()
         source.add_argument("--data", type=Path, metavar="DIR", help="COCO-format folder with a split train")
         source.add_argument("--synthetic-coco", action="store_true", help="made-up images of COCO's sizes")
-    for name, kind in (("ops", ops), ("loader", loader), ("train", train)):
+    for name, kind in (("ops", ops), ("dyhead", dyhead), ("loader", loader), ("train", train)):
         file = Path(f"runs/bench_{name}.json")
         kind.add_argument("--out", type=Path, default=file, metavar="FILE", help="results (default: %(default)s)")
 
@@ -76,6 +84,19 @@ def _ops(args: argparse.Namespace) -> Measured:
     return tables
 
 
+def _dyhead(args: argparse.Namespace) -> Measured:
+    from ..evaluation.dyhead_speed import milliseconds
+
+    for name in ("blocks", "batch"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name}: expected at least 1, got {getattr(args, name)}")
+    size = (args.size[0], args.size[1])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    times = milliseconds(device, args.blocks, args.batch, size)
+    numbers = {"blocks": args.blocks, "images": args.batch, "image size": f"{size[0]} x {size[1]}"}
+    return _reported(numbers | {f"{name}, ms": round(time, 3) for name, time in times.items()})
+
+
 def _loader(args: argparse.Namespace) -> Measured:
     from ..training.throughput import loader_rates, step_rate
 
@@ -83,7 +104,8 @@ def _loader(args: argparse.Namespace) -> Measured:
     with _train_set(args) as dataset, TemporaryDirectory() as folder:
         rates = loader_rates(recipe, dataset, args.images)
         rates["training, with its loader"] = step_rate(recipe, dataset, Path(folder), steps=2).images_per_second
-    return _reported(args, {f"{stage}, images/s": round(rate, 1) for stage, rate in rates.items()}, recipe.batch_size)
+    numbers = {f"{stage}, images/s": round(rate, 1) for stage, rate in rates.items()}
+    return _reported({"recipe": args.recipe, "images a step": recipe.batch_size, **numbers})
 
 
 def _train(args: argparse.Namespace) -> Measured:
@@ -98,12 +120,14 @@ def _train(args: argparse.Namespace) -> Measured:
     with _train_set(args) as dataset, TemporaryDirectory() as folder:
         rate = step_rate(recipe, dataset, Path(folder), size, args.steps)
     numbers = {
+        "recipe": args.recipe,
+        "images a step": recipe.batch_size,
         "image size": f"{size[0]} x {size[1]}" if size else "the data set's",
         "images/s": round(rate.images_per_second, 2),
         "memory": str(rate.memory),
         "GPU busy": table.NOT_MEASURED if rate.busy is None else f"{rate.busy:.0%}",
     }
-    return _reported(args, numbers, recipe.batch_size)
+    return _reported(numbers)
 
 
 def _recipe(args: argparse.Namespace):
@@ -127,11 +151,12 @@ def _train_set(args: argparse.Namespace) -> Iterator[CocoDetection]:
         yield coco_folder(args.data, "train") if args.data else zoo.get(args.recipe).data("train")
 
 
-def _reported(args: argparse.Namespace, numbers: dict[str, Any], batch: int) -> Measured:
+def _reported(numbers: dict[str, Any]) -> Measured:
+    """Print what was measured, and the machine; return both, by device."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = {"recipe": args.recipe, "images a step": batch, **numbers, "machine": machine(device)}
+    found = {**numbers, "machine": machine(device)}
     for name, value in found.items():
         print(f"{name}: {json.dumps(value) if isinstance(value, dict) else value}")
     if device == "cpu":
-        print(f"cuda: {table.NOT_MEASURED}, torch sees no GPU here; this says that everything runs, no more")
+        print(f"cuda: {table.NOT_MEASURED}, torch sees no GPU here")
     return {device: found}

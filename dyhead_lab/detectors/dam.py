@@ -36,7 +36,7 @@ def decoder_attention_map(
         (B, N). Points outside a level add nothing.
     """
     B = sampling_locations.shape[0]
-    size_L12 = spatial_shapes_L2.flip(-1)[:, None].to(sampling_locations.device)  # (W, H)
+    size_L12 = spatial_shapes_L2.flip(-1)[:, None].to(sampling_locations.device, non_blocking=True)  # (W, H)
     position = sampling_locations * size_L12 - (0.5 if half_pixel else 0.0)
     corner = position.floor()
     far_share = position - corner
@@ -47,7 +47,7 @@ def decoder_attention_map(
         share = torch.where(step.bool(), far_share, 1 - far_share).prod(-1) * attention_weights
         inside = ((cell >= 0) & (cell < size_L12)).all(-1)
         x, y = cell.long().unbind(-1)
-        token = level_start_index_L[:, None].to(x.device) + y * size_L12[..., 0] + x
+        token = level_start_index_L[:, None].to(x.device, non_blocking=True) + y * size_L12[..., 0] + x
         dam_BN.scatter_add_(1, (token * inside).flatten(1), (share * inside).flatten(1))
     return dam_BN
 

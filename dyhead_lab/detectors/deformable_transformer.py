@@ -60,7 +60,7 @@ class FlatPyramid:
 
     def on_levels(self, reference_BQ: Tensor) -> Tensor:
         """Points or boxes of the valid part -> the same in [0, 1] of every padded level, (B, Q, L, 2 or 4)."""
-        ratios_BL2 = self.valid_cells_BL2 / self.spatial_shapes_L2.flip(-1).to(self.valid_cells_BL2)
+        ratios_BL2 = self.valid_cells_BL2 / self.spatial_shapes_L2.flip(-1).to(self.valid_cells_BL2, non_blocking=True)
         return reference_BQ[:, :, None] * ratios_BL2.repeat(1, 1, reference_BQ.shape[-1] // 2)[:, None]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -33,4 +33,5 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def off(device: torch.device) -> AbstractContextManager[None]:
     """A block in which autocast does not reach into an operator's own arithmetic."""
-    return torch.autocast(device.type, enabled=False)
+    on = device.type in ("cpu", "cuda") and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else nullcontext()

@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ import torch
 
 from dyhead_lab.commands import bench
 from dyhead_lab.errors import UserError
-from dyhead_lab.ops import native
+from dyhead_lab.ops import deform_conv2d, ms_deform_attn, native
 from dyhead_lab.ops.bench import measure, problems, table
 
 from .cases import distance
@@ -65,6 +67,86 @@ def test_the_simple_kernels_take_part_on_a_gpu(monkeypatch):
     problem = problems.Problem("sum", [torch.ones(2), torch.ones(2)], {"dyhead_lab": contender, name: contender}, 0)
     table.rows_of(problem, CEILINGS, rounds=1, device="cpu")
     assert set(ran) == {"simple"}
+
+
+def test_a_contender_that_cannot_take_part_is_left_out_and_named():
+    def broken(a, b):
+        raise MemoryError("no room\nfor this")
+
+    ours, told = problems.Contender(torch.add), []
+    contenders = {"ours": ours, "broken": problems.Contender(broken), "peer": ours}
+    problem = problems.Problem("sum", [torch.ones(2)] * 2, contenders, 0)
+    rows = table.rows_of(problem, CEILINGS, 1, "cpu", told.append)
+    assert [(row["who"], row["peer"]) for row in rows] == [("ours", "peer"), ("peer", "peer")] * 2
+    passes = ("forward", "forward + backward")
+    assert told == [f"broken, sum, {name}: MemoryError: no room" for name in passes]
+    with pytest.raises(MemoryError):  # a benchmark without its subject says nothing
+        table.rows_of(replace(problem, contenders={"ours": problems.Contender(broken)}), CEILINGS, 1, "cpu")
+
+
+def test_what_a_graph_replays_is_what_is_timed(monkeypatch):
+    monkeypatch.setattr(measure, "in_graph", lambda run: lambda: ("replayed", run()))
+    contender = problems.Contender(torch.add, graph=True)
+    problem = problems.Problem("sum", [torch.ones(2)] * 2, {"a": contender}, 0)
+    replayed, out = table._run_of(problem, contender, measure.forward)()
+    assert replayed == "replayed" and out.tolist() == [2, 2]
+
+
+@pytest.fixture
+def deformops(monkeypatch):
+    """A stand-in for the package: its signatures, our operators."""
+
+    def msda(value, spatial_shapes, level_start_index, locations, weights):
+        B, Q, M, L, P, _ = locations.shape
+        assert weights.shape == (B, Q, M, L * P)
+        return ms_deform_attn(value, spatial_shapes, level_start_index, locations, weights.view(B, Q, M, L, P))
+
+    def convolution(input, offset, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), mask=None):
+        return deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
+
+    monkeypatch.setitem(sys.modules, "deformops", SimpleNamespace(__spec__=ModuleSpec("deformops", None)))
+    monkeypatch.setitem(sys.modules, "deformops.registry", SimpleNamespace(msda=msda))
+    monkeypatch.setitem(sys.modules, "deformops.integrations.torchvision", SimpleNamespace(deform_conv2d=convolution))
+
+
+def test_deformops_takes_part_on_a_gpu_where_it_is_installed(deformops):
+    [(name, contender)] = problems._deformops(torch.add, "cuda", torch.bfloat16).items()
+    assert (name, contender.dtype) == ("deformops", torch.bfloat16)
+    assert not problems._deformops(torch.add, "cpu")
+    conv, attention = (make("cpu") for make in TINY)
+    ours = conv.contenders["dyhead_lab"].function(*conv.floats)
+    assert torch.equal(problems.peers.deformops_conv2d(*conv.floats), ours)
+    shapes = torch.tensor([[8, 8], [4, 4], [2, 2], [1, 1]])
+    arguments = attention.floats[0], shapes, torch.tensor([0, 64, 80, 84]), *attention.floats[1:]
+    assert torch.equal(problems.peers.deformops_attention(*arguments), ms_deform_attn(*arguments))
+
+
+def test_deformops_is_no_contender_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(problems.peers, "find_spec", lambda name: None)
+    assert not problems._deformops(torch.add, "cuda")
+
+
+@pytest.mark.skipif(not native.built("emulated"), reason=f"emulated kernels: {native.why_missing('emulated')}")
+def test_the_kernels_that_measure_the_cache_touch_all_of_it_as_often_as_they_say():
+    operators, memory = native.debug_operators(), torch.arange(40.0)
+    # Whole numbers below 2^24: sums are exact in any order.
+    assert operators.l2_read(memory, 3).sum() == 3 * memory.sum()
+    assert operators.l2_add(memory, 5).tolist() == [5] * 40
+    for wrong in (torch.zeros(6), torch.zeros(2, 4), torch.zeros(8, dtype=torch.float64)):
+        with pytest.raises(RuntimeError, match="memory"):
+            operators.l2_read(wrong, 1)
+
+
+def test_the_rates_of_the_cache_are_bytes_by_seconds(monkeypatch):
+    counted = []
+    operators = SimpleNamespace(l2_read=lambda m, n: counted.append(n), l2_add=lambda m, n: counted.append(n))
+    monkeypatch.setattr(native, "load", lambda kind: None)
+    monkeypatch.setattr(measure.torch, "ops", SimpleNamespace(dyhead_native=operators))
+    zeros = torch.zeros
+    monkeypatch.setattr(measure.torch, "zeros", lambda n, device: zeros(n))
+    monkeypatch.setattr(measure, "_seconds", lambda run, device: run() or 0.5)
+    rates = measure.l2_rates(megabytes=1, repeats=8)
+    assert rates == dict.fromkeys(table.L2.values(), 2**20 * 8 / 0.5) and set(counted) == {8}
 
 
 def test_the_floor_counts_with_the_rate_of_the_factors():

@@ -36,7 +36,7 @@ def ms_deform_attn(
     attention_weights: Tensor,
 ) -> Tensor:
     _load(value)
-    levels = spatial_shapes.to(value.device), level_start_index.to(value.device)
+    levels = _levels(spatial_shapes, level_start_index, value)
     tensors = _contiguous(value, *levels, sampling_locations, attention_weights)
     return torch.ops.dyhead_native.ms_deform_attn_forward(*tensors, native.kernels())
 
@@ -50,13 +50,19 @@ def ms_deform_attn_backward(
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     _load(value)
-    levels = spatial_shapes.to(value.device), level_start_index.to(value.device)
+    levels = _levels(spatial_shapes, level_start_index, value)
     tensors = _contiguous(grad, value, *levels, sampling_locations, attention_weights)
     return torch.ops.dyhead_native.ms_deform_attn_backward(*tensors, _deterministic(), native.kernels())
 
 
 def _load(tensor: Tensor) -> None:
     native.load("cuda" if tensor.is_cuda else "emulated")
+
+
+def _levels(spatial_shapes: Tensor, level_start_index: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Both on the device of ``value``. From the CPU they follow the work in line there; nobody waits for them."""
+    starts = level_start_index.to(value.device, non_blocking=True)
+    return spatial_shapes.to(value.device, non_blocking=True), starts
 
 
 def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from .. import native
+
 #: A turn is one run, or as many as fill this time: then a short run finds its data in the cache, as in a model, where
 #: the layer before has just written it.
 TURN_SECONDS = 0.1
@@ -69,6 +71,24 @@ def forward_and_backward(function: Callable[..., Tensor], arguments: list[Tensor
     return run
 
 
+def in_graph(run: Callable[[], object]) -> Callable[[], object]:
+    """What a run does on the GPU, recorded once and replayed: Python and the launching of kernels cost nothing then.
+
+    Raises:
+        RuntimeError: the run waits for the GPU, which cannot be recorded.
+    """
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):  # lazy initialisation and tuning cannot be recorded
+            run()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
     """Inside, float32 matrix products and convolutions on a GPU may round their factors to TF32, or may not."""
@@ -88,6 +108,23 @@ def copy_bandwidth(device: str, megabytes: int) -> float:
     target = torch.empty_like(source)
     seconds = min(_seconds(lambda: target.copy_(source), device) for _ in range(10))
     return 2 * source.numel() * source.element_size() / seconds
+
+
+def l2_rates(megabytes: int = 16, repeats: int = 64) -> dict[str, float]:
+    """Bytes per second of a GPU's second-level cache: that are read, and that atomics of 16 bytes add to.
+
+    Args:
+        megabytes: of memory, few enough to lie in that cache and too many for the first-level caches.
+        repeats: how often a kernel goes over this memory.
+    """
+    native.load("cuda")
+    memory = torch.zeros(megabytes << 18, device="cuda")
+    moved = memory.numel() * memory.element_size() * repeats
+    kernels = {"read": torch.ops.dyhead_native.l2_read, "add": torch.ops.dyhead_native.l2_add}
+    return {
+        f"l2_{name}_bytes_per_second": moved / min(_seconds(lambda: kernel(memory, repeats), "cuda") for _ in range(10))  # noqa: B023
+        for name, kernel in kernels.items()
+    }
 
 
 def matrix_rate(device: str, size: int, dtype: torch.dtype = torch.float32) -> float:

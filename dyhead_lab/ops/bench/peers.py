@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, grid_sample
@@ -37,3 +39,28 @@ def grid_sample_attention(
     A = attention_weights.transpose(1, 2).reshape(B * M, 1, Q, -1)
     out = (torch.cat(samples, -1) * A).sum(-1)
     return out.view(B, M * D, Q).transpose(1, 2)
+
+
+def has_deformops() -> bool:
+    """Whether deformops is installed (PyPI; K. Stolle, TMLR 2026). It needs Python 3.12 and a GPU."""
+    return find_spec("deformops") is not None
+
+
+def deformops_conv2d(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+    """Its convolution, 3x3 with padding 1."""
+    from deformops.integrations.torchvision import deform_conv2d
+
+    return deform_conv2d(input, offset, weight, padding=(1, 1), mask=mask)
+
+
+def deformops_attention(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """Its multi-scale attention, by the kernel that it chooses."""
+    from deformops.registry import msda
+
+    return msda(value, spatial_shapes, level_start_index, sampling_locations, attention_weights.flatten(3))

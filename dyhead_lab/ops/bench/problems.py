@@ -25,12 +25,14 @@ class Contender:
             name says so.
         kernels: which of our native kernels run, forward and backward.
         tf32: whether float32 matrix products on a GPU round their factors to TF32.
+        graph: whether its work on a GPU is recorded once and replayed, so that launching it costs nothing.
     """
 
     function: Callable[..., Tensor]
     dtype: torch.dtype | None = None
     kernels: str = "auto"
     tf32: bool = False
+    graph: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def convolution(name: str, B: int, C: int, H: int, W: int, device: str, dtype: t
     }
     if device == "cuda" and dtype == torch.float32:
         contenders |= {f"{name} tf32": replace(each, tf32=True) for name, each in contenders.items()}
-    contenders |= _simple_kernels(ours, device)  # they know no TF32
+    contenders |= _simple_kernels(ours, device) | _deformops(peers.deformops_conv2d, device)  # they know no TF32
     return Problem(name, [t.to(device, dtype) for t in tensors], contenders, 2 * B * H * W * C * C * 9)
 
 
@@ -118,14 +120,18 @@ def attention(
         torch.rand(B, len(centres), 8, 16, generator=random).softmax(-1).view(B, -1, 8, 4, 4),
     ]
 
-    def bound(operator: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return lambda value, locations, weights: operator(value, shapes, starts, locations, weights)
+    def bound(operator: Callable[..., Tensor], levels_on: str = device) -> Callable[..., Tensor]:
+        levels = shapes.to(levels_on), starts.to(levels_on)
+        return lambda value, locations, weights: operator(value, *levels, locations, weights)
 
     contenders = {
         "dyhead_lab": Contender(bound(ms_deform_attn)),
-        **_in_float32("grid_sample", bound(peers.grid_sample_attention), dtype),
+        **_in_float32("grid_sample", bound(peers.grid_sample_attention, "cpu"), dtype),
         **_simple_kernels(bound(ms_deform_attn), device),
+        **_deformops(bound(peers.deformops_attention), device, dtype),
     }
+    if device == "cuda" and Q is not None:  # so short that launching takes longer than the work
+        contenders |= {f"{name} in a graph": replace(each, graph=True) for name, each in contenders.items()}
     exact = torch.float32 if dtype == BF16 else dtype  # of locations and weights, as under autocast
     floats = [tensors[0].to(device, dtype), *(t.to(device, exact) for t in tensors[1:])]
     return Problem(name, floats, contenders, 0)
@@ -141,6 +147,12 @@ def _in_float32(name: str, function: Callable[..., Tensor], dtype: torch.dtype) 
 def _simple_kernels(function: Callable[..., Tensor], device: str) -> dict[str, Contender]:
     """On a GPU our first kernels run too: the classic design, a thread per channel."""
     return {"simple kernels": Contender(function, kernels="simple")} if device == "cuda" else {}
+
+
+def _deformops(function: Callable[..., Tensor], device: str, dtype: torch.dtype | None = None) -> dict[str, Contender]:
+    """The fastest public kernels, where they are installed. They want all tensors in one dtype."""
+    takes_part = device == "cuda" and peers.has_deformops()
+    return {"deformops": Contender(function, dtype)} if takes_part else {}
 
 
 def _centres(H: int, W: int) -> Tensor:

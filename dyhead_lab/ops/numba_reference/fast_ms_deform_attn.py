@@ -213,7 +213,7 @@ def ms_deform_attn_backward(
 
 def _pays_apart(value: Tensor, _: Tensor, A: Tensor) -> bool:
     """Whether the copy is small beside the reads."""
-    return 4 * A.numel() >= READS_TO_LAY_APART * value[..., 0].numel()
+    return 4 * A.numel() >= READS_TO_LAY_APART * value.shape[:3].numel()
 
 
 def _heads_apart(tensor: Tensor) -> Tensor:
