@@ -149,8 +149,9 @@ Picture(race_figure(both), alt="Recorded times of the forward and backward pass,
 #
 # For the encoder's `ms_deform_attn` the floor lies far below everybody. It has no matrix product, so its floor counts
 # bytes only, and it gives no credit for reading at scattered places. A floor says that nobody goes below, not that
-# somebody can reach it. With 300 queries of a decoder the forward pass comes near: there the floor counts every value
-# once, and 300 queries do not even read all of them.
+# somebody can reach it. Yet with 300 queries of a decoder the forward pass goes below. Two assumptions fail there: the
+# floor counts every value once, and 300 queries do not read all of them; and it takes them from memory, while here
+# most of them still lie in the cache.
 #
 # ## Look: the roofline
 
