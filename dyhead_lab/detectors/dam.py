@@ -36,19 +36,20 @@ def decoder_attention_map(
         (B, N). Points outside a level add nothing.
     """
     B = sampling_locations.shape[0]
-    size_L12 = spatial_shapes_L2.flip(-1)[:, None].to(sampling_locations.device, non_blocking=True)  # (W, H)
+    device = sampling_locations.device
+    size_L12 = spatial_shapes_L2.flip(-1)[:, None].to(device, non_blocking=True)  # (W, H)
+    start_L1 = level_start_index_L[:, None].to(device, non_blocking=True)
+    W_L1, H_L1 = size_L12.unbind(-1)
     position = sampling_locations * size_L12 - (0.5 if half_pixel else 0.0)
     corner = position.floor()
-    far_share = position - corner
+    left, top = corner.long().unbind(-1)
+    right_share, bottom_share = (position - corner).unbind(-1)
     dam_BN = position.new_zeros(B, tokens)  # under autocast the weights are bfloat16, the locations are not
-    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        step = torch.tensor([dx, dy], device=position.device)
-        cell = corner + step
-        share = torch.where(step.bool(), far_share, 1 - far_share).prod(-1) * attention_weights
-        inside = ((cell >= 0) & (cell < size_L12)).all(-1)
-        x, y = cell.long().unbind(-1)
-        token = level_start_index_L[:, None].to(x.device, non_blocking=True) + y * size_L12[..., 0] + x
-        dam_BN.scatter_add_(1, (token * inside).flatten(1), (share * inside).flatten(1))
+    for x, share_x in ((left, 1 - right_share), (left + 1, right_share)):
+        for y, share_y in ((top, 1 - bottom_share), (top + 1, bottom_share)):
+            inside = (x >= 0) & (x < W_L1) & (y >= 0) & (y < H_L1)
+            token, share = start_L1 + y * W_L1 + x, share_x * share_y * attention_weights
+            dam_BN.scatter_add_(1, (token * inside).flatten(1), (share * inside).flatten(1))
     return dam_BN
 
 

@@ -1,10 +1,12 @@
 """The literal loops against the formula, the fast path against the loops, and the way kernels run in threads."""
 
 import multiprocessing
+import shutil
 import subprocess
 import sys
 import threading
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -252,6 +254,8 @@ for _ in range(2):
                    torch.ones(1, 1, 1, 1, 1, 2), torch.ones(1, 1, 1, 1, 1))
 """
 
+HALF = "torch.full((1, 1, 1, 1, 1, 2), 0.5)"
+
 
 @pytest.mark.slow
 def test_compiling_is_told_once_and_only_when_it_happens(tmp_path, monkeypatch):
@@ -259,3 +263,19 @@ def test_compiling_is_told_once_and_only_when_it_happens(tmp_path, monkeypatch):
     run = lambda: subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)  # noqa: E731
     assert run().stderr.count("compiling CPU kernels") == 1
     assert "compiling" not in run().stderr
+
+
+@pytest.mark.slow
+def test_kernels_are_compiled_again_when_a_file_changes_that_they_inline(tmp_path):
+    """Weights of two pixels that add up to 2 instead of 1 on each axis make 4 of 1."""
+    copy = tmp_path / "dyhead_lab"
+    shutil.copytree(Path(memory.__file__).parents[2], copy, ignore=shutil.ignore_patterns("__pycache__", "lib"))
+    program = PROGRAM.replace("    ms_deform_attn", "    out = ms_deform_attn").replace(
+        "torch.ones(1, 1, 1, 1, 1, 2)", HALF
+    )
+    command = [sys.executable, "-c", f"{program}\nprint(out.item())"]
+    run = lambda: subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout  # noqa: E731
+    assert [run(), run()] == ["1.0\n"] * 2
+    pixels = copy / "ops" / "numba_reference" / "pixels.py"
+    pixels.write_text(pixels.read_text().replace("weights = one - part if", "weights = one + one - part if"))
+    assert [run(), run()] == ["4.0\n"] * 2

@@ -5,17 +5,37 @@ They release the GIL, so that several threads can run them at once.
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numba import extending, njit
 from numba.core import event
 
-#: Loops as they are written: every operation rounds as IEEE says, in the order of the source.
-literal = njit(cache=True, nogil=True, error_model="numpy")
-#: Loops that may add in another order and fuse a product with a sum, so that they fill the vector units.
-fast = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+_STAMP = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
+
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """``njit``, whose kept code is thrown away when any file of this folder has changed.
+
+    Numba by itself looks at the file of the kernel alone, but kernels contain what the other files define.
+    """
+    decorate = njit(cache=True, nogil=True, error_model="numpy", **options)
+
+    def decorated(kernel: Callable[..., Any]) -> Any:
+        dispatcher = decorate(kernel)
+        dispatcher._cache._cache_file._source_stamp = _STAMP
+        return dispatcher
+
+    return decorated
+
+
+#: Loops as they are written: every operation rounds as IEEE says, in the order of the source.
+literal = _compiled()
+#: Loops that may add in another order and fuse a product with a sum, so that they fill the vector units.
+fast = _compiled(fastmath={"contract", "reassoc", "nsz"})
 #: A function written in LLVM's own language. It gets the typing context from Numba, so its callers pass one argument
 #: less than it has, which a type checker cannot know.
 intrinsic: Any = extending.intrinsic
