@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def measured(device: str, quick: bool, say: Callable[[str], None] = print) -> Ta
     ceilings = ceilings_of(device, 32 if quick else 256, 512 if quick else 2048)
     table: Table = {"machine": measure.machine(device), "quick": quick, "ceilings": ceilings, "rows": [], "absent": []}
     say(heading(table))
-    if device == "cuda" and not has_deformops():
+    if has_deformops():
+        table["machine"]["deformops"] = version("deformops")
+    elif device == "cuda":
         table["absent"].append("deformops: not installed (PyPI, for Python 3.12)")
     for make in QUICK if quick else FULL[device]:
         rows = rows_of(make(device), ceilings, 3 if quick else 15, device, table["absent"].append)
@@ -56,7 +59,7 @@ def ceilings_of(device: str, megabytes: int, size: int) -> dict[str, float]:
         rates["bfloat16"] = measure.matrix_rate(device, size, BF16)
     of_cache = {}
     if device == "cuda":
-        of_cache = measure.l2_rates()
+        of_cache = measure.l2_rates() if native.available("cuda") else {}
         with measure.tf32(True):
             rates["tf32"] = measure.matrix_rate(device, size)
     of_matrices = {f"{factors}_operations_per_second": rate for factors, rate in rates.items()}
