@@ -23,7 +23,8 @@ from .threads import in_threads, team
 
 #: Queries of a block: enough for loops to pay, few enough for what is found to stay in the first-level cache.
 QUERIES = 32
-#: From this many reads of each token on, it pays to lay the heads apart, so that what a head reads stays in cache.
+#: From this many reads of each token on, it pays to lay the heads apart: what a head reads then stays in cache, and the
+#: copies are small beside the reads.
 READS_TO_LAY_APART = 8
 
 
@@ -178,7 +179,7 @@ def ms_deform_attn(
     """The forward pass; tensors as in ``ops.ms_deform_attn``, all floating ones float32 or all float64."""
     P, M = sampling_locations.shape[4], value.shape[2]
     tensors = value, sampling_locations.flatten(3, 4), attention_weights.flatten(3)
-    apart = _pays_apart(*tensors)
+    apart = 4 * attention_weights.numel() >= READS_TO_LAY_APART * value.shape[:3].numel()
     x, locations, A = map(_heads_apart, tensors) if apart else tensors
     B, Q, heads, _ = A.shape
     out = memory.empty(B, Q, heads, value.shape[3], like=value)
@@ -199,7 +200,7 @@ def ms_deform_attn_backward(
     """Gradients to value, sampling locations and attention weights."""
     P, M = sampling_locations.shape[4], value.shape[2]
     tensors = value, sampling_locations.flatten(3, 4), attention_weights.flatten(3)
-    apart = _pays_apart(*tensors)
+    apart = 4 * attention_weights.numel() >= READS_TO_LAY_APART * value.shape[:3].numel()
     grad = grad.unflatten(2, (M, -1))
     x, locations, A, grad = map(_heads_apart, (*tensors, grad)) if apart else (*tensors, grad)
     B, _, heads, _ = A.shape
@@ -209,11 +210,6 @@ def ms_deform_attn_backward(
     scatter_in_threads(team(B * heads), points, *arrays)
     grad_value, grad_locations, grad_A = (_heads_together(t, M) for t in grads) if apart else grads
     return grad_value, grad_locations.view(sampling_locations.shape), grad_A.view(attention_weights.shape)
-
-
-def _pays_apart(value: Tensor, _: Tensor, A: Tensor) -> bool:
-    """Whether the copy is small beside the reads."""
-    return 4 * A.numel() >= READS_TO_LAY_APART * value.shape[:3].numel()
 
 
 def _heads_apart(tensor: Tensor) -> Tensor:
