@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -64,11 +64,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and store by device. Returns 0."""
-    if args.out.is_dir():
-        raise UserError(f"--out {args.out} is a folder; name a file, such as {args.out / 'bench.json'}")
+    _refuse(args)
     table.store(args.measure(args), args.out)
     print(f"stored in {args.out}")
     return 0
+
+
+def _refuse(args: argparse.Namespace) -> None:
+    """Refuse numbers that measure nothing, and a file that could not be written once all is measured.
+
+    Raises:
+        UserError: one of them is given.
+    """
+    for name in ("blocks", "batch", "images", "steps", "size"):
+        given = getattr(args, name, None)
+        numbers = given if isinstance(given, Sequence) else [1 if given is None else given]
+        if min(numbers) < 1:
+            raise UserError(f"--{name}: expected at least 1, got {' '.join(map(str, numbers))}")
+    if args.out.is_dir():
+        raise UserError(f"--out {args.out} is a folder; name a file, such as {args.out / 'bench.json'}")
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        stored = json.loads(args.out.read_text()) if args.out.exists() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"--out {args.out} cannot hold results: {error}") from error
+    if not isinstance(stored, dict):
+        raise UserError(f"--out {args.out} holds something else than results of a benchmark; name another file")
 
 
 Measured = dict[str, Any]  # device -> what was measured there
@@ -87,9 +108,6 @@ def _ops(args: argparse.Namespace) -> Measured:
 def _dyhead(args: argparse.Namespace) -> Measured:
     from ..evaluation.dyhead_speed import milliseconds
 
-    for name in ("blocks", "batch"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name}: expected at least 1, got {getattr(args, name)}")
     size = (args.size[0], args.size[1])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     times = milliseconds(device, args.blocks, args.batch, size)

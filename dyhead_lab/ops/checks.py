@@ -7,9 +7,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 HALVES = (torch.bfloat16, torch.float16)
+
+#: Of a stride, padding or dilation: beyond it, places in an image would not fit into 64 bits.
+LARGEST = 2**31 - 1
 
 
 class Geometry(NamedTuple):
@@ -148,8 +152,11 @@ def levels(spatial_shapes: Tensor, level_start_index: Tensor, N: int) -> None:
 def _tensor(name: str, given: Tensor | None, letters: str, dtypes: Sequence[torch.dtype] = FLOATS) -> Tensor:
     if not isinstance(given, Tensor):
         raise TypeError(f"{name} is a {type(given).__name__}; expected a tensor of shape ({letters})")
-    if given.layout != torch.strided:
-        raise TypeError(f"{name} has layout {given.layout}; expected a dense tensor")
+    if given.layout != torch.strided or given.is_nested:
+        kind = "nested" if given.is_nested else given.layout
+        raise TypeError(f"{name} has layout {kind}; expected a dense tensor")
+    if not torch.compiler.is_compiling() and unpack_dual(given).tangent is not None:
+        raise TypeError(f"{name} has a forward-mode tangent; expected none: only reverse-mode derivatives are defined")
     _dtype(name, given, dtypes, "one of these")
     if given.dim() != letters.count(",") + 1:
         raise ValueError(f"{name} has shape {tuple(given.shape)}; expected ({letters})")
@@ -185,6 +192,6 @@ def _pair(name: str, given: int | Sequence[int], least: int) -> tuple[int, int]:
     pair = given if isinstance(given, Sequence) else (given, given)
     if not all(isinstance(number, int) and not isinstance(number, bool) for number in pair):
         raise TypeError(f"{name} is {given!r}; expected an integer or two")
-    if len(pair) != 2 or min(pair) < least:
-        raise ValueError(f"{name} is {given!r}; expected one integer or two, each at least {least}")
+    if len(pair) != 2 or min(pair) < least or max(pair) > LARGEST:
+        raise ValueError(f"{name} is {given!r}; expected one integer or two, each from {least} to {LARGEST}")
     return pair[0], pair[1]

@@ -11,6 +11,7 @@ from torch import Tensor
 from . import autocast, checks
 from .backends import choose, implementation
 from .checks import Geometry
+from .outputs import owned
 
 
 def deform_conv2d(
@@ -83,7 +84,8 @@ def _forward(
     if input.shape[0] == 0:
         return input.new_empty(0, weight.shape[0], *offset.shape[2:])
     with autocast.off(input.device):
-        return _like_input(implementation(backend).deform_conv2d(input, offset, weight, mask, geometry), input)
+        out = implementation(backend).deform_conv2d(input, offset, weight, mask, geometry)
+    return owned(_like_input(out, input))
 
 
 @torch.library.custom_op("dyhead_lab::deform_conv2d_backward", mutates_args=())
@@ -111,7 +113,8 @@ def _backward(
         )
     with autocast.off(input.device):
         grads = implementation(backend).deform_conv2d_backward(grad, input, offset, weight, mask, geometry)
-    return _like_input(grads[0], input), *(g.contiguous() for g in grads[1:])
+    grad_offset, grad_weight, grad_mask = (owned(g.contiguous()) for g in grads[1:])
+    return owned(_like_input(grads[0], input)), grad_offset, grad_weight, grad_mask
 
 
 def _zeros(tensor: Tensor) -> Tensor:

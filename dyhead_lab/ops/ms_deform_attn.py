@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import autocast, checks
 from .backends import choose, implementation
+from .outputs import owned
 
 
 def ms_deform_attn(
@@ -60,18 +61,22 @@ def ms_deform_attn(
 
 
 class _CheckedLevels:
-    """The level tensors read last: the layers of a model share them, and a GPU waits for each reading."""
+    """Checks level tensors. On a GPU, which waits for each reading, those that were read last are not read again: the
+    layers of a model share them."""
 
-    _seen: tuple[Any, ...] = ()
+    _seen: tuple[tuple[weakref.ref[Tensor], ...], tuple[int, ...]] = ((), ())
 
     def check(self, spatial_shapes: Tensor, level_start_index: Tensor, N: int) -> None:
-        tensors = (spatial_shapes, level_start_index)
-        versions = tuple(t._version for t in tensors)
-        if self._seen and self._seen[0]() is tensors[0] and self._seen[1]() is tensors[1]:
-            if self._seen[2:] == (versions, N):
-                return
-        checks.levels(spatial_shapes, level_start_index, N)
-        self._seen = (*(weakref.ref(t) for t in tensors), versions, N)
+        tensors = spatial_shapes, level_start_index
+        if not any(t.is_cuda for t in tensors) or any(t.is_inference() for t in tensors):  # these count no versions
+            checks.levels(*tensors, N)
+            return
+        state = (*(t._version for t in tensors), N)
+        references, checked = self._seen  # read once: another thread may write it
+        if state == checked and all(r() is t for r, t in zip(references, tensors, strict=True)):
+            return
+        checks.levels(*tensors, N)
+        self._seen = tuple(map(weakref.ref, tensors)), state
 
 
 _levels = _CheckedLevels()
@@ -91,9 +96,10 @@ def _forward(
     if B * Q == 0:
         return value.new_empty(B, Q, M * value.shape[3])
     with autocast.off(value.device):
-        return implementation(backend).ms_deform_attn(
+        out = implementation(backend).ms_deform_attn(
             value, spatial_shapes, level_start_index, sampling_locations, attention_weights
         )
+    return owned(out)
 
 
 @torch.library.custom_op("dyhead_lab::ms_deform_attn_backward", mutates_args=())
@@ -108,16 +114,16 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to value, sampling locations and attention weights."""
     if grad.numel() == 0:
-        return _contiguous(*(torch.zeros_like(t) for t in (value, sampling_locations, attention_weights)))
+        return _all_owned(*(torch.zeros_like(t) for t in (value, sampling_locations, attention_weights)))
     with autocast.off(value.device):
         grads = implementation(backend).ms_deform_attn_backward(
             grad, value, spatial_shapes, level_start_index, sampling_locations, attention_weights
         )
-    return _contiguous(*grads)
+    return _all_owned(*grads)
 
 
-def _contiguous(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return a.contiguous(), b.contiguous(), c.contiguous()
+def _all_owned(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return owned(a.contiguous()), owned(b.contiguous()), owned(c.contiguous())
 
 
 @_forward.register_fake

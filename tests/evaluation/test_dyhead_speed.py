@@ -54,6 +54,26 @@ def test_the_command_stores_what_it_measured(tmp_path, capsys, monkeypatch):
     assert "float32, ms: 1.25" in capsys.readouterr().out
 
 
-def test_no_blocks_are_no_head():
-    with pytest.raises(UserError, match="--blocks"):
-        bench.run(arguments("--blocks", "0"))
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--blocks 0", "--blocks: expected at least 1, got 0"),
+        ("--batch -1", "--batch: expected at least 1, got -1"),
+        ("--size 64 0", "--size: expected at least 1, got 64 0"),
+    ],
+)
+def test_numbers_that_measure_nothing_are_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        bench.run(arguments(*words.split()))
+
+
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_a_file_that_cannot_hold_the_results_is_refused_before_anything_is_measured(content, tmp_path, monkeypatch):
+    monkeypatch.setattr(dyhead_speed, "milliseconds", lambda *_: pytest.fail("measured"))
+    file = tmp_path / "bench.json"
+    file.write_text(content)
+    with pytest.raises(UserError, match="--out"):
+        bench.run(arguments("--out", str(file)))
+    assert file.read_text() == content
+    with pytest.raises(UserError, match="--out"):
+        bench.run(arguments("--out", str(file / "below" / "a_file.json")))

@@ -29,6 +29,7 @@ CASES = {
     "conv, integer positions": Conv(places="integer"),
     "conv, far outside": Conv(places="far"),
     "conv, one pixel": Conv(size=(1, 1), kernel=(1, 1), padding=(0, 0)),
+    "conv, one tap of one image": Conv(B=1, kernel=(1, 1), padding=(0, 0)),
     "conv, channels-last": Conv(layout="channels_last", C=5, Co=3),
     "conv, gaps in memory": Conv(layout="spread"),
     "conv, empty batch": Conv(B=0),
@@ -53,6 +54,34 @@ def test_a_backend_gives_what_the_formula_gives(backend, name, dtype):
     case = CASES[name]
     tensors = case.tensors(dtype, device_of(backend))
     assert_same(answers(case, tensors, backend), answers(case, tensors, "formula"), TOLERANCE[dtype])
+
+
+OWN = ["conv", "conv, channels-last", "conv, one tap of one image", "attention", "attention, many queries"]
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_results_belong_to_the_caller_alone(backend, name):
+    """So ``nn.ReLU(inplace=True)`` may follow, and what is kept or saved is no larger than it looks."""
+    case = CASES[name]
+    tensors = case.tensors(torch.float32, device_of(backend))
+    wanted = answers(case, tensors, backend)["out"].relu()
+    leaves = {n: t.detach().requires_grad_(t.is_floating_point()) for n, t in tensors.items()}
+    out = case.run(leaves, backend).relu_()
+    assert_same({"out": out.detach()}, {"out": wanted}, 1e-6)
+    out.sum().backward()
+    own = [out, *(leaf.grad for leaf in leaves.values() if leaf.grad is not None)]
+    assert all(t.untyped_storage().nbytes() == t.numel() * t.element_size() for t in own)
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_backend_runs_in_inference_mode(backend, name):
+    case = CASES[name]
+    tensors = case.tensors(torch.float32, device_of(backend))
+    with torch.inference_mode():
+        out = case.run({n: t.clone() for n, t in tensors.items()}, backend)
+    assert_same({"out": out}, {"out": case.run(tensors, backend)}, 1e-6)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

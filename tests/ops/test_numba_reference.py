@@ -152,6 +152,12 @@ def test_an_error_in_any_thread_is_raised(threads, where):
     fail_in_threads(team(7), 7)  # nobody reaches it
 
 
+def test_functions_without_a_module_still_compile():
+    scope = {}
+    exec("def one_more(x): return x + 1", {"__builtins__": {}}, scope)
+    assert njit(scope["one_more"])(1) == 2
+
+
 def test_without_openmp_the_kernels_run_on_one_thread_and_say_so_once(threads, monkeypatch, capsys):
     monkeypatch.setattr(shared_threads.ctypes, "CDLL", lambda path: object())
     monkeypatch.setattr(shared_threads, "_openmp", cache(shared_threads._openmp.__wrapped__))
@@ -170,9 +176,15 @@ def test_memory_in_large_pages_is_ordinary_memory(dtype, monkeypatch):
     assert rows.data_ptr() % memory.LINE == 0
 
 
-def test_memory_is_used_again_once_no_tensor_uses_it(monkeypatch):
+@pytest.fixture
+def pool(monkeypatch):
+    """An empty pool that takes tensors of any size."""
     monkeypatch.setattr(memory, "LARGE", 1)
-    monkeypatch.setattr(memory, "_blocks", [])
+    monkeypatch.setattr(memory, "_idle", {})
+    return memory._idle
+
+
+def test_memory_is_used_again_once_no_tensor_uses_it(pool):
     like = torch.zeros(1)
     first = memory.empty(100, 10, like=like)
     view, address = first[5:].numpy(), first.data_ptr()
@@ -180,17 +192,21 @@ def test_memory_is_used_again_once_no_tensor_uses_it(monkeypatch):
     other = memory.empty(100, 10, like=like)
     assert other.data_ptr() != address  # the view still reads the first block
     del view
-    small, large, fitting = (memory.empty(rows, 10, like=like).data_ptr() for rows in (1, 1000, 60))
-    assert fitting == address and address not in (small, large)
+    small, large, fitting = (memory.empty(rows, 10, like=like) for rows in (1, 1000, 60))
+    assert fitting.data_ptr() == address and address not in (small.data_ptr(), large.data_ptr())
 
 
-def test_idle_memory_is_given_back_beyond_a_limit(monkeypatch):
-    monkeypatch.setattr(memory, "LARGE", 1)
-    monkeypatch.setattr(memory, "KEPT", 10_000)
-    monkeypatch.setattr(memory, "_blocks", [])
-    for size in (1000, 2000, 4000, 8000, 20_000):
-        memory.empty(size, like=torch.zeros(1))
-    assert sum(block.nbytes for block, _ in memory._blocks[:-1]) <= 10_000
+def test_idle_memory_never_exceeds_its_limit_and_the_oldest_goes_first(pool, monkeypatch):
+    monkeypatch.setattr(memory, "KEPT", 100_000)
+    tensors = [memory.empty(10_000, like=torch.zeros(1)) for _ in range(4)]
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    while tensors:
+        tensors.pop(0)
+        assert sum(block.nbytes for block in pool.values()) <= 100_000
+    kept = [-block.ctypes.data % memory.LINE + block.ctypes.data for block in pool.values()]
+    assert kept == addresses[2:]  # two blocks of 40 kB fit
+    memory.empty(100_000, like=torch.zeros(1))  # too large to keep
+    assert len(pool) == 2
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -255,6 +271,14 @@ for _ in range(2):
 """
 
 HALF = "torch.full((1, 1, 1, 1, 1, 2), 0.5)"
+
+
+@pytest.mark.slow
+def test_kernels_run_where_nothing_can_be_kept_and_say_so():
+    unwritable = "import numba.core.caching as c; c.CacheImpl._locator_classes = []\n"
+    command = [sys.executable, "-c", unwritable + PROGRAM]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert told.count("compiling CPU kernels; they cannot be kept") == 1 and "NUMBA_CACHE_DIR" in told
 
 
 @pytest.mark.slow

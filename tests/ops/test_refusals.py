@@ -33,6 +33,7 @@ CONV_REFUSALS = [
     ),
     ("input", torch.ones(2, 8, 7, 6).cfloat(), TypeError, "input"),
     ("input", torch.ones(2, 8, 7, 6).to_sparse(), TypeError, "input has layout torch.sparse_coo"),
+    ("input", torch.nested.as_nested_tensor([torch.ones(8, 7, 6)]), TypeError, "input has layout nested"),
     ("input", torch.ones(8, 7, 6), ValueError, "input has shape (8, 7, 6); expected (B, C, H, W)"),
     ("input", torch.ones(2, 0, 7, 6), ValueError, "input has shape (2, 0, 7, 6); expected C of at least 1"),
     ("input", torch.ones(2, 8, 0, 6), ValueError, "expected H of at least 1"),
@@ -62,7 +63,9 @@ CONV_REFUSALS = [
     ("mask", torch.ones(2, 9, Ho, Wo), ValueError, "mask has shape (2, 9, 5, 4); expected (2, 18, 5, 4)"),
     ("mask", torch.ones(2, 18, 5, 5), ValueError, "mask has shape (2, 18, 5, 5)"),
     ("mask", GOOD["mask"].bool(), TypeError, "mask"),
-    ("stride", 0, ValueError, "stride is 0; expected one integer or two, each at least 1"),
+    ("stride", 0, ValueError, "stride is 0; expected one integer or two, each from 1 to 2147483647"),
+    ("stride", 2**70, ValueError, "stride is 1180591620717411303424; expected one integer or two, each from 1"),
+    ("dilation", (1, 2**31), ValueError, "dilation is (1, 2147483648)"),
     ("stride", (1, 1, 1), ValueError, "stride is (1, 1, 1)"),
     ("stride", 1.5, TypeError, "stride is 1.5; expected an integer or two"),
     ("stride", True, TypeError, "stride is True"),
@@ -160,6 +163,24 @@ def test_levels_that_change_in_place_are_checked_again():
     shapes[0, 0] = 400
     with pytest.raises(ValueError, match=r"level_start_index\[1\] is 12; expected 1200"):
         ms_deform_attn(**{**GOOD_ATTENTION, "spatial_shapes": shapes})
+
+
+def test_levels_that_change_unseen_by_pytorch_are_checked_again():
+    """NumPy counts no versions. A kernel that trusted these levels would read far outside the value."""
+    array = SHAPES.numpy().copy()
+    shapes = torch.from_numpy(array)
+    ms_deform_attn(**{**GOOD_ATTENTION, "spatial_shapes": shapes})
+    array[:] = 100_000
+    with pytest.raises(ValueError, match="level_start_index"):
+        ms_deform_attn(**{**GOOD_ATTENTION, "spatial_shapes": shapes})
+
+
+def test_forward_mode_derivatives_are_refused():
+    def of_input(input):
+        return deform_conv2d(**{**GOOD, "input": input})
+
+    with pytest.raises(TypeError, match="input has a forward-mode tangent"):
+        torch.func.jvp(of_input, (GOOD["input"],), (GOOD["input"],))
 
 
 def test_a_backend_that_is_not_built_says_why(monkeypatch):

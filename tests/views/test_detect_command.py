@@ -8,7 +8,7 @@ from torch import nn
 
 from dyhead_lab import cli
 from dyhead_lab.commands import detect
-from dyhead_lab.zoo import Trained
+from dyhead_lab.zoo import Trained, load_trained
 
 
 class OneBox(nn.Module):
@@ -87,3 +87,10 @@ def test_photos_are_turned_upright_as_pillow_does(orientation):
     image.save(buffer, "PNG", exif=exif)
     expected = torch.from_numpy(np.array(ImageOps.exif_transpose(Image.open(buffer)))).permute(2, 0, 1)
     assert torch.equal(detect.upright(torch.from_numpy(np.array(image)).permute(2, 0, 1), orientation), expected)
+
+
+@pytest.mark.parametrize("weights", ["quickstart", "detr_tiny", "deformable_detr_tiny", "sparse_detr_tiny"])
+def test_every_shipped_detector_detects(weights, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(detect, "load_trained", load_trained)
+    assert cli.main(["detect", str(photo), "--weights", weights, "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "photo.png").stat().st_size > 0

@@ -80,4 +80,4 @@ def _deterministic() -> bool:
 
 def _tf32() -> bool:
     """Whether matrix products of float32 may round their factors, as for PyTorch's own."""
-    return torch.get_float32_matmul_precision() != "highest"
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"  # follows the older switches too

@@ -22,11 +22,15 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     Numba by itself looks at the file of the kernel alone, but kernels contain what the other files define.
     """
-    decorate = njit(cache=True, nogil=True, error_model="numpy", **options)
+    decorate = njit(nogil=True, error_model="numpy", **options)
 
     def decorated(kernel: Callable[..., Any]) -> Any:
         dispatcher = decorate(kernel)
-        dispatcher._cache._cache_file._source_stamp = _STAMP
+        try:
+            dispatcher.enable_caching()
+            dispatcher._cache._cache_file._source_stamp = _STAMP
+        except RuntimeError:
+            _CompileNotice.end = "cannot be kept: no folder for them can be written; set NUMBA_CACHE_DIR to one"
         return dispatcher
 
     return decorated
@@ -44,13 +48,14 @@ intrinsic: Any = extending.intrinsic
 class _CompileNotice(event.Listener):
     """Says once that kernels are being compiled. Numba fires this event only where its disk cache has nothing."""
 
+    end = "are kept for the next time"
     _said = False
 
     def on_start(self, event: event.Event) -> None:
-        module = event.data["dispatcher"].py_func.__module__
-        if module.startswith(__package__) and not self._said:
+        module = event.data["dispatcher"].py_func.__module__ or ""
+        if module.startswith(f"{__package__}.") and not self._said:
             self._said = True
-            print("dyhead_lab: compiling CPU kernels; they are kept for the next time", file=sys.stderr)
+            print(f"dyhead_lab: compiling CPU kernels; they {self.end}", file=sys.stderr)
 
     def on_end(self, event: event.Event) -> None:
         pass

@@ -5,8 +5,6 @@ To touch new memory costs as much as to compute on it: Linux must find every pag
 
 from __future__ import annotations
 
-import os
-import threading
 import weakref
 from math import prod
 
@@ -21,10 +19,9 @@ LINE = 64
 #: Blocks that no tensor uses any more wait for the next one, up to this many bytes in all.
 KEPT = 256 << 20
 
-#: Every block, and the array in it that a tensor holds. The array is gone when the last such tensor is.
-_blocks: list[tuple[np.ndarray, weakref.ref[np.ndarray]]] = []
-_lock = threading.Lock()
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+#: These blocks, by their id, in the order in which they came back. Several threads may take and bring: each step below
+#: that changes the dictionary is one call, which Python does not interrupt.
+_idle: dict[int, np.ndarray] = {}
 
 
 def empty(*shape: int, like: Tensor) -> Tensor:
@@ -32,25 +29,30 @@ def empty(*shape: int, like: Tensor) -> Tensor:
     size = prod(shape) * like.element_size()
     if size < LARGE:
         return torch.empty(shape, dtype=like.dtype)
-    with _lock:
-        block = _taken(size + LINE)
-        first = -block.ctypes.data % LINE
-        array = block[first : first + size]
-        _blocks.append((block, weakref.ref(array)))
+    block = _taken(size + LINE)
+    first = -block.ctypes.data % LINE
+    array = block[first : first + size]
+    # The last tensor that uses the array takes it along when it goes.
+    weakref.finalize(array, _bring, block).atexit = False
     return torch.from_numpy(array).view(like.dtype).view(shape)  # NumPy knows no bfloat16
 
 
 def _taken(size: int) -> np.ndarray:
-    """A block of ``size`` bytes or more: an idle one that is not twice as large, taken from the list, or a new one."""
-    idle = [n for n, (_, user) in enumerate(_blocks) if user() is None]
-    for n in idle:
-        if size <= _blocks[n][0].nbytes < 2 * size:
-            return _blocks.pop(n)[0]
-    spare = sum(_blocks[n][0].nbytes for n in idle) - KEPT
-    for n in reversed(idle):
-        if spare > 0:
-            spare -= _blocks.pop(n)[0].nbytes
+    """A block of ``size`` bytes or more: an idle one that is not twice as large, or a new one."""
+    for key, block in list(_idle.items()):
+        if size <= block.nbytes < 2 * size and _idle.pop(key, None) is not None:
+            return block
     return np.empty(size, np.uint8)
+
+
+def _bring(block: np.ndarray) -> None:
+    """Keep a block for the next tensor, in place of those that have been idle for longest if it gets too much."""
+    if block.nbytes > KEPT:
+        return
+    _idle[id(block)] = block
+    for key in list(_idle):
+        if sum(each.nbytes for each in list(_idle.values())) > KEPT:
+            _idle.pop(key, None)
 
 
 def zeros(*shape: int, like: Tensor) -> Tensor:

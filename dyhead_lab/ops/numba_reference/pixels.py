@@ -12,8 +12,9 @@ from .lanes import LANES, load, store, total, zeros
 def axis(p, size):
     """The two pixels around position ``p`` on an axis of ``size`` pixels, without a branch.
 
-    A pixel outside becomes pixel 0 with weight and slope 0, which reads and changes nothing. So does everything
-    where ``p`` is NaN. All numbers have the dtype of ``p``, so that a loop over positions fills vector units.
+    A pixel outside becomes the nearest one inside, with weight and slope 0, which changes nothing as long as that
+    pixel is a finite number. A ``p`` that is NaN finds pixel 0 with weight 0. All numbers have the dtype of ``p``, so
+    that a loop over positions fills vector units.
 
     Returns:
         (low, high), (weight of low, of high), (slope of low, of high): slopes are the weights' derivatives by p.
@@ -22,7 +23,8 @@ def axis(p, size):
     low = np.floor(p)
     part = p - low
     low_inside, high_inside = (low >= zero) & (low < size), (low >= -one) & (low < size - one)
-    pixels = low if low_inside else zero, low + one if high_inside else zero
+    below = zero if low < zero or p != p else size - one
+    pixels = low if low_inside else below, low + one if high_inside else below
     weights = one - part if low_inside else zero, part if high_inside else zero
     slopes = -one if low_inside else zero, one if high_inside else zero
     return pixels, weights, slopes
