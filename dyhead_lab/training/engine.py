@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -53,10 +55,14 @@ class Engine:
         skipped: batches skipped by this process because something was not finite.
 
     Raises:
-        UserError: the categories differ, or the batch cannot be shared out.
+        UserError: a set is empty, the categories differ, or the batch cannot be shared out.
     """
 
     def __init__(self, recipe: Recipe, train_set: CocoDetection, val_set: CocoDetection, out: Path):
+        for split, dataset in (("train", train_set), ("val", val_set)):
+            if not len(dataset) or not dataset.categories:
+                lacks = "categories" if len(dataset) else "images"
+                raise UserError(f"the {split} set has no {lacks}: {dataset.annotations}")
         if train_set.categories != val_set.categories:
             raise UserError(f"train and val have different categories: {train_set.categories}, {val_set.categories}")
         self.recipe, self.out = recipe, out
@@ -69,14 +75,19 @@ class Engine:
                 f"batch_size: expected a multiple of {parts} ({self.accelerator.num_processes} processes with "
                 f"{recipe.accumulate} micro-batches each), got {recipe.batch_size}"
             )
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)  # of a run before this one in the same process
         torch.manual_seed(recipe.seed)
         model = self._build().to(self.device)
         self.optimizer = build_optimizer(model, recipe)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
-        self.averaged = AveragedModel(model, multi_avg_fn=warm_average(recipe.ema_decay), use_buffers=True)
+        average = warm_average(recipe.ema_decay, lambda: int(self.averaged.n_averaged))  # it lies on the CPU
+        self.averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         self.model = self.accelerator.prepare_model(model)
         self.autocast_dtype = recipe.autocast_dtype(self.device)
         self.iteration = 0
+        ids = json.dumps([train_set.image_ids, val_set.image_ids])
+        self._ids = hashlib.sha256(ids.encode()).hexdigest()[:16]
         self._activations: int | None = None
         self.skipped = 0
 
@@ -162,7 +173,12 @@ class Engine:
     def _subject(self) -> dict[str, Any]:
         """What learns what; a checkpoint remembers it."""
         train_set = self.train_set
-        return {"recipe": self.recipe.name, "categories": train_set.categories, "images": len(train_set)}
+        return {
+            "recipe": self.recipe.name,
+            "categories": train_set.categories,
+            "images": len(train_set),
+            "ids of images": self._ids,
+        }
 
     @property
     def _unwrapped(self) -> nn.Module:
@@ -200,54 +216,78 @@ class Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate_factor(self.recipe, self.iteration)
         try:
-            with out_of_memory_explained(self.recipe, images, self.device):
-                losses = self._accumulate(images, targets)
-                self._update()
+            with out_of_memory_explained(self.recipe, images, self.device), self._statistics_kept():
+                losses = self._update(self._accumulate(images, targets))
         except NotFiniteError as problem:
             losses = {}
             self._set_aside(images, targets, problem)
         self.iteration += 1
         return losses
 
-    def _accumulate(self, images: list[Tensor], targets: Targets) -> dict[str, float]:
-        """Gradients of the batch, micro-batch by micro-batch; the mean losses."""
+    @contextmanager
+    def _statistics_kept(self) -> Iterator[None]:
+        """A batch that is skipped leaves no trace in the statistics of normalisations: they would never forget it."""
+        if self.recipe.on_nonfinite != "skip":
+            yield
+            return
+        buffers = list(self._unwrapped.buffers())
+        before = [buffer.clone() for buffer in buffers]
+        try:
+            yield
+        except NotFiniteError:
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
+            raise
+
+    def _accumulate(self, images: list[Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Gradients of the batch, micro-batch by micro-batch; the mean losses of this process, still on the device."""
         self.optimizer.zero_grad()
         size = math.ceil(len(images) / self.recipe.accumulate)
-        sums: dict[str, float] = {}
+        means: dict[str, Tensor] = {}
         with in_parts([len(target["labels"]) for target in targets], self.recipe.accumulate):
             for first in range(0, len(images), size):
                 last = first + size >= len(images)
                 with nullcontext() if last else self.accelerator.no_sync(self.model):
                     parts = self._backward(images[first : first + size], targets[first : first + size])
                 for name, value in parts.items():
-                    sums[name] = sums.get(name, 0.0) + value / self.recipe.accumulate
-        return sums
+                    value = value.detach().float() / self.recipe.accumulate
+                    means[name] = means[name] + value if name in means else value
+        return means
 
-    def _backward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]]) -> dict[str, float]:
-        """Add the gradients of one micro-batch; its losses, averaged over the processes."""
+    def _backward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """Add the gradients of one micro-batch; its losses."""
         device = self.device
         images = [image.to(device, non_blocking=True) for image in images]
         goals = [{name: t[name].to(device, non_blocking=True) for name in TARGETS if name in t} for t in targets]
         dtype = self.autocast_dtype
         with self._measured(), torch.autocast(device.type, dtype, enabled=dtype is not None):
             parts = self.model(images, goals)
-            stacked = torch.stack(list(parts.values()))
-        values = mean_over_processes(stacked.detach().float()).tolist()  # waits for the device, once
-        losses = {"loss": sum(values), **dict(zip(parts, values, strict=True))}
-        if not math.isfinite(losses["loss"]):
-            raise NotFiniteError(losses)
-        self.scaler.scale(stacked.sum() / self.recipe.accumulate).backward()
-        return losses
+            loss = torch.stack(list(parts.values())).sum()
+        self.scaler.scale(loss / self.recipe.accumulate).backward()
+        return parts
 
-    def _update(self) -> None:
-        """Clip, step, and average the weights."""
+    def _update(self, means: dict[str, Tensor]) -> dict[str, float]:
+        """Clip, step, and average the weights; the losses, averaged over the processes."""
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        if not self.scaler.is_enabled() and not math.isfinite(norm):  # the scaler skips such steps by itself
-            raise NotFiniteError({"gradient norm": norm.item()})
+        means_and_norm = torch.stack([*means.values(), norm.float()])
+        *values, norm_here = mean_over_processes(means_and_norm).tolist()  # waits for the device, once a step
+        losses = {"loss": sum(values), **dict(zip(means, values, strict=True))}
+        if not math.isfinite(losses["loss"]):
+            self.scaler.update()  # it has seen these gradients, and wants to be told that they are done
+            raise NotFiniteError(losses)
+        if not math.isfinite(norm_here) and self._scale_is_no_excuse():
+            self.scaler.update()
+            raise NotFiniteError({"gradient norm": norm_here})
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.averaged.update_parameters(self._unwrapped)
+        return losses
+
+    def _scale_is_no_excuse(self) -> bool:
+        """Whether gradients that are not finite are so by themselves. Under fp16 the loss may be scaled too much: the
+        scaler skips such steps and scales less, until there is nothing left to take away."""
+        return not self.scaler.is_enabled() or self.scaler.get_scale() < 1
 
     @contextmanager
     def _measured(self) -> Iterator[None]:

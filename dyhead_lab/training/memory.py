@@ -110,6 +110,7 @@ class ActivationMeter:
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._count, lambda tensor: tensor)
         self.bytes = 0
 
+    @torch.compiler.disable
     def _count(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._seen:

@@ -64,18 +64,22 @@ def _group(lr: float, weight_decay: float) -> dict[str, Any]:
     return {"params": [], "lr": lr, "initial_lr": lr, "weight_decay": weight_decay}
 
 
-def warm_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+def warm_average(decay: float, seen: Callable[[], int]) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Exponential average whose memory grows with the steps seen, so that short runs forget their start.
 
     After n steps: average = d * average + (1 - d) * new, d = min(decay, (1 + n) / (10 + n)). The function takes lists
     of tensors of one kind, the averages and the new values, and changes the averages.
+
+    Args:
+        decay: what d grows to.
+        seen: gives n. PyTorch hands n over as well, but on the device of the weights, where it must be waited for.
     """
 
-    def average(old: Tensors, new: Tensors, seen: Tensor | int) -> None:
+    def average(old: Tensors, new: Tensors, _: Tensor | int) -> None:
         if not old[0].is_floating_point():  # BatchNorm counts its batches
             torch._foreach_copy_(old, new)
             return
-        steps = int(seen)
+        steps = seen()
         torch._foreach_lerp_(old, new, 1 - min(decay, (1 + steps) / (10 + steps)))
 
     return average

@@ -141,12 +141,13 @@ def test_a_loss_that_is_not_finite_saves_and_names_its_batch(small_pictures, tmp
 
 def test_a_recipe_may_skip_such_batches(small_pictures, tmp_path, capsys):
     engine = engine_of(quick_recipe(on_nonfinite="skip"), small_pictures, tmp_path)
-    before = {name: value.clone() for name, value in engine.model.named_parameters()}
+    before = weights(engine)
+    assert any("running_mean" in name for name in before)  # the statistics must not remember the batch either
     assert engine.step(*broken_batch(engine)) == {}
     assert "skipped" in capsys.readouterr().out and engine.skipped == 1 and engine.iteration == 1
-    for name, value in engine.model.named_parameters():
-        assert torch.equal(value, before[name]), name
+    assert_same_weights(before, weights(engine), rtol=0, atol=0)
     assert make_steps(engine, 1)[0]["loss"] > 0
+    assert all(value.isfinite().all() for value in engine.averaged.state_dict().values())
 
 
 def test_a_gradient_that_is_not_finite_is_no_step_either(small_pictures, tmp_path):
@@ -155,6 +156,18 @@ def test_a_gradient_that_is_not_finite_is_no_step_either(small_pictures, tmp_pat
     weight.register_hook(lambda gradient: gradient * float("inf"))
     before = weights(engine)
     with pytest.raises(UserError, match=r"gradient norm (inf|nan)"):
+        make_steps(engine, 1)
+    assert_same_weights(before, weights(engine), rtol=0, atol=0)
+
+
+def test_fp16_gives_up_when_smaller_scales_do_not_help(small_pictures, tmp_path):
+    """A scaler halves its scale at every gradient that is not finite, and would go on for ever without a step."""
+    engine = engine_of(frozen_recipe(iterations=100), small_pictures, tmp_path)
+    engine.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, enabled=True)
+    engine.model.head.classification_head.cls_logits.weight.register_hook(lambda gradient: gradient * float("nan"))
+    before = weights(engine)
+    make_steps(engine, 3)  # at scales 4, 2 and 1 it may still be the scale
+    with pytest.raises(UserError, match="gradient norm nan"):
         make_steps(engine, 1)
     assert_same_weights(before, weights(engine), rtol=0, atol=0)
 
@@ -254,3 +267,24 @@ def test_losses_go_into_json(small_pictures, tmp_path):
     losses = next(itertools.chain(make_steps(engine_of(quick_recipe(), small_pictures, tmp_path), 1)))
     assert json.loads(json.dumps(losses)) == losses
     assert losses["loss"] == pytest.approx(sum(value for name, value in losses.items() if name != "loss"))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("lacks", ["images", "categories"])
+def test_an_empty_set_is_named(split, lacks, small_pictures, tmp_path):
+    sets = {name: coco_folder(small_pictures, name) for name in ("train", "val")}
+    empty = sets[split]
+    empty.image_ids, empty.categories = ([], empty.categories) if lacks == "images" else (empty.image_ids, [])
+    with pytest.raises(UserError, match=f"the {split} set has no {lacks}: .*{split}"):
+        Engine(quick_recipe(), sets["train"], sets["val"], tmp_path)
+
+
+def test_a_run_continues_on_its_own_images_only(small_pictures, tmp_path):
+    engine = engine_of(quick_recipe(), small_pictures, tmp_path)
+    engine.save()
+    other = engine_of(quick_recipe(), small_pictures, tmp_path)
+    other.val_set.image_ids.reverse()
+    other = Engine(quick_recipe(), other.train_set, other.val_set, tmp_path)
+    with pytest.raises(UserError, match="ids of images was"):
+        other.load()
+    engine.load()

@@ -89,7 +89,7 @@ def test_optimisers_have_the_recipes_numbers():
 def averaged(decay, old, new, seen):
     """One value after one update of the average."""
     values = [torch.tensor(old)]
-    warm_average(decay)(values, [torch.tensor(new)], seen)
+    warm_average(decay, lambda: seen)(values, [torch.tensor(new)], seen)
     return values[0].item()
 
 
