@@ -35,7 +35,8 @@ def pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
                 f"images[{i}] must be a float tensor (3, H, W) in [0, 1], got {image.dtype} {tuple(image.shape)}"
             )
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
-    mean, std = (images[0].new_tensor(values).view(3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
+    # Filled where the images are: numbers copied to a GPU would make the host wait for it.
+    mean, std = (torch.cat([images[0].new_full((1, 1, 1), x) for x in values]) for values in (IMAGE_MEAN, IMAGE_STD))
     batch = images[0].new_zeros(len(images), 3, height, width)
     padding = torch.ones(len(images), height, width, dtype=torch.bool, device=batch.device)
     for i, image in enumerate(images):
@@ -90,11 +91,18 @@ def normalise_targets(
     result = []
     for target, image in zip(targets, images, strict=True):
         boxes, labels = target["boxes"], target["labels"]
-        size = boxes.new_tensor([image.shape[2], image.shape[1]]).repeat(2)
+        size = _size_of_sides(boxes, image.shape[1], image.shape[2])
         result.append({"boxes": xyxy_to_cxcywh(boxes / size), "labels": labels.long()})
     return result
 
 
 def to_pixels(boxes_norm_cxcywh: Tensor, height: int, width: int) -> Tensor:
     """cxcywh in [0, 1] of an image -> xyxy in its pixels, (n, 4)."""
-    return cxcywh_to_xyxy(boxes_norm_cxcywh) * boxes_norm_cxcywh.new_tensor([width, height, width, height])
+    return cxcywh_to_xyxy(boxes_norm_cxcywh) * _size_of_sides(boxes_norm_cxcywh, height, width)
+
+
+def _size_of_sides(boxes: Tensor, height: int, width: int) -> Tensor:
+    """What each coordinate of ``boxes`` is measured in: width, height, width, height; (4,)."""
+    size = boxes.new_full((4,), width)  # filled where the boxes are, as the mean in pad_images
+    size[1::2] = height
+    return size

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import sigmoid_focal_loss
 
 from .anchors import sides
@@ -34,10 +35,11 @@ def find_positives(matched_BN: Tensor, targets: Sequence[Mapping[str, Tensor]]) 
         matched_BN: index of the object of each place, (B, N); negative where there is none.
         targets: per image ``boxes`` (n, 4) and ``labels`` (n,); n may be 0.
     """
-    image, place = (matched_BN >= 0).nonzero(as_tuple=True)  # image by image, as the lists below
-    boxes = torch.cat([t["boxes"][m[m >= 0]] for t, m in zip(targets, matched_BN, strict=True)])
-    labels = torch.cat([t["labels"][m[m >= 0]] for t, m in zip(targets, matched_BN, strict=True)])
-    total = mean_over_processes(boxes.new_tensor(float(len(boxes))), least=1)
+    image, place = (matched_BN >= 0).nonzero(as_tuple=True)  # the one wait for the device, whatever B is
+    object = matched_BN[image, place]
+    boxes_BG4, labels_BG = (pad_sequence([t[name] for t in targets], batch_first=True) for name in ("boxes", "labels"))
+    boxes, labels = boxes_BG4[image, object], labels_BG[image, object]
+    total = mean_over_processes(boxes.new_full((), len(boxes)), least=1)
     return Positives(image, place, boxes, labels, total)
 
 
@@ -46,11 +48,15 @@ def classification_loss(logits_BNK: Tensor, matched_BN: Tensor, positives: Posit
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
     """
-    is_class_BNK = torch.zeros_like(logits_BNK)
-    is_class_BNK[positives.image, positives.place, positives.labels] = 1
-    judged_BN = matched_BN != IGNORED
-    focal = sigmoid_focal_loss(logits_BNK[judged_BN], is_class_BNK[judged_BN], alpha=0.25, gamma=2, reduction="sum")
-    return focal / positives.total
+    is_class_BNK = ones_at(logits_BNK, positives.image, positives.place, positives.labels)
+    focal_BN = sigmoid_focal_loss(logits_BNK, is_class_BNK, alpha=0.25, gamma=2).sum(-1)
+    return focal_BN.masked_fill(matched_BN == IGNORED, 0.0).sum() / positives.total
+
+
+def ones_at(x: Tensor, *index: Tensor) -> Tensor:
+    """Zeros like ``x``, with ones at ``index``: an index (n,) into each of its dimensions."""
+    # The one is made on the device: ``zeros[index] = 1`` would copy it there, and the host would wait for that.
+    return torch.zeros_like(x).index_put_(index, x.new_ones(()))
 
 
 def mean_over_processes(value: Tensor, least: float | None = None) -> Tensor:

@@ -49,6 +49,13 @@ def pad_targets(targets: Sequence[dict[str, Tensor]]) -> PaddedTargets:
     return PaddedTargets(labels, boxes, [len(target["labels"]) for target in targets])
 
 
+def to_device(host: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on ``device``; a GPU fetches it from pinned memory, and the host does not wait for it."""
+    if device.type != "cuda":
+        return host.to(device)
+    return host.pin_memory().to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class HungarianMatcher:
     """Match predictions and objects one to one at the least total cost.
@@ -107,7 +114,7 @@ class HungarianMatcher:
         costs = [self.cost(predictions, objects) for predictions, objects in zip(sets, targets, strict=True)]
         costs_host = torch.cat(costs, 1).cpu().split([cost.shape[1] for cost in costs], 1)
         pairs = [_solve(cost_BQG, targets[0].counts) for cost_BQG in costs_host]
-        columns = torch.cat(pairs, 1).to(device).split([pair.shape[1] for pair in pairs], 1)
+        columns = to_device(torch.cat(pairs, 1), device).split([pair.shape[1] for pair in pairs], 1)
         return [Matches(*column) for column in columns]
 
 

@@ -75,9 +75,9 @@ def match_nearest(points: Sequence[Tensor], strides: Sequence[int], boxes: Tenso
     distance_NG = ((torch.cat(list(points))[:, None] - centres(boxes)) / size_G2).norm(dim=-1)
     distance_NG = distance_NG.masked_fill(level_N[:, None] != level_G, torch.inf)
     distance_G, nearest_G = distance_NG.min(0)
-    for object in distance_G.argsort(descending=True).tolist():  # the nearest object writes last
-        matched_N[nearest_G[object]] = object
-    return matched_N
+    order_G = distance_G.argsort(descending=True)  # the nearest object comes last
+    last_N = _last_at(nearest_G[order_G], torch.arange(len(boxes), device=boxes.device), len(matched_N))
+    return torch.where(last_N >= 0, order_G[last_N], matched_N)
 
 
 @torch.no_grad()
@@ -98,6 +98,15 @@ def match_by_iou(found: Tensor, boxes: Tensor, positive: float = 0.5, negative: 
     best_N, matched_N = iou_NG.max(1)
     matched_N = torch.where(best_N >= positive, matched_N, torch.where(best_N < negative, BACKGROUND, IGNORED))
     best_G, place_G = iou_NG.max(0)
-    for object in (best_G > 0).nonzero().flatten().tolist():
-        matched_N[place_G[object]] = object
-    return matched_N
+    object_G = torch.where(best_G > 0, torch.arange(len(boxes), device=boxes.device), -1)
+    last_N = _last_at(place_G, object_G, len(found))
+    return torch.where(last_N >= 0, last_N, matched_N)
+
+
+def _last_at(place_G: Tensor, turn_G: Tensor, places: int) -> Tensor:
+    """The largest ``turn_G`` at each place, (places,); -1 where there is none.
+
+    It does what a loop does that writes each object at its place, turn by turn, but a GPU need not tell the host
+    where that is.
+    """
+    return turn_G.new_full((places,), -1).scatter_reduce_(0, place_G, turn_G, "amax")

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from .box_ops import cxcywh_to_xyxy, generalized_iou
-from .losses import mean_over_processes, whole_batch
-from .matcher import HungarianMatcher, Matches, PaddedTargets, Predictions, pad_targets
+from .losses import mean_over_processes, ones_at, whole_batch
+from .matcher import HungarianMatcher, Matches, PaddedTargets, Predictions, pad_targets, to_device
 
 Outputs = Mapping[str, Any]
 #: Judges what is not a set of predictions: outputs -> {name: scalar}.
@@ -74,10 +74,12 @@ class SetCriterion(nn.Module):
         set_targets = [foreground if suffix in agnostic else padded for suffix in sets]
         matches = self.matcher(list(sets.values()), set_targets)
         boxes, class_weight = self._divisors(padded.counts, outputs["pred_logits"])
+        counts_B = to_device(torch.tensor(padded.counts), outputs["pred_logits"].device)
 
         terms: dict[str, Tensor] = {}
         for (suffix, predictions), wanted, pairs in zip(sets.items(), set_targets, matches, strict=True):
             judged = self._judge(predictions, wanted, pairs, boxes, class_weight)
+            judged["cardinality_error"] = _cardinality_error(predictions, counts_B)
             if suffix:
                 del judged["class_error"]
             terms.update({name + suffix: value for name, value in judged.items()})
@@ -97,12 +99,12 @@ class SetCriterion(nn.Module):
         The targets alone decide both. So both are those of the whole batch, over its processes and parts.
         """
         batch, queries, device = whole_batch(counts), logits_BQ.shape[1], logits_BQ.device
-        objects = mean_over_processes(torch.tensor(float(sum(batch.counts)), device=device), least=1) / batch.parts
+        objects = mean_over_processes(torch.full((), float(sum(batch.counts)), device=device), least=1) / batch.parts
         if self.matcher.focal:
             return objects, objects
         matched = sum(min(count, queries) for count in batch.counts)
         weight = matched + self.no_object_weight * (queries * len(batch.counts) - matched)
-        return objects, mean_over_processes(torch.tensor(weight, device=device)) / batch.parts
+        return objects, mean_over_processes(torch.full((), weight, device=device)) / batch.parts
 
     def _judge(
         self, predictions: Predictions, targets: PaddedTargets, pairs: Matches, boxes: Tensor, class_weight: Tensor
@@ -118,7 +120,6 @@ class SetCriterion(nn.Module):
             "loss_bbox": (box - target_box).abs().sum() / boxes,
             "loss_giou": (1 - giou).sum() / boxes,
             "class_error": 100 - 100 * hits.sum() / max(len(labels), 1),
-            "cardinality_error": _cardinality_error(predictions, targets),
         }
 
     def _class_loss(self, predictions: Predictions, pairs: Matches, labels: Tensor, divisor: Tensor) -> Tensor:
@@ -127,10 +128,9 @@ class SetCriterion(nn.Module):
             wanted = torch.full(logits.shape[:2], self.classes, device=logits.device)
             wanted[pairs.image, pairs.query] = labels
             weight = logits.new_ones(self.classes + 1)
-            weight[-1] = self.no_object_weight
+            weight[-1].fill_(self.no_object_weight)  # an assignment would make the host wait for the device
             return F.cross_entropy(logits.transpose(1, 2), wanted, weight, reduction="sum") / divisor
-        onehot = torch.zeros_like(logits)
-        onehot[pairs.image, pairs.query, labels] = 1.0
+        onehot = ones_at(logits, pairs.image, pairs.query, labels)
         loss_BQ = sigmoid_focal_loss(logits, onehot, self.matcher.alpha, self.matcher.gamma).sum(-1)
         return (loss_BQ if padding is None else loss_BQ.masked_fill(padding, 0.0)).sum() / divisor
 
@@ -151,14 +151,13 @@ def _predictions(outputs: Outputs) -> Predictions:
     return Predictions(outputs["pred_logits"], outputs["pred_boxes"], outputs.get("padding"))
 
 
-def _cardinality_error(predictions: Predictions, targets: PaddedTargets) -> Tensor:
+def _cardinality_error(predictions: Predictions, counts_B: Tensor) -> Tensor:
     """Mean over images of |predictions whose best class is not the last one - objects|, as DETR reports it."""
     logits, _, padding = predictions
     counted_BQ = logits.argmax(-1) != logits.shape[-1] - 1
     if padding is not None:
         counted_BQ &= ~padding
-    counts = torch.tensor(targets.counts, device=logits.device)
-    return (counted_BQ.sum(1) - counts).abs().float().mean()
+    return (counted_BQ.sum(1) - counts_B).abs().float().mean()
 
 
 def _bare(name: str) -> str:

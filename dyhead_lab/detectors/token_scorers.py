@@ -76,7 +76,8 @@ def dam_loss(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
         ``loss_mask_prediction``: the mean over the tokens of each image, then over images.
     """
     dam_BN, selection = outputs["dam"], outputs["selection"]
-    wanted_BN = keep_best(dam_BN, selection.padding_BN, selection.budget_B).mask(dam_BN.shape[1])
+    T = selection.kept.index_BT.shape[1]
+    wanted_BN = keep_best(dam_BN, selection.padding_BN, selection.budget_B, T).mask(dam_BN.shape[1])
     scores_BN, counted_BN = selection.scores_BN, ~selection.ignored_BN
     loss_BN = F.binary_cross_entropy_with_logits(scores_BN, wanted_BN.to(scores_BN), reduction="none")
     return {"loss_mask_prediction": ((loss_BN * counted_BN).sum(1) / counted_BN.sum(1)).mean()}

@@ -65,15 +65,16 @@ def token_budget(padding_BN: Tensor, rho: float) -> Tensor:
     return torch.minimum((valid_B * rho).long() + 1, valid_B)
 
 
-def keep_best(scores_BN: Tensor, padding_BN: Tensor, budget_B: Tensor) -> KeptTokens:
+def keep_best(scores_BN: Tensor, padding_BN: Tensor, budget_B: Tensor, T: int | None = None) -> KeptTokens:
     """Keep the ``budget_B`` tokens of each image with the highest scores; padding is never kept.
 
     Args:
         scores_BN: any real scores, (B, N).
         padding_BN: True where a token is padding, (B, N).
         budget_B: tokens to keep of each image, at most its valid ones, (B,).
+        T: the largest of these, where it is known; else the host waits for the device to tell it.
     """
-    T = int(budget_B.max())
+    T = int(budget_B.max()) if T is None else T
     index_BT = scores_BN.detach().masked_fill(padding_BN, -torch.inf).topk(T, 1).indices
     return KeptTokens(index_BT, torch.arange(T, device=index_BT.device) >= budget_B[:, None])
 

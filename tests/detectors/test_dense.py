@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torchvision.ops import sigmoid_focal_loss
 
 from dyhead_lab.detectors.atss import atss
 from dyhead_lab.detectors.backbones import with_pyramid
@@ -43,6 +44,27 @@ def test_focal_loss_by_hand_leaves_ignored_places_out():
             total += -0.25 * (1 - p) ** 2 * math.log(p) if positive else -0.75 * p**2 * math.log(1 - p)
     loss = classification_loss(logits, MATCHED, find_positives(MATCHED, TARGETS))
     assert loss.item() == pytest.approx(total / 4, rel=1e-5)  # float32
+
+
+def test_a_batch_gives_the_objects_loss_and_gradient_of_its_images_one_by_one():
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(3, 4, 3, generator=generator, requires_grad=True)
+    found = find_positives(MATCHED, TARGETS)
+    boxes, labels, focal = [], [], torch.zeros(())
+    for logits_NK, matched_N, target in zip(logits, MATCHED, TARGETS, strict=True):
+        object = matched_N[matched_N >= 0]
+        boxes.append(target["boxes"][object])
+        labels.append(target["labels"][object])
+        is_class_NK = torch.zeros_like(logits_NK)
+        is_class_NK[matched_N >= 0, labels[-1]] = 1
+        judged_N = matched_N != IGNORED
+        focal = focal + sigmoid_focal_loss(logits_NK[judged_N], is_class_NK[judged_N], reduction="sum")
+    assert torch.equal(found.boxes, torch.cat(boxes)) and torch.equal(found.labels, torch.cat(labels))
+    loss = classification_loss(logits, MATCHED, found)
+    torch.testing.assert_close(loss, focal / 4)
+    mine, theirs = (torch.autograd.grad(x, logits)[0] for x in (loss, focal / 4))
+    torch.testing.assert_close(mine, theirs)
+    assert not mine[MATCHED == IGNORED].any()
 
 
 def test_the_best_boxes_of_each_class_survive():

@@ -71,6 +71,47 @@ def test_overlap_decides_and_every_object_keeps_its_best_place():
     assert match_by_iou(found, apart).unique().tolist() == [BACKGROUND]
 
 
+def crowd(objects, seed):
+    """Overlapping objects, some of them twice, so that many want one place."""
+    generator = torch.Generator().manual_seed(seed)
+    low = torch.rand(objects, 2, generator=generator) * 60
+    boxes = torch.cat([low, low + 2 + torch.rand(objects, 2, generator=generator) * 60], 1)
+    return torch.cat([boxes, boxes[::3]])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_nearest_object_takes_a_place_as_in_a_loop(seed):
+    boxes, scale = crowd(30, seed), 4.0
+    wanted = {}  # place: (distance, object)
+    for object, box in enumerate(boxes):
+        size = box[2:] - box[:2]
+        level = min(max(math.floor(float((size / scale).log2().mean())), 3), 5) - 3
+        distance = ((POINTS[level] - (box[:2] + box[2:]) / 2) / size).norm(dim=1)
+        place = sum(len(p) for p in POINTS[:level]) + int(distance.argmin())
+        wanted.setdefault(place, []).append((float(distance.min()), object))
+    matched = match_nearest(POINTS, STRIDES, boxes, scale)
+    assert (matched >= 0).nonzero().flatten().tolist() == sorted(wanted)
+    assert any(len(claims) > 1 for claims in wanted.values())
+    for place, claims in wanted.items():
+        nearest = min(distance for distance, _ in claims)
+        assert int(matched[place]) in {object for distance, object in claims if distance <= nearest + 1e-6}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_last_object_keeps_a_best_place_as_in_a_loop(seed):
+    boxes, found = crowd(30, seed), torch.cat([crowd(12, seed + 100), torch.tensor([[200.0, 200, 201, 201]])])
+    iou = box_iou(found, boxes)
+    matched = [
+        BACKGROUND if best < 0.4 else IGNORED if best < 0.5 else int(row.argmax())
+        for row in iou
+        for best in [float(row.max())]
+    ]
+    for object in range(len(boxes)):
+        if iou[:, object].max() > 0:
+            matched[int(iou[:, object].argmax())] = object
+    assert match_by_iou(found, boxes).tolist() == matched
+
+
 def test_without_objects_everything_is_background():
     assert match_by_size(POINTS, STRIDES, NONE).tolist() == [BACKGROUND] * sum(map(len, POINTS))
     assert match_nearest(POINTS, STRIDES, NONE).unique().tolist() == [BACKGROUND]

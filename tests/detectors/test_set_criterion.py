@@ -99,6 +99,14 @@ def test_class_error_is_the_share_of_wrong_labels_among_the_matched():
     assert criterion(made, [one_object(2)])["class_error"] == 100
 
 
+def test_cardinality_error_counts_the_objects_of_each_image_for_every_set():
+    made = outputs(batch=2) | {"aux_outputs": [outputs(batch=2, queries=5, seed=2)]}
+    terms = SetCriterion(3, HungarianMatcher(), WEIGHTS)(made, [NO_OBJECT, one_object()])
+    for suffix, logits in (("", made["pred_logits"]), ("_0", made["aux_outputs"][0]["pred_logits"])):
+        found = [sum(int(query.argmax()) != 2 for query in image) for image in logits]
+        assert terms[f"cardinality_error{suffix}"] == (abs(found[0] - 0) + abs(found[1] - 1)) / 2
+
+
 def test_losses_are_divided_by_the_objects_of_the_whole_batch():
     made = outputs(batch=2)
     criterion = SetCriterion(3, HungarianMatcher(), WEIGHTS)
