@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import UserError
 from ..evaluation.coco import METRICS, UNDEFINED
 from ..training.checkpoint import RunLog
-from ..training.run_folder import LOG, RUN, read_json
+from ..training.run_folder import LOG, RUN, read_part
 from ..views.curves import comparison_figure
 
 SHOWN = list(METRICS)[:6]
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the table, what differs between the settings, and write the curves. Returns 0.
 
     Raises:
-        UserError: a folder holds no run, or the picture cannot be written.
+        UserError: a folder holds no run or is given twice, or the picture cannot be drawn or written.
     """
     if args.out.suffix not in (".svg", ".png"):
         raise UserError(f"--out {args.out}: expected a name that ends in .svg or .png")
@@ -34,12 +34,19 @@ def run(args: argparse.Namespace) -> int:
     logs = {name: _log(folder) for name, folder in zip(names, args.runs, strict=True)}
     print(table(logs))
     origins = {name: folder / RUN for name, folder in zip(names, args.runs, strict=True)}
-    settings = {name: read_json(path)["settings"] for name, path in origins.items() if path.exists()}
+    settings = {name: read_part(path, "settings") for name, path in origins.items() if path.exists()}
     for line in differences(settings):
         print(line)
     try:
+        figure = comparison_figure(logs)
+    except ValueError as error:
+        raise UserError(
+            f"cannot draw {args.out}: expected losses or evaluations in the log of {' or '.join(map(str, args.runs))}, "
+            "found none; train further first"
+        ) from error
+    try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        comparison_figure(logs).savefig(args.out, transparent=True)
+        figure.savefig(args.out, transparent=True)
     except OSError as error:
         raise UserError(f"cannot write {args.out}: {error.strerror}") from error
     print(f"curves: {args.out}")
@@ -47,8 +54,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def distinct_names(runs: list[Path]) -> list[str]:
-    """The folders' own names, or the whole paths where two are the same."""
-    names = [folder.resolve().name for folder in runs]
+    """The folders' own names, or the whole paths where two are the same.
+
+    Raises:
+        UserError: a folder is given twice.
+    """
+    whole = [folder.resolve() for folder in runs]
+    for place, folder in enumerate(runs):
+        if whole[place] in whole[:place]:
+            raise UserError(f"{folder}: expected each run once, got it twice")
+    names = [folder.name for folder in whole]
     return names if len(set(names)) == len(names) else [str(folder) for folder in runs]
 
 

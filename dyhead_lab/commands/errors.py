@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..evaluation.errors import ErrorReport, analyse_errors
 from ..views.error_images import errors_picture
 from ..zoo import load_trained
-from .judged import add_judging_arguments, dataset_of, detections_of, kept_detections
+from .judged import add_judging_arguments, dataset_of, detections_of, kept_detections, refuse_negative
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +29,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the table and draw the worst images. Returns 0.
 
     Raises:
-        UserError: the score is not in [0, 1], or the folder cannot be written.
+        UserError: the score is not in [0, 1], a count is below 0, or the folder cannot be written.
     """
+    refuse_negative(args, "workers", "images")
     if not 0 <= args.score <= 1:
         raise UserError(f"--score: got {args.score}, expected a number from 0 to 1")
     trained = load_trained(args.source)

@@ -10,7 +10,7 @@ from ..evaluation.coco import evaluate
 from ..evaluation.flips import FlipTested
 from ..training.run_folder import write_json
 from ..zoo import load_trained
-from .judged import add_judging_arguments, dataset_of, detections_of
+from .judged import add_judging_arguments, dataset_of, detections_of, refuse_negative
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the numbers. Returns 0."""
+    """Print the numbers. Returns 0.
+
+    Raises:
+        UserError: a number of processes below 0.
+    """
+    refuse_negative(args, "workers")
     trained = load_trained(args.source)
     dataset = dataset_of(trained, args.data, args.split)
     print(f"{trained.path} on {dataset.annotations} ({len(dataset)} images)")

@@ -31,6 +31,17 @@ def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def refuse_negative(args: argparse.Namespace, *names: str) -> None:
+    """Refuse counts below 0.
+
+    Raises:
+        UserError: one of the options ``names`` is.
+    """
+    for name in names:
+        if getattr(args, name) < 0:
+            raise UserError(f"--{name}: expected at least 0, got {getattr(args, name)}")
+
+
 def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> CocoDetection:
     """The images to judge on.
 

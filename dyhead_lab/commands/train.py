@@ -13,11 +13,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="name of a recipe in the zoo, such as quickstart")
     parser.add_argument("--data", type=Path, metavar="DIR", help="COCO-format folder with splits train and val")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
-    parser.add_argument("--fresh", action="store_true", help="start anew, even if the folder holds a run")
+    parser.add_argument("--fresh", action="store_true", help="start anew: what a run left in the folder is removed")
     parser.add_argument(
         "--fraction", metavar="SHARE", help="train on a fixed share of the images, such as 0.1; judge on all"
     )
-    parser.add_argument("--smoke", action="store_true", help="every stage on a few images; says that all of it works")
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="every stage on a few images; says that all of it works. "
+        "Always starts anew, and leaves a folder with another run alone unless --fresh is given",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -48,7 +53,7 @@ def _run(args: argparse.Namespace) -> int:
         changes["fraction"] = args.fraction
     print(f"{recipe.name}: {recipe.summary}\nexpect: {recipe.expected or 'no figure yet'}\nrun folder: {out}")
     if args.smoke:
-        smoke_run(recipe, args.data, out, changes)
+        smoke_run(recipe, args.data, out, changes, fresh=args.fresh)
         print("every stage works; the numbers of a smoke run mean nothing")
         return 0
     try:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 
+from ..errors import UserError
 from .transforms import Transform
 
 Target = dict[str, Any]
@@ -68,6 +69,46 @@ class RandomDraws(Dataset):
             image, drawn = self.transform(tv_tensors.Image(image), given)
         plain = {name: value.as_subclass(torch.Tensor) for name, value in drawn.items()}
         return image.as_subclass(torch.Tensor), {**plain, "image_id": target["image_id"]}
+
+
+class ErrorsAsValues(Dataset):
+    """A data set that gives a :class:`UserError` in place of the item that raised it.
+
+    What is raised in a process that reads comes out of a ``DataLoader`` with a traceback for its message; a value
+    comes out as it is. :class:`RaisingLoader` raises it.
+    """
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self.dataset[index]
+        except UserError as error:
+            return error
+
+
+class RaisingLoader(DataLoader):
+    """A ``DataLoader`` of :class:`ErrorsAsValues`, for any number of processes; its batches are :func:`as_lists`.
+
+    Raises:
+        UserError: an item of the next batch did; the message is the same wherever it was read.
+    """
+
+    def __init__(self, dataset: Dataset, **settings: Any):
+        super().__init__(ErrorsAsValues(dataset), collate_fn=_lists_or_error, **settings)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # iterating is all that is done with it
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                try:
+                    raise batch
+                finally:
+                    del batch  # its traceback holds this frame: a circle would keep the processes
+            yield batch
 
 
 class EndlessBatches(Sampler):
@@ -146,3 +187,9 @@ def as_lists(batch: list[tuple[torch.Tensor, Target]]) -> tuple[list[torch.Tenso
     """Collate a batch the way detectors take it: a list of images and a list of targets."""
     images, targets = zip(*batch, strict=True)
     return list(images), list(targets)
+
+
+def _lists_or_error(batch: list[Any]) -> Any:
+    """A batch as lists, or the first error in it: collating happens in the process that reads."""
+    errors = [item for item in batch if isinstance(item, UserError)]
+    return errors[0] if errors else as_lists(batch)

@@ -11,13 +11,18 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from .coco import CocoDetection
+
 CLASSES = 80
 OBJECTS = 7  # an image of COCO has 7.3 on average
 QUALITY = 90  # JPEG
+INFO = {"description": "synthetic images that stand for COCO"}  # how the files are told from others
 
 
 def write_synthetic_coco(folder: Path, images: int, seed: int = 0, height: int = 480, width: int = 640) -> None:
     """Write a split: ``annotations.json`` beside ``images/``, JPEG files of about 100 kB, as COCO's are.
+
+    Objects are rectangles: their polygons are their boxes.
 
     Args:
         folder: to write.
@@ -41,13 +46,19 @@ def write_synthetic_coco(folder: Path, images: int, seed: int = 0, height: int =
                     "image_id": id,
                     "category_id": int(label) + 1,
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]],
                     "area": (x2 - x1) * (y2 - y1),
                     "iscrowd": 0,
                 }
             )
     categories = [{"id": id, "name": f"class {id}"} for id in range(1, CLASSES + 1)]
-    content = {"images": records, "annotations": annotations, "categories": categories}
+    content = {"info": INFO, "images": records, "annotations": annotations, "categories": categories}
     (folder / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def stands_for_coco(dataset: CocoDetection) -> bool:
+    """Whether :func:`write_synthetic_coco` wrote it: few images, to be treated as COCO's many would be."""
+    return dataset.coco.dataset.get("info") == INFO
 
 
 def synthetic_objects(
@@ -59,6 +70,13 @@ def synthetic_objects(
     corner = (size - extent) * torch.rand(OBJECTS, 2, generator=generator)
     labels = torch.randint(classes, (OBJECTS,), generator=generator)
     return torch.cat([corner, corner + extent], 1), labels
+
+
+def rectangle_masks(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Masks (n, height, width) uint8 of boxes (n, 4) xyxy: 1 on every pixel whose centre lies in the box."""
+    x1, y1, x2, y2 = boxes[:, :, None, None].unbind(1)
+    y, x = torch.arange(height)[:, None] + 0.5, torch.arange(width) + 0.5
+    return ((x1 <= x) & (x < x2) & (y1 <= y) & (y < y2)).byte()
 
 
 def _clouds(height: int, width: int, generator: torch.Generator) -> np.ndarray:

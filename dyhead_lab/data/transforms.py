@@ -52,6 +52,23 @@ class RandomWindow(v2.Transform):
         return self._call_kernel(F.crop, inpt, **params)
 
 
+class _NeverEmpty(v2.Transform):
+    """Gives a size to which torchvision resizes at least 1 pixel a side: of a very long image it may leave none."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The size (height, width) for one image; torchvision calls this."""
+        params = super().make_params(flat_inputs)
+        return {**params, "size": tuple(max(1, side) for side in params["size"])}
+
+
+class ShortestSize(_NeverEmpty, v2.RandomShortestSize):
+    """torchvision's ``RandomShortestSize``, for images of every shape."""
+
+
+class ScaleJitter(_NeverEmpty, v2.ScaleJitter):
+    """torchvision's ``ScaleJitter``, for images of every shape."""
+
+
 def _between(low: int, high: int) -> int:
     return int(torch.randint(low, high + 1, ()))
 
@@ -68,7 +85,7 @@ def flip_both() -> Transform:
 
 def multi_scale(sides: Sequence[int] = SHORTER_SIDES, longest: int = LONGER_SIDE) -> Transform:
     """Flip, and resize so that the shorter side is one of ``sides`` but the longer at most ``longest``."""
-    resize = v2.RandomShortestSize(list(sides), longest)
+    resize = ShortestSize(list(sides), longest)
     return v2.Compose([v2.RandomHorizontalFlip(), resize, v2.SanitizeBoundingBoxes()])
 
 
@@ -88,8 +105,8 @@ def detr(
     Source: Carion et al., "End-to-End Object Detection with Transformers", 2020, section 4; also Deformable DETR
     and Sparse DETR.
     """
-    resize = v2.RandomShortestSize(list(sides), longest)
-    crop = v2.Compose([v2.RandomShortestSize(list(before_crop)), RandomWindow(*window), resize])
+    resize = ShortestSize(list(sides), longest)
+    crop = v2.Compose([ShortestSize(list(before_crop)), RandomWindow(*window), resize])
     return v2.Compose([v2.RandomHorizontalFlip(), v2.RandomChoice([resize, crop]), v2.SanitizeBoundingBoxes()])
 
 
@@ -104,7 +121,7 @@ def large_scale_jitter(size: int = 1024, scales: tuple[float, float] = (0.1, 2.0
 
     Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method", CVPR 2021.
     """
-    jitter = v2.ScaleJitter((size, size), scales)
+    jitter = ScaleJitter((size, size), scales)
     return v2.Compose([v2.RandomHorizontalFlip(), jitter, RandomWindow(size, size), v2.SanitizeBoundingBoxes()])
 
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from pycocotools.coco import COCO
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..data.coco import CocoDetection
+from ..data.draws import RaisingLoader
 from .judges import judge
 
 #: The 12 numbers in pycocotools' order, and what each one measures.
@@ -181,26 +181,24 @@ def detect_dataset(
 
     Returns:
         COCO records, ready for :func:`evaluate`.
+
+    Raises:
+        UserError: an image cannot be read.
     """
     device = torch.device(device)
-    loader: DataLoader = DataLoader(
+    loader = RaisingLoader(
         dataset,  # type: ignore[arg-type]  # a map-style data set need not inherit from Dataset
         batch_size=batch_size,
         num_workers=workers,
-        collate_fn=_images_and_ids,
         pin_memory=device.type == "cuda",
     )
     records: list[dict[str, Any]] = []
     with evaluation_mode(model):
-        for images, image_ids in tqdm(loader, desc="detect", unit="batch", leave=False, disable=not progress):
+        for images, targets in tqdm(loader, desc="detect", unit="batch", leave=False, disable=not progress):
             with torch.autocast(device.type, autocast, enabled=autocast is not None):
                 outputs = model([image.to(device, non_blocking=True) for image in images])
-            records += to_coco_results(image_ids, outputs, dataset.category_ids)
+            records += to_coco_results([t["image_id"] for t in targets], outputs, dataset.category_ids)
     return records
-
-
-def _images_and_ids(samples: list[tuple[Tensor, dict[str, Any]]]) -> tuple[list[Tensor], list[int]]:
-    return [image for image, _ in samples], [target["image_id"] for _, target in samples]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 
 from ..data.coco import CocoDetection
 from ..data.coco_json import index_coco
-from .coco import evaluate
+from .coco import UNDEFINED, evaluate
 from .judges import fastest_engine
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU: at least one for a hit, at most the other for nothing at all
@@ -65,8 +65,9 @@ class ErrorReport:
     """All mistakes of a detector on a data set.
 
     Attributes:
-        ap50: AP at IoU 0.5 as it is.
-        gains: kind -> how much AP50 would rise if every mistake of this kind were mended, and no other.
+        ap50: AP at IoU 0.5 as it is; ``UNDEFINED`` where there are no objects.
+        gains: kind -> how much AP50 would rise if every mistake of this kind were mended, and no other; ``UNDEFINED``
+            where there are no objects before or after it. So it is with ``missed`` where all objects are missed.
         mistakes: all of them, image by image.
         names: category id -> name.
     """
@@ -104,12 +105,15 @@ class ErrorReport:
         return [image for image, _ in weights.most_common(most)]
 
     def table(self, least_score: float = 0.3) -> str:
-        """Kinds with gain, number and definition, the costliest first; then their numbers by class; then confusions."""
+        """Kinds with gain, number and definition, the costliest first; then their numbers by class; then confusions.
+
+        A dash stands for an undefined number.
+        """
         counts = self.counts(least_score)
-        lines = [f"AP50 {self.ap50:.4f}; numbers count detections with score {least_score} or more", ""]
+        lines = [f"AP50 {_text(self.ap50, '.4f')}; numbers count detections with score {least_score} or more", ""]
         lines.append(f"{'kind':<15} {'gain':>7} {'number':>7}   definition")
         for kind in sorted(KINDS, key=lambda kind: -self.gains[kind]):
-            lines.append(f"{kind:<15} {self.gains[kind]:+7.4f} {counts[kind].total():7d}   {KINDS[kind]}")
+            lines.append(f"{kind:<15} {_text(self.gains[kind], '+.4f'):>7} {counts[kind].total():7d}   {KINDS[kind]}")
         classes = sorted({name for counter in counts.values() for name in counter})
         width = max(map(len, classes), default=0)
         lines += ["", " ".join([" " * width, *(f"{kind:>14}" for kind in KINDS)])]
@@ -118,6 +122,10 @@ class ErrorReport:
         for true, found, count in self.confusions(least_score)[:5]:
             lines.append(f"{true} taken for {found}: {count}")
         return "\n".join(lines)
+
+
+def _text(value: float, form: str) -> str:
+    return "-" if value == UNDEFINED else format(value, form)
 
 
 def _category(mistake: Mistake) -> int:
@@ -148,7 +156,8 @@ def analyse_errors(
     gains = {}
     for kind in KINDS:
         mended_truth, mended = _mended(truth, records, [m for m in mistakes if m.kind == kind], hit)
-        gains[kind] = evaluate(mended_truth, mended, engine)["AP50"] - before
+        after = evaluate(mended_truth, mended, engine)["AP50"]
+        gains[kind] = UNDEFINED if UNDEFINED in (before, after) else after - before
     return ErrorReport(before, gains, mistakes, {id: category["name"] for id, category in truth.cats.items()})
 
 

@@ -27,7 +27,12 @@ def cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the machine multiplies bfloat16 by itself; elsewhere PyTorch is far slower with it than with float32."""
+    """Whether the machine multiplies bfloat16 by itself; elsewhere PyTorch is far slower with it than with float32.
+
+    NVIDIA's GPUs do from compute capability 8.0 on (A100); V100 and T4 emulate it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 

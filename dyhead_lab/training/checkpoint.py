@@ -17,6 +17,11 @@ from ..errors import UserError
 
 CHECKPOINT = "dyhead_lab checkpoint 1"
 WEIGHTS = "dyhead_lab weights 1"
+#: What a file of a format cannot do without.
+PARTS = {
+    CHECKPOINT: ("settings", "iteration", "model", "averaged", "optimizer"),
+    WEIGHTS: ("recipe", "options", "categories", "state_dict"),
+}
 
 
 def write_atomically(path: Path, content: dict[str, Any]) -> None:
@@ -62,7 +67,7 @@ def read(path: Path, kind: str) -> dict[str, Any]:
     """Load a file that :func:`write_atomically` wrote. Nothing in it is executed.
 
     Raises:
-        UserError: the file is missing, damaged, or of another kind.
+        UserError: the file is missing, damaged, of another kind, or lacks a part.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -74,6 +79,9 @@ def read(path: Path, kind: str) -> dict[str, Any]:
     found = content.get("format") if isinstance(content, dict) else None
     if found != kind:
         raise UserError(f"{path}: expected a file of format {kind!r}, found {found!r}")
+    missing = [part for part in PARTS.get(kind, ()) if part not in content]
+    if missing:
+        raise UserError(f"{path}: damaged (no {', '.join(missing)})")
     return content
 
 
@@ -104,7 +112,7 @@ class RunLog:
     """``log.jsonl`` of a run: one line of numbers per entry, cut back to the checkpoint when a run continues.
 
     Raises:
-        UserError: (here and when adding) the folder cannot be written or the disk is full.
+        UserError: (here and when adding) the folder cannot be written or the disk is full; what is there is no log.
     """
 
     def __init__(self, path: Path, iteration: int):
@@ -118,11 +126,19 @@ class RunLog:
 
     @staticmethod
     def entries(path: Path) -> list[dict[str, Any]]:
-        """Every complete line of a log; a last line that was cut off by a kill is left out."""
+        """Every complete line of a log; a last line that was cut off by a kill is left out.
+
+        Raises:
+            UserError: the file holds bytes that are no text.
+        """
         if not path.exists():
             return []
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: damaged ({error})") from error
         entries = []
-        for line in path.read_text().splitlines():
+        for line in lines:
             try:
                 entries.append(json.loads(line))
             except json.JSONDecodeError:

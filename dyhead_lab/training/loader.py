@@ -7,7 +7,8 @@ import os
 from torch.utils.data import DataLoader
 
 from ..data.coco import CocoDetection
-from ..data.draws import EndlessBatches, InMemory, RandomDraws, as_lists
+from ..data.draws import EndlessBatches, InMemory, RaisingLoader, RandomDraws
+from ..data.synthetic_coco import stands_for_coco
 from ..data.transforms import augmentation
 from .recipe import Recipe
 
@@ -34,15 +35,17 @@ def training_batches(
         start: iteration to begin with.
         rank, world: which training process of how many.
         pin_memory: hand out page-locked tensors, which a GPU fetches while it computes.
+
+    Raises:
+        UserError: on iteration, where an image cannot be read; the message is the same in whichever process.
     """
     groups = aspect_groups(dataset) if recipe.aspect_grouping else None
     order = EndlessBatches(len(dataset), recipe.batch_size, recipe.seed, start, rank, world, groups)
     workers = loading_workers(dataset, world)
     draws = RandomDraws(dataset if workers else InMemory(dataset), augmentation(recipe.augmentation))
-    return DataLoader(
+    return RaisingLoader(
         draws,
         batch_sampler=order,
-        collate_fn=as_lists,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
@@ -58,9 +61,11 @@ def aspect_groups(dataset: CocoDetection) -> list[int]:
 def loading_workers(dataset: CocoDetection, world: int) -> int:
     """Processes that read images for each of ``world`` training processes; 0 for a data set that fits into memory.
 
-    They get a fair share of the cores that this process may use, one core less for the training itself.
+    They get a fair share of the cores that this process may use, one core less for the training itself. The cores are
+    shared with the training processes of this machine only. A few images that stand for COCO are read as COCO is.
     """
     pixels = sum(record["height"] * record["width"] for record in dataset.coco.imgs.values())
-    if 3 * pixels <= IN_MEMORY:
+    if 3 * pixels <= IN_MEMORY and not stands_for_coco(dataset):
         return 0
-    return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) // world - 1))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world))  # set by torchrun and accelerate
+    return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) // here - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
@@ -21,6 +22,12 @@ CHOICES = {
     "precision": ("bf16", "fp16", "fp32"),
     "on_nonfinite": ("stop", "skip"),
 }
+#: Settings that count something of which there is at least one.
+COUNTS = ("iterations", "batch_size", "accumulate", "evaluate_every", "checkpoint_every")
+#: Numbers that are finite and not negative.
+AMOUNTS = ("momentum", "lr", "backbone_lr", "offset_lr", "weight_decay", "gamma", "warmup", "warmup_factor")
+#: Bound of a seed: it is the upper half of the 64 bits that a step draws from.
+SEEDS = 2**31
 #: Settings that say something about a recipe and decide nothing.
 WORDS = ("name", "summary", "published_ap", "source", "expected")
 
@@ -60,7 +67,7 @@ class Recipe:
         gamma: see ``milestones``.
         warmup: steps of linear warm-up.
         warmup_factor: share of ``lr`` that the warm-up starts from.
-        clip_norm: gradients are scaled down to this norm.
+        clip_norm: gradients are scaled down to this norm; infinity lets them be.
         ema_decay: decay of the averaged weights, which are what is judged and kept; 0 keeps the weights themselves.
         precision: "bf16" or "fp16" (autocast; fp16 scales the loss), or "fp32".
         activation_checkpointing: forget the activations inside the blocks and compute them again for the gradient:
@@ -121,19 +128,33 @@ class Recipe:
     def __post_init__(self) -> None:
         for setting, allowed in CHOICES.items():
             refuse_other(setting, getattr(self, setting), allowed)
-        for setting in ("iterations", "batch_size", "accumulate", "evaluate_every", "checkpoint_every"):
-            if getattr(self, setting) < 1:
-                raise UserError(f"{setting}: expected at least 1, got {getattr(self, setting)}")
-        if not 0 < self.fraction <= 1:
-            raise UserError(f"fraction: expected a share in (0, 1], got {self.fraction}")
+        self._refuse_numbers_out_of_bounds()
         if self.compile and self.activation_checkpointing:
             raise UserError("compile: expected false with activation_checkpointing; the compiler cannot follow it")
         if self.batch_size % self.accumulate:
             raise UserError(f"batch_size: expected a multiple of accumulate={self.accumulate}, got {self.batch_size}")
         if self.schedule == "step" and not self.milestones:
             raise UserError("milestones: schedule 'step' needs at least one, such as 60000,80000")
-        if list(self.milestones) != sorted(self.milestones) or not all(isinstance(m, int) for m in self.milestones):
-            raise UserError(f"milestones: expected whole steps in ascending order, got {self.milestones}")
+        whole = all(isinstance(milestone, int) and milestone >= 0 for milestone in self.milestones)
+        if list(self.milestones) != sorted(self.milestones) or not whole:
+            raise UserError(f"milestones: expected whole steps in ascending order from 0 on, got {self.milestones}")
+
+    def _refuse_numbers_out_of_bounds(self) -> None:
+        """Every comparison is written so that a value that is not a number fails it."""
+        for setting in COUNTS:
+            if not getattr(self, setting) >= 1:
+                raise UserError(f"{setting}: expected at least 1, got {getattr(self, setting)}")
+        for setting in AMOUNTS:
+            if not 0 <= getattr(self, setting) < math.inf:
+                raise UserError(f"{setting}: expected a finite number of at least 0, got {getattr(self, setting)}")
+        if not 0 < self.fraction <= 1:
+            raise UserError(f"fraction: expected a share in (0, 1], got {self.fraction}")
+        if not 0 <= self.ema_decay <= 1:
+            raise UserError(f"ema_decay: expected a share in [0, 1], got {self.ema_decay}")
+        if not self.clip_norm > 0:
+            raise UserError(f"clip_norm: expected a number above 0, or inf to clip nothing, got {self.clip_norm}")
+        if not abs(self.seed) < SEEDS:
+            raise UserError(f"seed: expected a whole number between -{SEEDS} and {SEEDS}, got {self.seed}")
 
     def data(self, split: str) -> CocoDetection:
         """The recipe's own data: ``split`` is "train" or "val"."""

@@ -4,12 +4,14 @@
 - ``log.jsonl``: one line of numbers each 20 iterations, evaluation and checkpoint; ``tensorboard/`` the same
 - ``metrics.json``: the COCO numbers of ``weights.pt``, AP per class, and the bytes that a step took
 - ``detections.json``: what it found on the validation split, as COCO results
+- ``weights.pt``: what was judged; ``nonfinite_*.pt``: batches that gave no finite loss
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from .observer import Observer, Silent
 from .provenance import provenance
 
 RUN, LOG, METRICS_FILE, DETECTIONS = "run.json", "log.jsonl", "metrics.json", "detections.json"
+WEIGHTS_FILE = "weights.pt"
 
 
 class Journal:
@@ -50,12 +53,17 @@ class Journal:
         return Journal(engine, observer) if engine.accelerator.is_main_process else MuteJournal()
 
     def note(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Add a line; nothing where there are no values."""
+        """Add a line; nothing where there are no values.
+
+        Raises:
+            UserError: the folder cannot be written or the disk is full.
+        """
         if not values:
             return
         self.log.add(iteration, **values)
-        for name, value in values.items():
-            self.board.add_scalar(f"{'val' if name in METRICS else 'train'}/{name}", value, iteration)
+        with writing(Path(self.board.log_dir)):
+            for name, value in values.items():
+                self.board.add_scalar(f"{'val' if name in METRICS else 'train'}/{name}", value, iteration)
         self.observer.note({"iteration": iteration, **values})
 
     def has_judged(self, iteration: int) -> bool:
@@ -74,7 +82,8 @@ class Journal:
 
     def close(self, message: str) -> None:
         """The run is over, for the reason that ``message`` gives."""
-        self.board.close()
+        with suppress(OSError):  # of a full disk the run has told; the log holds the same numbers
+            self.board.close()
         self.observer.end(message)
 
 
@@ -92,10 +101,27 @@ class MuteJournal(Journal):
     def close(self, message: str) -> None: ...
 
 
+def forget(engine: Engine) -> None:
+    """Remove the checkpoint and the results of the run before, which the next one would be taken for.
+
+    Raises:
+        UserError: they cannot be removed.
+    """
+    with writing(engine.out):
+        results = [engine.out / name for name in (WEIGHTS_FILE, METRICS_FILE, DETECTIONS)]
+        # The checkpoint comes last: until it is gone the folder still holds a run that can continue.
+        for path in (*results, *engine.out.glob("nonfinite_*.pt"), engine.checkpoint_path):
+            path.unlink(missing_ok=True)
+
+
 def write_origin(engine: Engine) -> None:
-    """Write ``run.json``; where the run continues, add this start to those before."""
+    """Write ``run.json``; where the run continues, add this start to those before.
+
+    Raises:
+        UserError: it cannot be written, or what is there is damaged.
+    """
     path = engine.out / RUN
-    starts = json.loads(path.read_text())["starts"] if engine.iteration and path.exists() else []
+    starts = read_part(path, "starts") if engine.iteration and path.exists() else []
     origin = {
         "recipe": engine.recipe.name,
         "settings": engine.recipe.settings(),
@@ -137,3 +163,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: no such file") from None
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error})") from error
+
+
+def read_part(path: Path, name: str) -> Any:
+    """One part of a file that :func:`write_json` wrote.
+
+    Raises:
+        UserError: the file is missing or damaged, or has no such part.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or name not in content:
+        raise UserError(f"{path}: damaged (no {name})")
+    return content[name]

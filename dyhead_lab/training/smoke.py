@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from ..data.coco import CocoDetection, coco_folder
 from ..data.subset import fixed_images
 from ..data.transforms import resizes
+from ..errors import UserError
 from ..evaluation.coco import CocoResult
 from .interrupt import Interrupted
 from .observer import Entry, Silent
 from .recipe import Recipe
+from .run_folder import RUN, WEIGHTS_FILE, read_part
 from .train import train
 
 IMAGES = {"train": 8, "val": 4}
+
+#: Settings by which a smoke run is known.
+FEW = {"iterations": 4, "warmup": 1, "evaluate_every": 2, "checkpoint_every": 2, "fraction": 1.0}
 
 #: Bounds of an image's sides on a processor, where a step at COCO's size takes minutes.
 SMALL = {"min_size": 128, "max_size": 256}
@@ -44,21 +50,31 @@ class _StopsAfter(Silent):
 
 
 def smoke_run(
-    recipe: Recipe, data: str | Path | None, out: Path, changes: Mapping[str, Any] | None = None
+    recipe: Recipe,
+    data: str | Path | None,
+    out: Path,
+    changes: Mapping[str, Any] | None = None,
+    fresh: bool = False,
 ) -> CocoResult:
     """Load, augment, train, evaluate, stop, save, continue, write weights, load them and judge them.
 
     4 iterations on 8 fixed images, and 4 fixed images to judge by. The numbers mean nothing; that they come does.
-    Without a GPU the images of large recipes are small, and only flipped.
+    Without a GPU the images of large recipes are small, and only flipped. A batch is the smallest of two images or
+    more that processes and micro-batches can share.
 
     Args:
-        recipe, data, out, changes: as for :func:`~.train.train`. A run in ``out`` starts anew.
+        recipe, data, out, changes: as for :func:`~.train.train`. A smoke run in ``out`` starts anew.
+        fresh: remove the run in ``out``, even if it is more than a smoke run.
 
     Raises:
-        UserError: what a whole training would raise.
+        UserError: what a whole training would raise; ``out`` holds a run that is more than a smoke run.
     """
-    few = {"iterations": 4, "warmup": 1, "evaluate_every": 2, "checkpoint_every": 2, "fraction": 1.0}
-    recipe = recipe.with_changes({**(changes or {}), **few, "batch_size": 2 * recipe.accumulate})
+    recipe = recipe.with_changes(changes or {})  # first of all: the batch depends on them
+    accelerator = Accelerator(mixed_precision="no")  # as the engine asks for it
+    recipe = recipe.with_changes({**FEW, "batch_size": max(2, accelerator.num_processes * recipe.accumulate)})
+    if not fresh:
+        _refuse_whole_run(out)
+    accelerator.wait_for_everyone()  # all have looked at the folder before the main process removes anything
 
     def few_images(split: str) -> CocoDetection:
         whole = coco_folder(data, split) if data else recipe.data(split)
@@ -70,6 +86,21 @@ def smoke_run(
     except Interrupted:
         pass  # as planned: the next call continues
     return train(few_of_it, out=out, observer=_StopsAfter(-1))
+
+
+def _refuse_whole_run(out: Path) -> None:
+    """A smoke run takes the place of smoke runs only.
+
+    Raises:
+        UserError: the folder holds another run.
+    """
+    if not any((out / name).exists() for name in (RUN, WEIGHTS_FILE, "last.pt")):
+        return
+    settings = read_part(out / RUN, "settings") if (out / RUN).exists() else {}
+    if any(settings.get(name) != value for name, value in FEW.items()):
+        raise UserError(
+            f"{out} holds a run that is no smoke run, which would be removed; choose another --out, or --fresh"
+        )
 
 
 def shrunk(recipe: Recipe) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -10,15 +11,16 @@ from typing import Any
 
 from ..data.coco import coco_folder
 from ..data.subset import fraction_of
+from ..errors import UserError
 from ..evaluation.coco import CocoResult, evaluate
-from .checkpoint import WEIGHTS, read, save_weights
+from .checkpoint import WEIGHTS, read, save_weights, writing
 from .distributed import gather_list
 from .engine import Engine
 from .interrupt import Interrupted, interrupt_as_request
 from .observer import Observer, ProgressBar, Silent
 from .probes import probe
 from .recipe import Recipe
-from .run_folder import Journal
+from .run_folder import WEIGHTS_FILE, Journal, forget
 
 LOG_EVERY = 20  # iterations
 PROBED = 2  # validation images
@@ -50,7 +52,7 @@ def train(
         data: a COCO-format folder with splits "train" and "val" in place of the recipe's own data.
         out: folder of the run; ``runs/NAME`` by default. It receives ``last.pt`` (to continue from),
             ``weights.pt`` (half precision, what is judged) and the files of :mod:`.run_folder`.
-        fresh: start anew, even if the folder holds a run.
+        fresh: start anew, even if the folder holds a run; its checkpoint and results are removed.
         progress: show a progress bar, where there is no ``observer``.
         changes: other settings for this run, such as ``{"iterations": 500, "model.dyhead_blocks": 0}``.
         observer: who watches the run.
@@ -59,19 +61,22 @@ def train(
         the 12 COCO numbers of ``weights.pt`` on the validation split.
 
     Raises:
-        UserError: unknown settings, unusable data, a folder that holds another run, a loss that is not finite.
+        UserError: unknown settings, unusable data, a folder that holds another run, cannot be written or is not
+            shared by all machines, a loss that is not finite.
         Interrupted: Ctrl-C, or the observer asked to stop; the checkpoint is written.
     """
     recipe = recipe.with_changes(changes or {})
     out = Path(out or Path("runs") / recipe.name)
     train_set, val_set = (coco_folder(data, split) if data else recipe.data(split) for split in ("train", "val"))
     engine = Engine(recipe, fraction_of(train_set, recipe.fraction), val_set, out)
-    if fresh:
-        engine.checkpoint_path.unlink(missing_ok=True)
-    elif engine.checkpoint_path.exists():
+    if fresh and engine.is_main:
+        forget(engine)
+    elif not fresh and engine.checkpoint_path.exists():
         engine.load()
-        if progress:
-            print(f"{out}: continuing at iteration {engine.iteration} of {recipe.iterations}")
+    if engine.accelerator.num_processes > 1:
+        _refuse_folders_apart(engine)
+    if engine.iteration and progress:
+        print(f"{out}: continuing at iteration {engine.iteration} of {recipe.iterations}")
     journal = Journal.of(engine, observer or (ProgressBar() if progress else Silent()))
     message = f"{out}: failed"
     try:
@@ -85,6 +90,32 @@ def train(
         raise
     finally:
         journal.close(message)
+
+
+def _refuse_folders_apart(engine: Engine) -> None:
+    """All processes see a file that the main one writes, and start at the same iteration.
+
+    Otherwise each machine would continue from its own checkpoint, with other weights than the others.
+
+    Raises:
+        UserError: the machines do not share the folder of the run.
+    """
+    accelerator = engine.accelerator
+    mark = f"seen_by_all_{uuid.uuid4().hex}"  # a new name: what is left of a killed run proves nothing
+    if accelerator.is_main_process:
+        with writing(engine.out):
+            engine.out.mkdir(parents=True, exist_ok=True)
+            (engine.out / mark).touch()
+    mark = gather_list([mark], accelerator)[0]  # comes from the main process, which has written it by now
+    found = gather_list([((engine.out / mark).exists(), engine.iteration)], accelerator)
+    if accelerator.is_main_process:
+        (engine.out / mark).unlink(missing_ok=True)
+    if not all(seen for seen, _ in found) or len(set(found)) > 1:
+        starts = ", ".join(f"process {rank} at {iteration}" for rank, (_, iteration) in enumerate(found))
+        raise UserError(
+            f"{engine.out}: expected a run folder that all machines share, but processes look into different ones "
+            f"(iterations: {starts}); choose an --out on a shared disk"
+        )
 
 
 def _steps(engine: Engine, journal: Journal, interrupted: Callable[[], bool]) -> None:
@@ -140,7 +171,7 @@ def _all_agree_to_stop(engine: Engine, asked: bool) -> bool:
 
 def _finish(engine: Engine, journal: Journal) -> CocoResult:
     """Write the averaged weights, load them back, and judge what was written: half precision is part of the result."""
-    path = engine.out / "weights.pt"
+    path = engine.out / WEIGHTS_FILE
     model = engine.averaged.module
     if engine.accelerator.is_main_process:
         save_weights(path, model, engine.recipe.name, engine.recipe.model, engine.train_set.categories)

@@ -126,6 +126,20 @@ def test_published_sizes():
     assert max(max(draws["large_scale_jitter"][0, seed][0].shape[-2:]) for seed in range(20)) == 1024
 
 
+@pytest.mark.parametrize("height, width", [(3, 600), (600, 3)])
+@pytest.mark.parametrize(
+    "transform", [multi_scale((120,), 160), detr((120,), 160, (1,), (1, 4)), large_scale_jitter(160, (0.1, 0.5))]
+)
+def test_a_very_long_image_keeps_a_pixel_of_its_shorter_side(transform, height, width):
+    given = {"boxes": torch.tensor([[0.0, 0, width, height]]), "labels": torch.tensor([1]), "image_id": 1}
+    sides = set()
+    for seed in range(8):
+        image, target = RandomDraws([(torch.rand(3, height, width), given)], transform)[0, seed]
+        sides.add(min(image.shape[-2:]))
+        assert len(target["boxes"]) == len(target["labels"])
+    assert min(sides) == 1
+
+
 def test_who_decides_the_size():
     assert resizes("multi_scale") and resizes("detr") and resizes("large_scale_jitter")
     assert not resizes("flip") and not resizes("none")

@@ -3,7 +3,7 @@
 import pytest
 
 from dyhead_lab.data.coco_json import index_coco
-from dyhead_lab.evaluation.coco import evaluate
+from dyhead_lab.evaluation.coco import UNDEFINED, evaluate
 from dyhead_lab.evaluation.errors import KINDS, analyse_errors, find_mistakes
 
 from ..data.coco_files import annotation, coco_dict
@@ -107,6 +107,24 @@ def test_an_object_is_given_away_only_once():
     truth = index_coco(coco_dict([annotation(1, BOX)]))
     report = analyse_errors(truth, [found([4, 0, 10, 10], 0.9), found([0, 4, 10, 10], 0.8)])
     assert report.gains["localisation"] == pytest.approx(1)
+
+
+def row(report, name):
+    """The words of the table's first line that begins with ``name``."""
+    return next(line.split() for line in report.table().splitlines() if line.startswith(name))
+
+
+def test_where_all_objects_are_missed_mending_them_leaves_nothing_to_judge():
+    report = analyse_errors(index_coco(coco_dict([annotation(1, BOX)])), [])
+    assert report.ap50 == 0 and report.gains["missed"] == UNDEFINED and report.gains["background"] == 0
+    assert row(report, "missed")[1:3] == ["-", "1"] and row(report, "background")[1] == "+0.0000"
+
+
+def test_without_objects_nothing_is_defined():
+    report = analyse_errors(index_coco(coco_dict([])), [found(BOX)])
+    assert report.ap50 == UNDEFINED and set(report.gains.values()) == {UNDEFINED}
+    assert row(report, "AP50")[1] == "-;" and row(report, "background")[1:3] == ["-", "1"]
+    assert "-1.0000" not in report.table()
 
 
 def test_tables_and_worst_images():

@@ -63,6 +63,12 @@ def test_errors_detects_where_nothing_was_written_down(runs, capsys):
     assert "--score: got 2.0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--images", "--workers"])
+def test_errors_refuses_counts_below_nothing(runs, capsys, option):
+    assert main(["errors", str(runs / "slow"), option, "-1"]) == 1
+    assert f"{option}: expected at least 0, got -1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_compare_prints_a_table_what_differs_and_writes_curves(runs, tmp_path, capsys, suffix):
     picture = tmp_path / f"deep/curves.{suffix}"

@@ -87,3 +87,8 @@ def test_other_classes_and_splits_are_refused(trained, tmp_path, capsys):
     assert "knows the classes dog, bird" in capsys.readouterr().err
     assert main(["eval", "whole", "--split", "test"]) == 1
     assert "has no split 'test'" in capsys.readouterr().err
+
+
+def test_less_than_no_process_is_refused(trained, capsys):
+    assert main(["eval", "whole", "--workers", "-1"]) == 1
+    assert "--workers: expected at least 0, got -1" in capsys.readouterr().err

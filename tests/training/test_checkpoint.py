@@ -9,17 +9,21 @@ from dyhead_lab.errors import UserError
 from dyhead_lab.training import checkpoint
 from dyhead_lab.training.checkpoint import CHECKPOINT, WEIGHTS, RunLog, read, write_atomically
 
+#: The least that a file of weights and a checkpoint hold.
+KEPT = {"format": WEIGHTS, "recipe": "r", "options": {}, "categories": [], "state_dict": {}}
+STATE = {"format": CHECKPOINT, "settings": {}, "iteration": 1, "model": {}, "averaged": {}, "optimizer": {}}
+
 
 def test_round_trip(tmp_path):
     path = tmp_path / "deep" / "a.pt"
-    write_atomically(path, {"format": WEIGHTS, "x": torch.arange(3)})
+    write_atomically(path, {**KEPT, "x": torch.arange(3)})
     assert torch.equal(read(path, WEIGHTS)["x"], torch.arange(3))
     assert [p.name for p in path.parent.iterdir()] == ["a.pt"]
 
 
 def test_a_full_disk_keeps_the_previous_file(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
-    write_atomically(path, {"format": CHECKPOINT, "iteration": 1})
+    write_atomically(path, STATE)
 
     def full(content, file):
         file.write(b"half of it")
@@ -36,7 +40,7 @@ def test_a_full_disk_keeps_the_previous_file(tmp_path, monkeypatch):
 def test_a_real_full_disk_keeps_the_previous_file(tmp_path):
     """``/dev/full`` is a disk on which every write fails."""
     path = tmp_path / "last.pt"
-    write_atomically(path, {"format": CHECKPOINT, "iteration": 1})
+    write_atomically(path, STATE)
     (tmp_path / "last.pt.partial").symlink_to("/dev/full")
     with pytest.raises(
         UserError, match=r"cannot write .*last\.pt: No space left on device; last.pt is still the previous"
@@ -66,7 +70,7 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path):
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
 def test_damaged_files_are_refused_by_name(tmp_path, damage):
     path = tmp_path / "w.pt"
-    write_atomically(path, {"format": WEIGHTS, "x": torch.zeros(1000)})
+    write_atomically(path, {**KEPT, "x": torch.zeros(1000)})
     whole = path.read_bytes()
     path.write_bytes({"truncated": whole[: len(whole) // 2], "text": b"hello", "empty": b""}[damage])
     with pytest.raises(UserError, match=r"w\.pt: damaged"):
@@ -79,6 +83,21 @@ def test_foreign_and_missing_files_are_refused_by_name(tmp_path):
         read(tmp_path / "other.pt", WEIGHTS)
     with pytest.raises(UserError, match="no such file"):
         read(tmp_path / "missing.pt", WEIGHTS)
+
+
+@pytest.mark.parametrize("whole", [KEPT, STATE])
+def test_files_that_lack_a_part_are_refused_by_name(tmp_path, whole):
+    *kept, last, lost = whole
+    write_atomically(tmp_path / "w.pt", {name: whole[name] for name in kept})
+    with pytest.raises(UserError, match=rf"w\.pt: damaged \(no {last}, {lost}\)"):
+        read(tmp_path / "w.pt", whole["format"])
+
+
+def test_a_log_of_bytes_is_refused_by_name(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"iteration": 20, "loss": 3}\n\xff\xfe\x80\n')
+    with pytest.raises(UserError, match=r"log\.jsonl: damaged .*0xff"):
+        RunLog.entries(path)
 
 
 def test_the_log_is_cut_back_to_the_checkpoint(tmp_path):

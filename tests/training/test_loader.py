@@ -1,11 +1,14 @@
 """Training batches: the same wherever they are decoded and wherever they start; one aspect a batch."""
 
 import itertools
+import shutil
 
 import pytest
 import torch
 
 from dyhead_lab.data.coco import coco_folder
+from dyhead_lab.data.synthetic_coco import write_synthetic_coco
+from dyhead_lab.errors import UserError
 from dyhead_lab.training import loader
 from dyhead_lab.training.loader import aspect_groups, loading_workers, training_batches
 
@@ -42,7 +45,44 @@ def test_batches_decoded_elsewhere_are_the_same(pictures, monkeypatch):
 def test_workers_are_shared_among_processes(pictures, monkeypatch):
     monkeypatch.setattr(loader, "IN_MEMORY", 0)
     monkeypatch.setattr(loader.os, "sched_getaffinity", lambda process: set(range(12)))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert [loading_workers(pictures, world) for world in (1, 2, 4, 12)] == [8, 5, 2, 1]
+
+
+def test_cores_are_shared_with_the_processes_of_this_machine_only(pictures, monkeypatch):
+    """Four machines of 8 GPUs and 32 cores each: 4 cores for a GPU, one of them for the training itself."""
+    monkeypatch.setattr(loader, "IN_MEMORY", 0)
+    monkeypatch.setattr(loader.os, "sched_getaffinity", lambda process: set(range(32)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert loading_workers(pictures, world=32) == 3
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert loading_workers(pictures, world=32) == 1
+
+
+def test_images_that_stand_for_coco_are_read_as_coco_is(pictures, tmp_path):
+    write_synthetic_coco(tmp_path, images=1, height=32, width=32)
+    assert loading_workers(coco_folder(tmp_path), world=1) >= 1 and loading_workers(pictures, world=1) == 0
+
+
+@pytest.mark.parametrize("in_memory", [0, 1_000_000_000])
+def test_a_broken_image_is_named_in_the_same_words_in_every_process(small_pictures, tmp_path, monkeypatch, in_memory):
+    folder = shutil.copytree(small_pictures, tmp_path / "broken")
+    dataset = coco_folder(folder, "train")
+    broken = dataset.images / dataset.coco.imgs[dataset.image_ids[2]]["file_name"]
+    broken.write_bytes(broken.read_bytes()[:100])
+    alone = refusal(lambda: dataset[2])
+    monkeypatch.setattr(loader, "IN_MEMORY", in_memory)
+    assert (loading_workers(dataset, 1) == 0) == (in_memory > 0)
+    assert refusal(lambda: first_batches(dataset, 2)) == alone and str(broken) in alone
+
+
+def refusal(read):
+    """The words of a refusal, without the traceback, which would keep processes alive."""
+    try:
+        read()
+    except UserError as error:
+        return str(error)
+    return "not refused"
 
 
 def test_batches_grouped_by_aspect_start_anywhere(pictures):

@@ -1,6 +1,9 @@
 """Recipes: settings as typed, values that no training can follow, and checkpoints older than a setting."""
 
+import math
+
 import pytest
+import torch
 
 from dyhead_lab.errors import UserError
 from dyhead_lab.training.recipe import Recipe
@@ -47,6 +50,7 @@ def test_an_option_without_a_value_takes_any():
         ({"optimizer": "adam"}, "optimizer: expected one of adamw, sgd, got 'adam'"),
         ({"schedule": "step"}, "milestones: schedule 'step' needs at least one"),
         ({"milestones": "80,60"}, "milestones: expected whole steps in ascending order"),
+        ({"schedule": "step", "milestones": "-4,2"}, r"milestones: expected whole steps .* from 0 on, got \(-4, 2\)"),
         ({"milestones": "soon"}, "milestones: expected a value like"),
         ({"precision": "fp8"}, "precision: expected one of bf16, fp16, fp32"),
         ({"on_nonfinite": "pray"}, "on_nonfinite: expected one of stop, skip"),
@@ -55,11 +59,36 @@ def test_an_option_without_a_value_takes_any():
         ({"compile": "true", "activation_checkpointing": "true"}, "compile: expected false"),
         ({"compile": "perhaps"}, "compile: expected a value like False"),
         ({"published_ap": 0.5}, "has no setting 'published_ap'"),
+        ({"lr": -1}, r"lr: expected a finite number of at least 0, got -1\.0"),
+        ({"lr": "nan"}, "lr: expected a finite number of at least 0, got nan"),
+        ({"lr": "inf"}, "lr: expected a finite number of at least 0, got inf"),
+        ({"gamma": "nan"}, "gamma: expected a finite number of at least 0, got nan"),
+        ({"warmup": -5}, "warmup: expected a finite number of at least 0, got -5"),
+        ({"warmup_factor": -0.1}, "warmup_factor: expected a finite number of at least 0"),
+        ({"momentum": -1}, "momentum: expected a finite number of at least 0"),
+        ({"offset_lr": -1}, "offset_lr: expected a finite number of at least 0"),
+        ({"backbone_lr": -1}, "backbone_lr: expected a finite number of at least 0"),
+        ({"weight_decay": -1}, "weight_decay: expected a finite number of at least 0"),
+        ({"ema_decay": -3}, r"ema_decay: expected a share in \[0, 1\], got -3\.0"),
+        ({"ema_decay": 1.5}, "ema_decay: expected a share in"),
+        ({"clip_norm": 0}, r"clip_norm: expected a number above 0, or inf to clip nothing, got 0\.0"),
+        ({"clip_norm": -1}, "clip_norm: expected a number above 0"),
+        ({"clip_norm": "nan"}, "clip_norm: expected a number above 0"),
+        ({"seed": 99999999999}, "seed: expected a whole number between -2147483648 and 2147483648, got 99999999999"),
+        ({"seed": -(2**31)}, "seed: expected a whole number between"),
     ],
 )
 def test_values_that_cannot_be_followed_are_named(changes, message):
     with pytest.raises(UserError, match=message):
         quick_recipe(**changes)
+
+
+def test_values_at_their_bounds_are_taken():
+    """Nothing learns, nothing is clipped, nothing decays: of use in experiments."""
+    bounds = {"lr": 0, "weight_decay": 0, "momentum": 0, "warmup": 0, "ema_decay": 0, "clip_norm": "inf"}
+    recipe = quick_recipe(**bounds, seed=-(2**31) + 1, milestones="0,0")
+    torch.manual_seed(recipe.seed * 2**32)  # what a step adds to
+    assert recipe.clip_norm == math.inf and quick_recipe(ema_decay=1, seed=2**31 - 1).ema_decay == 1
 
 
 def test_a_checkpoint_remembers_every_setting_and_no_words():

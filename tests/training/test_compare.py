@@ -1,0 +1,45 @@
+"""``dyhead-lab compare`` on logs that it cannot draw, folders given twice and files that are damaged."""
+
+import pytest
+
+from dyhead_lab.cli import main
+
+LOSS = '{"iteration": 20, "loss": 3.0, "lr": 0.1, "images_per_second": 2.0}\n'
+PROBE_ONLY = '{"iteration": 2, "scale_ratio/1/1": 0.5}\n'
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "log.jsonl").write_text(LOSS)
+    return folder
+
+
+def refusal(capsys, *runs):
+    """What the command says where it fails."""
+    words = [str(run) for run in runs]
+    assert main(["compare", *words, "--out", str(runs[0] / "curves.svg")]) == 1
+    return capsys.readouterr().err
+
+
+def test_a_run_without_losses_or_evaluations_cannot_be_drawn(run, capsys):
+    (run / "log.jsonl").write_text(PROBE_ONLY)
+    assert f"expected losses or evaluations in the log of {run}, found none" in refusal(capsys, run)
+    assert not (run / "curves.svg").exists()
+
+
+def test_a_run_that_is_given_twice_is_named(run, capsys):
+    again = run / ".." / "a"
+    assert f"{again}: expected each run once, got it twice" in refusal(capsys, run, again)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_origin_is_named(run, capsys, content):
+    (run / "run.json").write_text(content)
+    assert f"{run / 'run.json'}: damaged" in refusal(capsys, run)
+
+
+def test_a_log_of_bytes_is_named(run, capsys):
+    (run / "log.jsonl").write_bytes(b"\xff\xfe")
+    assert f"{run / 'log.jsonl'}: damaged" in refusal(capsys, run)
