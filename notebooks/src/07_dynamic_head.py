@@ -464,8 +464,8 @@ Challenge(
         "How to train it": "dyhead-lab train quickstart --set model.dyhead_blocks=3, then load_trained(run folder).",
         "How to read it": 'traced_features(seen, "block_output") is [block][level].',
     },
-    answer="No. We trained one such head (AP 0.427) and took energy_share over the 24 pictures above, P3 to P6. Block 1: "
-    "29, 24, 17, 24 %. Block 2: 30, 29, 25, 19 %. Block 3: 23, 25, 20, 20 %. So the second block is sparser than the "
+    answer="No. We trained one such head (AP 0.427) and took energy_share over the 24 pictures above, P3 to P6. First: "
+    "29, 24, 17, 24 %. Second: 30, 29, 25, 19 %. Third: 23, 25, 20, 20 %. So the second block is sparser than the "
     "first on three levels, and the third less sparse than the second on three. Before training all blocks lie between "
     "13 and 22 %: training makes features sparser, the number of a block does not. One seed only.",
 )

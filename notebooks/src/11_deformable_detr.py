@@ -435,8 +435,8 @@ Challenge(
         "How to see it": "Compare recall on pictures with many objects.",
     },
     answer="Two objects that lie close may share one query, and then only one of them can be learned. After 300 steps "
-    "that does no harm yet. We measured AP 0.065 with the cheapest query and 0.060 with the Hungarian algorithm. Of 200 "
-    "new pictures, recall at IoU 0.5 was 0.16 against 0.15 where more than four objects are, 0.27 against 0.26 where "
+    "that does no harm yet. We measured AP 0.065 with the cheapest query, 0.060 with the Hungarian algorithm. On 200 "
+    "new pictures recall at IoU 0.5 was 0.16 against 0.15 where more than four objects are, 0.27 against 0.26 where "
     "fewer are. One seed: call it no difference. What would you expect once boxes are sharp?",
 )
 
