@@ -12,7 +12,7 @@ from ..data.coco import CocoDetection, coco_folder, find_splits
 from ..errors import UserError
 from ..evaluation.coco import detect_dataset
 from ..evaluation.judges import ENGINES
-from ..training.run_folder import DETECTIONS, RUN, read_json
+from ..training.run_folder import DETECTIONS, RUN, read_json, read_part
 from ..zoo import Trained
 
 
@@ -64,7 +64,7 @@ def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> Coco
 def _data_of_run(trained: Trained, split: str) -> CocoDetection | None:
     """The data that the run of these weights used; None for weights without a run, or a split that it did not use."""
     path = trained.path.parent / RUN
-    used = read_json(path)["data"].get(split, {}) if path.exists() else {}
+    used = read_part(path, "data").get(split, {}) if path.exists() else {}
     return CocoDetection(used["folder"], used["annotations"]) if "folder" in used else None
 
 
@@ -86,7 +86,7 @@ def kept_detections(trained: Trained, dataset: CocoDetection) -> list[dict[str, 
     folder = trained.path.parent
     if not (folder / RUN).exists() or not (folder / DETECTIONS).exists():
         return None
-    judged_on = read_json(folder / RUN)["data"]["val"]
+    judged_on = read_part(folder / RUN, "data")["val"]
     is_same = Path(judged_on["annotations"]).resolve() == dataset.annotations.resolve()
     is_same &= judged_on["images"] == len(dataset)  # a smoke run is judged on a few of them
     return read_json(folder / DETECTIONS) if is_same else None

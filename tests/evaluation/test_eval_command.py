@@ -1,6 +1,7 @@
 """``dyhead-lab eval`` prints the 12 numbers of a trained model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,3 +93,14 @@ def test_other_classes_and_splits_are_refused(trained, tmp_path, capsys):
 def test_less_than_no_process_is_refused(trained, capsys):
     assert main(["eval", "whole", "--workers", "-1"]) == 1
     assert "--workers: expected at least 0, got -1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
+def test_a_damaged_run_is_named(content, trained, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text(content)
+    of_run = replace(trained, path=run / "weights.pt")
+    monkeypatch.setattr("dyhead_lab.commands.eval.load_trained", lambda source: of_run)
+    assert main(["eval", "whole"]) == 1
+    assert f"{run / 'run.json'}: damaged" in capsys.readouterr().err
