@@ -59,8 +59,8 @@ def smoke_run(
     """Load, augment, train, evaluate, stop, save, continue, write weights, load them and judge them.
 
     4 iterations on 8 fixed images, and 4 fixed images to judge by. The numbers mean nothing; that they come does.
-    Without a GPU the images of large recipes are small, and only flipped. A batch is the smallest of two images or
-    more that processes and micro-batches can share.
+    Without a GPU the images of large recipes are small, and only flipped. Every process has two images in every
+    micro-batch: one alone would be too few for the statistics of a normalisation.
 
     Args:
         recipe, data, out, changes: as for :func:`~.train.train`. A smoke run in ``out`` starts anew.
@@ -71,7 +71,7 @@ def smoke_run(
     """
     recipe = recipe.with_changes(changes or {})  # first of all: the batch depends on them
     accelerator = Accelerator(mixed_precision="no")  # as the engine asks for it
-    recipe = recipe.with_changes({**FEW, "batch_size": max(2, accelerator.num_processes * recipe.accumulate)})
+    recipe = recipe.with_changes({**FEW, "batch_size": 2 * accelerator.num_processes * recipe.accumulate})
     if not fresh:
         _refuse_whole_run(out)
     accelerator.wait_for_everyone()  # all have looked at the folder before the main process removes anything

@@ -53,14 +53,8 @@ def deformops_conv2d(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor
     return deform_conv2d(input, offset, weight, padding=(1, 1), mask=mask)
 
 
-def deformops_attention(
-    value: Tensor,
-    spatial_shapes: Tensor,
-    level_start_index: Tensor,
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-) -> Tensor:
-    """Its multi-scale attention, by the kernel that it chooses."""
+def deformops_attention(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    """Its multi-scale attention, by the kernel that it chooses; arguments as of :func:`grid_sample_attention`."""
     from deformops.registry import msda
 
-    return msda(value, spatial_shapes, level_start_index, sampling_locations, attention_weights.flatten(3))
+    return msda(value, shapes, starts, locations, weights.flatten(3))
