@@ -144,7 +144,7 @@ Picture(race_figure(both), alt="Recorded times of the forward and backward pass,
 # floor, sometimes a little below: a convolution may save operations, and the rate was measured with one matrix size.
 # Sampling keeps the deformable one above it.
 #
-# A floor is counted with the rate of what is multiplied. The processor multiplies bfloat16 more than twice as fast, so
+# A floor is counted with the rate of what is multiplied. The processor multiplies bfloat16 about twice as fast, so
 # the floors of the rows with bf16 lie lower. Peers without bfloat16 compute in float32 there.
 #
 # For the encoder's `ms_deform_attn` the floor lies far below everybody. It has no matrix product, so its floor counts
