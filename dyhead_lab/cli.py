@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "detect": ("dyhead_lab.commands.detect", "draw the boxes that a trained model finds on your images"),
     "experiment": ("dyhead_lab.commands.experiment", "measure what an experiment compares, or show what was recorded"),
     "efficiency": ("dyhead_lab.commands.efficiency", "count what a recipe's detector costs, by part"),
-    "book": ("dyhead_lab.commands.book", "write the chapters as a site that opens from disk, without a network"),
+    "book": ("dyhead_book.command", "write the chapters as a site that opens from disk, without a network"),
     "bench": ("dyhead_lab.commands.bench", "measure operators, loading and training on this machine"),
 }
 

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import nbformat
 import pytest
 
-from dyhead_lab.book import build_site
-from dyhead_lab.book.markdown import page_link, to_html, to_mathml
+from dyhead_book.site import build_site
+from dyhead_book.site.markdown import page_link, to_html, to_mathml
 from dyhead_lab.errors import UserError
 
 

@@ -65,7 +65,7 @@ weights = ScaleWeights(gates_of(gates), LEVELS, images)
 weights
 """
 STEPS = """
-from dyhead_lab.lessons.kernel import Example
+from dyhead_book.c04_the_cuda_kernel.kernel_checks import Example
 from dyhead_lab.views.memory import MemorySteps
 
 accesses = Example(H=5, W=6, offset_scale=0.8).forward(threads=range(14, 15))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dyhead_lab.detectors.dam import decoder_attention_map
-from dyhead_lab.lessons.attention_maps import (
+from dyhead_book.c14_attention_maps.map_checks import (
     HEAT_MISTAKES,
     SHARE_MISTAKES,
     SPREAD_MISTAKES,

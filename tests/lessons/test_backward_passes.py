@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dyhead_lab.lessons.backward_passes import (
+from dyhead_book.c03_deformable_convolution.backward_checks import (
     ATTENTION_BACKWARD_MISTAKES,
     CONV_BACKWARD_MISTAKES,
     SLOPE_MISTAKES,

@@ -1,15 +1,9 @@
 import numpy as np
 import pytest
 
-from dyhead_lab.lessons import deformable
-from dyhead_lab.lessons.checks import Case, Mistake, check
-from dyhead_lab.lessons.deformable import (
-    BILINEAR_MISTAKES,
-    DEFORM_CONV2D_MISTAKES,
-    check_bilinear,
-    check_deform_conv2d,
-    planted_bug,
-)
+from dyhead_book.c03_deformable_convolution import sampling_checks as deformable
+from dyhead_book.practice.checks import Case, Mistake, check
+from dyhead_book.c03_deformable_convolution.sampling_checks import BILINEAR_MISTAKES, DEFORM_CONV2D_MISTAKES, check_bilinear, check_deform_conv2d, planted_bug
 from dyhead_lab.ops import deform_conv2d, native
 from dyhead_lab.ops.numba_reference import loops
 

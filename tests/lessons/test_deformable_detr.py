@@ -6,7 +6,7 @@ import torch
 from dyhead_lab.detectors.matcher import HungarianMatcher, Predictions, pad_targets
 from dyhead_lab.detectors.prediction_heads import refine_boxes
 from dyhead_lab.detectors.set_criterion import SetCriterion
-from dyhead_lab.lessons.deformable_detr import (
+from dyhead_book.c11_deformable_detr.refinement_checks import (
     ASSIGN_MISTAKES,
     COST_MISTAKES,
     REFINE_MISTAKES,
@@ -17,7 +17,7 @@ from dyhead_lab.lessons.deformable_detr import (
     draw_detections,
     matching_cost,
 )
-from dyhead_lab.lessons.set_loss import SET_LOSS_MISTAKES, check_set_loss, set_loss
+from dyhead_book.c11_deformable_detr.set_loss_checks import SET_LOSS_MISTAKES, check_set_loss, set_loss
 
 from .planted import assert_bugs_are_caught
 

@@ -3,7 +3,7 @@ import torch
 
 from dyhead_lab.attention import DyHeadBlock
 from dyhead_lab.evaluation.dyhead_cost import depth_macs, level_sizes
-from dyhead_lab.lessons.dynamic_head import (
+from dyhead_book.c07_dynamic_head.block_checks import (
     BLOCK_MACS_MISTAKES,
     BLOCK_MISTAKES,
     ENERGY_SHARE_MISTAKES,

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dyhead_lab.lessons.checks import Mistake
+from dyhead_book.practice.checks import Mistake
 from tests.notebooks.builder import builder
 
 from .planted import FEWEST as FEWEST_BUGS

@@ -1,6 +1,6 @@
 import pytest
 
-from dyhead_lab.lessons.exercises import Challenge, Exercise
+from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_lab.ops.numba_reference import loops
 
 HINTS = {"a < b": "swap & look", "Still wrong": "look again"}

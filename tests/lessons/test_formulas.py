@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from dyhead_lab.lessons.formulas import TABLE, TOLERANCE, Formula, by_paper, markdown, read_formulas
+from dyhead_book.practice.formulas import (
+    TABLE,
+    TOLERANCE,
+    Formula,
+    by_paper,
+    markdown,
+    read_formulas,
+)
 from dyhead_lab.paths import REPOSITORY
 
 FORMULAS = read_formulas()

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from dyhead_lab.lessons import kernel
-from dyhead_lab.lessons.kernel import (
+from dyhead_book.c04_the_cuda_kernel import kernel_checks as kernel
+from dyhead_book.c04_the_cuda_kernel.kernel_checks import (
     LINES_MISTAKES,
     OWNER_MISTAKES,
     READS_MISTAKES,

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dyhead_lab.attention.deformable import MultiScaleDeformableAttention
-from dyhead_lab.lessons.multi_scale import (
+from dyhead_book.c10_multi_scale_deformable_attention.multi_scale_checks import (
     BOX_MISTAKES,
     LOCATION_MISTAKES,
     MS_DEFORM_ATTN_MISTAKES,

@@ -4,7 +4,7 @@ import torch
 
 from dyhead_lab.attention import JointAttention
 from dyhead_lab.evaluation.efficiency import macs
-from dyhead_lab.lessons.own_attention import (
+from dyhead_book.c17_write_your_own_attention.own_attention_checks import (
     JOINT_MACS_MISTAKES,
     JOINT_MISTAKES,
     TOKENS_MISTAKES,

@@ -2,7 +2,15 @@ import torch
 from torch import nn
 
 from dyhead_lab.attention import JointAttention
-from dyhead_lab.lessons.pairs import CHANNELS, MARKS, SIZES, Finder, draw_pairs, learn_pairs, solved
+from dyhead_book.c17_write_your_own_attention.pairs import (
+    CHANNELS,
+    MARKS,
+    SIZES,
+    Finder,
+    draw_pairs,
+    learn_pairs,
+    solved,
+)
 
 
 def draw(batch=64, seed=3):

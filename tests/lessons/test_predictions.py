@@ -1,7 +1,7 @@
 import pytest
 
-from dyhead_lab.lessons import predictions
-from dyhead_lab.lessons.predictions import Question, predictions_file
+from dyhead_book.practice import predictions
+from dyhead_book.practice.predictions import Question, predictions_file
 
 
 @pytest.fixture(autouse=True)

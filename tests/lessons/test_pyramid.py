@@ -4,7 +4,7 @@ import pytest
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.shapes import CLASSES, write_shapes
 from dyhead_lab.evaluation.coco import evaluate, to_coco_results
-from dyhead_lab.lessons import boxes, pyramid
+from dyhead_book.c01_feature_pyramid import box_checks as boxes, pyramid_checks as pyramid
 
 from .planted import assert_bugs_are_caught
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dyhead_lab.lessons.race import (
+from dyhead_book.c16_kernel_race.race_checks import (
     CONTENDER_MISTAKES,
     FLOOR_MISTAKES,
     WORK_MISTAKES,

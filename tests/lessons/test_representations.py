@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from dyhead_lab.lessons.published import ATSS_R50, DETECTORS, PAPER_GAINS, table
-from dyhead_lab.lessons.representations import (
+from dyhead_book.c08_dynamic_head_on_detectors.published import ATSS_R50, DETECTORS, PAPER_GAINS, table
+from dyhead_book.c08_dynamic_head_on_detectors.representation_checks import (
     DELTAS_MISTAKES,
     POINTS_MISTAKES,
     SIDES_MISTAKES,

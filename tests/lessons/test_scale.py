@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from dyhead_lab.lessons import scale
-from dyhead_lab.lessons.scale import check_mean_ratio, check_paper_scale, check_released_fusion
+from dyhead_book.c02_scale_aware import scale_checks as scale
+from dyhead_book.c02_scale_aware.scale_checks import check_mean_ratio, check_paper_scale, check_released_fusion
 
 from .planted import assert_bugs_are_caught
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dyhead_lab.lessons.scale_ratios import (
+from dyhead_book.c15_learned_scale_ratios.ratio_checks import (
     HOLM_MISTAKES,
     P_MISTAKES,
     PART_MISTAKES,

@@ -5,7 +5,7 @@ from torch import nn
 
 from dyhead_lab.attention.deformable import MultiScaleDeformableAttention
 from dyhead_lab.evaluation.efficiency import macs
-from dyhead_lab.lessons.self_attention import (
+from dyhead_book.c09_self_attention_to_deformable.self_attention_checks import (
     ATTENTION_MISTAKES,
     DEFORM_ATTENTION_MISTAKES,
     MACS_MISTAKES,

@@ -3,7 +3,7 @@ import pytest
 
 from dyhead_lab.detectors.sparse_detr import SparseDETRConfig
 from dyhead_lab.evaluation.sparse_efficiency import sparse_detr_macs
-from dyhead_lab.lessons.sparse_cost import (
+from dyhead_book.c12_sparse_detr.sparse_cost_checks import (
     CORR_MISTAKES,
     MACS_MISTAKES,
     check_corr,
@@ -12,7 +12,7 @@ from dyhead_lab.lessons.sparse_cost import (
     encoder_macs,
     recorded_table,
 )
-from dyhead_lab.lessons.sparse_detr import (
+from dyhead_book.c12_sparse_detr.sparse_checks import (
     KEEP_MISTAKES,
     MAP_MISTAKES,
     REFINE_KEPT_MISTAKES,

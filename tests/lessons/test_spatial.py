@@ -1,6 +1,6 @@
 import pytest
 
-from dyhead_lab.lessons import spatial
+from dyhead_book.c05_spatial_aware import spatial_checks as spatial
 
 from .planted import assert_bugs_are_caught
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dyhead_lab.attention import TaskAwareAttention
-from dyhead_lab.lessons.task import (
+from dyhead_book.c06_task_aware.task_checks import (
     LEAKY_BIASES_MISTAKES,
     PAPER_COEFFICIENTS_MISTAKES,
     TASK_AWARE_MISTAKES,

@@ -100,6 +100,6 @@ def test_guesses_of_whoever_builds_do_not_enter_a_notebook(tmp_path, monkeypatch
     monkeypatch.setenv("DYHEAD_READER", str(own))
     source = tmp_path / "99_example.py"
     question = 'Question("99 example", "Which?", a="this", b="that")'
-    source.write_text(f"# %%\nfrom dyhead_lab.lessons.predictions import Question\n\n{question}.guess(None)\n")
+    source.write_text(f"# %%\nfrom dyhead_book.practice.predictions import Question\n\n{question}.guess(None)\n")
     text = builder.serialise(builder.execute(builder.read_source(source), tmp_path))
     assert "Put your guess here" in text and "Your guess so far" not in text

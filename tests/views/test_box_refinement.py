@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from dyhead_lab.views.box_refinement import query_places_figure, refinement_figure
+from dyhead_book.c11_deformable_detr.box_refinement import query_places_figure, refinement_figure
 from dyhead_lab.views.figures import Picture
 
 

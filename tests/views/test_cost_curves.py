@@ -1,6 +1,6 @@
 import pytest
 
-from dyhead_lab.views.cost_curves import growth_figure, share_figure
+from dyhead_book.figures.cost_curves import growth_figure, share_figure
 from dyhead_lab.views.figures import Picture
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from dyhead_lab.attention.deformable import MultiScaleDeformableAttention
-from dyhead_lab.views.deformable_points import Points, offsets_figure, points_figure
+from dyhead_book.figures.deformable_points import Points, offsets_figure, points_figure
 from dyhead_lab.views.figures import Picture
 
 M, L, P = 4, 3, 2

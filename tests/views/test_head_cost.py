@@ -2,8 +2,8 @@ import pytest
 
 from dyhead_lab.evaluation.dyhead_cost import PartCost
 from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.gains import Gain, gains_figure
-from dyhead_lab.views.head_cost import depth_figure, parts_figure
+from dyhead_book.c08_dynamic_head_on_detectors.gains import Gain, gains_figure
+from dyhead_book.figures.head_cost import depth_figure, parts_figure
 
 PLAIN = [PartCost("backbone", 10, int(60e9)), PartCost("head", 5, int(40e9))]
 ATTENDED = [*PLAIN, PartCost("Dynamic Head", 7, int(30e9))]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.joint_attention import joint_map_figure, learning_figure
+from dyhead_book.c17_write_your_own_attention.joint_attention_figures import joint_map_figure, learning_figure
 
 
 def test_a_line_per_row_and_one_for_guessing():

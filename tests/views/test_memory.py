@@ -65,7 +65,7 @@ def test_steps_stay_in_range_and_a_picture_stands_beside_the_widget():
 def test_sampling_figures_draw():
     import torch
 
-    from dyhead_lab.views.sampling import four_pixels_figure, taps_figure
+    from dyhead_book.c03_deformable_convolution.sampling_figures import four_pixels_figure, taps_figure
 
     image = np.random.default_rng(0).uniform(size=(4, 5))
     weights = [text.get_text() for text in four_pixels_figure(image, 1.25, 2.5).axes[0].texts]

@@ -3,7 +3,7 @@ import torch
 
 from dyhead_lab.detectors.deformable_detr import DeformableDETR, DeformableDETRConfig
 from dyhead_lab.detectors.detr_family import deformable_detr
-from dyhead_lab.views.object_queries import look
+from dyhead_book.figures.object_queries import look
 
 IMAGE = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(0))
 

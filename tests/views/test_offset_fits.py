@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dyhead_lab.attention.spatial import OFFSET_FITS
-from dyhead_lab.views.offset_fits import fitted, offset_fits_figure, pointing_offsets
+from dyhead_book.c05_spatial_aware.offset_fits import fitted, offset_fits_figure, pointing_offsets
 
 
 def test_example_offsets_point_at_the_target_and_are_not_too_long():

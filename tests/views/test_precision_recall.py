@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dyhead_lab.views.precision_recall import precision_recall_figure
+from dyhead_book.c01_feature_pyramid.precision_recall import precision_recall_figure
 
 
 def test_the_curve_takes_the_most_certain_detection_first():

@@ -1,7 +1,7 @@
 import pytest
 
 from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.race import race_figure, roofline_figure
+from dyhead_book.c16_kernel_race.race_figures import race_figure, roofline_figure
 
 
 def row(problem, who, ms, floor_ms):

@@ -4,7 +4,7 @@ import torch
 
 from dyhead_lab.attention import DyHead
 from dyhead_lab.trace import trace
-from dyhead_lab.views.receptive_field import (
+from dyhead_book.c05_spatial_aware.receptive_field import (
     Field,
     LevelTaps,
     in_pixels,

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.representations import representations_figure
+from dyhead_book.c08_dynamic_head_on_detectors.representations import representations_figure
 
 BOX = np.array([10.0, 12, 40, 44])
 ANCHOR = np.array([20.0, 20, 52, 52])

@@ -4,7 +4,7 @@ import torch
 from matplotlib.patches import StepPatch
 
 from dyhead_lab.attention import scale_ratio
-from dyhead_lab.views.scale_distribution import gate_distribution_figure, ratio_distribution_figure
+from dyhead_book.c02_scale_aware.scale_distribution import gate_distribution_figure, ratio_distribution_figure
 
 LEVELS = ["P3", "P4", "P5"]
 

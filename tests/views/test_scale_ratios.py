@@ -1,7 +1,7 @@
 import numpy as np
 
 from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.scale_ratios import changes_figure, levels_figure, relations_figure
+from dyhead_book.c15_learned_scale_ratios.scale_ratios import changes_figure, levels_figure, relations_figure
 
 LEVELS = ["P3", "P4"]
 RATIOS = [np.full(20, 2.0), np.linspace(0.5, 1, 20)]

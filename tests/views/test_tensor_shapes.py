@@ -4,7 +4,7 @@ import torch
 from dyhead_lab.attention import DyHead
 from dyhead_lab.trace import trace
 from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.tensor_shapes import paper_steps, released_steps, shapes_figure
+from dyhead_book.c07_dynamic_head.tensor_shapes import paper_steps, released_steps, shapes_figure
 
 LEVELS = ["P3", "P4", "P5"]
 SIZES = [(12, 16), (6, 8), (3, 4)]

@@ -1,0 +1,242 @@
+"""Checks, mistakes and solutions of the chapter on the feature pyramid: IoU and average precision.
+
+NumPy arrays in float64. Boxes are xyxy in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy import ndarray
+from torchvision.ops import box_iou
+
+from ..practice.checks import Case, Mistake, Verdict, check
+
+RECALLS = np.linspace(0, 1, 101)  # where COCO reads the precision
+THRESHOLDS = np.linspace(0.5, 0.95, 10)  # IoU from which a box counts as found
+
+# Intersection over union
+
+
+def iou(a_n4: ndarray, b_m4: ndarray) -> ndarray:
+    """(n, m): area of the intersection over area of the union, for every pair of boxes."""
+    low = np.maximum(a_n4[:, None, :2], b_m4[None, :, :2])
+    high = np.minimum(a_n4[:, None, 2:], b_m4[None, :, 2:])
+    intersection = (high - low).clip(min=0).prod(-1)
+    areas = (a_n4[:, 2:] - a_n4[:, :2]).prod(-1)[:, None] + (b_m4[:, 2:] - b_m4[:, :2]).prod(-1)
+    return intersection / (areas - intersection)
+
+
+def iou_formula(a_n4: ndarray, b_m4: ndarray) -> ndarray:
+    """The same by torchvision."""
+    return box_iou(torch.from_numpy(a_n4), torch.from_numpy(b_m4)).numpy()
+
+
+def iou_cases(seed: int = 0, count: int = 10) -> Iterator[Case]:
+    """Boxes that overlap, contain each other, touch nothing, and one that lies apart in both directions."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        n, m = 2 + number % 3, 3 + number % 4
+        a, b = (np.concatenate([c := rng.uniform(0, 30, (k, 2)), c + rng.uniform(2, 20, (k, 2))], 1) for k in (n, m))
+        b[0] = a[0] + 100
+        yield Case(f"{n} boxes and {m} boxes", (a, b))
+
+
+def _overlap(a: ndarray, b: ndarray, pixel: float = 0) -> ndarray:
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    return (np.minimum(a[:, None, 2:], b[None, :, 2:]) - low + pixel).clip(min=0).prod(-1)
+
+
+def _area(a: ndarray, pixel: float = 0) -> ndarray:
+    return (a[:, 2:] - a[:, :2] + pixel).prod(-1)
+
+
+def _unclipped(a: ndarray, b: ndarray) -> ndarray:
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    intersection = (np.minimum(a[:, None, 2:], b[None, :, 2:]) - low).prod(-1)
+    return intersection / (_area(a)[:, None] + _area(b) - intersection)
+
+
+def _with_pixel(a: ndarray, b: ndarray) -> ndarray:
+    intersection = _overlap(a, b, 1)
+    return intersection / (_area(a, 1)[:, None] + _area(b, 1) - intersection)
+
+
+IOU_MISTAKES = (
+    Mistake(
+        "boxes that lie apart have a negative width",
+        "clip width and height of the intersection at 0; two negative numbers have a positive product.",
+        _unclipped,
+    ),
+    Mistake(
+        "the intersection is counted twice in the union",
+        "union = area a + area b - intersection.",
+        lambda a, b: _overlap(a, b) / (_area(a)[:, None] + _area(b)),
+    ),
+    Mistake(
+        "a pixel is added to every side",
+        "old code counts pixels, x2 - x1 + 1. Here a box is a region: x2 - x1.",
+        _with_pixel,
+    ),
+    Mistake(
+        "the intersection is divided by the smaller box",
+        "divide by the union.",
+        lambda a, b: _overlap(a, b) / np.minimum(_area(a)[:, None], _area(b)),
+    ),
+    Mistake(
+        "Dice is computed, twice the intersection over both areas",
+        "divide by the union.",
+        lambda a, b: 2 * _overlap(a, b) / (_area(a)[:, None] + _area(b)),
+    ),
+    Mistake(
+        "the boxes are read as x, y, width, height",
+        "the last two numbers are the right and the lower side.",
+        lambda a, b: iou_formula(*(np.concatenate([x[:, :2], x[:, :2] + x[:, 2:]], 1) for x in (a, b))),
+    ),
+)
+
+
+def check_iou(function: Callable[[ndarray, ndarray], ndarray], seed: int = 0) -> Verdict:
+    """Check the reader's ``iou(a_n4, b_m4)``."""
+    return check(function, iou_formula, iou_cases(seed), IOU_MISTAKES)
+
+
+# Average precision of one class at one IoU threshold
+
+
+def average_precision(scores: ndarray, correct: ndarray, objects: int) -> float:
+    """Mean over 101 recalls of the best precision at that recall or a higher one.
+
+    Args:
+        scores: (n,) of all detections of a class, in any order.
+        correct: (n,) bool: the detection found an object that no better one had found.
+        objects: how many objects there are.
+    """
+    found = np.cumsum(correct[np.argsort(-scores, kind="stable")])
+    recall = found / objects
+    precision = found / np.arange(1, len(found) + 1)
+    best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+    position = np.searchsorted(recall, RECALLS)  # the first detection that reaches this recall
+    return float(np.append(best_from_here, 0)[position].mean())
+
+
+def average_precision_formula(scores: ndarray, correct: ndarray, objects: int) -> float:
+    """The same in words: for each recall, try every number of detections that reaches it."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    found = [sum(bool(correct[i]) for i in order[: n + 1]) for n in range(len(order))]
+    total = 0.0
+    for recall in RECALLS:
+        total += max((f / (n + 1) for n, f in enumerate(found) if f / objects >= recall), default=0)
+    return total / len(RECALLS)
+
+
+def average_precision_cases(seed: int = 0, count: int = 10) -> Iterator[Case]:
+    """Detections of which more and more are correct; some objects are never found."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        n = 6 + 3 * number
+        correct = rng.random(n) < 0.3 + 0.05 * number
+        objects = int(correct.sum()) + 1 + number % 3
+        yield Case(f"{n} detections, {objects} objects", (rng.random(n), correct, objects))
+
+
+def _curve(scores: ndarray, correct: ndarray, objects: int) -> tuple[ndarray, ndarray]:
+    found = np.cumsum(correct[np.argsort(-scores, kind="stable")])
+    return found / objects, found / np.arange(1, len(found) + 1)
+
+
+def _sampled(recall: ndarray, precision: ndarray, recalls: ndarray = RECALLS) -> float:
+    return float(np.append(precision, 0)[np.searchsorted(recall, recalls)].mean())
+
+
+def _envelope(recall: ndarray, precision: ndarray) -> tuple[ndarray, ndarray]:
+    return recall, np.maximum.accumulate(precision[::-1])[::-1]
+
+
+AVERAGE_PRECISION_MISTAKES = (
+    Mistake(
+        "the detections are not sorted by score",
+        "the most certain detection comes first.",
+        lambda s, c, n: average_precision_formula(-np.arange(len(s)), c, n),
+    ),
+    Mistake(
+        "the least certain detection comes first",
+        "sort by falling score.",
+        lambda s, c, n: average_precision_formula(-s, c, n),
+    ),
+    Mistake(
+        "recall is measured against the objects that were found",
+        "divide by all objects: one that is never found must cost something.",
+        lambda s, c, n: average_precision_formula(s, c, int(c.sum())),
+    ),
+    Mistake(
+        "the precision is not made monotonic",
+        "at each recall take the best precision at that recall or a higher one.",
+        lambda s, c, n: _sampled(*_curve(s, c, n)),
+    ),
+    Mistake(
+        "the precision is read at 11 recalls",
+        "Pascal VOC of 2007 had 11, COCO has 101.",
+        lambda s, c, n: _sampled(*_envelope(*_curve(s, c, n)), recalls=np.linspace(0, 1, 11)),
+    ),
+    Mistake(
+        "the precisions of all detections are averaged",
+        "average over recalls, not over detections.",
+        lambda s, c, n: float(_curve(s, c, n)[1].mean()),
+    ),
+)
+
+
+def check_average_precision(function: Callable[[ndarray, ndarray, int], float], seed: int = 0) -> Verdict:
+    """Check the reader's ``average_precision(scores, correct, objects)``."""
+    cases = average_precision_cases(seed)
+    return check(function, average_precision_formula, cases, AVERAGE_PRECISION_MISTAKES)
+
+
+# From boxes to AP
+
+
+def matched(iou_nm: ndarray, threshold: float) -> ndarray:
+    """(n,) bool: which detections of one image and class, best score first, find an object of their own.
+
+    Each detection takes the free object that it overlaps most, if their IoU reaches the threshold.
+    """
+    free = np.ones(iou_nm.shape[1], bool)
+    correct = np.zeros(len(iou_nm), bool)
+    for i, row in enumerate(iou_nm):
+        candidates = np.where(free, row, -1)
+        if candidates.size and candidates.max() >= threshold:
+            correct[i] = True
+            free[candidates.argmax()] = False
+    return correct
+
+
+Boxes = Mapping[str, Any]  # "boxes" (n, 4), "labels" (n,), and of detections "scores" (n,), NumPy
+
+
+def mean_average_precision(detections: Sequence[Boxes], truths: Sequence[Boxes], classes: int) -> float:
+    """COCO's AP: averaged over ten IoU thresholds and all classes that have objects. No crowds, no area limits.
+
+    Args:
+        detections, truths: one for each image.
+        classes: labels are 0..classes-1.
+    """
+    values = []
+    for label in range(classes):
+        objects = sum(int((truth["labels"] == label).sum()) for truth in truths)
+        if not objects:
+            continue
+        scores, correct_by_threshold = [], []
+        for found, truth in zip(detections, truths, strict=True):
+            kept = np.flatnonzero(found["labels"] == label)
+            kept = kept[np.argsort(-found["scores"][kept], kind="stable")]
+            iou_nm = iou(found["boxes"][kept], truth["boxes"][truth["labels"] == label])
+            scores.append(found["scores"][kept])
+            correct_by_threshold.append([matched(iou_nm, threshold) for threshold in THRESHOLDS])
+        for i in range(len(THRESHOLDS)):
+            correct = np.concatenate([image[i] for image in correct_by_threshold])
+            values.append(average_precision(np.concatenate(scores), correct, objects))
+    return float(np.mean(values))

@@ -1,0 +1,297 @@
+"""Checks, mistakes and solutions of the chapter on scale-aware attention.
+
+All functions take float64 tensors and are held against the modules of ``attention/scale.py``. Letters: B images, n
+branches that meet at a level, L levels, S positions, C channels; ``w_C`` and ``b`` are the gate's weight and bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dyhead_lab.attention.scale import PaperScaleAwareAttention, ScaleAwareAttention, scale_ratio
+from ..practice.checks import Case, Mistake, Verdict, check
+
+# The released form: the branches of one level
+
+
+def released_fusion(branches: Sequence[Tensor], w_C: Tensor, b: Tensor) -> Tensor:
+    """Y = 1/n sum_i g(X_i) X_i with g(X) = relu6(relu(w . mean_HW(X) + b) + 3) / 6; all maps (B, C, H, W)."""
+    total = torch.zeros_like(branches[0])
+    for X in branches:
+        mean_BC = X.mean((2, 3))
+        z_B = mean_BC @ w_C + b
+        gate_B = F.relu6(F.relu(z_B) + 3) / 6
+        total += gate_B[:, None, None, None] * X
+    return total / len(branches)
+
+
+def released_formula(branches: Sequence[Tensor], w_C: Tensor, b: Tensor) -> Tensor:
+    """The same by the library's module."""
+    attention = ScaleAwareAttention(len(w_C)).to(w_C.dtype)
+    attention.load_state_dict({"gate.weight": w_C[None], "gate.bias": b[None]})
+    return attention(branches).detach()
+
+
+def released_cases(seed: int = 0, count: int = 12) -> Iterator[Case]:
+    """Two and three branches; gates at their lower bound, between, and at one."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    for number in range(count):
+        B, n, C, H, W = 1 + number % 3, 3 - number % 2, 4 + number, 3 + number % 4, 4
+        branches = [draw(B, C, H, W) + draw(B, C, 1, 1) for _ in range(n)]  # each image and channel has a mean
+        yield Case(f"{n} branches of {B} x {C} x {H} x {W}", (branches, draw(C), draw(1)[0]))
+
+
+def _z(branches: Sequence[Tensor], w_C: Tensor, b: Tensor) -> Tensor:
+    """(B, n): what the activations of a gate are applied to."""
+    return torch.stack([X.mean((2, 3)) @ w_C + b for X in branches], 1)
+
+
+def _gates(z_Bn: Tensor) -> Tensor:
+    return F.hardsigmoid(F.relu(z_Bn))
+
+
+def _fused(branches: Sequence[Tensor], gates_Bn: Tensor, count: int | None = None) -> Tensor:
+    gated = [g_B[:, None, None, None] * X for g_B, X in zip(gates_Bn.unbind(1), branches, strict=True)]
+    return torch.stack(gated).sum(0) / (len(branches) if count is None else count)
+
+
+RELEASED_MISTAKES = (
+    Mistake(
+        "the inner ReLU is missing",
+        "ReLU comes first, then relu6(x + 3) / 6. It keeps the gate at 0.5 or above.",
+        lambda X, w, b: _fused(X, F.hardsigmoid(_z(X, w, b))),
+    ),
+    Mistake(
+        "the gates compete in a softmax over the branches",
+        "every branch has a gate of its own; gates need not sum to 1.",
+        lambda X, w, b: _fused(X, _z(X, w, b).softmax(1)),
+    ),
+    Mistake(
+        "the sigmoid is the smooth one",
+        "the hard sigmoid is made of straight pieces: relu6(x + 3) / 6.",
+        lambda X, w, b: _fused(X, F.relu(_z(X, w, b)).sigmoid()),
+    ),
+    Mistake(
+        "the paper's sigmoid stands in the released form",
+        "the released form has relu6(x + 3) / 6, which reaches 1 at 3; the paper's reaches 1 at 1.",
+        lambda X, w, b: _fused(X, ((F.relu(_z(X, w, b)) + 1) / 2).clamp(0, 1)),
+    ),
+    Mistake(
+        "the positions are summed, not averaged",
+        "take the mean over H and W; otherwise a gate depends on the size of its level.",
+        lambda X, w, b: _fused(X, _gates(_z([x * x[0, 0].numel() for x in X], w, b))),
+    ),
+    Mistake("the bias is forgotten", "z = w . mean + b.", lambda X, w, b: _fused(X, _gates(_z(X, w, 0 * b)))),
+    Mistake(
+        "the sum is divided by three also where two branches meet",
+        "divide by the number of branches that are there: two at the ends of the pyramid.",
+        lambda X, w, b: _fused(X, _gates(_z(X, w, b)), count=3),
+    ),
+    Mistake(
+        "the branches are added, not averaged",
+        "the fusion ends with a division by n.",
+        lambda X, w, b: _fused(X, _gates(_z(X, w, b)), count=1),
+    ),
+    Mistake(
+        "the order of the gates is reversed",
+        "gate i belongs to branch i; both run from fine to coarse.",
+        lambda X, w, b: _fused(X, _gates(_z(X, w, b)).flip(1)),
+    ),
+    Mistake(
+        "all branches share one gate",
+        "each branch is gated by its own mean.",
+        lambda X, w, b: _fused(X, _gates(_z(X, w, b).mean(1, keepdim=True).expand(-1, len(X)))),
+    ),
+    Mistake(
+        "one gate is shared by all images of the batch",
+        "average over H and W, not over B: every image has gates of its own.",
+        lambda X, w, b: _fused(X, _gates(_z(X, w, b).mean(0, keepdim=True).expand(len(X[0]), -1))),
+    ),
+)
+
+
+def check_released_fusion(function: Callable[[Sequence[Tensor], Tensor, Tensor], Tensor], seed: int = 0) -> Verdict:
+    """Check the reader's ``released_fusion(branches, w_C, b)``."""
+    return check(function, released_formula, released_cases(seed), RELEASED_MISTAKES)
+
+
+# The paper's form: all levels in one tensor
+
+
+def paper_scale(F_BLSC: Tensor, f_LL: Tensor, b_L: Tensor) -> Tensor:
+    """sigma(f(mean_SC F)) . F with sigma(x) = max(0, min(1, (x + 1) / 2)); f is linear, L -> L."""
+    mean_BL = F_BLSC.mean((2, 3))
+    weight_BL = ((mean_BL @ f_LL.T + b_L + 1) / 2).clamp(0, 1)
+    return weight_BL[:, :, None, None] * F_BLSC
+
+
+def paper_formula(F_BLSC: Tensor, f_LL: Tensor, b_L: Tensor) -> Tensor:
+    """The same by the library's module."""
+    attention = PaperScaleAwareAttention(len(b_L)).to(b_L.dtype)
+    attention.load_state_dict({"f.weight": f_LL, "f.bias": b_L})
+    return attention(F_BLSC).detach()
+
+
+def paper_cases(seed: int = 0, count: int = 10) -> Iterator[Case]:
+    """Two to five levels; weights at 0, between, and at 1."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    for number in range(count):
+        B, L, S, C = 1 + number % 3, 2 + number % 4, 6, 5
+        F_BLSC = draw(B, L, S, C) + draw(B, L, 1, 1)
+        yield Case(f"F of {B} x {L} x {S} x {C}", (F_BLSC, draw(L, L), draw(L) / 2))
+
+
+def _weighed(F_BLSC: Tensor, weight_BL: Tensor) -> Tensor:
+    return weight_BL[:, :, None, None] * F_BLSC
+
+
+def _sigma(x: Tensor) -> Tensor:
+    return ((x + 1) / 2).clamp(0, 1)
+
+
+def _means(F_BLSC: Tensor) -> Tensor:
+    return F_BLSC.mean((2, 3))
+
+
+PAPER_MISTAKES = (
+    Mistake(
+        "the features are summed, not averaged",
+        "the formula has 1 / (S C) in front of the sum.",
+        lambda x, f, b: _weighed(x, _sigma(x.sum((2, 3)) @ f.T + b)),
+    ),
+    Mistake(
+        "the sigmoid is that of the released code",
+        "the paper's is max(0, min(1, (x + 1) / 2)): 0 below -1, 1 above 1.",
+        lambda x, f, b: _weighed(x, F.hardsigmoid(_means(x) @ f.T + b)),
+    ),
+    Mistake(
+        "the sigmoid is the smooth one",
+        "the paper's is max(0, min(1, (x + 1) / 2)).",
+        lambda x, f, b: _weighed(x, (_means(x) @ f.T + b).sigmoid()),
+    ),
+    Mistake(
+        "the weights are not kept between 0 and 1",
+        "max(0, min(1, ...)): clamp them.",
+        lambda x, f, b: _weighed(x, (_means(x) @ f.T + b + 1) / 2),
+    ),
+    Mistake(
+        "rows and columns of f are swapped",
+        "a linear layer multiplies by its transposed matrix: row l of f makes the weight of level l.",
+        lambda x, f, b: _weighed(x, _sigma(_means(x) @ f + b)),
+    ),
+    Mistake(
+        "every level sees only its own mean",
+        "f mixes the levels: it is a full matrix, L x L.",
+        lambda x, f, b: _weighed(x, _sigma(_means(x) * f.diagonal() + b)),
+    ),
+    Mistake(
+        "the levels are reversed",
+        "weight l belongs to level l; both run from fine to coarse.",
+        lambda x, f, b: _weighed(x, _sigma(_means(x) @ f.T + b).flip(1)),
+    ),
+)
+
+
+def check_paper_scale(function: Callable[[Tensor, Tensor, Tensor], Tensor], seed: int = 0) -> Verdict:
+    """Check the reader's ``paper_scale(F_BLSC, f_LL, b_L)``."""
+    return check(function, paper_formula, paper_cases(seed), PAPER_MISTAKES)
+
+
+# The scale ratio
+
+
+def mean_ratio(gates_Bn: Tensor) -> Tensor:
+    """Gate of the finest branch over gate of the coarsest one, averaged over the images."""
+    return (gates_Bn[:, 0] / gates_Bn[:, -1]).mean()
+
+
+def ratio_cases(seed: int = 0, count: int = 8) -> Iterator[Case]:
+    """Gates of two and three branches in [0.5, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    for number in range(count):
+        B, n = 2 + number, 2 + number % 2
+        gates_Bn = 0.5 + 0.5 * torch.rand(B, n, generator=generator, dtype=torch.float64)
+        yield Case(f"gates of {B} images and {n} branches", (gates_Bn,))
+
+
+RATIO_MISTAKES = (
+    Mistake("the ratio is upside down", "the finest branch stands above.", lambda g: scale_ratio(g.flip(1)).mean()),
+    Mistake(
+        "the mean is taken before the ratio",
+        "one ratio for each image first, then their mean.",
+        lambda g: g[:, 0].mean() / g[:, -1].mean(),
+    ),
+    Mistake(
+        "the second branch stands for the coarsest",
+        "the coarsest branch is the last one, and a level may have three.",
+        lambda g: (g[:, 0] / g[:, 1]).mean(),
+    ),
+    Mistake(
+        "the finest branch is compared with the mean of all",
+        "divide by the gate of the coarsest branch alone.",
+        lambda g: (g[:, 0] / g.mean(1)).mean(),
+    ),
+    Mistake("a difference is taken for a ratio", "divide, do not subtract.", lambda g: (g[:, 0] - g[:, -1]).mean()),
+)
+
+
+def check_mean_ratio(function: Callable[[Tensor], Tensor], seed: int = 0) -> Verdict:
+    """Check the reader's ``mean_ratio(gates_Bn)``."""
+    return check(function, lambda gates_Bn: scale_ratio(gates_Bn).mean(), ratio_cases(seed), RATIO_MISTAKES)
+
+
+# The slope of the released gate
+
+
+def gate_slope(z_B: Tensor) -> Tensor:
+    """dg/dz of g(z) = relu6(relu(z) + 3) / 6: 1/6 between 0 and 3, zero elsewhere."""
+    return ((z_B > 0) & (z_B < 3)).to(z_B) / 6
+
+
+def slope_formula(z_B: Tensor) -> Tensor:
+    """The same by differentiation."""
+    z_B = z_B.clone().requires_grad_()
+    gate_B = F.relu6(F.relu(z_B) + 3) / 6  # hardsigmoid differentiates in float32
+    return torch.autograd.grad(gate_B.sum(), z_B)[0]
+
+
+def slope_cases(seed: int = 0, count: int = 6) -> Iterator[Case]:
+    """Numbers on all pieces; none lies on a kink, where the slope is a matter of convention."""
+    generator = torch.Generator().manual_seed(seed)
+    for number in range(count):
+        z_B = 8 * torch.rand(10 + number, generator=generator, dtype=torch.float64) - 4
+        yield Case(f"{len(z_B)} numbers between -4 and 4", (z_B,))
+
+
+SLOPE_MISTAKES = (
+    Mistake(
+        "the inner ReLU is forgotten",
+        "below 0 the ReLU is closed: nothing changes, the slope is zero.",
+        lambda z: ((z > -3) & (z < 3)).to(z) / 6,
+    ),
+    Mistake("the upper end is forgotten", "from z = 3 on the gate stays at 1.", lambda z: (z > 0).to(z) / 6),
+    Mistake("the division by 6 is forgotten", "relu6(...) / 6.", lambda z: ((z > 0) & (z < 3)).to(z)),
+    Mistake(
+        "the paper's sigmoid is differentiated",
+        "the paper's has the slope 1/2 between -1 and 1; the released one is another.",
+        lambda z: ((z > -1) & (z < 1)).to(z) / 2,
+    ),
+    Mistake("the gate itself is returned", "the slope is asked for, not the value.", _gates),
+)
+
+
+def check_gate_slope(function: Callable[[Tensor], Tensor], seed: int = 0) -> Verdict:
+    """Check the reader's ``gate_slope(z_B)``. A comparison divided by 6 is float32, and right as well."""
+    return check(function, slope_formula, slope_cases(seed), SLOPE_MISTAKES, tolerance=1e-6)

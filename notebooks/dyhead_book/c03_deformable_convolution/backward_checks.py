@@ -1,0 +1,250 @@
+"""Checks, mistakes and solutions for the gradients of both operators.
+
+All functions take and return NumPy arrays in float64. The backward passes have the signatures of
+``ops/numba_reference/loops.py``, whose loops are the solutions; tests hold those against numerical differences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from dyhead_lab.ops.numba_reference import loops
+from ..practice.checks import Case, Mistake, Verdict, check
+from .sampling_checks import bilinear_cases, deform_conv2d_cases
+from ..c10_multi_scale_deformable_attention.multi_scale_checks import ms_deform_attn_cases
+
+Gradients = tuple[np.ndarray, ...]
+Change = Callable[..., np.ndarray]
+
+# The slope of a sample
+
+
+def bilinear_slope(image_HW, p_y, p_x):  # type: ignore[no-untyped-def]
+    """dx(p)/dp_y: how much larger the pixels below are than those above. At a kink: the slope of the floor side."""
+    H, W = image_HW.shape
+    row, column = math.floor(p_y), math.floor(p_x)
+    part_x = p_x - column
+
+    def pixel(i, j):  # type: ignore[no-untyped-def]
+        return image_HW[i, j] if 0 <= i < H and 0 <= j < W else 0.0
+
+    left = pixel(row + 1, column) - pixel(row, column)
+    right = pixel(row + 1, column + 1) - pixel(row, column + 1)
+    return (1 - part_x) * left + part_x * right
+
+
+def slope_cases(seed: int = 0) -> Iterator[Case]:
+    """Positions of :func:`bilinear_cases`, and rows at a kink."""
+    yield from bilinear_cases(seed)
+    rng = np.random.default_rng(seed)
+    for _ in range(4):
+        H, W = (int(n) for n in rng.integers(3, 7, 2))
+        p_y, p_x = float(rng.integers(1, H - 1)), float(rng.uniform(0, W - 1))
+        yield Case(f"image {H} x {W}, at the kink ({p_y:.0f}, {p_x:.3f})", (rng.normal(size=(H, W)), p_y, p_x))
+
+
+def _above(image: np.ndarray, p_y: float, p_x: float) -> float:
+    """The slope of the ceil side: a position just above."""
+    return bilinear_slope(image, np.nextafter(p_y, -np.inf), p_x)
+
+
+SLOPE_MISTAKES = (
+    Mistake(
+        "the sign is wrong",
+        "G of a pixel above is 1 - (p_y - row): its slope is negative. A pixel below has a positive one.",
+        lambda image, p_y, p_x: -bilinear_slope(image, p_y, p_x),
+    ),
+    Mistake(
+        "the slope is taken along x",
+        "p_y moves from row to row: compare pixels of the same column.",
+        lambda image, p_y, p_x: bilinear_slope(image.T, p_x, p_y),
+    ),
+    Mistake(
+        "only the left column is read",
+        "two columns share the sample: 1 - part_x of the left, part_x of the right.",
+        lambda image, p_y, p_x: bilinear_slope(image, p_y, math.floor(p_x)),
+    ),
+    Mistake(
+        "the shares of the columns are swapped",
+        "the left column has the share 1 - part_x: the nearer, the more.",
+        lambda image, p_y, p_x: bilinear_slope(image, p_y, 2 * math.floor(p_x) + 1 - p_x),
+    ),
+    Mistake(
+        "at a kink the slope of the row above is taken",
+        "the field follows the floor side: with p_y = 2 the slope is that between rows 2 and 3.",
+        _above,
+    ),
+    Mistake(
+        "at a kink both sides are averaged",
+        "automatic differentiation of max(0, 1 - |a - b|) may do that. The field follows the floor side.",
+        lambda image, p_y, p_x: (bilinear_slope(image, p_y, p_x) + _above(image, p_y, p_x)) / 2,
+    ),
+)
+
+
+def check_slope(function: Callable[[np.ndarray, float, float], float], seed: int = 0) -> Verdict:
+    """Check the reader's ``bilinear_slope(image_HW, p_y, p_x)``."""
+    return check(function, bilinear_slope, slope_cases(seed), SLOPE_MISTAKES, tolerance=1e-9)  # nextafter costs digits
+
+
+# The backward pass of deformable convolution
+
+
+def _with_gradient(cases: Iterator[Case], shape: Callable[..., tuple[int, ...]], seed: int) -> Iterator[Case]:
+    """The same cases with the gradient of the output, whose shape follows from the arguments, in front."""
+    rng = np.random.default_rng(seed)
+    for case in cases:
+        yield Case(case.description, (rng.normal(size=shape(*case.arguments)), *case.arguments))
+
+
+def _conv_cases(seed: int, count: int = 6) -> Iterator[Case]:
+    def shape(x, dp, w, *_):  # type: ignore[no-untyped-def]
+        return x.shape[0], w.shape[0], *dp.shape[2:]
+
+    return _with_gradient(deform_conv2d_cases(seed, count), shape, seed)
+
+
+#: input, offset, weight, mask: places in the answer and, one further on, among the arguments.
+INPUT, OFFSET, WEIGHT, MASK = range(4)
+
+
+def _conv(place: int, change: Change, **other: Change) -> Callable[..., Gradients]:
+    """The right gradients but one: ``change(gradient, *arguments)``, computed with ``other`` arguments if any."""
+    names = ("grad", "input", "offset", "weight", "mask", "stride", "padding", "dilation")
+
+    def imitate(*arguments: Any) -> Gradients:
+        right = list(loops.deform_conv2d_backward(*arguments))
+        a = dict(zip(names, arguments, strict=True))
+        changed = {**a, **{name: replace(a[name]) for name, replace in other.items()}}
+        right[place] = change(loops.deform_conv2d_backward(*changed.values())[place], *arguments)
+        return tuple(right)
+
+    return imitate
+
+
+def _same(gradient: np.ndarray, *_: Any) -> np.ndarray:
+    return gradient
+
+
+def _swapped(gradient: np.ndarray, *_: Any) -> np.ndarray:
+    B, channels, Ho, Wo = gradient.shape
+    return gradient.reshape(B, -1, 2, Ho, Wo)[:, :, ::-1].reshape(B, channels, Ho, Wo)
+
+
+CONV_BACKWARD_MISTAKES = (
+    Mistake(
+        "dy and dx are swapped in the gradient of the offsets",
+        "channel 2k is dy of tap k: it gets the slope along y.",
+        _conv(OFFSET, _swapped),
+    ),
+    Mistake(
+        "the gradient of the offsets has the wrong sign",
+        "a pixel above has the slope -(1 - part_x), one below the slope 1 - part_x.",
+        _conv(OFFSET, lambda gradient, *_: -gradient),
+    ),
+    Mistake(
+        "the mask is missing in the gradient of the offsets",
+        "y = w x m: moving the sample changes y by w m times the slope.",
+        _conv(OFFSET, _same, mask=np.ones_like),
+    ),
+    Mistake(
+        "the mask is missing in the gradient of the input",
+        "y = w x m: a pixel changes y by w m times its share G.",
+        _conv(INPUT, _same, mask=np.ones_like),
+    ),
+    Mistake(
+        "the mask is missing in the gradient of the weight",
+        "y = w x m: the weight is multiplied by x m.",
+        _conv(WEIGHT, _same, mask=np.ones_like),
+    ),
+    Mistake(
+        "the gradient of the mask is multiplied by the mask",
+        "y = w x m: by m the slope is w x.",
+        _conv(MASK, lambda gradient, *arguments: gradient * arguments[1 + MASK]),
+    ),
+    Mistake(
+        "only the nearest pixel gets the gradient of the input",
+        "a sample read four pixels. Each gets the gradient times its own share G.",
+        _conv(INPUT, _same, offset=np.round),
+    ),
+)
+
+
+def check_conv_backward(function: Callable[..., Gradients], seed: int = 0) -> Verdict:
+    """Check ``deform_conv2d_backward(grad, input, offset, weight, mask, stride, padding, dilation)``: four arrays."""
+    return check(function, loops.deform_conv2d_backward, _conv_cases(seed), CONV_BACKWARD_MISTAKES)
+
+
+# The backward pass of multi-scale deformable attention
+
+
+def _attention_cases(seed: int, count: int = 6) -> Iterator[Case]:
+    def shape(value, _shapes, _starts, locations, _weights):  # type: ignore[no-untyped-def]
+        return *locations.shape[:3], value.shape[3]
+
+    return _with_gradient(ms_deform_attn_cases(seed, count), shape, seed)
+
+
+def _attention(change: Callable[..., Gradients]) -> Callable[..., Gradients]:
+    """``change(value, locations, weights, a)`` gets the right gradients, and the arguments by name.
+
+    ``a["size"]`` is (W, H) of each level, (L, 1, 2), and ``a["plain"]`` the gradients where all weights are 1.
+    """
+    names = ("grad", "value", "shapes", "starts", "locations", "weights")
+
+    def imitate(*arguments: np.ndarray) -> Gradients:
+        a: dict[str, Any] = dict(zip(names, arguments, strict=True))
+        a["size"] = a["shapes"][:, None, ::-1]
+        ones = (*arguments[:-1], np.ones_like(arguments[-1]))
+        a["plain"] = loops.ms_deform_attn_backward(*ones)
+        return change(*loops.ms_deform_attn_backward(*arguments), a)
+
+    return imitate
+
+
+ATTENTION_BACKWARD_MISTAKES = (
+    Mistake(
+        "the gradient of the locations counts in cells",
+        "a location of 1 is W cells: multiply the slope along x by W and that along y by H.",
+        _attention(lambda v, l, w, a: (v, l / a["size"], w)),
+    ),
+    Mistake(
+        "x and y are swapped in the gradient of the locations",
+        "a location is (x, y): entry 0 gets the slope along x.",
+        _attention(lambda v, l, w, a: (v, l[..., ::-1], w)),
+    ),
+    Mistake(
+        "the slope along x is multiplied by H, that along y by W",
+        "spatial_shapes holds (H, W), locations hold (x, y).",
+        _attention(lambda v, l, w, a: (v, l / a["size"] * a["size"][..., ::-1], w)),
+    ),
+    Mistake(
+        "the attention weight is missing in the gradient of the locations",
+        "out = A x: moving the point changes it by A times the slope.",
+        _attention(lambda v, l, w, a: (v, a["plain"][1], w)),
+    ),
+    Mistake(
+        "the attention weight is missing in the gradient of the values",
+        "out = A x: a cell changes it by A times its share G.",
+        _attention(lambda v, l, w, a: (a["plain"][0], l, w)),
+    ),
+    Mistake(
+        "the gradient of the weights is multiplied by the weights",
+        "out = A x: by A the slope is x, the sample itself.",
+        _attention(lambda v, l, w, a: (v, l, w * a["weights"])),
+    ),
+    Mistake(
+        "the softmax is differentiated too",
+        "the weights are arguments here. The softmax before them has a backward pass of its own.",
+        _attention(lambda v, l, w, a: (v, l, a["weights"] * (w - (a["weights"] * w).sum((3, 4), keepdims=True)))),
+    ),
+)
+
+
+def check_attention_backward(function: Callable[..., Gradients], seed: int = 0) -> Verdict:
+    """Check the reader's ``ms_deform_attn_backward(grad, value, shapes, starts, locations, weights)``: three arrays."""
+    return check(function, loops.ms_deform_attn_backward, _attention_cases(seed), ATTENTION_BACKWARD_MISTAKES)

@@ -1,0 +1,99 @@
+"""Learned scale ratios against what an image holds: per level, per detector, and before and after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dyhead_lab.views.figures import (
+    BLUE,
+    DPI,
+    GREEN,
+    INK,
+    ORANGE,
+    VERMILION,
+    style,
+)
+
+COLOURS = (BLUE, ORANGE, GREEN, VERMILION)
+MARKERS = "osD^"
+TICKS = (0.5, 0.7, 1, 1.4, 2)  # the range that the released gates leave
+
+
+def levels_figure(ratios: Mapping[str, Sequence[np.ndarray]], levels: Sequence[str]) -> Figure:
+    """The ratios of each level: a dot at the median, a line over the middle half of the images, thin over 90 %.
+
+    Args:
+        ratios: name of a detector -> for each level the ratios of n images.
+        levels: names, finest first.
+    """
+    with style():
+        figure = Figure(figsize=(7, 3.2), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(0, color=INK, linewidth=1, linestyle="--")
+        for number, (name, rows) in enumerate(ratios.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            x = np.arange(len(levels)) + 0.16 * (number - (len(ratios) - 1) / 2)
+            low, first, median, third, high = np.quantile(np.log2(rows), (0.05, 0.25, 0.5, 0.75, 0.95), axis=1)
+            axes.vlines(x, low, high, color=colour, linewidth=1)
+            axes.vlines(x, first, third, color=colour, linewidth=4, alpha=0.6)
+            axes.plot(x, median, MARKERS[number % len(MARKERS)], color=colour, label=name)
+        axes.set_xticks(range(len(levels)), list(levels))
+        _log_ratio(axes)
+        figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def relations_figure(
+    x_n: np.ndarray, ratios: Sequence[np.ndarray], levels: Sequence[str], titles: Sequence[str], xlabel: str
+) -> Figure:
+    """A dot per image and a panel per level: the ratio over something that the image holds.
+
+    Args:
+        x_n: of each image.
+        ratios: for each level the ratios of the n images.
+        levels: names, finest first.
+        titles: what was measured on each level.
+        xlabel: what ``x_n`` is.
+    """
+    with style():
+        figure = Figure(figsize=(2.3 * len(levels), 2.9), dpi=DPI, layout="constrained")
+        grid = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
+        for axes, ratio_n, level, title in zip(grid, ratios, levels, titles, strict=True):
+            axes.axhline(0, color=INK, linewidth=1, linestyle="--")
+            axes.scatter(x_n, np.log2(ratio_n), 9, BLUE, alpha=0.85, linewidths=0)
+            axes.set_title(f"{level}: {title}", fontsize=9)
+        _log_ratio(grid[0])
+        figure.supxlabel(xlabel, fontsize=10)
+    return figure
+
+
+def changes_figure(changes: Mapping[str, Sequence[np.ndarray]], levels: Sequence[str]) -> Figure:
+    """How log2 ratios move when every image is changed: a panel per change, the middle 90 % of the images as a line.
+
+    Args:
+        changes: what was done -> for each level the differences of log2 ratios, one per image.
+        levels: names, finest first.
+    """
+    with style():
+        figure = Figure(figsize=(2.6 * len(changes) + 0.6, 2.8), dpi=DPI, layout="constrained")
+        grid = figure.subplots(1, len(changes), sharey=True, squeeze=False)[0]
+        for number, (axes, (name, rows)) in enumerate(zip(grid, changes.items(), strict=True)):
+            colour = COLOURS[number % len(COLOURS)]
+            low, median, high = np.quantile(rows, (0.05, 0.5, 0.95), axis=1)
+            axes.axhline(0, color=INK, linewidth=1, linestyle="--")
+            axes.vlines(range(len(levels)), low, high, color=colour, linewidth=2)
+            axes.plot(range(len(levels)), median, MARKERS[number % len(MARKERS)], color=colour)
+            axes.set_xticks(range(len(levels)), list(levels))
+            axes.set_title(name, fontsize=10)
+        grid[0].set_ylabel("change of log2 ratio")
+    return figure
+
+
+def _log_ratio(axes: Axes) -> None:
+    axes.set_ylim(-1.04, 1.04)
+    axes.set_yticks(np.log2(TICKS), [str(tick) for tick in TICKS])
+    axes.set_ylabel("scale ratio")

@@ -1,0 +1,80 @@
+"""Joint attention: how finders learn, and what one place reads on all levels of a small pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dyhead_lab.views.figures import (
+    BLUE,
+    DPI,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    style,
+)
+from dyhead_lab.views.token_maps import levels_of
+
+LINES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE)
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+
+
+def learning_figure(
+    steps: Sequence[int], shares: Mapping[str, Sequence[float]], chance: float, ylabel: str = "solved"
+) -> Figure:
+    """A line per row of an ablation: the share that is solved, over the steps of training.
+
+    Args:
+        steps: when the shares were measured, the same for all rows.
+        shares: name -> a share in [0, 1] for each of ``steps``.
+        chance: what guessing gives, drawn as a grey line.
+    """
+    with style():
+        figure = Figure(figsize=(7, 3), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(chance, color=INK, linewidth=1, linestyle=(0, (1, 2)))
+        axes.annotate("guessing", (steps[-1], chance), (0, -14), textcoords="offset points", ha="right", fontsize=8)
+        for number, (name, values) in enumerate(shares.items()):
+            colour, dash = LINES[number % len(LINES)], DASHES[number % len(DASHES)]
+            axes.plot(steps, values, color=colour, linestyle=dash, marker="o", markersize=4, label=name)
+        axes.set(xlabel="steps", ylabel=ylabel, ylim=(0, 1.04))
+        figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def joint_map_figure(
+    weights_N: Tensor,
+    sizes: Sequence[tuple[int, int]],
+    levels: Sequence[str],
+    marks: Mapping[str, Sequence[tuple[int, int]]],
+) -> Figure:
+    """What one place reads: its weights on every level, and marked cells.
+
+    Args:
+        weights_N: the row of an attention map; sums to 1 over the N places of all levels.
+        sizes: (H, W) of the levels, fine to coarse.
+        levels: their names.
+        marks: what is marked -> (level, cell) of each, at most three kinds: cross, ring, square.
+    """
+    with style():
+        figure = Figure(figsize=(2.5 * len(sizes), 3.1), dpi=DPI, layout="constrained")
+        grid = figure.subplots(1, len(sizes), squeeze=False)[0]
+        brightest = float(weights_N.max())
+        for axes, name, map_HW in zip(grid, levels, levels_of(weights_N, sizes), strict=True):
+            picture = axes.imshow(map_HW.numpy(force=True), cmap="cividis", vmin=0, vmax=brightest)
+            axes.set(xticks=(), yticks=())
+            axes.set_title(f"{name}: {float(map_HW.sum()):.0%}", fontsize=10)
+        for (kind, cells), marker, colour in zip(marks.items(), "Xos", ("white", VERMILION, "white"), strict=False):
+            for l, cell in cells:
+                y, x = divmod(cell, sizes[l][1])
+                face = colour if marker == "X" else "none"
+                grid[l].scatter(x, y, 90, face, marker, edgecolors="black" if marker == "X" else colour, linewidths=1.5)
+            figure_marker = {"X": "cross", "o": "ring", "s": "square"}[marker]
+            grid[0].plot([], [], " ", label=f"{figure_marker}: {kind}")
+        figure.legend(loc="outside lower center", ncols=len(marks), frameon=False, fontsize=9, handlelength=0)
+        figure.colorbar(picture, ax=grid, shrink=0.75, label="weight")
+    return figure

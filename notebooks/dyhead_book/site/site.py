@@ -1,0 +1,90 @@
+"""The whole site: a page per notebook, a list of chapters on each, one style sheet. Nothing comes from a network."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+from pygments.formatters import HtmlFormatter
+
+from dyhead_lab.errors import UserError
+from dyhead_lab.paths import REPOSITORY
+from .page import Page, read_page
+
+STYLE = Path(__file__).parent / "book.css"
+TITLE = "Attention in object detection"
+
+
+def build_site(out: Path, notebooks: Path = REPOSITORY / "notebooks") -> list[Path]:
+    """Write the site of all built notebooks.
+
+    Args:
+        out: folder of the site; made if need be, pages of an earlier build are replaced.
+        notebooks: folder of the executed notebooks.
+
+    Returns:
+        the pages, in the order of the book; the first one is ``index.html``.
+
+    Raises:
+        UserError: there are no notebooks, or a page cannot be made; the notebook is named.
+    """
+    sources = sorted(notebooks.glob("*.ipynb"))
+    if not sources:
+        raise UserError(f"no notebooks in {notebooks}: make notebooks builds them")
+    pages = []
+    for source in sources:
+        try:
+            pages.append(read_page(source))
+        except ValueError as error:
+            raise UserError(f"{source.name}: {error}") from error
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "book.css").write_text(f"{STYLE.read_text()}\n{_code_style()}")
+    written = []
+    for before, page, after in zip([None, *pages], pages, [*pages[1:], None], strict=False):
+        path = out / f"{page.name}.html"
+        path.write_text(_document(page, pages, before, after))
+        written.append(path)
+    index = out / "index.html"
+    index.write_text(f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; {written[0].name}">')
+    return [index, *written]
+
+
+def _document(page: Page, pages: Sequence[Page], before: Page | None, after: Page | None) -> str:
+    """A whole page: the list of chapters, the chapter, and the way on."""
+    turn = "".join(
+        f'<a rel="{rel}" href="{other.name}.html">{arrow.format(html.escape(other.title))}</a>'
+        for other, rel, arrow in ((before, "prev", "← {}"), (after, "next", "{} →"))
+        if other is not None
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(page.title)} · {TITLE}</title>
+<link rel="stylesheet" href="book.css">
+</head>
+<body>
+<nav aria-label="Chapters"><p class="book">{TITLE}</p><ol>{"".join(_entry(p, p is page) for p in pages)}</ol></nav>
+<main>
+{page.body}
+<p class="turn">{turn}</p>
+</main>
+</body>
+</html>
+"""
+
+
+def _entry(page: Page, here: bool) -> str:
+    """A line of the list of chapters; the chapter that is open shows its parts."""
+    parts = "".join(f'<li><a href="#{anchor}">{text}</a></li>' for anchor, text in page.parts) if here else ""
+    current = ' aria-current="page"' if here else ""
+    label = f'<span class="number">{page.number}</span> {html.escape(page.title)}'
+    return f'<li><a href="{page.name}.html"{current}>{label}</a>{f"<ol>{parts}</ol>" if parts else ""}</li>'
+
+
+def _code_style() -> str:
+    """Colours of code on a light and on a dark page."""
+    light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("tango", "monokai"))
+    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
