@@ -30,8 +30,8 @@ test: setup ## run all tests but the slow ones
 test-all: setup ## run all tests, the long trainings too
 	$(PYTEST) $(ARGS)
 
-notebooks: setup ## build and execute the chapters from notebooks/src
-	$(IN_VENV) python scripts/build_notebooks.py $(ARGS)
+notebooks: setup ## build and execute the chapters from notebooks/dyhead_book
+	$(IN_VENV) python -m dyhead_book.build $(ARGS)
 
 lint: setup ## ruff, mypy and clang-format
 	$(BIN)/ruff check .

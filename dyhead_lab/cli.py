@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import entry_points
 
 from . import __version__
 from .errors import UserError
@@ -22,9 +23,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "detect": ("dyhead_lab.commands.detect", "draw the boxes that a trained model finds on your images"),
     "experiment": ("dyhead_lab.commands.experiment", "measure what an experiment compares, or show what was recorded"),
     "efficiency": ("dyhead_lab.commands.efficiency", "count what a recipe's detector costs, by part"),
-    "book": ("dyhead_book.command", "write the chapters as a site that opens from disk, without a network"),
     "bench": ("dyhead_lab.commands.bench", "measure operators, loading and training on this machine"),
 }
+
+
+def commands() -> dict[str, tuple[str, str]]:
+    """All commands: ours, and those of installed packages that name themselves a ``dyhead_lab.commands`` entry point.
+
+    Such a package gives a module with ``add_arguments``, ``run`` and one line of help, ``HELP``.
+    """
+    others = {found.name: (found.value, found.load().HELP) for found in entry_points(group="dyhead_lab.commands")}
+    return {**COMMANDS, **others}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,15 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="dyhead-lab", description="A workbook on attention in object detection.")
     parser.add_argument("--version", action="version", version=f"dyhead-lab {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    there = commands()
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in argv if not word.startswith("-")), None)
-    for name, (module, line) in COMMANDS.items():
-        command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+    for name, (module, line) in there.items():
+        command = subparsers.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
         if name == chosen:
             import_module(module).add_arguments(command)
     args = parser.parse_args(argv)
     try:
-        return import_module(COMMANDS[args.command][0]).run(args)
+        return import_module(there[args.command][0]).run(args)
     except UserError as error:
         print(f"dyhead-lab {args.command}: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..evaluation.errors import ErrorReport, analyse_errors
 from ..views.error_images import errors_picture
 from ..zoo import load_trained
-from .judged import add_judging_arguments, dataset_of, detections_of, kept_detections, refuse_negative
+from .evaluated import add_judging_arguments, dataset_of, detections_of, kept_detections, refuse_negative
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from ..evaluation.coco import evaluate
 from ..evaluation.flips import FlipTested
 from ..training.run_folder import write_json
 from ..zoo import load_trained
-from .judged import add_judging_arguments, dataset_of, detections_of, refuse_negative
+from .evaluated import add_judging_arguments, dataset_of, detections_of, refuse_negative
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

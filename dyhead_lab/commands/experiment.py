@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is missing and print the table. Returns 0."""
-    from ..zoo.experiment import run_experiment
-    from ..zoo.experiments import get_experiment, recorded
+    from ..experiments.catalogue import get_experiment, recorded
+    from ..experiments.experiment import run_experiment
     from .train import settings
 
     experiment = get_experiment(args.name)

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the list, or one recipe. Returns 0."""
     from .. import zoo
-    from ..zoo.experiments import EXPERIMENTS
+    from ..experiments.catalogue import EXPERIMENTS
     from ..zoo.registry import RECIPES
 
     if args.name:

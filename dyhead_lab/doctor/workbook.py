@@ -20,7 +20,7 @@ def numba() -> str:
 
     if numba.njit(lambda x: x + 1)(1) != 2:
         raise Broken("a compiled 1 + 1 is not 2")
-    from ..ops.numba_reference.threads import team
+    from ..ops.cpu.threads import team
 
     threads = team(items=1_000_000).threads
     return f"{numba.__version__}, kernels on {threads} of PyTorch's threads, {os.cpu_count()} processors"

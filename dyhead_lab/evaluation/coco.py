@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..data.coco import CocoDetection
 from ..data.draws import RaisingLoader
-from .judges import judge
+from .engines import judge
 
 #: The 12 numbers in pycocotools' order, and what each one measures.
 METRICS: dict[str, str] = {

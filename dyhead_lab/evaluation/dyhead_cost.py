@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from ..attention import DyHead, DyHeadBlock
-from ..detectors.atss import ATSSHead
-from ..detectors.rcnn import BOX_SIZE
+from ..detectors.one_stage.atss import ATSSHead
+from ..detectors.rcnn.faster_rcnn import BOX_SIZE
 from .efficiency import macs
 
 PUBLISHED_SIZE = (800, 1333)

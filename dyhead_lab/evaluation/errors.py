@@ -20,7 +20,7 @@ from pycocotools.coco import COCO
 from ..data.coco import CocoDetection
 from ..data.coco_json import index_coco
 from .coco import UNDEFINED, evaluate
-from .judges import fastest_engine
+from .engines import fastest_engine
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU: at least one for a hit, at most the other for nothing at all
 MOST_DETECTIONS = 100  # of an image and class, as in the COCO metric

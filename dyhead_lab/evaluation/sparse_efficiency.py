@@ -19,10 +19,10 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from ..detectors.deformable_transformer import FlatPyramid
-from ..detectors.resnet_backbone import ResNetBackbone
-from ..detectors.sparse_detr import SparseDETR, SparseDETRConfig
-from ..detectors.token_selection import KeptTokens
+from ..detectors.backbones.resnet import ResNetBackbone
+from ..detectors.detr.deformable_transformer import FlatPyramid
+from ..detectors.detr.sparse_detr import SparseDETR, SparseDETRConfig
+from ..detectors.detr.token_selection import KeptTokens
 from .efficiency import macs
 
 #: rho -> published GFLOPs with ResNet-50; None: dense Deformable DETR with top-k queries and box refinement.

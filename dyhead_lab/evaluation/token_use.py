@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..detectors.dam import correlation, decoder_attention_map
-from ..detectors.deformable_detr import DeformableDETR
-from ..detectors.deformable_transformer import FlatPyramid
+from ..detectors.detr.dam import correlation, decoder_attention_map
+from ..detectors.detr.deformable_detr import DeformableDETR
+from ..detectors.detr.deformable_transformer import FlatPyramid
+from ..detectors.detr.sparse_detr import SparseDETR
 from ..detectors.image_batch import pad_images
-from ..detectors.sparse_detr import SparseDETR
 from ..trace import trace
 from .coco import evaluation_mode
 

@@ -22,15 +22,15 @@ from ..data.transforms import resizes
 from ..detectors.losses import in_parts, mean_over_processes
 from ..errors import UserError
 from ..evaluation.coco import CocoResult, detect_dataset, evaluate
-from ..evaluation.judges import fastest_engine
+from ..evaluation.engines import fastest_engine
 from .checkpoint import CHECKPOINT, read, write_atomically
 from .distributed import Share, gather_list, synchronise_batch_norm
 from .loader import loading_workers, training_batches
-from .memory import ActivationMeter, StepMemory, checkpoint_activations, out_of_memory_explained, peak_memory
 from .nonfinite import NotFiniteError, save_batch
 from .optimizers import build_optimizer, warm_average
 from .recipe import Recipe
 from .schedules import rate_factor
+from .step_memory import ActivationMeter, StepMemory, checkpoint_activations, out_of_memory_explained, peak_memory
 
 #: What a detector learns from.
 TARGETS = ("boxes", "labels", "masks")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attention.scale import scale_ratio
-from ..detectors.dam import correlation
+from ..detectors.detr.dam import correlation
 from ..evaluation.coco import evaluation_mode
 from ..trace import Trace, trace
 

@@ -22,9 +22,9 @@ from ..errors import UserError
 from ..evaluation.coco import METRICS, CocoResult
 from .checkpoint import RunLog, writing
 from .engine import Engine
-from .memory import StepMemory
 from .observer import Observer, Silent
 from .provenance import provenance
+from .step_memory import StepMemory
 
 RUN, LOG, METRICS_FILE, DETECTIONS = "run.json", "log.jsonl", "metrics.json", "detections.json"
 WEIGHTS_FILE = "weights.pt"

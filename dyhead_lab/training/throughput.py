@@ -20,8 +20,8 @@ from ..data.synthetic_coco import rectangle_masks, synthetic_objects
 from ..data.transforms import augmentation
 from .engine import Engine
 from .loader import training_batches
-from .memory import StepMemory
 from .recipe import Recipe
+from .step_memory import StepMemory
 
 #: An augmentation that decides the size in training: then the detector takes images as they come.
 KEEPS_SIZES = "multi_scale"

@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..detectors.dam import correlation
+from ..detectors.detr.dam import correlation
 from ..trace import Trace
 from .explorer import Explorer, image_url
 from .figures import BLUE, DPI, VERMILION, Picture, draw_boxes, style

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..data.coco import CocoDetection, coco_folder
-from ..detectors.quickstart import quickstart
+from ..detectors.one_stage.quickstart import quickstart
 from ..errors import UserError
 from ..paths import DATA
 from ..training.recipe import Recipe

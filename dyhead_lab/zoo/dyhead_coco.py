@@ -18,9 +18,9 @@ from typing import Any
 
 from torch import nn
 
-from ..detectors.atss import atss
-from ..detectors.rcnn import faster_rcnn
-from ..detectors.retinanet import retinanet
+from ..detectors.one_stage.atss import atss
+from ..detectors.one_stage.retinanet import retinanet
+from ..detectors.rcnn.faster_rcnn import faster_rcnn
 from ..training.recipe import Recipe
 from .datasets import coco
 

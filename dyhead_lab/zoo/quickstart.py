@@ -1,6 +1,6 @@
 """The quickstart recipe: from nothing to a detector with a Dynamic Head, on a laptop, before the coffee is cold."""
 
-from ..detectors.quickstart import quickstart
+from ..detectors.one_stage.quickstart import quickstart
 from ..training.recipe import Recipe
 from .datasets import shapes
 

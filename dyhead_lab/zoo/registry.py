@@ -6,11 +6,11 @@ import difflib
 
 from ..errors import UserError
 from ..training.recipe import Recipe
-from .ablation import RESTING_ATSS
 from .bccd import BCCD
 from .detr_coco import DETR_COCO
 from .detr_tiny import DETR_TINY
 from .dyhead_coco import DYHEAD_COCO
+from .frozen_atss import RESTING_ATSS
 from .quickstart import QUICKSTART
 from .shapes import SHAPES_RECIPES
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from ..detectors.atss import atss
-from ..detectors.borderdet import borderdet
-from ..detectors.cascade_rcnn import cascade_rcnn
-from ..detectors.rcnn import faster_rcnn, mask_rcnn
-from ..detectors.reppoints import reppoints
-from ..detectors.retinanet import fcos, retinanet
+from ..detectors.one_stage.atss import atss
+from ..detectors.one_stage.borderdet import borderdet
+from ..detectors.one_stage.reppoints import reppoints
+from ..detectors.one_stage.retinanet import fcos, retinanet
+from ..detectors.rcnn.cascade_rcnn import cascade_rcnn
+from ..detectors.rcnn.faster_rcnn import faster_rcnn, mask_rcnn
 from ..training.recipe import Recipe
 from .datasets import shapes
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+HELP = "write the chapters as a site that opens from disk, without a network"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

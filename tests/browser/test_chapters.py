@@ -9,7 +9,7 @@ from collections.abc import Callable
 import nbformat
 import pytest
 
-from tests.notebooks.builder import builder
+from dyhead_book import build as builder
 
 from .explorers import SCROLL
 from .lab import KERNEL_READY, Lab, keep_screenshot, open_notebook, run_all, set_theme
@@ -23,7 +23,7 @@ BACKGROUND = "element => getComputedStyle(element).backgroundColor"
 def run_chapter(page, lab: Lab, prefix: str) -> None:
     """Open a chapter without outputs and run all its cells."""
     source = builder.chapters([prefix])[0]
-    notebook = lab.folder / f"{source.stem}.ipynb"
+    notebook = lab.folder / f"{builder.title(source)}.ipynb"
     nbformat.write(builder.read_source(source), notebook)
     open_notebook(page, lab, notebook)
     run_all(page)

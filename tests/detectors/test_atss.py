@@ -6,7 +6,7 @@ import torch
 from torchvision.ops import box_iou
 
 from dyhead_lab.detectors.anchors import centres, encode_boxes, sides, square_anchors
-from dyhead_lab.detectors.atss import ATSSMatcher, Predictions, atss_losses, detect
+from dyhead_lab.detectors.one_stage.atss import ATSSMatcher, Predictions, atss_losses, detect
 from tests.oracles import draw, load
 
 ARRAYS, FACTS = load("atss")

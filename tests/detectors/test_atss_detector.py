@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dyhead_lab.detectors.atss import atss
+from dyhead_lab.detectors.one_stage.atss import atss
 from dyhead_lab.trace import trace
 
 SMALL = {"min_size": 96, "max_size": 160}

@@ -7,7 +7,13 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from dyhead_lab.attention import DyHead
-from dyhead_lab.detectors.backbones import DeformableConv2d, PyramidBackbone, ResNetBody, named_body, pyramid
+from dyhead_lab.detectors.backbones.feature_pyramid import (
+    DeformableConv2d,
+    PyramidBackbone,
+    ResNetBody,
+    named_body,
+    pyramid,
+)
 from dyhead_lab.errors import UserError
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dyhead_lab.detectors.border_align import BorderAlignment, border_align, border_points
+from dyhead_lab.detectors.one_stage.border_align import BorderAlignment, border_align, border_points
 from dyhead_lab.trace import trace
 
 STRIDE = 8

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dyhead_lab.detectors.borderdet import BorderHead, Predictions, border_unit, borderdet, detect
+from dyhead_lab.detectors.one_stage.borderdet import BorderHead, Predictions, border_unit, borderdet, detect
 
 SIZES = [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]
 PLACES = 86

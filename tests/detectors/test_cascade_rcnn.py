@@ -4,8 +4,8 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from dyhead_lab.detectors.cascade_rcnn import CascadeRoIHeads, CascadeStage, cascade_rcnn
 from dyhead_lab.detectors.losses import share_gradient
+from dyhead_lab.detectors.rcnn.cascade_rcnn import CascadeRoIHeads, CascadeStage, cascade_rcnn
 
 IMAGES = [torch.rand(3, 70, 90, generator=torch.Generator().manual_seed(i)) for i in range(2)]
 EMPTY = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dyhead_lab.detectors.dam import correlation, decoder_attention_map, dense_attention_map
-from dyhead_lab.detectors.token_selection import KeptTokens, keep_best, token_budget
+from dyhead_lab.detectors.detr.dam import correlation, decoder_attention_map, dense_attention_map
+from dyhead_lab.detectors.detr.token_selection import KeptTokens, keep_best, token_budget
 from dyhead_lab.ops import ms_deform_attn
 
 SHAPES = torch.tensor([[3, 4], [2, 2]])

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from dyhead_lab.detectors.deformable_detr import DeformableDETR, DeformableDETRConfig
+from dyhead_lab.detectors.backbones.resnet import ResNetBackbone
+from dyhead_lab.detectors.detr.deformable_detr import DeformableDETR, DeformableDETRConfig
 from dyhead_lab.detectors.official import load_deformable_detr
-from dyhead_lab.detectors.resnet_backbone import ResNetBackbone
 from dyhead_lab.trace import trace
 
 from .detr_cases import OracleCase, assert_losses_and_gradients, padding_mask, targets

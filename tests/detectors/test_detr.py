@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from dyhead_lab.detectors.detr import DETR, DETRConfig
+from dyhead_lab.detectors.backbones.resnet import ResNetBackbone
+from dyhead_lab.detectors.detr.detr import DETR, DETRConfig
+from dyhead_lab.detectors.detr.sparsified_detr import SparsifiedDETR, SparsifiedDETRConfig
 from dyhead_lab.detectors.official import load_detr
-from dyhead_lab.detectors.resnet_backbone import ResNetBackbone
-from dyhead_lab.detectors.sparsified_detr import SparsifiedDETR, SparsifiedDETRConfig
 from dyhead_lab.trace import trace
 
 

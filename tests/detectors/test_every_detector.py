@@ -6,12 +6,12 @@ from torch.utils.data import Subset
 
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.shapes import CLASSES, write_shapes
-from dyhead_lab.detectors.atss import atss
-from dyhead_lab.detectors.borderdet import borderdet
-from dyhead_lab.detectors.cascade_rcnn import cascade_rcnn
-from dyhead_lab.detectors.rcnn import faster_rcnn, mask_rcnn
-from dyhead_lab.detectors.reppoints import reppoints
-from dyhead_lab.detectors.retinanet import fcos, retinanet
+from dyhead_lab.detectors.one_stage.atss import atss
+from dyhead_lab.detectors.one_stage.borderdet import borderdet
+from dyhead_lab.detectors.one_stage.reppoints import reppoints
+from dyhead_lab.detectors.one_stage.retinanet import fcos, retinanet
+from dyhead_lab.detectors.rcnn.cascade_rcnn import cascade_rcnn
+from dyhead_lab.detectors.rcnn.faster_rcnn import faster_rcnn, mask_rcnn
 from dyhead_lab.evaluation.coco import detect_dataset, evaluate
 from dyhead_lab.trace import trace
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from dyhead_lab.detectors.matcher import HungarianMatcher
+from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher
+from dyhead_lab.detectors.detr.set_criterion import SetCriterion
 from dyhead_lab.detectors.official import load_deformable_detr, load_detr
-from dyhead_lab.detectors.set_criterion import SetCriterion
 
 transformers = pytest.importorskip("transformers", minversion="5", reason="needs transformers (a test dependency)")
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from dyhead_lab.detectors.matcher import HungarianMatcher, Predictions, pad_targets
+from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher, Predictions, pad_targets
 
 
 def predictions(queries, batch=2, classes=4, seed=0):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dyhead_lab.detectors.deformable_detr import DeformableDETR, DeformableDETRConfig
-from dyhead_lab.detectors.detr_family import sparse_detr
+from dyhead_lab.detectors.backbones.resnet import ResNetBackbone
+from dyhead_lab.detectors.detr.build import sparse_detr
+from dyhead_lab.detectors.detr.deformable_detr import DeformableDETR, DeformableDETRConfig
 from dyhead_lab.detectors.official import load_deformable_detr, load_sparse_detr
 from dyhead_lab.detectors.official.detr import official_name
 from dyhead_lab.detectors.official.detr_layouts import DEFORMABLE, to_official
-from dyhead_lab.detectors.resnet_backbone import ResNetBackbone
 from dyhead_lab.errors import UserError
 
 from .detr_cases import OracleCase

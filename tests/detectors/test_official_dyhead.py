@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dyhead_lab.detectors.atss import ATSS, atss
 from dyhead_lab.detectors.official import load_dynamic_head, save_official
 from dyhead_lab.detectors.official.dynamic_head_layouts import mmdet_name
-from dyhead_lab.detectors.rcnn import FasterRCNN, faster_rcnn
-from dyhead_lab.detectors.retinanet import RetinaNet, fcos, retinanet
+from dyhead_lab.detectors.one_stage.atss import ATSS, atss
+from dyhead_lab.detectors.one_stage.retinanet import RetinaNet, fcos, retinanet
+from dyhead_lab.detectors.rcnn.faster_rcnn import FasterRCNN, faster_rcnn
 
 FLAT = {"offset_fit": "flat"}
 #: layout -> (builder, its options, class, entries with six blocks in the published file)

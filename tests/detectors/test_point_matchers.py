@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 
 from dyhead_lab.detectors.anchors import cell_centres
 from dyhead_lab.detectors.losses import BACKGROUND, IGNORED
-from dyhead_lab.detectors.point_matchers import match_by_iou, match_by_size, match_nearest
+from dyhead_lab.detectors.one_stage.point_matchers import match_by_iou, match_by_size, match_nearest
 
 STRIDES = (8, 16, 32)
 POINTS = cell_centres([(16, 20), (8, 10), (4, 5)], STRIDES)

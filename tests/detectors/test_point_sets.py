@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dyhead_lab.detectors.point_sets import POINTS, MomentBox, PointConv, min_max_box
+from dyhead_lab.detectors.one_stage.point_sets import POINTS, MomentBox, PointConv, min_max_box
 
 
 def drawn(*shape, seed=0):

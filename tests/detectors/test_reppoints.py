@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from dyhead_lab.detectors.anchors import cell_centres
-from dyhead_lab.detectors.point_sets import POINTS
-from dyhead_lab.detectors.reppoints import Predictions, RepPointsHead, detect, reppoints
+from dyhead_lab.detectors.one_stage.point_sets import POINTS
+from dyhead_lab.detectors.one_stage.reppoints import Predictions, RepPointsHead, detect, reppoints
 from dyhead_lab.trace import trace
 
 LEVELS = [torch.randn(2, 32, size, size + 1, generator=torch.Generator().manual_seed(size)) for size in (6, 3)]

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou
 
 from dyhead_lab.detectors.box_ops import cxcywh_to_xyxy, generalized_iou, xyxy_to_cxcywh
-from dyhead_lab.detectors.matcher import HungarianMatcher
-from dyhead_lab.detectors.set_criterion import SetCriterion
+from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher
+from dyhead_lab.detectors.detr.set_criterion import SetCriterion
 
 WEIGHTS = {"loss_ce": 2.0, "loss_bbox": 5.0, "loss_giou": 2.0}
 NO_OBJECT = {"labels": torch.zeros(0, dtype=torch.long), "boxes": torch.zeros(0, 4)}

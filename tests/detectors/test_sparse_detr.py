@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dyhead_lab.detectors.deformable_detr import DeformableDETR
+from dyhead_lab.detectors.backbones.resnet import ResNetBackbone
+from dyhead_lab.detectors.detr.deformable_detr import DeformableDETR
+from dyhead_lab.detectors.detr.sparse_detr import SparseDETR, SparseDETRConfig
+from dyhead_lab.detectors.detr.token_scorers import dam_loss
 from dyhead_lab.detectors.official import load_sparse_detr
-from dyhead_lab.detectors.resnet_backbone import ResNetBackbone
-from dyhead_lab.detectors.sparse_detr import SparseDETR, SparseDETRConfig
-from dyhead_lab.detectors.token_scorers import dam_loss
 from dyhead_lab.trace import trace
 
 from .detr_cases import OracleCase, assert_losses_and_gradients, padding_mask

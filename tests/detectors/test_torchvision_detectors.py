@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
-from dyhead_lab.detectors import fcos_head
 from dyhead_lab.detectors.anchors import ExactAnchors
-from dyhead_lab.detectors.atss import atss
-from dyhead_lab.detectors.borderdet import borderdet
-from dyhead_lab.detectors.cascade_rcnn import cascade_rcnn
+from dyhead_lab.detectors.one_stage import fcos_head
+from dyhead_lab.detectors.one_stage.atss import atss
+from dyhead_lab.detectors.one_stage.borderdet import borderdet
+from dyhead_lab.detectors.one_stage.reppoints import reppoints
+from dyhead_lab.detectors.one_stage.retinanet import fcos, retinanet
 from dyhead_lab.detectors.precision import in_float32
-from dyhead_lab.detectors.rcnn import RoIAlign, TaskAwareBoxHead, faster_rcnn, mask_rcnn
-from dyhead_lab.detectors.reppoints import reppoints
-from dyhead_lab.detectors.retinanet import fcos, retinanet
+from dyhead_lab.detectors.rcnn.cascade_rcnn import cascade_rcnn
+from dyhead_lab.detectors.rcnn.faster_rcnn import RoIAlign, TaskAwareBoxHead, faster_rcnn, mask_rcnn
 
 BUILDERS = [retinanet, fcos, faster_rcnn, mask_rcnn]
 OWN = [atss, reppoints, borderdet]

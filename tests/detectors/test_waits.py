@@ -7,12 +7,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher, Matches
+from dyhead_lab.detectors.detr.set_criterion import SetCriterion
+from dyhead_lab.detectors.detr.token_selection import keep_best
 from dyhead_lab.detectors.image_batch import pad_images, to_pixels
 from dyhead_lab.detectors.losses import BACKGROUND, IGNORED, Positives, classification_loss, find_positives, ones_at
-from dyhead_lab.detectors.matcher import HungarianMatcher, Matches
-from dyhead_lab.detectors.point_matchers import match_by_iou, match_nearest
-from dyhead_lab.detectors.set_criterion import SetCriterion
-from dyhead_lab.detectors.token_selection import keep_best
+from dyhead_lab.detectors.one_stage.point_matchers import match_by_iou, match_nearest
 
 READS = (torch.ops.aten.nonzero.default, torch.ops.aten._local_scalar_dense.default)
 FILLS = (torch.ops.aten.fill_.Tensor,)  # takes its number from the host as an argument of the kernel

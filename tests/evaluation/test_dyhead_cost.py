@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from dyhead_lab.attention import DyHead
-from dyhead_lab.detectors.atss import atss
-from dyhead_lab.detectors.rcnn import faster_rcnn
-from dyhead_lab.detectors.retinanet import retinanet
+from dyhead_lab.detectors.one_stage.atss import atss
+from dyhead_lab.detectors.one_stage.retinanet import retinanet
+from dyhead_lab.detectors.rcnn.faster_rcnn import faster_rcnn
 from dyhead_lab.evaluation.dyhead_cost import depth_macs, level_sizes, part_costs, tower_macs
 from dyhead_lab.evaluation.efficiency import efficiency, macs
 

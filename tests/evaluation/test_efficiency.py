@@ -7,8 +7,8 @@ from torch import nn
 from dyhead_lab import zoo
 from dyhead_lab.attention import DyHead
 from dyhead_lab.cli import main
-from dyhead_lab.detectors.atss import ATSSHead, atss
-from dyhead_lab.detectors.backbones import pyramid
+from dyhead_lab.detectors.backbones.feature_pyramid import pyramid
+from dyhead_lab.detectors.one_stage.atss import ATSSHead, atss
 from dyhead_lab.evaluation.efficiency import dyhead_levels, efficiency, macs, offset_fit_macs
 
 P3_TO_P7 = [(100, 167), (50, 84), (25, 42), (13, 21), (7, 11)]  # of an image of 800 x 1333

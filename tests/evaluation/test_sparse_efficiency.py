@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dyhead_lab.cli import main
-from dyhead_lab.detectors.resnet_backbone import ResNetBackbone
-from dyhead_lab.detectors.sparse_detr import SparseDETR, SparseDETRConfig
+from dyhead_lab.detectors.backbones.resnet import ResNetBackbone
+from dyhead_lab.detectors.detr.sparse_detr import SparseDETR, SparseDETRConfig
 from dyhead_lab.evaluation.efficiency import macs
 from dyhead_lab.evaluation.sparse_efficiency import PUBLISHED, encoder_seconds, sparse_detr_macs, table
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from .builder import builder
+from dyhead_book import build as builder
 
 CHAPTERS = builder.chapters()
 LONGEST_CELL = 25  # lines
 FAST_SECONDS = 60
 
-each_chapter = pytest.mark.parametrize("source", CHAPTERS, ids=lambda source: source.stem)
+each_chapter = pytest.mark.parametrize("source", CHAPTERS, ids=builder.title)
 
 
 @each_chapter
@@ -74,7 +74,8 @@ def test_the_chapter_runs(source, monkeypatch, tmp_path):
 
 
 def test_widgets_are_numbered_and_ids_follow_the_text(tmp_path, monkeypatch):
-    source = tmp_path / "99_example.py"
+    source = tmp_path / "c99_example" / "chapter.py"
+    source.parent.mkdir()
     source.write_text("# %%\nfrom ipywidgets import IntSlider\n\nIntSlider()\n\n# %%\n1\n\n# %%\n1\n")
     empty = builder.read_source(source)
     assert len({cell.id for cell in empty.cells}) == 3, "equal cells need different ids"
@@ -84,7 +85,8 @@ def test_widgets_are_numbered_and_ids_follow_the_text(tmp_path, monkeypatch):
 
 
 def test_paths_of_this_machine_do_not_enter_a_notebook(tmp_path):
-    source = tmp_path / "99_example.py"
+    source = tmp_path / "c99_example" / "chapter.py"
+    source.parent.mkdir()
     source.write_text(f"# %% [markdown]\n# {builder.NOTEBOOKS.parent}/data in {builder.NOTEBOOKS.parent}\n")
     cell = json.loads(builder.serialise(builder.read_source(source)))["cells"][0]
     assert "".join(cell["source"]) == "data in ."
@@ -98,7 +100,8 @@ def test_guesses_of_whoever_builds_do_not_enter_a_notebook(tmp_path, monkeypatch
     own.mkdir()
     (own / "predictions.json").write_text('{"99 example": "a"}')
     monkeypatch.setenv("DYHEAD_READER", str(own))
-    source = tmp_path / "99_example.py"
+    source = tmp_path / "c99_example" / "chapter.py"
+    source.parent.mkdir()
     question = 'Question("99 example", "Which?", a="this", b="that")'
     source.write_text(f"# %%\nfrom dyhead_book.practice.predictions import Question\n\n{question}.guess(None)\n")
     text = builder.serialise(builder.execute(builder.read_source(source), tmp_path))

@@ -14,9 +14,11 @@ import torch
 from numba import njit
 
 from dyhead_lab.ops.checks import Geometry
-from dyhead_lab.ops.numba_reference import fast_deform_conv, fast_ms_deform_attn, lanes, loops, memory
-from dyhead_lab.ops.numba_reference import threads as shared_threads
-from dyhead_lab.ops.numba_reference.threads import in_threads, team
+from dyhead_lab.ops.cpu import block_cache as memory
+from dyhead_lab.ops.cpu import fast_deform_conv, fast_ms_deform_attn, lanes
+from dyhead_lab.ops.cpu import threads as shared_threads
+from dyhead_lab.ops.cpu.threads import in_threads, team
+from dyhead_lab.ops.numba_reference import loops
 
 from .cases import Attention, Conv, answers, assert_same, distance, levels_of
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dyhead_lab.detectors.atss import atss
-from dyhead_lab.detectors.detr_family import deformable_detr, detr, sparse_detr
-from dyhead_lab.detectors.rcnn import faster_rcnn
-from dyhead_lab.detectors.retinanet import retinanet
+from dyhead_lab.detectors.detr.build import deformable_detr, detr, sparse_detr
+from dyhead_lab.detectors.one_stage.atss import atss
+from dyhead_lab.detectors.one_stage.retinanet import retinanet
+from dyhead_lab.detectors.rcnn.faster_rcnn import faster_rcnn
 from dyhead_lab.errors import UserError
 from dyhead_lab.training.checkpoint import CHECKPOINT, read
 

@@ -12,7 +12,7 @@ from torch import nn
 from dyhead_lab import zoo
 from dyhead_lab.attention import DyHead
 from dyhead_lab.data.shapes import write_shapes
-from dyhead_lab.detectors.dam import correlation
+from dyhead_lab.detectors.detr.dam import correlation
 from dyhead_lab.errors import UserError
 from dyhead_lab.evaluation.coco import METRICS
 from dyhead_lab.trace import emit

@@ -5,7 +5,7 @@ import itertools
 from dyhead_lab import zoo
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.shapes import write_shapes
-from dyhead_lab.detectors.retinanet import retinanet
+from dyhead_lab.detectors.one_stage.retinanet import retinanet
 from dyhead_lab.training.engine import Engine
 from dyhead_lab.training.recipe import Recipe
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import distributed, nn
 
-from dyhead_lab.detectors.matcher import HungarianMatcher
-from dyhead_lab.detectors.set_criterion import SetCriterion
+from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher
+from dyhead_lab.detectors.detr.set_criterion import SetCriterion
 from dyhead_lab.training.distributed import BatchNormOfAllProcesses, gather_list
 
 from .tiny import engine_of, make_steps, quick_recipe

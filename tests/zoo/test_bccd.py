@@ -9,9 +9,9 @@ from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.errors import UserError
 from dyhead_lab.evaluation.coco import detect_dataset, evaluate
+from dyhead_lab.experiments.bccd_experiment import JudgedOnTest
+from dyhead_lab.experiments.experiment import Job
 from dyhead_lab.zoo.bccd import bccd
-from dyhead_lab.zoo.bccd_experiment import JudgedOnTest
-from dyhead_lab.zoo.experiment import Job
 
 
 def test_the_kept_weights_are_judged_on_the_test_split(tmp_path):

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..deformable_detr import DeformableDETR, DeformableDETRConfig
-from ..detr import DETR, DETRConfig
-from ..detr_family import pyramid_features
-from ..set_detector import SetDetector
-from ..sparse_detr import SparseDETR, SparseDETRConfig
+from ..detr.build import pyramid_features
+from ..detr.deformable_detr import DeformableDETR, DeformableDETRConfig
+from ..detr.detr import DETR, DETRConfig
+from ..detr.set_detector import SetDetector
+from ..detr.sparse_detr import SparseDETR, SparseDETRConfig
 from .checkpoints import Source, read_checkpoint
 from .detr_layouts import DEFORMABLE, DENSE, Renaming, count, to_official
 from .dynamic_head_layouts import swin_name

@@ -16,9 +16,9 @@ from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from ...attention import DyHead
-from ..atss import ATSS, atss
-from ..rcnn import FasterRCNN, faster_rcnn
-from ..retinanet import retinanet
+from ..one_stage.atss import ATSS, atss
+from ..one_stage.retinanet import retinanet
+from ..rcnn.faster_rcnn import FasterRCNN, faster_rcnn
 from .checkpoints import Source, read_checkpoint
 from .dyhead_tower import official_tower
 from .dynamic_head_layouts import convert, detectron2_name, mmdet_name

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import autocast
 from ..checks import HALVES, Geometry
-from ..numba_reference import fast_deform_conv, fast_ms_deform_attn
+from ..cpu import fast_deform_conv, fast_ms_deform_attn
 
 
 def _computed(tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from .compile import literal
+from ..numba_compile import literal
 
 
 @literal

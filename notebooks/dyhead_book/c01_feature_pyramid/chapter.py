@@ -25,10 +25,15 @@ from dyhead_book.c01_feature_pyramid.box_checks import (
     matched,
     mean_average_precision,
 )
+from dyhead_book.c01_feature_pyramid.pyramid_checks import (
+    check_feature_pyramid,
+    check_receptive_field,
+    feature_pyramid,
+    receptive_field,
+)
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.practice.predictions import Question
-from dyhead_book.c01_feature_pyramid.pyramid_checks import check_feature_pyramid, check_receptive_field, feature_pyramid, receptive_field
 from dyhead_lab.views.figures import Picture
 
 # %% [markdown]

@@ -15,9 +15,6 @@
 # %%
 import torch
 
-from dyhead_book.practice.drills import drill
-from dyhead_book.practice.exercises import Challenge, Exercise
-from dyhead_book.practice.predictions import Question
 from dyhead_book.c02_scale_aware.scale_checks import (
     RELEASED_MISTAKES,
     check_gate_slope,
@@ -28,6 +25,9 @@ from dyhead_book.c02_scale_aware.scale_checks import (
     mean_ratio,
     released_fusion,
 )
+from dyhead_book.practice.drills import drill
+from dyhead_book.practice.exercises import Challenge, Exercise
+from dyhead_book.practice.predictions import Question
 from dyhead_lab.views.figures import Picture
 
 LEVELS = ["P3", "P4", "P5", "P6"]

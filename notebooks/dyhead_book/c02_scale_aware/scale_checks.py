@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dyhead_lab.attention.scale import PaperScaleAwareAttention, ScaleAwareAttention, scale_ratio
+
 from ..practice.checks import Case, Mistake, Verdict, check
 
 # The released form: the branches of one level

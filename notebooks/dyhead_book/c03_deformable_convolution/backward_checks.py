@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from dyhead_lab.ops.numba_reference import loops
+
+from ..c10_multi_scale_deformable_attention.multi_scale_checks import ms_deform_attn_cases
 from ..practice.checks import Case, Mistake, Verdict, check
 from .sampling_checks import bilinear_cases, deform_conv2d_cases
-from ..c10_multi_scale_deformable_attention.multi_scale_checks import ms_deform_attn_cases
 
 Gradients = tuple[np.ndarray, ...]
 Change = Callable[..., np.ndarray]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dyhead_lab.ops import formula
+
 from ..practice.checks import Case, Mistake, Verdict, check
 from ..practice.drills import drill
 

@@ -16,8 +16,6 @@
 import numpy as np
 import torch
 
-from dyhead_book.practice.drills import drill
-from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.c04_the_cuda_kernel.kernel_checks import (
     LINES_MISTAKES,
     Example,
@@ -30,17 +28,13 @@ from dyhead_book.c04_the_cuda_kernel.kernel_checks import (
     lines_of,
     owner_formula,
 )
+from dyhead_book.practice.drills import drill
+from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.practice.predictions import Question
 
 # %%
 from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.memory import (
-    MemorySteps,
-    atomics_figure,
-    instructions,
-    lines_touched,
-    warp_figure,
-)
+from dyhead_lab.views.kernel_memory import MemorySteps, atomics_figure, instructions, lines_touched, warp_figure
 
 # %% [markdown]
 # ## Predict

@@ -14,6 +14,7 @@ from dyhead_lab.ops import deform_conv2d, native
 from dyhead_lab.ops.bench.table import recorded
 from dyhead_lab.ops.native import Access
 from dyhead_lab.paths import REPOSITORY
+
 from ..practice.checks import Case, Mistake, Verdict, check
 
 SIMPLE = REPOSITORY / "csrc" / "deform_conv" / "simple.cuh"

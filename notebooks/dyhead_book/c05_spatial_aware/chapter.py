@@ -16,9 +16,6 @@
 import numpy as np
 import torch
 
-from dyhead_book.practice.drills import drill
-from dyhead_book.practice.exercises import Challenge, Exercise
-from dyhead_book.practice.predictions import Question
 from dyhead_book.c05_spatial_aware.spatial_checks import (
     OFFSET_MISTAKES,
     check_flat_source,
@@ -28,6 +25,9 @@ from dyhead_book.c05_spatial_aware.spatial_checks import (
     paper_spatial,
     resized_offsets,
 )
+from dyhead_book.practice.drills import drill
+from dyhead_book.practice.exercises import Challenge, Exercise
+from dyhead_book.practice.predictions import Question
 from dyhead_lab.ops import deform_conv2d
 from dyhead_lab.views.figures import Picture
 
@@ -138,8 +138,8 @@ check_paper_spatial(paper_spatial_at_once)
 # tap is drawn, arrows end where it reads.
 
 # %%
-from dyhead_lab.data.shapes import draw_image
 from dyhead_book.c05_spatial_aware.offset_fits import offset_fits_figure, pointing_offsets
+from dyhead_lab.data.shapes import draw_image
 
 picture, objects = draw_image(2026, 1)
 image = torch.from_numpy(picture).permute(2, 0, 1) / 255
@@ -370,7 +370,8 @@ print("rows 0 to 5 become", suspect(rows, torch.ones(1, 9, 6, 6), 3, 3)[0][0, 0,
 
 # %% [markdown]
 # Corner pixels should stay corner pixels, so the rows should become 0, 1.25 and 2.5. Which of the two lines gives the
-# bug away? Then run `check_resized_offsets(suspect)`. Numbers 0 to 5 give six bugs, and in `dyhead_book.c05_spatial_aware.spatial_checks`
+# bug away? Then run `check_resized_offsets(suspect)`. Numbers 0 to 5 give six bugs, and in
+# `dyhead_book.c05_spatial_aware.spatial_checks`
 # `PAPER_SPATIAL_MISTAKES` and `FLAT_MISTAKES` hold thirteen more.
 
 # %% [markdown]

@@ -209,8 +209,8 @@ print("equal:", all(torch.equal(a, b) for a, b in zip(results, library(pyramid),
 # has. Colours are levels, sheets are channels.
 
 # %%
-from dyhead_lab.trace import trace
 from dyhead_book.c07_dynamic_head.tensor_shapes import paper_steps, released_steps, shapes_figure
+from dyhead_lab.trace import trace
 
 LEVELS = ["P3", "P4", "P5", "P6"]
 
@@ -276,8 +276,8 @@ check_block_macs(your_block_macs)
 # towers of four convolutions each. So the question is how many blocks cost as much as the towers:
 
 # %%
-from dyhead_lab.evaluation.dyhead_cost import depth_macs, level_sizes, tower_macs
 from dyhead_book.figures.head_cost import depth_figure
+from dyhead_lab.evaluation.dyhead_cost import depth_macs, level_sizes, tower_macs
 
 print(f"one block: {block_macs(level_sizes(), 256) / 1e9:.2f} GMAC, the towers: {tower_macs() / 1e9:.1f} GMAC")
 figure = depth_figure(depth_macs((1, 2, 4, 6, 8, 10), offset_fit="flat"), tower_macs(), published={6: 21.5})
@@ -386,7 +386,7 @@ for off in (None, "scale", "spatial", "task"):
 # same order, so their differences are paired. This is the recorded result:
 
 # %%
-from dyhead_lab.zoo.experiments import recorded
+from dyhead_lab.experiments.catalogue import recorded
 
 ablation = recorded("ablation")
 print(ablation.table())

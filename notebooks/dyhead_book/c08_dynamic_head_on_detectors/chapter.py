@@ -67,8 +67,8 @@ price.guess(None)  # put "a", "b" or "c" here
 # three describe the same object:
 
 # %%
-from dyhead_lab.data.shapes import draw_image
 from dyhead_book.c08_dynamic_head_on_detectors.representations import representations_figure
+from dyhead_lab.data.shapes import draw_image
 
 picture, objects = draw_image(2026, 1)
 image = torch.from_numpy(picture).permute(2, 0, 1) / 255
@@ -201,12 +201,12 @@ print("points   ", decode["points"](place, (points - place)[:, ::-1] / 8, 8).rou
 # the counts come from shapes alone. Two-stage detectors judge 1000 regions.
 
 # %%
-from dyhead_lab.detectors.atss import atss
-from dyhead_lab.detectors.borderdet import borderdet
-from dyhead_lab.detectors.cascade_rcnn import cascade_rcnn
-from dyhead_lab.detectors.rcnn import faster_rcnn
-from dyhead_lab.detectors.reppoints import reppoints
-from dyhead_lab.detectors.retinanet import fcos, retinanet
+from dyhead_lab.detectors.one_stage.atss import atss
+from dyhead_lab.detectors.one_stage.borderdet import borderdet
+from dyhead_lab.detectors.one_stage.reppoints import reppoints
+from dyhead_lab.detectors.one_stage.retinanet import fcos, retinanet
+from dyhead_lab.detectors.rcnn.cascade_rcnn import cascade_rcnn
+from dyhead_lab.detectors.rcnn.faster_rcnn import faster_rcnn
 from dyhead_lab.evaluation.dyhead_cost import part_costs
 
 builders = {
@@ -274,14 +274,14 @@ print(f"\nThe paper states gains from +{low} to +{high} for the detectors that i
 # block, on a narrow backbone. This is the recorded result:
 
 # %%
-from dyhead_lab.zoo.experiments import recorded
+from dyhead_lab.experiments.catalogue import recorded
 
 detectors = recorded("detectors")
 print(detectors.table())
 
 # %%
-from dyhead_book.c08_dynamic_head_on_detectors.published import DETECTORS
 from dyhead_book.c08_dynamic_head_on_detectors.gains import Gain, gains_figure
+from dyhead_book.c08_dynamic_head_on_detectors.published import DETECTORS
 
 
 def on_shapes(name):

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from dyhead_lab.detectors.anchors import BOX_WEIGHTS, decode_boxes, sides
-from dyhead_lab.detectors.point_sets import POINTS, min_max_box
+from dyhead_lab.detectors.one_stage.point_sets import POINTS, min_max_box
+
 from ..practice.checks import Case, Mistake, Verdict, check
 
 Decode = Callable[..., np.ndarray]

@@ -20,9 +20,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from dyhead_book.practice.drills import drill
-from dyhead_book.practice.exercises import Challenge, Exercise
-from dyhead_book.practice.predictions import Question
 from dyhead_book.c09_self_attention_to_deformable.self_attention_checks import (
     ATTENTION_MISTAKES,
     attention_macs,
@@ -32,7 +29,12 @@ from dyhead_book.c09_self_attention_to_deformable.self_attention_checks import (
     softmax,
 )
 from dyhead_book.c09_self_attention_to_deformable.self_attention_checks import attention as library_attention
-from dyhead_book.c09_self_attention_to_deformable.self_attention_checks import deform_attention as library_deform_attention
+from dyhead_book.c09_self_attention_to_deformable.self_attention_checks import (
+    deform_attention as library_deform_attention,
+)
+from dyhead_book.practice.drills import drill
+from dyhead_book.practice.exercises import Challenge, Exercise
+from dyhead_book.practice.predictions import Question
 from dyhead_lab.ops.numba_reference.loops import bilinear
 from dyhead_lab.views.figures import Picture
 
@@ -120,9 +122,9 @@ print("largest difference from PyTorch:", "below 1e-12" if difference < 1e-12 el
 
 # %%
 from dyhead_lab.data.shapes import draw_image
-from dyhead_lab.detectors.detr import DETR, DETRConfig
+from dyhead_lab.detectors.backbones.narrow_resnet import NarrowResNet
+from dyhead_lab.detectors.detr.detr import DETR, DETRConfig
 from dyhead_lab.detectors.image_batch import pad_images
-from dyhead_lab.detectors.narrow_resnet import NarrowResNet
 from dyhead_lab.trace import trace
 
 torch.manual_seed(0)
@@ -191,7 +193,7 @@ Picture(
 # Deformable DETR gets much further:
 
 # %%
-from dyhead_lab.zoo.experiments import recorded
+from dyhead_lab.experiments.catalogue import recorded
 
 convergence = recorded("convergence")
 for row in convergence.rows:

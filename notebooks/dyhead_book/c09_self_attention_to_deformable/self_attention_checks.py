@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from dyhead_lab.ops.numba_reference import loops
-from ..practice.checks import Case, Mistake, Verdict, check
+
 from ..c03_deformable_convolution.sampling_checks import FAR
+from ..practice.checks import Case, Mistake, Verdict, check
 
 Weigh = Callable[[np.ndarray, int], np.ndarray]
 

@@ -19,15 +19,21 @@ import numpy as np
 import torch
 
 from dyhead_book.c03_deformable_convolution.backward_checks import check_attention_backward
-from dyhead_book.practice.drills import drill
-from dyhead_book.practice.exercises import Challenge, Exercise
-from dyhead_book.c10_multi_scale_deformable_attention.multi_scale_checks import MS_DEFORM_ATTN_MISTAKES, check_box_locations, check_locations, check_ms_deform_attn, check_weights
+from dyhead_book.c10_multi_scale_deformable_attention.multi_scale_checks import (
+    MS_DEFORM_ATTN_MISTAKES,
+    check_box_locations,
+    check_locations,
+    check_ms_deform_attn,
+    check_weights,
+)
 from dyhead_book.c10_multi_scale_deformable_attention.multi_scale_checks import attention_weights as library_weights
 from dyhead_book.c10_multi_scale_deformable_attention.multi_scale_checks import box_locations as library_box_locations
 from dyhead_book.c10_multi_scale_deformable_attention.multi_scale_checks import sampling_locations as library_locations
+from dyhead_book.figures.deformable_points import Points, offsets_figure, points_figure
+from dyhead_book.practice.drills import drill
+from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.practice.predictions import Question
 from dyhead_lab.ops.numba_reference import loops
-from dyhead_book.figures.deformable_points import Points, offsets_figure, points_figure
 from dyhead_lab.views.figures import Picture
 
 rng = np.random.default_rng(0)

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from dyhead_lab.ops import formula
-from ..practice.checks import Case, Mistake, Verdict, check
+
 from ..c09_self_attention_to_deformable.self_attention_checks import softmax
+from ..practice.checks import Case, Mistake, Verdict, check
 
 Sizes = np.ndarray  # (L, 2), (H, W) of each level
 

@@ -17,13 +17,13 @@ from itertools import permutations
 
 import torch
 
-from dyhead_lab.detectors.box_ops import cxcywh_to_xyxy, generalized_iou
-from dyhead_lab.detectors.prediction_heads import inverse_sigmoid, refine_boxes
 from dyhead_book.c11_deformable_detr import refinement_checks as lesson
+from dyhead_book.c11_deformable_detr.set_loss_checks import check_set_loss, set_loss
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.practice.predictions import Question
-from dyhead_book.c11_deformable_detr.set_loss_checks import check_set_loss, set_loss
+from dyhead_lab.detectors.box_ops import cxcywh_to_xyxy, generalized_iou
+from dyhead_lab.detectors.detr.prediction_heads import inverse_sigmoid, refine_boxes
 from dyhead_lab.views.figures import Picture
 
 # %% [markdown]
@@ -54,8 +54,8 @@ where_from.guess(None)  # write "a", "b" or "c" here
 # box head, turns it into a box. `deformable_detr_tiny` is such a detector with 50 queries, trained on Shapes.
 
 # %%
-from dyhead_lab.data.shapes import draw_image
 from dyhead_book.figures.object_queries import look
+from dyhead_lab.data.shapes import draw_image
 from dyhead_lab.zoo import load_trained
 
 trained = load_trained("deformable_detr_tiny")
@@ -140,8 +140,8 @@ where_from.revisit(answer, f"The points have a spread of {spread:.2f} of the ima
 # whether it was sure or not.
 
 # %%
-from dyhead_lab.detectors.image_batch import pad_images
 from dyhead_book.c11_deformable_detr.box_refinement import query_places_figure
+from dyhead_lab.detectors.image_batch import pad_images
 
 pictures = [torch.from_numpy(draw_image(2028, i)[0]).permute(2, 0, 1) / 255 for i in range(60)]
 batch, padding_mask = pad_images(pictures)
@@ -231,8 +231,8 @@ lesson.check_assign(assign)
 # solve a small assignment per image. Here it is on the picture from above.
 
 # %%
+from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher, Predictions, pad_targets
 from dyhead_lab.detectors.image_batch import normalise_targets
-from dyhead_lab.detectors.matcher import HungarianMatcher, Predictions, pad_targets
 
 boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in (o.box for o in objects)], dtype=torch.float32)
 target = normalise_targets([{"boxes": boxes, "labels": torch.tensor([o.label for o in objects])}], [image], 6)
@@ -301,7 +301,7 @@ print("total:", round(sum(model.criterion.weigh(terms).values()).item(), 3))
 # computed. What the papers call GFLOPs are multiply-adds.
 
 # %%
-from dyhead_lab.detectors.detr_family import deformable_detr
+from dyhead_lab.detectors.detr.build import deformable_detr
 from dyhead_lab.evaluation.efficiency import macs
 
 
@@ -340,7 +340,7 @@ for name, (row, config) in PUBLISHED.items():
 # difference before you believe it.
 
 # %%
-from dyhead_lab.zoo.experiments import recorded
+from dyhead_lab.experiments.catalogue import recorded
 
 print(recorded("convergence").table())
 
@@ -355,7 +355,7 @@ print(recorded("convergence").table())
 # fundamentalvision/Deformable-DETR.
 
 # %%
-from dyhead_lab.detectors.deformable_detr import DeformableDETR, DeformableDETRConfig
+from dyhead_lab.detectors.detr.deformable_detr import DeformableDETR, DeformableDETRConfig
 from dyhead_lab.detectors.official import load_deformable_detr
 
 torch.manual_seed(0)
@@ -429,8 +429,9 @@ Challenge(
     difficulty=4,
     minutes=45,
     hints={
-        "Where to change it": "Training calls linear_sum_assignment of dyhead_lab.detectors.matcher. In a notebook, "
-        "put a function of the cost (queries, objects) there that returns cost.argmin(0) and np.arange(objects).",
+        "Where to change it": "Training calls linear_sum_assignment of dyhead_lab.detectors.detr.hungarian_matcher. "
+        "In a notebook, put a function of the cost (queries, objects) there that returns cost.argmin(0) and "
+        "np.arange(objects).",
         "How to train": 'dyhead_lab.train("deformable_detr_tiny", out="runs/cheapest", iterations=300).',
         "How to see it": "Compare recall on pictures with many objects.",
     },

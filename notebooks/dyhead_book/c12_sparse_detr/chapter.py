@@ -16,7 +16,8 @@
 import numpy as np
 import torch
 
-from dyhead_book.c12_sparse_detr import sparse_cost_checks as sparse_cost, sparse_checks as sparse_detr
+from dyhead_book.c12_sparse_detr import sparse_checks as sparse_detr
+from dyhead_book.c12_sparse_detr import sparse_cost_checks as sparse_cost
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.practice.predictions import Question
@@ -140,8 +141,8 @@ sparse_detr.check_refine_kept(refine_kept)
 # what the scorer predicted before the encoder had run.
 
 # %%
-from dyhead_lab.data.shapes import draw_image
 from dyhead_book.figures.object_queries import look
+from dyhead_lab.data.shapes import draw_image
 from dyhead_lab.views.token_maps import kept_figure, levels_of, token_maps_figure
 from dyhead_lab.zoo import load_trained
 
@@ -243,8 +244,8 @@ print(f"the decoder reads {use['referred']:.0%} of the tokens; {use['carry']:.0%
 # tokens are read. So the cost is a straight line in $\rho$ that does not start at zero.
 
 # %%
-from dyhead_lab.evaluation.sparse_efficiency import PUBLISHED, sparse_detr_macs
 from dyhead_book.figures.cost_curves import share_figure
+from dyhead_lab.evaluation.sparse_efficiency import PUBLISHED, sparse_detr_macs
 
 rhos = (0.1, 0.3, 0.5, 1.0)
 costs = {rho: sparse_detr_macs(rho) for rho in rhos}
@@ -324,7 +325,7 @@ for name, value in terms.items():
 # One point of weight 1 at the centre of a cell reads that cell alone:
 
 # %%
-from dyhead_lab.detectors.dam import decoder_attention_map as library_map
+from dyhead_lab.detectors.detr.dam import decoder_attention_map as library_map
 
 centre = torch.tensor([2.5 / 5, 1.5 / 4]).view(1, 1, 1, 1, 1, 2)
 for half_pixel in (True, False):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from dyhead_lab.errors import UserError
-from dyhead_lab.zoo.experiments import recorded
+from dyhead_lab.experiments.catalogue import recorded
+
 from ..practice.checks import Case, Mistake, Verdict, check
 
 

@@ -20,12 +20,12 @@ from tempfile import gettempdir
 import numpy as np
 
 import dyhead_lab
-from dyhead_lab import zoo
-from dyhead_lab.data.shapes import write_shapes
 from dyhead_book.c13_training_on_coco import training_checks as lesson
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.practice.predictions import Question
+from dyhead_lab import zoo
+from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.views.figures import Picture
 
 folder = Path(gettempdir()) / "dyhead_lab_chapter_13"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from dyhead_lab.evaluation.errors import BACKGROUND, FOREGROUND
+
 from ..practice.checks import Case, Mistake, Verdict, check
 
 # The learning rate

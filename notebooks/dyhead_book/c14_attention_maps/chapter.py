@@ -16,7 +16,6 @@
 import numpy as np
 import torch
 
-from dyhead_lab.data.shapes import draw_image
 from dyhead_book.c14_attention_maps.map_checks import HEAT_MISTAKES, check_heat_map, check_share_inside, check_spread
 from dyhead_book.c14_attention_maps.map_checks import heat_map as library_heat_map
 from dyhead_book.c14_attention_maps.map_checks import share_inside as library_share_inside
@@ -24,6 +23,7 @@ from dyhead_book.c14_attention_maps.map_checks import spread as library_spread
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.practice.predictions import Question
+from dyhead_lab.data.shapes import draw_image
 from dyhead_lab.trace import NAMES, trace
 from dyhead_lab.views.figures import Picture
 from dyhead_lab.views.sampling_points import SamplingPoints

@@ -19,9 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dyhead_book.practice.drills import drill
-from dyhead_book.practice.exercises import Challenge, Exercise
-from dyhead_book.practice.predictions import Question
 from dyhead_book.c15_learned_scale_ratios.ratio_checks import (
     P_MISTAKES,
     check_gate_parts,
@@ -35,6 +32,9 @@ from dyhead_book.c15_learned_scale_ratios.ratio_checks import (
     ranks,
     shuffled,
 )
+from dyhead_book.practice.drills import drill
+from dyhead_book.practice.exercises import Challenge, Exercise
+from dyhead_book.practice.predictions import Question
 from dyhead_lab.views.figures import Picture
 
 LEVELS = ["P3", "P4", "P5", "P6"]

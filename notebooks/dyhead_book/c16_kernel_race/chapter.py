@@ -16,10 +16,7 @@ from dataclasses import replace
 
 import torch
 
-from dyhead_book.practice.drills import drill
-from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.c04_the_cuda_kernel.kernel_checks import gpu_report
-from dyhead_book.practice.predictions import Question
 from dyhead_book.c16_kernel_race.race_checks import (
     FLOOR_MISTAKES,
     check_contender,
@@ -29,11 +26,14 @@ from dyhead_book.c16_kernel_race.race_checks import (
     floor_seconds,
     sampled_deform_conv2d,
 )
+from dyhead_book.c16_kernel_race.race_figures import race_figure, roofline_figure
+from dyhead_book.practice.drills import drill
+from dyhead_book.practice.exercises import Challenge, Exercise
+from dyhead_book.practice.predictions import Question
 from dyhead_lab.ops.bench import measure
 from dyhead_lab.ops.bench.problems import Contender, convolution
 from dyhead_lab.ops.bench.table import recorded, rows_of
 from dyhead_lab.views.figures import Picture
-from dyhead_book.c16_kernel_race.race_figures import race_figure, roofline_figure
 
 # %% [markdown]
 # ## Predict

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from dyhead_lab.ops import deform_conv2d
+
 from ..practice.checks import Case, Mistake, Verdict, check
 
 TAPS = 9

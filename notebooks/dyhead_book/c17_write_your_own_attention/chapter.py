@@ -18,9 +18,6 @@ from functools import partial
 import torch
 from torch import nn
 
-from dyhead_lab.attention import DyHead, JointAttention
-from dyhead_book.practice.drills import drill
-from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.c17_write_your_own_attention.own_attention_checks import (
     JOINT_MISTAKES,
     check_joint_attention,
@@ -38,7 +35,10 @@ from dyhead_book.c17_write_your_own_attention.own_attention_checks import (
 # One of the four marks on the finest level lies on the coarsest level too, at some other place. Which one?
 # %%
 from dyhead_book.c17_write_your_own_attention.pairs import CHANNELS, MARKS, SIZES, draw_pairs, learn_pairs
+from dyhead_book.practice.drills import drill
+from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.practice.predictions import Question
+from dyhead_lab.attention import DyHead, JointAttention
 from dyhead_lab.views.figures import Picture
 
 problem = draw_pairs(256, torch.Generator().manual_seed(1))
@@ -412,9 +412,10 @@ Challenge(
     difficulty=4,
     minutes=60,
     hints={
-        "Which detector?": 'resting_atss(6, dyhead={"extra": JointAttention}) from dyhead_lab.detectors.resting_atss: '
-        "backbone and pyramid rest, so a run takes minutes.",
-        "How many numbers do I need?": "At least three seeds per row. dyhead_lab/zoo/ablation.py shows an experiment.",
+        "Which detector?": 'resting_atss(6, dyhead={"extra": JointAttention}) from '
+        "dyhead_lab.detectors.one_stage.frozen_atss: backbone and pyramid rest, so a run takes minutes.",
+        "How many numbers do I need?": "At least three seeds per row. dyhead_lab/experiments/ablation.py shows "
+        "an experiment.",
     },
     answer="Not measured for this book. In the ablation of chapter 07 the spread over three seeds is about 0.01 AP: a "
     "difference has to be larger than that to count.",

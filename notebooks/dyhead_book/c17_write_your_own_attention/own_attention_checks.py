@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from dyhead_lab.attention import joint
-from ..practice.checks import Case, Mistake, Verdict, check
+
 from ..c09_self_attention_to_deformable.self_attention_checks import softmax
+from ..practice.checks import Case, Mistake, Verdict, check
 
 # From levels to tokens
 

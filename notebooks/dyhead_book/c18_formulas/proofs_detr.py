@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from dyhead_lab.attention.deformable import MultiScaleDeformableAttention
-from dyhead_lab.detectors.dam import correlation, decoder_attention_map
-from dyhead_lab.detectors.matcher import HungarianMatcher, Predictions, pad_targets
-from dyhead_lab.detectors.positions import sine_positions
-from dyhead_lab.detectors.prediction_heads import refine_boxes
-from dyhead_lab.detectors.token_scorers import dam_loss
-from dyhead_lab.detectors.token_selection import Selection, keep_best, token_budget
+from dyhead_lab.detectors.detr.dam import correlation, decoder_attention_map
+from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher, Predictions, pad_targets
+from dyhead_lab.detectors.detr.positions import sine_positions
+from dyhead_lab.detectors.detr.prediction_heads import refine_boxes
+from dyhead_lab.detectors.detr.token_scorers import dam_loss
+from dyhead_lab.detectors.detr.token_selection import Selection, keep_best, token_budget
+
 from .proofs_dynamic_head import Pair, draw, moved, numbers, read
 
 SIZES = ((4, 5), (2, 3))  # (H, W) of the levels

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dyhead_lab.detectors.deformable_detr import DeformableDETR
+from dyhead_lab.detectors.detr.deformable_detr import DeformableDETR
 from dyhead_lab.detectors.image_batch import pad_images, resize_image, to_pixels
 from dyhead_lab.trace import Trace, trace
+
 from .deformable_points import Points
 
 

@@ -1,7 +1,7 @@
 """Planted bugs: a function that looks right and is not, for the reader to find out by experiment.
 
 A table of mistakes serves twice. Its functions are the bugs that are planted, and the check that knows the table
-names them. ``tests/lessons/planted.py`` proves for every table that the right function passes and that each bug is
+names them. ``tests/book/planted.py`` proves for every table that the right function passes and that each bug is
 caught with its own message.
 """
 

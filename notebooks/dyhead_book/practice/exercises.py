@@ -2,7 +2,7 @@
 
 An exercise has a function to write, a check that takes the reader's function, and a solution that is tested code. A
 challenge is open: what comes out is a measurement or an argument, so there is an answer in place of a check.
-``tests/lessons/test_every_exercise.py`` walks through all chapters and holds that.
+``tests/book/test_every_exercise.py`` walks through all chapters and holds that.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import torch
 
 from dyhead_lab.paths import REPOSITORY
 
-TABLE = REPOSITORY / "notebooks" / "src" / "formulas.toml"
+TABLE = Path(__file__).parents[1] / "c18_formulas" / "formulas.toml"
 
 #: Largest relative difference between the library and the formula in loops. Both compute in float64 and add in other
 #: orders, which costs about 1e-15 a term; the library rounds some constants to float32, hence not smaller.

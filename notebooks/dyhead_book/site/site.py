@@ -10,6 +10,7 @@ from pygments.formatters import HtmlFormatter
 
 from dyhead_lab.errors import UserError
 from dyhead_lab.paths import REPOSITORY
+
 from .page import Page, read_page
 
 STYLE = Path(__file__).parent / "book.css"

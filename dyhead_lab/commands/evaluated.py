@@ -1,0 +1,92 @@
+"""What the commands that judge trained models share: on which images, and what the model finds there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.coco import CocoDetection, coco_folder, find_splits
+from ..errors import UserError
+from ..evaluation.coco import detect_dataset
+from ..evaluation.engines import ENGINES
+from ..training.run_folder import DETECTIONS, RUN, read_json, read_part
+from ..zoo import Trained
+
+
+def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model, on which images, judged by what."""
+    parser.add_argument("source", metavar="RUN_OR_WEIGHTS", help="run folder, weights file or shipped weights")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder in COCO format (default: the data of the run, or the recipe's)"
+    )
+    parser.add_argument("--split", help="default: val, or the only split of --data")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that read images (default: none)"
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="who computes the metric (default: %(default)s)"
+    )
+
+
+def refuse_negative(args: argparse.Namespace, *names: str) -> None:
+    """Refuse counts below 0.
+
+    Raises:
+        UserError: one of the options ``names`` is.
+    """
+    for name in names:
+        if getattr(args, name) < 0:
+            raise UserError(f"--{name}: expected at least 0, got {getattr(args, name)}")
+
+
+def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> CocoDetection:
+    """The images to judge on.
+
+    Raises:
+        UserError: they are not there, or have classes that the model does not know.
+    """
+    if folder is None:
+        dataset = _data_of_run(trained, split or "val") or trained.recipe.data(split or "val")
+    else:
+        only_one = len(find_splits(folder)) == 1
+        dataset = coco_folder(folder, split or (None if only_one else "val"))
+    if dataset.categories != trained.categories:
+        raise UserError(
+            f"{trained.path} knows the classes {', '.join(trained.categories)}; {dataset.annotations} has "
+            f"{', '.join(dataset.categories)}. Name the right data with --data"
+        )
+    return dataset
+
+
+def _data_of_run(trained: Trained, split: str) -> CocoDetection | None:
+    """The data that the run of these weights used; None for weights without a run, or a split that it did not use."""
+    path = trained.path.parent / RUN
+    used = read_part(path, "data").get(split, {}) if path.exists() else {}
+    return CocoDetection(used["folder"], used["annotations"]) if "folder" in used else None
+
+
+def detections_of(trained: Trained, dataset: CocoDetection, workers: int = 0) -> list[dict[str, Any]]:
+    """COCO records of what the model finds, with a progress bar."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return detect_dataset(
+        trained.model.to(device),
+        dataset,
+        device=device,
+        autocast=trained.recipe.autocast_dtype(device),
+        workers=workers,
+        progress=True,
+    )
+
+
+def kept_detections(trained: Trained, dataset: CocoDetection) -> list[dict[str, Any]] | None:
+    """What the run of these weights wrote down about this very data set at its end; None if it did not."""
+    folder = trained.path.parent
+    if not (folder / RUN).exists() or not (folder / DETECTIONS).exists():
+        return None
+    judged_on = read_part(folder / RUN, "data")["val"]
+    is_same = Path(judged_on["annotations"]).resolve() == dataset.annotations.resolve()
+    is_same &= judged_on["images"] == len(dataset)  # a smoke run is judged on a few of them
+    return read_json(folder / DETECTIONS) if is_same else None

@@ -1,0 +1,78 @@
+"""ATSS whose backbone and pyramid have learned Shapes and rest: only what stands on them learns.
+
+A head that is compared with others so learns in a minute, and all of them see the same features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from ...attention import DyHead
+from ...errors import UserError
+from ..backbones.feature_pyramid import PyramidBackbone
+from ..backbones.narrow_resnet import PRETRAINED, NarrowResNet
+from .atss import ATSS
+from .dense_detector import tower_height
+from .quickstart import STRIDES
+
+CHANNELS = 64
+
+
+class RestingPyramid(PyramidBackbone):
+    """The pyramid of the shipped quickstart detector, with its weights, below a neck that learns.
+
+    Args:
+        neck: as in :class:`~dyhead_lab.detectors.backbones.feature_pyramid.PyramidBackbone`.
+
+    Raises:
+        UserError: the shipped weights are missing or damaged.
+
+    Shapes: images (B, 3, H, W) -> {"p3": (B, 64, H/8, W/8), ..., "p6": (B, 64, H/64, W/64)}, sizes rounded up.
+    """
+
+    def __init__(self, neck: nn.Module | None):
+        super().__init__(NarrowResNet(finest=3), CHANNELS, neck, top=LastLevelMaxPool())
+        try:
+            detector = torch.load(PRETRAINED, map_location="cpu", weights_only=True)["state_dict"]
+        except Exception as error:  # a missing file, or whatever an unpickler says to foreign bytes
+            raise UserError(f"cannot read the pretrained pyramid from {PRETRAINED}: {error}") from error
+        for name, part in (("body", self.body), ("fpn", self.fpn)):
+            prefix = f"backbone.{name}."
+            part.load_state_dict({k.removeprefix(prefix): w for k, w in detector.items() if k.startswith(prefix)})
+            part.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> RestingPyramid:
+        """Only the neck follows: the body's batch norms keep the statistics that they have learned."""
+        super().train(mode)
+        self.body.eval()
+        return self
+
+
+def resting_atss(
+    classes: int,
+    dyhead_blocks: int = 1,
+    dyhead: Mapping[str, Any] | None = None,
+    tower_convs: int | None = None,
+    object_scale: float = 0.5,
+    **options: Any,
+) -> ATSS:
+    """Build ATSS on a :class:`RestingPyramid`.
+
+    Args:
+        classes: number of classes; labels are 0..classes-1.
+        dyhead_blocks: blocks of the released Dynamic Head; 0 leaves it out.
+        dyhead: further arguments of :class:`~dyhead_lab.attention.DyHead`.
+        tower_convs: convolutions in each tower; by default 0 with a Dynamic Head and 4 without.
+        object_scale: side of the anchors relative to the published 8 cells.
+        options: further arguments of :class:`~dyhead_lab.detectors.one_stage.atss.ATSS`, such as ``min_size``.
+    """
+    neck = DyHead(CHANNELS, dyhead_blocks, **(dyhead or {})) if dyhead_blocks else None
+    height = tower_height(tower_convs, dyhead_blocks)
+    return ATSS(
+        RestingPyramid(neck), classes, strides=STRIDES, tower_convs=height, object_scale=object_scale, **options
+    )

@@ -1,0 +1,32 @@
+"""Which of the three attentions does the work? The paper's ablation, small enough for a reader's machine.
+
+Two things to keep in mind beside the table. The features come from a detector that learned with all three attentions on
+top. And the plain towers hold twice the parameters of the block and cost four times its multiply-adds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..zoo.frozen_atss import RESTING_ATSS
+from .experiment import Experiment, Training
+
+#: Row -> the attentions that are on; the letters are the paper's: L scale, S spatial, C task.
+SWITCHES: dict[str, dict[str, bool]] = {
+    row: {"scale": "L" in row, "spatial": "S" in row, "task": "C" in row}
+    for row in ("all off", "L", "S", "C", "L+S", "L+C", "S+C", "L+S+C")
+}
+PLAIN = "plain towers"
+
+
+def changes(row: str) -> dict[str, Any]:
+    """The settings of a row: which attentions are on, or four convolutions a tower in place of the Dynamic Head."""
+    return {"model.dyhead_blocks": 0} if row == PLAIN else {"model.dyhead": SWITCHES[row]}
+
+
+ABLATION = Experiment(
+    name="ablation",
+    summary="ATSS on features that have learned Shapes and rest; one Dynamic Head block, its attentions on and off",
+    rows={row: Training(RESTING_ATSS, changes(row)) for row in (PLAIN, *SWITCHES)},
+    baseline="all off",
+)

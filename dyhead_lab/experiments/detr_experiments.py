@@ -1,0 +1,60 @@
+"""What the papers of DETR's family claim, measured on the tiny recipes.
+
+Deformable DETR: it learns faster than DETR and finds small objects better. Sparse DETR: the decoder refers to fewer
+than half of the tokens; to predict which ones beats objectness and chance; one model serves at many shares rho.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..zoo.detr_tiny import DETR_TINY
+from .detr_rows import AtRho, Curve, Referring, Selecting
+from .experiment import Experiment
+
+_DETR, _DEFORMABLE, _SPARSE = DETR_TINY
+
+#: A short training for experiments of many runs: under two minutes on one core.
+SHORT: dict[str, Any] = {"iterations": 400, "evaluate_every": 400}
+
+CONVERGENCE = Experiment(
+    name="convergence",
+    summary="DETR against Deformable DETR on Shapes: AP on the way, and AP of small objects at the end",
+    rows={"DETR": Curve(_DETR), "Deformable DETR": Curve(_DEFORMABLE)},
+    baseline="DETR",
+    metrics=("AP", "AP_small", "AP at 25 %", "AP at 50 %", "AP at 75 %"),
+)
+
+TOKEN_SELECTION = Experiment(
+    name="token_selection",
+    summary="Sparse DETR on Shapes: which tokens to refine, and how many (rho); each row trained on its own",
+    rows={
+        f"{selection} rho {rho}": Selecting(_SPARSE, {**SHORT, "model.selection": selection, "model.rho": rho})
+        for rho in (0.1, 0.3, 0.5)
+        for selection in ("random", "objectness", "dam")
+    },
+    baseline="random rho 0.1",
+    metrics=("AP", "AP50", "AP_small", "Corr"),
+)
+
+DYNAMIC_RHO = Experiment(
+    name="dynamic_rho",
+    summary="one Sparse DETR, trained with rho 0.3, judged with ten rho, beside models trained with the rho they serve",
+    rows={f"rho {step / 10}": AtRho(_SPARSE, {}, step / 10) for step in range(1, 11)}
+    | {f"trained with {rho}": AtRho(_SPARSE, {"model.rho": rho}, rho) for rho in (0.1, 0.5)},
+    baseline="rho 0.3",
+    metrics=("AP", "AP50", "AP_small", "Corr", "encoder ms"),
+)
+
+REFERRED_TOKENS = Experiment(
+    name="referred_tokens",
+    summary=(
+        "share of the encoder's tokens that the decoder reads at all (paper: 45 % on COCO; here an image has 525 "
+        "tokens for 50 queries), and that carry 90 % of its attention"
+    ),
+    rows={"Deformable DETR": Referring(_DEFORMABLE), "Sparse DETR": Referring(_SPARSE)},
+    baseline="Deformable DETR",
+    metrics=("referred", "carry"),
+)
+
+DETR_EXPERIMENTS: tuple[Experiment, ...] = (CONVERGENCE, TOKEN_SELECTION, DYNAMIC_RHO, REFERRED_TOKENS)

@@ -1,0 +1,98 @@
+"""Rows of the experiments on DETR's family: what they measure beside the 12 COCO numbers of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ..detectors.detr.sparse_detr import SparseDETR
+from ..evaluation.coco import detect_dataset, evaluate
+from ..evaluation.token_use import encoder_milliseconds, mean_corr, referred_tokens
+from ..paths import WEIGHTS
+from ..training.checkpoint import RunLog
+from ..zoo.trained import Trained, load_trained
+from .experiment import Job, Training, finished
+from .record import Numbers
+
+
+class Curve(Training):
+    """A training that keeps its AP on the way too: ``AP at N %`` of the steps, wherever the recipe evaluates."""
+
+    def measure(self, job: Job) -> Numbers:
+        numbers = dict(super().measure(job))
+        steps = self._changed(job).iterations
+        for entry in RunLog.entries(job.folder / "log.jsonl"):
+            if "AP" in entry and entry["iteration"] < steps:
+                numbers[f"AP at {round(100 * entry['iteration'] / steps)} %"] = entry["AP"]
+        return numbers
+
+
+class Selecting(Training):
+    """A training of a Sparse DETR that keeps Corr on the validation split too."""
+
+    def measure(self, job: Job) -> Numbers:
+        numbers = dict(super().measure(job))
+        torch.manual_seed(job.seed)  # random selection draws while it detects
+        model = sparse_detr_of(load_trained(job.folder))
+        return {**numbers, "Corr": mean_corr(model, self._changed(job).data("val"), model.rho)}
+
+
+class Judging(Training):
+    """A row that trains nothing of its own: it judges a model that other rows of the experiment judge too.
+
+    The model is the one that the project ships if that was trained with the very settings of this run. Otherwise the
+    first row that needs it trains it, into ``models/`` beside the rows.
+    """
+
+    def trained(self, job: Job) -> Trained:
+        """The model that these settings make."""
+        if self._changed(job) == self.recipe and (WEIGHTS / f"{self.recipe.name}.pt").exists():
+            return load_trained(self.recipe.name)
+        title = "-".join([self.recipe.name, *(f"{name}={value}" for name, value in self.changes.items())])
+        folder = job.folder.parents[1] / "models" / title / f"seed{job.seed}"
+        finished(Training(self.recipe, self.changes), replace(job, folder=folder))
+        return load_trained(folder)
+
+
+@dataclass(frozen=True)
+class AtRho(Judging):
+    """A Sparse DETR judged with another share of refined tokens than it was trained with: AP, Corr, encoder time.
+
+    Args:
+        rho: the share to judge with.
+    """
+
+    rho: float = 1.0
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        return {**super().settings(job), "judged with rho": self.rho}
+
+    def measure(self, job: Job) -> Numbers:
+        data = self._changed(job).data("val")
+        model = sparse_detr_of(self.trained(job))
+        model.rho = self.rho
+        return {
+            **evaluate(data, detect_dataset(model, data)).numbers,
+            "Corr": mean_corr(model, data, self.rho),
+            "encoder ms": encoder_milliseconds(model, data, self.rho),
+        }
+
+
+class Referring(Judging):
+    """A trained Deformable DETR or Sparse DETR: which tokens its decoder refers to."""
+
+    def measure(self, job: Job) -> Numbers:
+        return referred_tokens(self.trained(job).model, self._changed(job).data("val"))  # type: ignore[arg-type]
+
+
+def sparse_detr_of(trained: Trained) -> SparseDETR:
+    """The model of a recipe that trains a Sparse DETR.
+
+    Raises:
+        TypeError: it is another detector.
+    """
+    if not isinstance(trained.model, SparseDETR):
+        raise TypeError(f"recipe {trained.recipe.name} must train a SparseDETR, got {type(trained.model).__name__}")
+    return trained.model

@@ -1,0 +1,318 @@
+"""Deformable convolution, fast on a CPU: sample into columns, then one matrix product.
+
+The image is read as rows of channels (channels-last), so that a sample is a weighted sum of four contiguous rows.
+The product of weights and columns is an ordinary 1x1 convolution, which oneDNN computes near the peak of the
+machine. Gradients need no atomics: every thread owns the channels that it adds to.
+
+A *piece* is a run of channels that share their convolution group and their offset group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import gcd, lcm, prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+from torch.nn.grad import conv2d_weight
+
+from ..checks import Geometry
+from ..numba_compile import fast, literal
+from . import block_cache as memory
+from .lanes import LANES, load, store
+from .pixels import add_back, axis
+from .threads import in_threads, team
+
+#: Columns are made and used in strips of this size: large enough for a fast matrix product, and small beside memory.
+STRIP_BYTES = 32 << 20
+#: Channels of a piece in the backward pass: few, so that the image rows around an output row stay in cache.
+CHANNELS = 64
+#: Rows of pixels that change their order together, few enough to stay in cache.
+ROWS_AT_ONCE = 4
+
+
+class Taps(NamedTuple):
+    """The steps of the taps over the image, as kernels want them: plain integers."""
+
+    H: int
+    W: int
+    kernel_w: int
+    stride_y: int
+    stride_x: int
+    padding_y: int
+    padding_x: int
+    dilation_y: int
+    dilation_x: int
+
+
+@literal
+def tap(dy, dx, taps, b, k, i, j):
+    """The four pixels of tap ``k`` at output pixel (``i``, ``j``) of image ``b``, moved by (dy, dx).
+
+    Returns:
+        First pixels of the two image rows, the two columns, and weights and slopes by y and x (see ``axis``).
+    """
+    dtype = type(dy)
+    y = i * taps.stride_y - taps.padding_y + k // taps.kernel_w * taps.dilation_y
+    x = j * taps.stride_x - taps.padding_x + k % taps.kernel_w * taps.dilation_x
+    rows, weights_y, slopes_y = axis(dtype(y) + dy, dtype(taps.H))
+    columns, weights_x, slopes_x = axis(dtype(x) + dx, dtype(taps.W))
+    first = (b * taps.H + int(rows[0])) * taps.W, (b * taps.H + int(rows[1])) * taps.W
+    return first, (int(columns[0]), int(columns[1])), weights_y, weights_x, slopes_y, slopes_x
+
+
+@fast
+def sample_rows(first, last, start, x, offset, mask, taps, shape, columns):
+    """Fill rows ``first`` .. ``last`` of a strip that begins at row ``start`` of the batch's output.
+
+    A sample is four weighted rows of x, (B*H*W*pieces, width). ``columns`` has a row for every entry of
+    (rows, *shape), shape = (Wo, groups, K, pieces / groups).
+    """
+    Wo, groups, K, pieces_of_group = shape
+    pieces, G, Ho, width = groups * pieces_of_group, offset.shape[1], offset.shape[4], x.shape[1]
+    for task in range(first, last):
+        b, i = (start + task) // Ho, (start + task) % Ho
+        for j in range(Wo):
+            for piece in range(pieces):
+                g = piece * G // pieces
+                group, place = piece // pieces_of_group, piece % pieces_of_group
+                for k in range(K):
+                    dy, dx = offset[b, g, k, 0, i, j], offset[b, g, k, 1, i, j]
+                    (r0, r1), (c0, c1), (top, bottom), (left, right), _, _ = tap(dy, dx, taps, b, k, i, j)
+                    m = mask[b, g, k, i, j]
+                    w00, w01, w10, w11 = m * top * left, m * top * right, m * bottom * left, m * bottom * right
+                    x00, x01 = (r0 + c0) * pieces + piece, (r0 + c1) * pieces + piece
+                    x10, x11 = (r1 + c0) * pieces + piece, (r1 + c1) * pieces + piece
+                    n = (((task * Wo + j) * groups + group) * K + k) * pieces_of_group + place
+                    for c in range(0, width, LANES):
+                        upper = w00 * load(x, x00, c) + w01 * load(x, x01, c)
+                        store(columns, n, c, upper + w10 * load(x, x10, c) + w11 * load(x, x11, c))
+
+
+@fast
+def scatter_rows(first, last, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
+    """Spread a strip's gradient over image, positions and mask, for the pieces ``first`` .. ``last``.
+
+    grad_columns: a row for every entry of (rows, *shape), as in ``sample_rows``.
+    grad_points: (B, pieces, 3, K, Ho, Wo), the piece's share of the gradient to (dy, dx, mask).
+    """
+    Wo, groups, K, pieces_of_group = shape
+    pieces, G, Ho = groups * pieces_of_group, offset.shape[1], offset.shape[4]
+    rows_of_strip = len(grad_columns) // (Wo * K * pieces)
+    zero = x.dtype.type(0)
+    for piece in range(first, last):
+        g, group, place = piece * G // pieces, piece // pieces_of_group, piece % pieces_of_group
+        for line in range(rows_of_strip):
+            b, i = (start + line) // Ho, (start + line) % Ho
+            for j in range(Wo):
+                for k in range(K):
+                    dy, dx = offset[b, g, k, 0, i, j], offset[b, g, k, 1, i, j]
+                    rows, columns, weights_y, weights_x, slopes_y, slopes_x = tap(dy, dx, taps, b, k, i, j)
+                    m = mask[b, g, k, i, j]
+                    n = (((line * Wo + j) * groups + group) * K + k) * pieces_of_group + place
+                    sum_y = sum_x = sum_m = zero
+                    for y in range(2):
+                        for z in range(2):
+                            row = (rows[y] + columns[z]) * pieces + piece
+                            weight = weights_y[y] * weights_x[z]
+                            dot = add_back(m * weight, grad_columns, n, x, row, grad_x)
+                            sum_y += slopes_y[y] * weights_x[z] * dot
+                            sum_x += weights_y[y] * slopes_x[z] * dot
+                            sum_m += weight * dot
+                    grad_points[b, piece, 0, k, i, j] = m * sum_y
+                    grad_points[b, piece, 1, k, i, j] = m * sum_x
+                    grad_points[b, piece, 2, k, i, j] = sum_m
+
+
+@fast
+def sample_in_threads(team, start, x, offset, mask, taps, shape, columns):
+    in_threads(sample_rows, team, (start, x, offset, mask, taps, shape, columns))
+
+
+@fast
+def scatter_in_threads(team, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
+    in_threads(scatter_rows, team, (start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points))
+
+
+def deform_conv2d(
+    geometry: Geometry, factors: torch.dtype, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor
+) -> Tensor:
+    """The forward pass; float32 or float64 tensors as in ``ops.deform_conv2d``, mask included.
+
+    Args:
+        factors: dtype of the factors of the matrix products: that of the tensors, or bfloat16, whose sums are
+            float32 all the same.
+
+    Returns:
+        (B, Co, Ho, Wo).
+    """
+    B, _, Ho, Wo = offset.shape
+    matrix, sampler = _matrix(weight).to(factors), _Sampler(geometry, input, offset, weight, mask)
+    out = _images(B, weight.shape[0], Ho, Wo, like=input)
+    for strip in sampler.strips():
+        columns = _as_image(sampler.columns(strip)).to(factors)
+        _put(_as_rows(conv2d(columns, matrix, groups=geometry.groups)), strip.start, out)
+    return out
+
+
+def deform_conv2d_backward(
+    geometry: Geometry,
+    factors: torch.dtype,
+    grad: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass."""
+    groups, matrix = geometry.groups, _matrix(weight).to(factors)
+    transposed = _transposed(matrix, groups)
+    grad_transposed = torch.zeros_like(transposed, dtype=weight.dtype)
+    grad_rows = _rows(grad).to(factors)
+    sampler = _Sampler(geometry, input, offset, weight, mask)
+    scatterer = _Scatterer(geometry, input, offset, weight, mask)
+    for strip in sampler.strips():
+        columns, grad_out = _as_image(sampler.columns(strip)).to(factors), _as_image(grad_rows[strip])
+        grad_transposed += conv2d_weight(grad_out, transposed.shape, columns, groups=groups)  # faster than the other
+        grad_columns = conv2d(grad_out, transposed, groups=groups)  # oneDNN is slower at conv2d's own backward
+        scatterer.add(strip, _as_rows(grad_columns).to(weight.dtype))
+    grad_matrix = _transposed(grad_transposed, groups)
+    grad_weight = grad_matrix.view(weight.shape[0], *weight.shape[2:], -1).permute(0, 3, 1, 2)
+    grad_input, grad_offset, grad_mask = scatterer.gradients()
+    return grad_input, grad_offset, grad_weight, grad_mask
+
+
+def _pieces_of_scatter(geometry: Geometry, C: int) -> int:
+    """Pieces of :data:`CHANNELS` or fewer, and the same number of them for every thread, as far as C can be cut."""
+    pieces, threads = lcm(geometry.groups, geometry.offset_groups), torch.get_num_threads()
+    while C // pieces > CHANNELS and C // pieces % 2 == 0:
+        pieces *= 2
+    more = threads // gcd(pieces, threads)
+    return pieces * more if C // pieces % more == 0 else pieces
+
+
+def _images(B: int, C: int, H: int, W: int, like: Tensor) -> Tensor:
+    """Memory for a batch of images, their elements in the order of ``like``."""
+    if like.is_contiguous():
+        return memory.empty(B, C, H, W, like=like)
+    return memory.empty(B, H, W, C, like=like).permute(0, 3, 1, 2)
+
+
+def _put(rows: Tensor, start: int, images: Tensor) -> None:
+    """Write rows of pixels, (rows, W, C), into images (B, C, H, W), from row ``start`` of the batch on."""
+    for source, target in _lines(images, start, start + len(rows)):
+        target[:] = rows[source].permute(2, 0, 1)
+
+
+def _rows(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) as rows of pixels, (B * H, W, C): a view of channels-last images, else a copy."""
+    B, C, H, W = images.shape
+    last = images.permute(0, 2, 3, 1)
+    if last.is_contiguous():
+        return last.view(B * H, W, C)
+    rows = memory.empty(B * H, W, C, like=images)
+    for target, source in _lines(images, 0, B * H):
+        rows[target] = source.permute(1, 2, 0)
+    return rows
+
+
+def _lines(images: Tensor, start: int, stop: int) -> Iterator[tuple[slice, Tensor]]:
+    """The rows ``start`` .. ``stop`` of a batch of images, a few of one image at a time: where they lie among
+    these rows, and themselves, (C, n, W)."""
+    H = images.shape[2]
+    first = start
+    while first < stop:
+        b, row = divmod(first, H)
+        n = min(ROWS_AT_ONCE, stop - first, H - row)
+        yield slice(first - start, first - start + n), images[b, :, row : row + n]
+        first += n
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """(Co, C / groups, Kh, Kw) as a 1x1 kernel (Co, K * C / groups, 1, 1), channels innermost."""
+    return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1, 1, 1)
+
+
+def _transposed(matrix: Tensor, groups: int) -> Tensor:
+    """The kernel (groups * n, Co / groups, 1, 1) that takes output gradients back to the n columns of a group."""
+    return matrix.view(groups, -1, matrix.shape[1]).transpose(1, 2).reshape(-1, matrix.shape[0] // groups, 1, 1)
+
+
+def _as_image(rows: Tensor) -> Tensor:
+    """(rows, Wo, ...) as one channels-last image of many channels."""
+    return rows.flatten(2)[None].permute(0, 3, 1, 2)
+
+
+def _as_rows(image: Tensor) -> Tensor:
+    """The way back: (1, n, rows, Wo) as (rows, Wo, n)."""
+    return image.permute(0, 2, 3, 1)[0]
+
+
+class _Strips:
+    """The arguments of a kernel, with the channels of the input cut into ``pieces``."""
+
+    def __init__(
+        self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor, pieces: int
+    ) -> None:
+        (B, C, H, W), (Ho, Wo) = input.shape, offset.shape[2:]
+        G, K = geometry.offset_groups, weight.shape[2] * weight.shape[3]
+        self.rows, self.shape = B * Ho, (Wo, geometry.groups, K, pieces // geometry.groups, C // pieces)
+        self.x = _rows(input).view(B * H * W * pieces, C // pieces)
+        self.arguments = (
+            self.x.numpy(),
+            offset.contiguous().view(B, G, K, 2, Ho, Wo).numpy(),
+            mask.contiguous().view(B, G, K, Ho, Wo).numpy(),
+            Taps(H, W, weight.shape[3], *geometry.stride, *geometry.padding, *geometry.dilation),
+        )
+
+    def strips(self) -> list[slice]:
+        """The rows of the batch's output, in strips whose columns fill :data:`STRIP_BYTES`, or are one row."""
+        step = max(1, STRIP_BYTES // (prod(self.shape) * self.x.element_size()))
+        return [slice(row, min(row + step, self.rows)) for row in range(0, self.rows, step)]
+
+
+class _Sampler(_Strips):
+    """Makes the columns of one strip after the other, in the same memory."""
+
+    def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
+        super().__init__(geometry, input, offset, weight, mask, lcm(geometry.groups, geometry.offset_groups))
+        self.strip = memory.empty(max(s.stop - s.start for s in self.strips()), *self.shape, like=input)
+
+    def columns(self, strip: slice) -> Tensor:
+        """All samples of a strip, times the mask: (rows, Wo, groups, K, pieces / groups, width)."""
+        columns = self.strip[: strip.stop - strip.start]
+        entries = columns.view(-1, self.shape[-1]).numpy()
+        sample_in_threads(team(len(columns)), strip.start, *self.arguments, self.shape[:-1], entries)
+        return columns
+
+
+class _Scatterer(_Strips):
+    """Collects the gradients to input, offset and mask, strip by strip. A thread owns the pieces it adds to."""
+
+    def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
+        pieces = _pieces_of_scatter(geometry, input.shape[1])
+        super().__init__(geometry, input, offset, weight, mask, pieces)
+        (B, _, Ho, Wo), K = offset.shape, self.shape[2]
+        self.grad_x = memory.zeros(*self.x.shape, like=self.x)
+        self.grad_points = memory.empty(B, pieces, 3, K, Ho, Wo, like=input)
+        self.input, self.offset, self.mask = input, offset, mask
+
+    def add(self, strip: slice, grad_columns: Tensor) -> None:
+        """Spread the gradient of a strip's columns, (rows, Wo, groups * K * C / groups)."""
+        entries = grad_columns.contiguous().view(-1, self.shape[-1]).numpy()
+        results = self.grad_x.numpy(), self.grad_points.numpy()
+        scatter_in_threads(
+            team(self.grad_points.shape[1]), strip.start, *self.arguments, self.shape[:-1], entries, *results
+        )
+
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients to input, offset and mask, once every strip has been added."""
+        B, C, H, W = self.input.shape
+        K, G = self.shape[2], self.mask.shape[1] // self.shape[2]
+        grad_points = self.grad_points.view(B, G, -1, 3, K, *self.offset.shape[2:]).sum(2)
+        grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(self.offset.shape)
+        grad_input = _images(B, C, H, W, like=self.input)
+        _put(self.grad_x.view(B * H, W, C), 0, grad_input)
+        return grad_input, grad_offset, grad_points[:, :, 2].reshape(self.mask.shape)

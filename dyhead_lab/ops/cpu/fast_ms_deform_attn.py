@@ -1,0 +1,243 @@
+"""Multi-scale deformable attention, fast on a CPU.
+
+First find the pixels of all points of a block of queries of one head, in plain loops that fill vector units; then read
+these rows of channels. In the backward pass a thread owns one image's head, so that no two threads add to the same
+gradient. Where there are many queries, every head is first made an image of its own, with one head: what belongs to
+it then lies together in memory.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ..numba_compile import fast
+from ..numba_reference.loops import level_position
+from . import block_cache as memory
+from .lanes import LANES, load, store, zeros
+from .pixels import add_back, axis
+from .threads import in_threads, team
+
+#: Queries of a block: enough for loops to pay, few enough for what is found to stay in the first-level cache.
+QUERIES = 32
+#: From this many reads of each token on, it pays to lay the heads apart: what a head reads then stays in cache, and the
+#: copies are small beside the reads.
+READS_TO_LAY_APART = 8
+
+
+class Points(NamedTuple):
+    """What the points of a block meet: the level's (H, W) as floats, and its first token."""
+
+    H: np.ndarray
+    W: np.ndarray
+    start: np.ndarray
+
+
+@fast
+def take_block(first, count, b, m, points, locations, A, y, x, a):
+    """Positions and attention weights of ``count`` queries of one head, as long vectors."""
+    LP, dtype = A.shape[3], y.dtype.type
+    for q in range(count):
+        for n in range(LP):
+            i = q * LP + n
+            x[i] = level_position(dtype, locations[b, first + q, m, n, 0], points.W[i])
+            y[i] = level_position(dtype, locations[b, first + q, m, n, 1], points.H[i])
+            a[i] = A[b, first + q, m, n]
+
+
+@fast
+def find_axis(positions, sizes, pixels, weights):
+    """The two pixels around each position on one axis, and their weights: (2, n) each.
+
+    A loop that writes little is one that fills vector units: the compiler need not fear that arrays overlap.
+    """
+    for n in range(len(positions)):
+        found, _, _ = axis(positions[n], sizes[n])
+        pixels[0, n], pixels[1, n] = found
+    for n in range(len(positions)):
+        _, shares, _ = axis(positions[n], sizes[n])
+        weights[0, n], weights[1, n] = shares
+
+
+@fast
+def find_slopes(positions, sizes, slopes):
+    """Derivatives of the weights of :func:`find_axis` by the location, in [0, 1] across the level."""
+    for n in range(len(positions)):
+        _, _, steps = axis(positions[n], sizes[n])
+        slopes[0, n], slopes[1, n] = steps[0] * sizes[n], steps[1] * sizes[n]
+
+
+@fast
+def find_tokens(points, rows, columns, tokens):
+    """The tokens of the four pixels around each point, (4, n)."""
+    for i in range(4):
+        row, column, token = rows[i // 2], columns[i % 2], tokens[i]
+        for n in range(len(token)):
+            token[n] = points.start[n] + np.int32(row[n]) * np.int32(points.W[n]) + np.int32(column[n])
+
+
+@fast
+def find_weights(a, weights_y, weights_x, weights):
+    """The weights of the four pixels around each point, (4, n)."""
+    for i in range(4):
+        weight_y, weight_x, weight = weights_y[i // 2], weights_x[i % 2], weights[i]
+        for n in range(len(weight)):
+            weight[n] = a[n] * weight_y[n] * weight_x[n]
+
+
+@fast
+def add_rows(x, head, M, tokens, weights, first, last, out, row):
+    """Row of out = sum over n in first .. last and i of weights[i, n] x[head + tokens[i, n] * M]."""
+    for d in range(0, x.shape[1], LANES):
+        upper, lower = zeros(x), zeros(x)
+        for n in range(first, last):
+            r0, r1 = head + tokens[0, n] * M, head + tokens[1, n] * M
+            r2, r3 = head + tokens[2, n] * M, head + tokens[3, n] * M
+            upper = upper + weights[0, n] * load(x, r0, d) + weights[1, n] * load(x, r1, d)
+            lower = lower + weights[2, n] * load(x, r2, d) + weights[3, n] * load(x, r3, d)
+        store(out, row, d, upper + lower)
+
+
+@fast
+def attend(first, last, points, x, locations, A, out):
+    """Blocks ``first`` .. ``last``, counted through all heads of all images. x: (B * N * M, D), out: (B * Q * M, D)."""
+    B, Q, M, LP = A.shape
+    blocks, size = (Q + QUERIES - 1) // QUERIES, len(points.H)
+    tokens, weights = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
+    positions, a = np.zeros((2, size), A.dtype), np.zeros(size, A.dtype)
+    pixels, shares = np.zeros((4, size), A.dtype), np.zeros((4, size), A.dtype)
+    for task in range(first, last):
+        b, m, q = task // (M * blocks), task // blocks % M, task % blocks * QUERIES
+        count = min(QUERIES, Q - q)
+        take_block(q, count, b, m, points, locations, A, positions[0], positions[1], a)
+        find_axis(positions[0], points.H, pixels[:2], shares[:2])
+        find_axis(positions[1], points.W, pixels[2:], shares[2:])
+        find_tokens(points, pixels[:2], pixels[2:], tokens)
+        find_weights(a, shares[:2], shares[2:], weights)
+        head = len(x) // B * b + m
+        for i in range(count):
+            row = (b * Q + q + i) * M + m
+            add_rows(x, head, M, tokens, weights, i * LP, (i + 1) * LP, out, row)
+
+
+@fast
+def scatter(first, last, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+    """Gradients of heads ``first`` .. ``last``, counted through all images. x: (B * N * M, D), grad: (B * Q * M, D)."""
+    B, Q, M, LP = A.shape
+    size, zero = len(points.H), A.dtype.type(0)
+    tokens, slopes = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
+    positions, a = np.zeros((2, size), A.dtype), np.zeros(size, A.dtype)
+    pixels, shares = np.zeros((4, size), A.dtype), np.zeros((4, size), A.dtype)
+    for task in range(first, last):
+        b, m = task // M, task % M
+        head = len(x) // B * b + m
+        for q in range(0, Q, QUERIES):
+            count = min(QUERIES, Q - q)
+            take_block(q, count, b, m, points, locations, A, positions[0], positions[1], a)
+            find_axis(positions[0], points.H, pixels[:2], shares[:2])
+            find_axis(positions[1], points.W, pixels[2:], shares[2:])
+            find_slopes(positions[0], points.H, slopes[:2])
+            find_slopes(positions[1], points.W, slopes[2:])
+            find_tokens(points, pixels[:2], pixels[2:], tokens)
+            for i in range(count):
+                query = (b * Q + q + i) * M + m
+                for n in range(LP):
+                    p = i * LP + n
+                    sum_A = sum_y = sum_x = zero
+                    for z in range(4):
+                        row = head + tokens[z, p] * M
+                        weight_y, weight_x = shares[z // 2, p], shares[2 + z % 2, p]
+                        dot = add_back(a[p] * weight_y * weight_x, grad, query, x, row, grad_x)
+                        sum_A += weight_y * weight_x * dot
+                        sum_y += slopes[z // 2, p] * weight_x * dot
+                        sum_x += weight_y * slopes[2 + z % 2, p] * dot
+                    grad_A[b, q + i, m, n] = sum_A
+                    grad_locations[b, q + i, m, n, 0] = a[p] * sum_x
+                    grad_locations[b, q + i, m, n, 1] = a[p] * sum_y
+
+
+@fast
+def attend_in_threads(team, points, x, locations, A, out):
+    in_threads(attend, team, (points, x, locations, A, out))
+
+
+@fast
+def scatter_in_threads(team, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+    in_threads(scatter, team, (points, x, locations, A, grad, grad_x, grad_locations, grad_A))
+
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """The forward pass; tensors as in ``ops.ms_deform_attn``, all floating ones float32 or all float64."""
+    P, M = sampling_locations.shape[4], value.shape[2]
+    tensors = value, sampling_locations.flatten(3, 4), attention_weights.flatten(3)
+    apart = 4 * attention_weights.numel() >= READS_TO_LAY_APART * value.shape[:3].numel()
+    x, locations, A = map(_heads_apart, tensors) if apart else tensors
+    B, Q, heads, _ = A.shape
+    out = memory.empty(B, Q, heads, value.shape[3], like=value)
+    points = _points(spatial_shapes, level_start_index, P, value)
+    arrays = [_rows(x), *_arrays(locations, A), _rows(out)]
+    attend_in_threads(team(B * heads * -(-Q // QUERIES)), points, *arrays)
+    return (_heads_together(out, M) if apart else out).flatten(2)
+
+
+def ms_deform_attn_backward(
+    grad: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to value, sampling locations and attention weights."""
+    P, M = sampling_locations.shape[4], value.shape[2]
+    tensors = value, sampling_locations.flatten(3, 4), attention_weights.flatten(3)
+    apart = 4 * attention_weights.numel() >= READS_TO_LAY_APART * value.shape[:3].numel()
+    grad = grad.unflatten(2, (M, -1))
+    x, locations, A, grad = map(_heads_apart, (*tensors, grad)) if apart else (*tensors, grad)
+    B, _, heads, _ = A.shape
+    grads = memory.zeros(*x.shape, like=x), memory.empty(*locations.shape, like=x), memory.empty(*A.shape, like=x)
+    points = _points(spatial_shapes, level_start_index, P, value)
+    arrays = [_rows(x), *_arrays(locations, A), _rows(grad), _rows(grads[0]), *_arrays(*grads[1:])]
+    scatter_in_threads(team(B * heads), points, *arrays)
+    grad_value, grad_locations, grad_A = (_heads_together(t, M) for t in grads) if apart else grads
+    return grad_value, grad_locations.view(sampling_locations.shape), grad_A.view(attention_weights.shape)
+
+
+def _heads_apart(tensor: Tensor) -> Tensor:
+    """(B, n, M, ...) as (B * M, n, 1, ...): every head becomes an image with one head."""
+    return memory.contiguous(tensor.transpose(1, 2)).flatten(0, 1).unsqueeze(2)
+
+
+def _heads_together(tensor: Tensor, M: int) -> Tensor:
+    """The way back."""
+    return memory.contiguous(tensor.unflatten(0, (-1, M)).squeeze(3).transpose(1, 2))
+
+
+def _rows(tensor: Tensor) -> np.ndarray:
+    """(B, n, M, D) as rows of channels."""
+    return memory.contiguous(tensor).view(-1, tensor.shape[3]).numpy()
+
+
+def _points(spatial_shapes: Tensor, level_start_index: Tensor, P: int, value: Tensor) -> Points:
+    levels = tuple(map(tuple, spatial_shapes.tolist())), tuple(level_start_index.tolist())
+    return _points_of_a_block(*levels, P, value.numpy().dtype)
+
+
+@lru_cache(maxsize=32)
+def _points_of_a_block(sizes: tuple[tuple[int, int]], starts: tuple[int], P: int, dtype: np.dtype) -> Points:
+    """The levels that the points of a block meet, one query after another. Layers of a model share them."""
+    H, W, start = np.tile(np.column_stack((sizes, starts)).repeat(P, 0), (QUERIES, 1)).T
+    return Points(H.astype(dtype), W.astype(dtype), start.astype(np.int32))
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+    return [tensor.contiguous().numpy() for tensor in tensors]

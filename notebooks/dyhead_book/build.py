@@ -1,0 +1,154 @@
+"""Build the chapters: ``dyhead_book/cNN_name/chapter.py`` (py:percent) -> executed ``notebooks/NN_name.ipynb``.
+
+The text is the source, the notebook is built: edit the ``.py``, run ``make notebooks``, commit both. Cell ids
+follow from the cells' text, widget ids are renumbered and no times are kept, so that a changed line in a
+source gives a small diff in its notebook.
+
+    python -m dyhead_book.build              # build all chapters
+    python -m dyhead_book.build 00 03        # build those whose name starts so
+    python -m dyhead_book.build --check      # only compare code with source, execute nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+BOOK = Path(__file__).resolve().parent
+NOTEBOOKS = BOOK.parent
+
+LARGEST = 1_500_000  # bytes of one notebook; larger ones are slow to open and not shown on GitHub
+SLOWEST_CELL = 300  # seconds
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
+}
+
+
+def chapters(prefixes: Sequence[str] = ()) -> list[Path]:
+    """Sources of the chapters whose names start with one of ``prefixes``; all of them by default."""
+    found = sorted(BOOK.glob("c[0-9][0-9]_*/chapter.py"))
+    for prefix in prefixes:
+        if not any(title(source).startswith(prefix) for source in found):
+            raise ValueError(f"no chapter starts with {prefix!r}; there are {', '.join(map(title, found))}")
+    return [source for source in found if not prefixes or title(source).startswith(tuple(prefixes))]
+
+
+def title(source: Path) -> str:
+    """Number and name of the chapter with this source: "02_scale_aware"."""
+    return source.parent.name.removeprefix("c")
+
+
+def target(source: Path) -> Path:
+    """Where the notebook of ``source`` lies."""
+    return NOTEBOOKS / f"{title(source)}.ipynb"
+
+
+def read_source(source: Path) -> NotebookNode:
+    """The notebook of a source, without outputs, with ids that depend on the text of the cells only."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.metadata = nbformat.from_dict(METADATA)
+    seen: Counter[str] = Counter()
+    for cell in notebook.cells:
+        digest = hashlib.sha256(f"{cell.cell_type}:{cell.source}".encode()).hexdigest()[:12]
+        seen[digest] += 1
+        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags"})
+    return notebook
+
+
+def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
+    """Run every cell in a fresh kernel inside ``folder``; an error in a cell raises CellExecutionError.
+
+    The kernel belongs to a reader who has made no guesses yet, whoever builds.
+    """
+    client = NotebookClient(
+        notebook,
+        timeout=SLOWEST_CELL,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        store_widget_state=True,
+        coalesce_streams=True,
+    )
+    with TemporaryDirectory() as reader:
+        client.execute(env={**os.environ, "DYHEAD_READER": reader})
+    return notebook
+
+
+def serialise(notebook: NotebookNode) -> str:
+    """The text of the ``.ipynb`` file: valid, stable from build to build, free of this machine's paths."""
+    notebook.metadata = nbformat.from_dict({**METADATA, "widgets": notebook.metadata.get("widgets", {})})
+    if not notebook.metadata.widgets:
+        del notebook.metadata["widgets"]
+    nbformat.validate(notebook)
+    text = nbformat.writes(_number_widgets(notebook))
+    text = text.replace(f"{NOTEBOOKS.parent}/", "").replace(str(NOTEBOOKS.parent), ".")
+    if re.search(re.escape(str(Path.home())) + r"\b", text):
+        raise ValueError(f"the notebook shows a path of this machine: {Path.home()}")
+    if len(text) > LARGEST:
+        raise ValueError(f"the notebook has {len(text) / 1e6:.2f} MB, at most {LARGEST / 1e6} MB are allowed")
+    return text + "\n"
+
+
+def _number_widgets(notebook: NotebookNode) -> NotebookNode:
+    """Replace the random ids of the widgets by their numbers, in order of creation."""
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {"state": {}})
+    numbers = {model_id: f"{i:032x}" for i, model_id in enumerate(widgets["state"])}
+    if not numbers:
+        return notebook
+    text = re.sub("|".join(numbers), lambda match: numbers[match.group()], nbformat.writes(notebook))
+    return nbformat.reads(text, as_version=4)
+
+
+def code_differences(source: Path) -> list[str]:
+    """What a reader of the notebook would see that its source does not say; empty if they agree."""
+    built = target(source)
+    if not built.exists():
+        return [f"{built.name} is missing: run `make notebooks`"]
+    wanted = [(c.cell_type, c.source) for c in read_source(source).cells]
+    found = [(c.cell_type, c.source) for c in nbformat.read(built, as_version=4).cells]
+    if len(wanted) != len(found):
+        return [f"{built.name} has {len(found)} cells, its source {len(wanted)}: run `make notebooks`"]
+    return [
+        f"{built.name}: cell {i} differs from its source: run `make notebooks`"
+        for i, pair in enumerate(zip(wanted, found, strict=True))
+        if pair[0] != pair[1]
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("chapters", nargs="*", help="first letters of the chapters' names, such as 00; default: all")
+    parser.add_argument("--check", action="store_true", help="compare code with source, execute nothing")
+    args = parser.parse_args(argv)
+    try:
+        sources = chapters(args.chapters)
+    except ValueError as error:
+        parser.error(str(error))
+    if args.check:
+        differences = [line for source in sources for line in code_differences(source)]
+        print("\n".join(differences) or f"{len(sources)} notebooks agree with their sources")
+        return 1 if differences else 0
+    for source in sources:
+        print(f"{title(source)} ...", flush=True)
+        text = serialise(execute(read_source(source), NOTEBOOKS))
+        target(source).write_text(text, encoding="utf-8")
+        print(f"{title(source)}: {len(text) / 1e3:.0f} kB", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

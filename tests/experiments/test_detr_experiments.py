@@ -1,0 +1,101 @@
+"""The experiments on DETR's family run from end to end on a smoke budget, and share what they train."""
+
+import pytest
+
+from dyhead_lab.data.shapes import write_shapes
+from dyhead_lab.experiments import detr_rows
+from dyhead_lab.experiments.catalogue import EXPERIMENTS
+from dyhead_lab.experiments.detr_experiments import (
+    CONVERGENCE,
+    DETR_EXPERIMENTS,
+    DYNAMIC_RHO,
+    REFERRED_TOKENS,
+    TOKEN_SELECTION,
+)
+from dyhead_lab.experiments.detr_rows import AtRho, Selecting, sparse_detr_of
+from dyhead_lab.experiments.experiment import Experiment, Job, run_experiment
+from dyhead_lab.zoo import names
+from dyhead_lab.zoo.detr_tiny import DETR_TINY
+from dyhead_lab.zoo.trained import load_trained
+
+SMOKE = {"iterations": 2, "evaluate_every": 2, "batch_size": 2, "warmup": 1}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    for split, seed in (("train", 1), ("val", 2)):
+        write_shapes(folder / split, images=4, seed=seed, size=64)
+    return str(folder)
+
+
+def measured(experiment, rows, pictures, tmp_path, changes=SMOKE):
+    """The record of some rows on a few pictures, seed 0."""
+    few = Experiment(experiment.name, "", {row: experiment.rows[row] for row in rows}, rows[0], experiment.metrics)
+    return run_experiment(few, tmp_path, [0], pictures, changes, say=lambda line: None)
+
+
+def test_they_are_registered_with_recipes_of_the_zoo():
+    for experiment in DETR_EXPERIMENTS:
+        assert EXPERIMENTS[experiment.name] is experiment
+        assert {vars(row)["recipe"].name for row in experiment.rows.values()} <= set(names())
+
+
+def test_a_curve_is_kept_wherever_the_recipe_evaluates(pictures, tmp_path):
+    often = {**SMOKE, "iterations": 4, "evaluate_every": 1}
+    record = measured(CONVERGENCE, ["DETR", "Deformable DETR"], pictures, tmp_path, often)
+    for row in record.rows:
+        assert {f"AP at {share} %" for share in (25, 50, 75)} <= set(record.runs[row][0])
+    assert "not measured" not in record.table()
+
+
+@pytest.mark.parametrize("row", ["random rho 0.3", "objectness rho 0.3", "dam rho 0.3"])
+def test_selections_are_trained_and_corr_is_kept(row, pictures, tmp_path):
+    record = measured(TOKEN_SELECTION, [row], pictures, tmp_path)
+    assert 0 < record.runs[row][0]["Corr"] <= 1
+    trained = load_trained(tmp_path / row.replace(" ", "_") / "seed0")
+    assert sparse_detr_of(trained).config.selection == row.split()[0]
+
+
+def test_rows_that_judge_one_model_train_it_once(pictures, tmp_path, monkeypatch):
+    trainings = []
+    really = detr_rows.finished
+
+    def counted(row, job):
+        trainings.append(job.folder)
+        return really(row, job)
+
+    monkeypatch.setattr(detr_rows, "finished", counted)
+    record = measured(DYNAMIC_RHO, ["rho 0.3", "rho 1.0", "trained with 0.1"], pictures, tmp_path)
+    assert len(trainings) == 3 and len(set(trainings)) == 2
+    assert len(list((tmp_path / "models").glob("*/seed0/weights.pt"))) == 2
+    assert record.runs["rho 1.0"][0]["Corr"] == pytest.approx(1, abs=1e-5)  # float32 sums over all tokens
+    assert record.runs["rho 0.3"][0]["Corr"] < 1
+    assert all(record.runs[row][0]["encoder ms"] > 0 for row in record.rows)
+
+
+def test_referred_tokens_are_shares(pictures, tmp_path):
+    record = measured(REFERRED_TOKENS, ["Deformable DETR", "Sparse DETR"], pictures, tmp_path)
+    for row in record.rows:
+        numbers = record.runs[row][0]
+        assert 0 < numbers["carry"] < numbers["referred"] <= 1
+
+
+def test_the_shipped_model_is_judged_where_its_settings_hold(tmp_path, monkeypatch):
+    _, _, sparse = DETR_TINY
+    monkeypatch.setattr(detr_rows, "load_trained", lambda source: source)
+    monkeypatch.setattr(detr_rows, "finished", lambda row, job: None)
+    monkeypatch.setattr(detr_rows, "WEIGHTS", tmp_path)
+    job = Job(seed=sparse.seed, folder=tmp_path / "row" / "seed0")
+    row = AtRho(sparse, {}, 0.5)
+    assert row.trained(job) == tmp_path / "models" / "sparse_detr_tiny" / "seed0"  # nothing is shipped
+    (tmp_path / "sparse_detr_tiny.pt").touch()
+    assert row.trained(job) == "sparse_detr_tiny"
+    other = Job(seed=sparse.seed + 1, folder=tmp_path / "row" / "seed1")
+    assert row.trained(other) == tmp_path / "models" / "sparse_detr_tiny" / "seed1"
+
+
+def test_only_a_sparse_detr_has_a_share_to_change(pictures, tmp_path):
+    row = Selecting(DETR_TINY[1])
+    with pytest.raises(TypeError, match="recipe deformable_detr_tiny must train a SparseDETR, got DeformableDETR"):
+        row.measure(Job(0, tmp_path / "run", pictures, SMOKE))
