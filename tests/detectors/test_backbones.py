@@ -3,17 +3,16 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models import get_model
+from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from dyhead_lab.attention import DyHead
-from dyhead_lab.detectors.backbones.feature_pyramid import (
-    DeformableConv2d,
-    PyramidBackbone,
-    ResNetBody,
-    named_body,
-    pyramid,
-)
+from dyhead_lab.detectors.backbones.deformable_conv import DeformableConv2d
+from dyhead_lab.detectors.backbones.feature_pyramid import PyramidBackbone, pyramid
+from dyhead_lab.detectors.backbones.named import named_body
+from dyhead_lab.detectors.backbones.resnet import ResNetBackbone, ResNetBody
 from dyhead_lab.errors import UserError
 
 
@@ -61,6 +60,57 @@ def test_the_dynamic_head_is_the_neck():
     assert isinstance(backbone.neck, DyHead)
     assert backbone.neck.blocks[0].spatial.offset_fit == "flat"
     assert list(backbone(torch.zeros(1, 3, 64, 64))) == ["p3", "p4", "p5", "p6", "p7"]
+
+
+@pytest.mark.parametrize("dilation", [False, True], ids=["strided", "dilated"])
+def test_a_resnet_below_a_transformer_keeps_torchvisions_names_and_numbers(dilation):
+    torch.manual_seed(0)
+    ours = ResNetBackbone("resnet50", dilation=dilation).eval()
+    dilated = [False, False, dilation]
+    theirs = get_model("resnet50", norm_layer=FrozenBatchNorm2d, replace_stride_with_dilation=dilated).eval()
+    named = {f"body.{name}": value for name, value in theirs.state_dict().items() if not name.startswith("fc.")}
+    ours.load_state_dict(named, strict=True)
+    image = torch.rand(1, 3, 64, 90)
+    with torch.no_grad():
+        expected = create_feature_extractor(theirs, {"layer2": "c3", "layer3": "c4", "layer4": "c5"})(image)
+        found = ours(image)
+    assert list(found) == list(expected) and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_two_layouts_of_a_resnet_differ_in_names_only():
+    torch.manual_seed(0)
+    body, backbone = ResNetBody("resnet18").eval(), ResNetBackbone("resnet18").eval()
+    renamed = {}
+    for name, value in body.state_dict().items():
+        part, rest = name.split(".", 1)
+        stage, inside = rest.split(".", 1)
+        renamed[f"body.{rest}" if part == "stem" else f"body.layer{int(stage) + 1}.{inside}"] = value
+    backbone.load_state_dict(renamed, strict=True)
+    assert list(renamed) == list(backbone.state_dict())  # official files hold the entries in this order
+    image = torch.rand(1, 3, 61, 64)
+    with torch.no_grad():
+        a, b = body(image), backbone(image)
+    assert list(a) == list(b) == ["c3", "c4", "c5"] and all(torch.equal(a[name], b[name]) for name in a)
+    assert list(ResNetBackbone("resnet18", finest=5)(image)) == ["c5"]
+
+
+def test_below_a_transformer_stem_and_first_stage_are_frozen():
+    backbone = ResNetBackbone("resnet18")
+    frozen = {name.split(".")[1] for name, p in backbone.named_parameters() if not p.requires_grad}
+    learning = {name.split(".")[1] for name, p in backbone.named_parameters() if p.requires_grad}
+    assert frozen == {"conv1", "layer1"} and learning == {"layer2", "layer3", "layer4"}
+    with pytest.raises(ValueError, match="dilation: expected False for resnet18, which has no bottleneck blocks"):
+        ResNetBackbone("resnet18", dilation=True)
+
+
+def test_a_swin_transformer_takes_a_strip_thinner_than_its_patches():
+    torch.manual_seed(0)
+    body = named_body("swin_t").eval()
+    strip = torch.rand(1, 3, 2, 64)
+    with torch.no_grad():
+        found, padded = body(strip), body(nn.functional.pad(strip, (0, 0, 0, 2)))
+    assert [tuple(x.shape[2:]) for x in found.values()] == [(1, 8), (1, 4), (1, 2)]
+    assert all(torch.equal(found[name], padded[name]) for name in padded)
 
 
 def test_norms_are_frozen_or_trainable():
@@ -113,11 +163,14 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"finest": 4}, "finest: expected one of 3, 2, got 4"), ({"deformable_stages": (1,)}, "deformable_stages")],
+    [
+        ({"finest": 4}, "finest: expected one of 3, 2, got 4"),
+        ({"body": {"deformable_stages": (1,)}}, "deformable_stages: expected some of 3, 4, 5"),
+    ],
 )
 def test_wrong_stages_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        named_body("resnet18", **options)
+        pyramid("resnet18", **options)
 
 
 def test_weights_without_a_network_say_what_to_do(monkeypatch):

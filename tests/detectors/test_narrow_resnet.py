@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dyhead_lab.detectors.backbones.feature_pyramid import narrow_resnet
+from dyhead_lab.detectors.backbones import narrow_resnet
 from dyhead_lab.detectors.backbones.narrow_resnet import NarrowResNet
 from dyhead_lab.errors import UserError
 from dyhead_lab.zoo import load_trained

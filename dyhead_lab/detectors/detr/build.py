@@ -7,15 +7,13 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from ..backbones.feature_pyramid import NARROW, SWINS, named_body
-from ..backbones.resnet import STAGES, ResNetBackbone
+from ..backbones.named import named_body
+from ..backbones.resnet import RESNETS, ResNetBackbone
+from ..backbones.swin import SWINS
 from .deformable_detr import DeformableDETR, DeformableDETRConfig
 from .detr import DETR, DETRConfig
 from .set_detector import SetDetector
 from .sparse_detr import SparseDETR, SparseDETRConfig
-
-#: Backbones beside the ResNets with bottleneck blocks. They come from :mod:`~.backbones`.
-OTHER_BACKBONES = (*SWINS, *NARROW)
 
 Detector = TypeVar("Detector", bound=SetDetector)
 
@@ -33,7 +31,7 @@ def detr(
 
     Args:
         classes: number of classes; labels are 0..classes-1.
-        backbone: a ResNet of torchvision with bottleneck blocks, or one of :data:`OTHER_BACKBONES`.
+        backbone: see :func:`.named_body`.
         weights: torchvision's name for weights to start from, such as ``IMAGENET1K_V1``; None starts at random.
         body: further arguments of the backbone: ``{"dilation": True}`` keeps the last stage at stride 16 (DC5; not
             for Swin), ``{"pretrained": True}`` starts the narrow one from the shipped quickstart detector's.
@@ -98,8 +96,8 @@ def pyramid_features(
         levels: of the detector; 1 asks for the coarsest map alone.
     """
     options = dict(body or {})
-    if name not in OTHER_BACKBONES:
-        resnet = ResNetBackbone(name, STAGES[-1:] if levels == 1 else STAGES[1:], weights=weights, **options)
+    if name in RESNETS:
+        resnet = ResNetBackbone(name, 5 if levels == 1 else 3, weights=weights, **options)
         return resnet, resnet.channels
     features = named_body(name, weights, **options)
     if name in SWINS:
