@@ -13,12 +13,18 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
-def places(levels: Sequence[Tensor], strides: Sequence[int]) -> list[Tensor]:
-    """:func:`cell_centres` of the maps (B, C, H, W) of a pyramid."""
-    return cell_centres([(x.shape[-2], x.shape[-1]) for x in levels], strides, levels[0].device)
+def cell_centres(H: int, W: int, device: torch.device | str = "cpu") -> Tensor:
+    """Centres (x, y) of the cells of a map, in cells, row by row, (H * W, 2)."""
+    y, x = torch.meshgrid(torch.arange(H, device=device) + 0.5, torch.arange(W, device=device) + 0.5, indexing="ij")
+    return torch.stack([x, y], -1).flatten(0, 1)
 
 
-def cell_centres(
+def map_places(levels: Sequence[Tensor], strides: Sequence[int]) -> list[Tensor]:
+    """:func:`places` of the maps (B, C, H, W) of a pyramid."""
+    return places([(x.shape[-2], x.shape[-1]) for x in levels], strides, levels[0].device)
+
+
+def places(
     sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device | str = "cpu"
 ) -> list[Tensor]:
     """Where the cells of a pyramid lie in the image.
@@ -29,15 +35,14 @@ def cell_centres(
         device: where to put them.
 
     Returns:
-        for each level (x, y) in pixels, (H*W, 2), row by row.
+        for each level the centres (x, y) of its cells in pixels, (H*W, 2), row by row.
+
+    Raises:
+        ValueError: there are not as many strides as levels.
     """
     if len(sizes) != len(strides):
         raise ValueError(f"strides: expected one for each of {len(sizes)} levels, got {len(strides)}")
-    points = []
-    for (height, width), stride in zip(sizes, strides, strict=True):
-        y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
-        points.append((torch.stack([x, y], -1).view(-1, 2) + 0.5) * stride)
-    return points
+    return [cell_centres(*size, device) * stride for size, stride in zip(sizes, strides, strict=True)]
 
 
 def square_anchors(
@@ -46,14 +51,14 @@ def square_anchors(
     """One square anchor per cell, of side ``scale * stride``, centred on the cell.
 
     Args:
-        sizes, strides, device: as in :func:`cell_centres`.
+        sizes, strides, device: as in :func:`places`.
         scale: side of an anchor in cells.
 
     Returns:
         for each level xyxy boxes (H*W, 4), row by row.
     """
     halves = [scale * stride / 2 for stride in strides]
-    points = cell_centres(sizes, strides, device)
+    points = places(sizes, strides, device)
     return [torch.cat([p - half, p + half], 1) for p, half in zip(points, halves, strict=True)]
 
 
@@ -85,11 +90,6 @@ class ExactAnchors(AnchorGenerator):
 def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
     """Deltas (n, 4) relative to ``anchors`` (n, 4) -> xyxy boxes (n, 4). Sizes grow by at most 1000 / 16."""
     return BoxCoder(BOX_WEIGHTS).decode_single(deltas, anchors)
-
-
-def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """xyxy boxes (n, 4) -> deltas (n, 4) relative to ``anchors`` (n, 4); undoes :func:`decode_boxes`."""
-    return BoxCoder(BOX_WEIGHTS).encode_single(boxes, anchors)
 
 
 def centres(boxes: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from ..detectors.detr.build import deformable_detr, detr, sparse_detr
+from ..detectors.detr.efficient_detr import efficient_detr
 from ..training.recipe import Recipe
 from .datasets import coco
 
@@ -162,11 +163,11 @@ def _efficient_detr() -> Recipe:
     return _recipe(
         "efficient_detr_r50",
         "Deformable DETR on ResNet-50 with Efficient DETR's query initialisation",
-        deformable_detr,
+        efficient_detr,
         SPARSE_SCHEDULE,
         0.460,
         f"Yao et al., 2021, as in {SPARSE_SOURCE}",
-        {**BACKBONES["r50"], **TWO_STAGE, "efficient_queries": True},
+        BACKBONES["r50"],
     )
 
 

@@ -16,7 +16,7 @@ from ..training.recipe import Recipe
 from .datasets import shapes
 
 #: Backbone and transformer of all of them.
-BELOW: dict[str, Any] = {
+SHARED: dict[str, Any] = {
     "backbone": "narrow",
     "body": {"pretrained": True},
     "channels": 64,
@@ -27,10 +27,10 @@ BELOW: dict[str, Any] = {
     "decoder_layers": 3,
 }
 #: The narrow backbone's three maps, 20 x 20, 10 x 10 and 5 x 5 cells of an image of 160 pixels, and no more.
-PYRAMID: dict[str, Any] = {**BELOW, "levels": 3, "queries": 50}
+PYRAMID: dict[str, Any] = {**SHARED, "levels": 3, "queries": 50}
 
 #: DETR sees one map. With stride 16 an object of Shapes spans as many cells as one of COCO does in the published DETR.
-DILATED: dict[str, Any] = {**BELOW, "body": {"pretrained": True, "dilation": True}, "queries": 50}
+DILATED: dict[str, Any] = {**SHARED, "body": {"pretrained": True, "dilation": True}, "queries": 50}
 
 MACHINE = "minutes on one core of an AMD EPYC, in 1.2 GB of memory"
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dyhead_lab.detectors.detr.dam import correlation, decoder_attention_map, dense_attention_map
+from dyhead_lab.detectors.detr.dam import correlation, decoder_attention_map
 from dyhead_lab.detectors.detr.token_selection import KeptTokens, keep_best, token_budget
 from dyhead_lab.ops import ms_deform_attn
 
@@ -53,12 +53,6 @@ def test_the_map_is_summed_in_float32_where_autocast_gives_bfloat16_weights():
     exact = decoder_attention_map(locations.double(), weights.double(), SHAPES, STARTS, 16)
     # 1e-5: float32 sums of some thousand shares; sums in bfloat16 would be off by 1e-2.
     torch.testing.assert_close(dam, exact.float(), rtol=1e-5, atol=0)
-
-
-def test_dense_map_sums_over_layers_heads_and_queries():
-    maps = [torch.rand(2, 3, 5, 7) for _ in range(2)]
-    by_hand = sum(attention[:, head, query] for attention in maps for head in range(3) for query in range(5))
-    torch.testing.assert_close(dense_attention_map(maps), by_hand)
 
 
 def test_corr_is_the_share_of_attention_on_kept_tokens():

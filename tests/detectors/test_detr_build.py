@@ -5,6 +5,7 @@ import torch
 
 from dyhead_lab.detectors.backbones.resnet import ResNetBackbone
 from dyhead_lab.detectors.detr.build import deformable_detr, detr, sparse_detr
+from dyhead_lab.detectors.detr.efficient_detr import efficient_detr
 from dyhead_lab.detectors.image_batch import resize_image
 
 SMALL = {"encoder_layers": 2, "decoder_layers": 1, "channels": 32, "feedforward": 32, "queries": 4}
@@ -34,6 +35,7 @@ def trained(model):
         (deformable_detr, "swin_t"),
         (sparse_detr, "swin_t"),
         (sparse_detr, "narrow"),
+        (efficient_detr, "narrow"),
     ],
 )
 def test_trains_and_detects(build, backbone):
@@ -46,6 +48,15 @@ def test_trains_and_detects(build, backbone):
     with torch.no_grad():
         first, second = model.eval()(images)
     assert first["boxes"].isfinite().all() and second["labels"].max() < 3
+
+
+def test_efficient_detr_has_a_name_and_weights_that_spell_it_out_still_fit():
+    spelt_out = {"refine": True, "two_stage": True, "efficient_queries": True}
+    with torch.device("meta"):
+        named = efficient_detr(3, "narrow", **SMALL)
+        old = efficient_detr(3, "narrow", **SMALL, **spelt_out)  # as weight files of earlier versions ask for it
+        general = deformable_detr(3, "narrow", **SMALL, **spelt_out)
+    assert named.config == old.config == general.config
 
 
 @pytest.mark.parametrize("build", [detr, deformable_detr, sparse_detr])
@@ -84,5 +95,5 @@ def test_resizing_keeps_what_has_the_size_already():
 def test_refuses_what_a_backbone_cannot_give():
     with pytest.raises(ValueError, match="resnet9"):
         deformable_detr(3, "resnet9")
-    with pytest.raises(ValueError, match="stages must be some of layer1, layer2"):
-        ResNetBackbone(stages=("layer5",))
+    with pytest.raises(ValueError, match="finest: expected 2, 3, 4 or 5, got 6"):
+        ResNetBackbone(finest=6)

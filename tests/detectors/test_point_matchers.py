@@ -6,12 +6,12 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from dyhead_lab.detectors.anchors import cell_centres
+from dyhead_lab.detectors.anchors import places
 from dyhead_lab.detectors.losses import BACKGROUND, IGNORED
 from dyhead_lab.detectors.one_stage.point_matchers import match_by_iou, match_by_size, match_nearest
 
 STRIDES = (8, 16, 32)
-POINTS = cell_centres([(16, 20), (8, 10), (4, 5)], STRIDES)
+POINTS = places([(16, 20), (8, 10), (4, 5)], STRIDES)
 BOXES = torch.tensor([[10.0, 10.0, 40.0, 60.0], [30.0, 20.0, 150.0, 120.0], [60.0, 60.0, 74.0, 78.0]])
 NONE = torch.zeros(0, 4)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dyhead_lab.detectors.anchors import cell_centres
+from dyhead_lab.detectors.anchors import places
 from dyhead_lab.detectors.one_stage.point_sets import POINTS
 from dyhead_lab.detectors.one_stage.reppoints import Predictions, RepPointsHead, detect, reppoints
 from dyhead_lab.trace import trace
@@ -30,7 +30,7 @@ def small(**options):
 def test_refined_points_start_from_the_first_ones_in_pixels():
     made = head()
     predictions = made(LEVELS)
-    centres = cell_centres([(6, 7), (3, 4)], STRIDES)
+    centres = places([(6, 7), (3, 4)], STRIDES)
     for level, stride in enumerate(STRIDES):
         x = LEVELS[level]
         first = made.init_points(F.relu(made.init_conv(x)))

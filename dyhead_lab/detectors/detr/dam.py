@@ -53,12 +53,6 @@ def decoder_attention_map(
     return dam_BN
 
 
-@torch.no_grad()
-def dense_attention_map(attention_maps: Sequence[Tensor]) -> Tensor:
-    """The DAM (B, N) of a decoder with dense attention: its maps (B, M, Q, N), summed over layers, heads, queries."""
-    return torch.stack([attention.sum((1, 2)) for attention in attention_maps]).sum(0)
-
-
 def kept_share(dam_BN: Tensor, kept_BN: Tensor) -> Tensor:
     """Share of the decoder's attention that falls on kept tokens, per image: (B, N) both -> (B,)."""
     return (dam_BN * kept_BN).sum(1) / dam_BN.sum(1)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ...attention.deformable import MultiScaleDeformableAttention
 from ...trace import emit
-from .dense_attention import attend
-from .positions import cell_centres, sine_positions, valid_cells
+from ..anchors import cell_centres
+from .multihead_attention import attend
+from .positions import sine_positions, valid_cells
 from .prediction_heads import refine_boxes
 from .token_selection import KeptTokens
 
@@ -160,7 +161,7 @@ class DeformableDecoderLayer(nn.Module):
         x = query_BQC
         if self.self_attention:
             q = k = x + position_BQC
-            x = self.norm2(x + self.dropout(attend(self.self_attn, q, k, x)[0]))
+            x = self.norm2(x + self.dropout(attend(self.self_attn, q, k, x)))
         read, locations, weights = self.cross_attn(
             x + position_BQC,
             reference_BQL,

@@ -13,15 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .dense_attention import attend
 from .hungarian_matcher import HungarianMatcher
+from .multihead_attention import attend
 from .positions import resize_padding, sine_positions
 from .prediction_heads import BoxHead
 from .set_criterion import SetCriterion
 from .set_detector import SetDetector
-from .token_selection import KeptTokens
 
-LOSS_WEIGHTS = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0, "loss_mask_prediction": 1.0}
+LOSS_WEIGHTS = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,6 @@ class FlatMap:
     tokens_BNC: Tensor
     positions_BNC: Tensor
     padding_BN: Tensor  # True where a token is padding
-    size: tuple[int, int]  # (H, W)
 
 
 class EncoderLayer(nn.Module):
@@ -78,35 +76,25 @@ class EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(C)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, query_BQC: Tensor, position_BQC: Tensor, memory_BNC: Tensor, tokens: FlatMap) -> Tensor:
-        read, _ = attend(
-            self.self_attn,
-            query_BQC + position_BQC,
-            memory_BNC + tokens.positions_BNC,
-            memory_BNC,
-            tokens.padding_BN,
-        )
-        x = self.norm1(query_BQC + self.dropout(read))
+    def forward(self, memory_BNC: Tensor, tokens: FlatMap) -> Tensor:
+        q = k = memory_BNC + tokens.positions_BNC
+        x = self.norm1(memory_BNC + self.dropout(attend(self.self_attn, q, k, memory_BNC, tokens.padding_BN)))
         hidden = self.dropout(self.linear1(x).relu())
         return self.norm2(x + self.dropout(self.linear2(hidden)))
 
 
 class Encoder(nn.Module):
-    """A stack of encoder layers that refines all tokens, or only those that are kept."""
+    """A stack of encoder layers."""
 
     def __init__(self, layers: Iterable[EncoderLayer]):
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, tokens: FlatMap, kept: KeptTokens | None = None) -> Tensor:
-        """The memory (B, N, C); queries are the (kept) tokens, keys and values are always all of them."""
-        memory, position = tokens.tokens_BNC, tokens.positions_BNC
-        query = memory
-        if kept is not None:
-            query, position = kept.gather(memory), kept.gather(position)
+    def forward(self, tokens: FlatMap) -> Tensor:
+        """The memory (B, N, C)."""
+        memory = tokens.tokens_BNC
         for layer in self.layers:
-            query = layer(query, position, memory, tokens)
-            memory = query if kept is None else kept.scatter(memory, query)
+            memory = layer(memory, tokens)
         return memory
 
 
@@ -127,25 +115,17 @@ class DecoderLayer(nn.Module):
         self.norm3 = nn.LayerNorm(C)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self, query_BQC: Tensor, position_BQC: Tensor, memory_BNC: Tensor, tokens: FlatMap, maps: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Query features (B, Q, C) and, if ``maps``, the cross-attention (B, M, Q, N)."""
+    def forward(self, query_BQC: Tensor, position_BQC: Tensor, memory_BNC: Tensor, tokens: FlatMap) -> Tensor:
+        """Query features (B, Q, C)."""
         x = query_BQC
         if self.self_attention:
             q = k = x + position_BQC
-            x = self.norm1(x + self.dropout(attend(self.self_attn, q, k, x)[0]))
-        read, attention_maps = attend(
-            self.multihead_attn,
-            x + position_BQC,
-            memory_BNC + tokens.positions_BNC,
-            memory_BNC,
-            tokens.padding_BN,
-            maps,
-        )
+            x = self.norm1(x + self.dropout(attend(self.self_attn, q, k, x)))
+        q, k = x + position_BQC, memory_BNC + tokens.positions_BNC
+        read = attend(self.multihead_attn, q, k, memory_BNC, tokens.padding_BN)
         x = self.norm2(x + self.dropout(read))
         hidden = self.dropout(self.linear1(x).relu())
-        return self.norm3(x + self.dropout(self.linear2(hidden))), attention_maps
+        return self.norm3(x + self.dropout(self.linear2(hidden)))
 
 
 class Decoder(nn.Module):
@@ -156,18 +136,14 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(channels)
 
-    def forward(
-        self, position_BQC: Tensor, memory_BNC: Tensor, tokens: FlatMap, maps: bool
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Normalised query features of every layer, (B, Q, C), and their cross-attention if ``maps``."""
+    def forward(self, position_BQC: Tensor, memory_BNC: Tensor, tokens: FlatMap) -> list[Tensor]:
+        """Normalised query features of every layer, (B, Q, C)."""
         x = torch.zeros_like(position_BQC)
-        states, attention_maps = [], []
+        states = []
         for layer in self.layers:
-            x, attention = layer(x, position_BQC, memory_BNC, tokens, maps)
+            x = layer(x, position_BQC, memory_BNC, tokens)
             states.append(self.norm(x))
-            if attention is not None:
-                attention_maps.append(attention)
-        return states, attention_maps
+        return states
 
 
 class Transformer(nn.Module):
@@ -219,7 +195,13 @@ class DETR(SetDetector):
             ValueError: if the features are not those that the model was made for.
         """
         tokens = self.flatten(features, padding_mask)
-        return self.predict(tokens, self.transformer.encoder(tokens))[0]
+        memory = self.transformer.encoder(tokens)
+        positions = self.query_embed.weight.expand(len(memory), -1, -1)
+        *earlier, last = (
+            {"pred_logits": self.class_embed(x).float(), "pred_boxes": self.bbox_embed(x).float().sigmoid()}
+            for x in self.transformer.decoder(positions, memory, tokens)
+        )
+        return {**last, "aux_outputs": earlier}
 
     def flatten(self, features: Sequence[Tensor] | Mapping[str, Tensor], padding_mask: Tensor) -> FlatMap:
         """Project the map to C channels and write it as tokens with their positions."""
@@ -232,18 +214,7 @@ class DETR(SetDetector):
         projected = self.input_proj(maps[0])
         padding = resize_padding(padding_mask, projected.shape[-2:])
         positions = sine_positions(padding, self.config.channels, centred=False)
-        size = (projected.shape[2], projected.shape[3])
-        return FlatMap(_rows(projected), _rows(positions), padding.flatten(1), size)
-
-    def predict(self, tokens: FlatMap, memory_BNC: Tensor, maps: bool = False) -> tuple[dict[str, Any], list[Tensor]]:
-        """Everything after the encoder: the outputs, and the cross-attention of every layer if ``maps``."""
-        positions = self.query_embed.weight.expand(len(memory_BNC), -1, -1)
-        states, attention_maps = self.transformer.decoder(positions, memory_BNC, tokens, maps)
-        *earlier, last = (
-            {"pred_logits": self.class_embed(x).float(), "pred_boxes": self.bbox_embed(x).float().sigmoid()}
-            for x in states
-        )
-        return {**last, "aux_outputs": earlier}, attention_maps
+        return FlatMap(_rows(projected), _rows(positions), padding.flatten(1))
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where a token lies: sine positions, cell centres and the part of each level that is not padding.
+"""Where a token lies: sine positions, and the part of each level that is not padding.
 
 Sources: DETR (Carion et al., 2020) and Deformable DETR (Zhu et al., 2021, appendix A.4), as in their official code.
 """
@@ -62,9 +62,3 @@ def valid_cells(padding_BHW: Tensor) -> Tensor:
     """Columns and rows (x, y) that are not padding, counted along the first row and column; (B, 2), float32."""
     valid = (~padding_BHW).float()
     return torch.stack([valid[:, 0].sum(1), valid[:, :, 0].sum(1)], -1)
-
-
-def cell_centres(H: int, W: int, device: torch.device) -> Tensor:
-    """Centres (x, y) of the cells of a map in cells, row by row, (H * W, 2)."""
-    y, x = torch.meshgrid(torch.arange(H, device=device) + 0.5, torch.arange(W, device=device) + 0.5, indexing="ij")
-    return torch.stack([x, y], -1).flatten(0, 1)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-from ..anchors import places
+from ..anchors import map_places
 from ..backbones.feature_pyramid import with_pyramid
 from ..losses import BACKGROUND, centerness, classification_loss, find_positives, mean_over_processes
 from .border_align import BorderAlignment
@@ -72,7 +72,7 @@ class BorderHead(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> Predictions:
         """Predict for the maps (B, C, H, W) of a pyramid, in float32 also under autocast."""
         predictions = Predictions([], [], [], [], [])
-        points = places(levels, self.strides)
+        points = map_places(levels, self.strides)
         for x, points_n2, scale, stride in zip(levels, points, self.scales, self.strides, strict=True):
             cls, box = self.cls_tower(x), self.bbox_tower(x)
             sides = (as_rows(self.bbox_pred(box)) * scale).exp() * stride
@@ -151,7 +151,7 @@ class BorderDet(DenseDetector):
             - ``border_regression``: L1 of the corrections, per positive place of the second stage.
         """
         predictions = self.head(levels)
-        points = places(levels, self.strides)
+        points = map_places(levels, self.strides)
         return self._first_losses(predictions, points, targets) | self._border_losses(predictions, targets)
 
     def _first_losses(self, predictions: Predictions, points: Sequence[Tensor], targets) -> dict[str, Tensor]:
@@ -204,5 +204,5 @@ def borderdet(
         tower_convs: convolutions in each tower; by default 0 with a Dynamic Head and 4 without.
         options: further arguments of :func:`.pyramid` and of :class:`BorderDet`.
     """
-    below, options = with_pyramid(options, backbone=backbone, finest=3, dyhead_blocks=dyhead_blocks)
-    return BorderDet(below, classes, tower_convs=tower_height(tower_convs, dyhead_blocks), **options)
+    features, options = with_pyramid(options, backbone=backbone, finest=3, dyhead_blocks=dyhead_blocks)
+    return BorderDet(features, classes, tower_convs=tower_height(tower_convs, dyhead_blocks), **options)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...trace import emit
-from ..anchors import places
+from ..anchors import map_places
 from ..backbones.feature_pyramid import with_pyramid
 from ..losses import Positives, classification_loss, find_positives, share_gradient
 from .dense_detector import (
@@ -66,7 +66,7 @@ class RepPointsHead(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> Predictions:
         """Predict for the maps (B, C, H, W) of a pyramid, in float32 also under autocast."""
         predictions = Predictions([], [], [])
-        centres = places(levels, self.strides)
+        centres = map_places(levels, self.strides)
         for x, centres_n2, stride in zip(levels, centres, self.strides, strict=True):
             cls, points = self.cls_tower(x), self.points_tower(x)
             init = self.init_points(F.relu(self.init_conv(points))).float()
@@ -134,7 +134,7 @@ class RepPoints(DenseDetector):
         predictions = self.head(levels)
         init_BN4 = self.to_box(torch.cat(predictions.init, 1))
         refined_BN4 = self.to_box(torch.cat(predictions.refined, 1))
-        centres = places(levels, self.strides)
+        centres = map_places(levels, self.strides)
         unit_N = torch.cat([p.new_full((len(p),), self.scale * s) for p, s in zip(centres, self.strides, strict=True)])
 
         nearest_BN = torch.stack([match_nearest(centres, self.strides, t["boxes"], self.scale) for t in targets])
@@ -189,5 +189,5 @@ def reppoints(
         tower_convs: convolutions in each tower; by default 0 with a Dynamic Head and 3 without.
         options: further arguments of :func:`.pyramid` and of :class:`RepPoints`.
     """
-    below, options = with_pyramid(options, backbone=backbone, finest=3, dyhead_blocks=dyhead_blocks)
-    return RepPoints(below, classes, tower_convs=tower_height(tower_convs, dyhead_blocks, TOWER_CONVS), **options)
+    features, options = with_pyramid(options, backbone=backbone, finest=3, dyhead_blocks=dyhead_blocks)
+    return RepPoints(features, classes, tower_convs=tower_height(tower_convs, dyhead_blocks, TOWER_CONVS), **options)
