@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..zoo.frozen_atss import RESTING_ATSS
+from ..zoo.frozen_atss import FROZEN_ATSS
 from .experiment import Experiment, Training
 
 #: Row -> the attentions that are on; the letters are the paper's: L scale, S spatial, C task.
@@ -26,7 +26,7 @@ def changes(row: str) -> dict[str, Any]:
 
 ABLATION = Experiment(
     name="ablation",
-    summary="ATSS on features that have learned Shapes and rest; one Dynamic Head block, its attentions on and off",
-    rows={row: Training(RESTING_ATSS, changes(row)) for row in (PLAIN, *SWITCHES)},
+    summary="ATSS on frozen features that have learned Shapes; one Dynamic Head block, its attentions on and off",
+    rows={row: Training(FROZEN_ATSS, changes(row)) for row in (PLAIN, *SWITCHES)},
     baseline="all off",
 )

@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..ops.bench.measure import machine
 from ..training import Recipe, train
 from ..zoo.datasets import dataset
+from ..zoo.registry import current_name
 from .record import Machine, Numbers, Record
 
 
@@ -156,6 +157,7 @@ def finished(row: Row, job: Job) -> tuple[Numbers, Machine]:
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
         before = {**_plain(Recipe.defaults()), **kept["settings"]}
+        before["recipe"] = current_name(before.get("recipe", ""))
         changed = [key for key in settings if before.get(key) != settings[key]]
         if changed:
             pairs = "; ".join(f"{key} was {before.get(key)!r}, is {settings[key]!r}" for key in changed)

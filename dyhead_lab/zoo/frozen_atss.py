@@ -1,13 +1,13 @@
 """The recipe of ATSS on a frozen backbone and pyramid: what stands on them learns in a minute."""
 
-from ..detectors.one_stage.frozen_atss import resting_atss
+from ..detectors.one_stage.frozen_atss import frozen_atss
 from ..training.recipe import Recipe
 from .datasets import shapes
 
-RESTING_ATSS = Recipe(
-    name="resting_atss_shapes",
-    summary="ATSS with one Dynamic Head block on the resting backbone and pyramid of quickstart: only the head learns",
-    detector=resting_atss,
+FROZEN_ATSS = Recipe(
+    name="frozen_atss_shapes",
+    summary="ATSS with one Dynamic Head block on the frozen backbone and pyramid of quickstart: only the head learns",
+    detector=frozen_atss,
     dataset=shapes,
     augmentation="flip_both",
     model={"dyhead_blocks": 1, "dyhead": {}, "min_size": 160, "max_size": 320},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 
 from ..errors import UserError
 from ..training.recipe import Recipe
@@ -10,11 +11,13 @@ from .bccd import BCCD
 from .detr_coco import DETR_COCO
 from .detr_tiny import DETR_TINY
 from .dyhead_coco import DYHEAD_COCO
-from .frozen_atss import RESTING_ATSS
+from .frozen_atss import FROZEN_ATSS
 from .quickstart import QUICKSTART
 from .shapes import SHAPES_RECIPES
 
-_SMALL: tuple[Recipe, ...] = (QUICKSTART, BCCD, RESTING_ATSS, *SHAPES_RECIPES.values(), *DETR_TINY)
+_SMALL: tuple[Recipe, ...] = (QUICKSTART, BCCD, FROZEN_ATSS, *SHAPES_RECIPES.values(), *DETR_TINY)
+#: Names that runs, weights and records may still carry -> the recipe's name now.
+FORMER_NAMES = {"resting_atss_shapes": "frozen_atss_shapes"}
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_SMALL, *DYHEAD_COCO, *DETR_COCO)}
 
 
@@ -23,12 +26,19 @@ def names() -> list[str]:
     return sorted(RECIPES)
 
 
+def current_name(name: str) -> str:
+    """What a recipe is called now; other names come back as they are."""
+    return FORMER_NAMES.get(name, name)
+
+
 def get(name: str) -> Recipe:
-    """The recipe of that name.
+    """The recipe of that name; under a former name, the recipe as it was called then, so that old runs continue.
 
     Raises:
         UserError: there is none.
     """
+    if name in FORMER_NAMES:
+        return replace(RECIPES[current_name(name)], name=name)
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"did you mean {near[0]}?" if near else "`dyhead-lab zoo` lists what there is"

@@ -1,9 +1,9 @@
-"""ATSS on resting features: they are quickstart's, they stay as they are, and everything above them learns."""
+"""ATSS on frozen features: they are quickstart's, they stay as they are, and everything above them learns."""
 
 import torch
 
 from dyhead_lab.attention import DyHead
-from dyhead_lab.detectors.one_stage.frozen_atss import resting_atss
+from dyhead_lab.detectors.one_stage.frozen_atss import frozen_atss
 from dyhead_lab.zoo import load_trained
 
 
@@ -17,7 +17,7 @@ def one_step(model):
 
 def test_features_are_those_of_the_shipped_detector():
     torch.manual_seed(0)
-    model = resting_atss(3, dyhead_blocks=0, min_size=64).eval()
+    model = frozen_atss(3, dyhead_blocks=0, min_size=64).eval()
     shipped = load_trained("quickstart").model.backbone
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -30,7 +30,7 @@ def test_features_are_those_of_the_shipped_detector():
 
 def test_only_what_stands_on_them_learns():
     torch.manual_seed(0)
-    model = resting_atss(3, min_size=64)
+    model = frozen_atss(3, min_size=64)
     before = {name: value.clone() for name, value in model.backbone.body.state_dict().items()}
     one_step(model)
     learning = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
@@ -40,6 +40,6 @@ def test_only_what_stands_on_them_learns():
 
 
 def test_towers_stand_where_there_is_no_dynamic_head():
-    plain, dynamic = resting_atss(3, dyhead_blocks=0), resting_atss(3, dyhead={"spatial": False})
+    plain, dynamic = frozen_atss(3, dyhead_blocks=0), frozen_atss(3, dyhead={"spatial": False})
     assert len(plain.head.cls_tower) == 3 * 4 and len(dynamic.head.cls_tower) == 0
     assert isinstance(dynamic.backbone.neck, DyHead) and not isinstance(plain.backbone.neck, DyHead)

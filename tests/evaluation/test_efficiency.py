@@ -93,7 +93,7 @@ def test_parts_of_a_holder_are_named_and_calls_between_parts_count_once():
 
 RECIPES_OF_EVERY_KIND = (
     "quickstart",
-    "resting_atss_shapes",
+    "frozen_atss_shapes",
     "retinanet_shapes",
     "fcos_shapes",
     "faster_rcnn_shapes",

@@ -1,4 +1,4 @@
-"""ATSS whose backbone and pyramid have learned Shapes and rest: only what stands on them learns.
+"""ATSS on a frozen backbone and pyramid that have learned Shapes: only what stands on them learns.
 
 A head that is compared with others so learns in a minute, and all of them see the same features.
 """
@@ -23,8 +23,8 @@ from .quickstart import STRIDES
 CHANNELS = 64
 
 
-class RestingPyramid(PyramidBackbone):
-    """The pyramid of the shipped quickstart detector, with its weights, below a neck that learns.
+class FrozenPyramid(PyramidBackbone):
+    """The pyramid of the shipped quickstart detector, with its weights, under a neck that learns.
 
     Args:
         neck: as in :class:`~dyhead_lab.detectors.backbones.feature_pyramid.PyramidBackbone`.
@@ -46,14 +46,14 @@ class RestingPyramid(PyramidBackbone):
             part.load_state_dict({k.removeprefix(prefix): w for k, w in detector.items() if k.startswith(prefix)})
             part.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> RestingPyramid:
+    def train(self, mode: bool = True) -> FrozenPyramid:
         """Only the neck follows: the body's batch norms keep the statistics that they have learned."""
         super().train(mode)
         self.body.eval()
         return self
 
 
-def resting_atss(
+def frozen_atss(
     classes: int,
     dyhead_blocks: int = 1,
     dyhead: Mapping[str, Any] | None = None,
@@ -61,7 +61,7 @@ def resting_atss(
     object_scale: float = 0.5,
     **options: Any,
 ) -> ATSS:
-    """Build ATSS on a :class:`RestingPyramid`.
+    """Build ATSS on a :class:`FrozenPyramid`.
 
     Args:
         classes: number of classes; labels are 0..classes-1.
@@ -73,6 +73,4 @@ def resting_atss(
     """
     neck = DyHead(CHANNELS, dyhead_blocks, **(dyhead or {})) if dyhead_blocks else None
     height = tower_height(tower_convs, dyhead_blocks)
-    return ATSS(
-        RestingPyramid(neck), classes, strides=STRIDES, tower_convs=height, object_scale=object_scale, **options
-    )
+    return ATSS(FrozenPyramid(neck), classes, strides=STRIDES, tower_convs=height, object_scale=object_scale, **options)

@@ -412,8 +412,8 @@ Challenge(
     difficulty=4,
     minutes=60,
     hints={
-        "Which detector?": 'resting_atss(6, dyhead={"extra": JointAttention}) from '
-        "dyhead_lab.detectors.one_stage.frozen_atss: backbone and pyramid rest, so a run takes minutes.",
+        "Which detector?": 'frozen_atss(6, dyhead={"extra": JointAttention}) from '
+        "dyhead_lab.detectors.one_stage.frozen_atss: backbone and pyramid are frozen, so a run takes minutes.",
         "How many numbers do I need?": "At least three seeds per row. dyhead_lab/experiments/ablation.py shows "
         "an experiment.",
     },

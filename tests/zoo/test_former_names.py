@@ -1,0 +1,73 @@
+"""Recipes that have been renamed: what was made under the old name can still be used."""
+
+import json
+
+import pytest
+import torch
+
+from dyhead_lab import zoo
+from dyhead_lab.data.coco import coco_folder
+from dyhead_lab.data.shapes import write_shapes
+from dyhead_lab.detectors.one_stage.frozen_atss import FrozenPyramid
+from dyhead_lab.experiments.ablation import ABLATION
+from dyhead_lab.experiments.experiment import Job, finished
+from dyhead_lab.training.engine import Engine
+from dyhead_lab.training.train import train
+from dyhead_lab.zoo.registry import FORMER_NAMES, RECIPES
+
+QUICK = {"iterations": 2, "batch_size": 2, "warmup": 1, "evaluate_every": 2, "checkpoint_every": 1}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    for split, seed in (("train", 1), ("val", 2)):
+        write_shapes(folder / split, images=2, seed=seed, size=64)
+    return folder
+
+
+def test_every_former_name_stands_for_a_recipe_and_is_no_longer_listed():
+    assert set(FORMER_NAMES.values()) <= set(RECIPES) and not set(FORMER_NAMES) & set(zoo.names())
+    recipe = zoo.get("resting_atss_shapes")
+    assert recipe.name == "resting_atss_shapes"
+    assert recipe.settings() == zoo.get("frozen_atss_shapes").settings()
+
+
+def test_weights_that_carry_the_former_name_load(tmp_path):
+    recipe = zoo.get("frozen_atss_shapes").with_changes({"model.dyhead": {"task": False}})
+    content = {
+        "format": "dyhead_lab weights 1",
+        "recipe": "resting_atss_shapes",
+        "options": recipe.model,
+        "categories": ["a", "b", "c"],
+        "state_dict": recipe.build(3).state_dict(),
+    }
+    torch.save(content, tmp_path / "weights.pt")
+    model = zoo.load_trained(tmp_path).model
+    assert isinstance(model.backbone, FrozenPyramid) and model.backbone.neck.blocks[0].task is None
+
+
+def test_a_run_that_was_started_under_the_former_name_goes_on(tmp_path, pictures, monkeypatch):
+    out = tmp_path / "run"
+    recipe = zoo.get("resting_atss_shapes").with_changes(QUICK)
+    engine = Engine(recipe, coco_folder(pictures, "train"), coco_folder(pictures, "val"), out)
+    engine.model.train()
+    engine.step(*next(iter(engine.batches())))
+    engine.save()
+    done = []
+    step = Engine.step
+    monkeypatch.setattr(Engine, "step", lambda self, *batch: done.append(self.iteration) or step(self, *batch))
+    train(recipe, data=str(pictures), out=out, progress=False)
+    assert done == [1]
+    assert json.loads((out / "run.json").read_text())["recipe"] == "resting_atss_shapes"
+    assert isinstance(zoo.load_trained(out).model.backbone, FrozenPyramid)
+
+
+def test_finished_rows_of_an_experiment_are_not_measured_again(tmp_path):
+    row = ABLATION.rows["all off"]
+    job = Job(0, tmp_path, None, {})
+    settings = json.loads(json.dumps(row.settings(job), default=repr))
+    assert settings["recipe"] == "frozen_atss_shapes"
+    kept = {"settings": {**settings, "recipe": "resting_atss_shapes"}, "machine": {}, "numbers": {"AP": 0.5}}
+    (tmp_path / "result.json").write_text(json.dumps(kept))
+    assert finished(row, job) == ({"AP": 0.5}, {})
