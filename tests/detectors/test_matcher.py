@@ -80,8 +80,14 @@ def test_boxes_without_area_are_matched_unless_nothing_can_be_said():
     assert len(pairs.image) == 3
 
 
-def test_nan_is_refused_with_the_image_that_has_it():
+@pytest.mark.parametrize("part", [0, 1], ids=["class", "box"])
+def test_predictions_that_are_not_a_number_are_matched_so_that_the_losses_tell(part):
     made = predictions(4)
-    made.logits_BQ[1, 2] = float("nan")
-    with pytest.raises(ValueError, match="cannot match image 1 of the batch: a predicted class or box is nan"):
-        HungarianMatcher()([made], [objects(1, 1)])
+    made[part][1, 2] = float("nan")
+    (pairs,) = HungarianMatcher()([made], [objects(1, 1)])
+    assert pairs.query[pairs.image == 1].tolist() == [2]
+    (alone,) = HungarianMatcher()([predictions(4)], [objects(1, 1)])
+    assert torch.equal(pairs.query[pairs.image == 0], alone.query[alone.image == 0])  # its neighbour is matched as ever
+    made[part][:] = float("nan")
+    (pairs,) = HungarianMatcher()([made], [objects(3, 6)])
+    assert len(pairs.image) == 3 + 4

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...attention.deformable import MultiScaleDeformableAttention
+from ...attention.pyramid import LevelNorm
 from .deformable_transformer import (
     DecoderOutput,
     DeformableDecoder,
@@ -237,7 +238,7 @@ class DeformableDETR(SetDetector):
         """Everything after the encoder: queries, decoder, and the heads on encoder tokens.
 
         Args:
-            states: the refined tokens after each encoder layer, for its auxiliary heads; none, and they rest.
+            states: the refined tokens after each encoder layer, for its auxiliary heads; none: they are not run.
             kept: which tokens they are; None: all.
         """
         layers = self.config.decoder_layers
@@ -255,10 +256,10 @@ class DeformableDETR(SetDetector):
         )
         outputs.update(last, aux_outputs=earlier)
         if self.config.encoder_aux_loss and states:
-            outputs["aux_outputs_enc"] = self._judge_encoder(pyramid, states, kept)
+            outputs["aux_outputs_enc"] = self._encoder_predictions(pyramid, states, kept)
         return outputs, decoded
 
-    def _judge_encoder(
+    def _encoder_predictions(
         self, pyramid: FlatPyramid, states: Sequence[Tensor], kept: KeptTokens | None
     ) -> list[dict[str, Tensor]]:
         """What the auxiliary heads predict for the refined tokens of every encoder layer but the last."""
@@ -288,7 +289,7 @@ def _projections(config: DeformableDETRConfig) -> Iterator[nn.Module]:
     for convolution in convolutions:
         nn.init.xavier_uniform_(convolution.weight)
         nn.init.zeros_(convolution.get_parameter("bias"))
-        yield nn.Sequential(convolution, nn.GroupNorm(32, C))
+        yield nn.Sequential(convolution, LevelNorm(32, C))
 
 
 def _heads(config: DeformableDETRConfig) -> tuple[nn.ModuleList, nn.ModuleList]:

@@ -17,6 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..box_ops import cxcywh_to_xyxy, generalized_iou
 
+#: What a pair costs whose prediction is not a number: less than any other, so that it is matched and its loss shows it.
+NAN_COST = -1e9
+
 
 class PaddedTargets(NamedTuple):
     """The objects of a batch in rectangular tensors; G is the largest number of objects in an image."""
@@ -105,10 +108,8 @@ class HungarianMatcher:
             targets: of each set; boxes and counts are the same in all, labels may differ.
 
         Returns:
-            the matches of each set; an image gives min(queries, objects) of them.
-
-        Raises:
-            ValueError: if a cost is not a number: a prediction is nan, or neither it nor the object has an area.
+            the matches of each set; an image gives min(queries, objects) of them. Predictions that are not a number are
+            matched first, so that the losses of the pairs are not a number either.
         """
         device = sets[0].logits_BQ.device
         costs = [self.cost(predictions, objects) for predictions, objects in zip(sets, targets, strict=True)]
@@ -121,13 +122,9 @@ class HungarianMatcher:
 def _solve(cost_BQG: Tensor, counts: Sequence[int]) -> Tensor:
     """Least-cost pairs of every image of one set; rows image, query, object: (3, pairs)."""
     found = []
+    cost_BQG = cost_BQG.masked_fill(cost_BQG.isnan(), NAN_COST)  # SciPy refuses NaN
     for image, (cost_QG, count) in enumerate(zip(cost_BQG, counts, strict=True)):
         cost = cost_QG[:, :count]
-        if cost.isnan().any():
-            raise ValueError(
-                f"cannot match image {image} of the batch: a predicted class or box is nan (has the training "
-                "diverged?), or an object and a prediction both have no area"
-            )
         queries = torch.nonzero(cost.isfinite().all(1)).flatten()  # all but the filling
         row, object = (torch.from_numpy(index) for index in linear_sum_assignment(cost[queries].numpy()))
         found.append(torch.stack([torch.full_like(row, image), queries[row], object]))
