@@ -1,6 +1,8 @@
-"""Boxes: the two ways to write them and how well two of them overlap. All functions broadcast."""
+"""Boxes: the two ways to write them, how well two of them overlap, and which of them are empty."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -35,6 +37,20 @@ def generalized_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     hull = _area(torch.minimum(a_low, b_low), torch.maximum(a_high, b_high))
     union = _area(a_low, a_high) + _area(b_low, b_high) - intersection
     return intersection / union - (hull - union) / hull
+
+
+def drop_empty(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Detections of one image without those whose box has no width or no height, as clipping leaves them.
+
+    Args:
+        found: ``boxes`` (n, 4), xyxy, and further entries of n rows each.
+
+    Boxes that are not a number stay: that a model gives such boxes must show.
+
+    Source: Detectron2, ``detector_postprocess``.
+    """
+    kept = ~(found["boxes"][:, 2:] <= found["boxes"][:, :2]).any(1)
+    return {name: value[kept] for name, value in found.items()}
 
 
 def _area(low: Tensor, high: Tensor) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .box_ops import cxcywh_to_xyxy, xyxy_to_cxcywh
+from .inputs import check_images, check_targets
 
 #: Mean and standard deviation of ImageNet's RGB channels, for images in [0, 1].
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -25,15 +26,9 @@ def pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         the batch (B, 3, H, W) and its padding mask (B, H, W), True where there is padding.
 
     Raises:
-        ValueError: if there are no images or one is not a float tensor (3, H, W).
+        ValueError: as :func:`.check_images`.
     """
-    if not images:
-        raise ValueError("images must hold at least one image")
-    for i, image in enumerate(images):
-        if image.dim() != 3 or image.shape[0] != 3 or not image.is_floating_point():
-            raise ValueError(
-                f"images[{i}] must be a float tensor (3, H, W) in [0, 1], got {image.dtype} {tuple(image.shape)}"
-            )
+    check_images(images)
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
     # Filled where the images are: numbers copied to a GPU would make the host wait for it.
     mean, std = (torch.cat([images[0].new_full((1, 1, 1), x) for x in values]) for values in (IMAGE_MEAN, IMAGE_STD))
@@ -49,47 +44,28 @@ def pad_images(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 def resize_image(image: Tensor, shorter: int, longest: int) -> Tensor:
     """Resize an image (3, H, W): the shorter side to ``shorter`` pixels, but the longer one to ``longest`` at most.
 
-    Bilinear with antialiasing, as published detectors are evaluated (COCO: 800 and 1333).
+    Bilinear with antialiasing, as published detectors are evaluated (COCO: 800 and 1333). Each side keeps at least one
+    pixel.
     """
     H, W = image.shape[-2:]
     scale = min(shorter / min(H, W), longest / max(H, W))
-    size = (round(H * scale), round(W * scale))
+    size = (max(1, round(H * scale)), max(1, round(W * scale)))
     if size == (H, W):
         return image
     return F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
-def check_targets(targets: Sequence[dict[str, Tensor]], images: Sequence[Tensor], classes: int) -> None:
-    """Refuse targets that a detector of ``classes`` classes cannot learn from.
-
-    Raises:
-        ValueError: if targets and images differ in number, or shapes or labels are not what a detector takes.
-    """
-    if len(targets) != len(images):
-        raise ValueError(f"targets must have one dict per image: {len(images)} images, {len(targets)} targets")
-    labels = torch.cat([target["labels"].flatten() for target in targets])
-    if len(labels) and ((labels < 0) | (labels >= classes)).any():
-        raise ValueError(f"targets: labels must lie in 0..{classes - 1}, got {labels.unique().tolist()}")
-    for i, target in enumerate(targets):
-        boxes, labels = target["boxes"], target["labels"]
-        if boxes.shape != (len(labels), 4):
-            raise ValueError(
-                f"targets[{i}]: boxes must be (n, 4) and labels (n,), "
-                f"got {tuple(boxes.shape)} and {tuple(labels.shape)}"
-            )
-
-
 def normalise_targets(
-    targets: Sequence[dict[str, Tensor]], images: Sequence[Tensor], classes: int
+    targets: Sequence[Mapping[str, Tensor]] | None, images: Sequence[Tensor], classes: int
 ) -> list[dict[str, Tensor]]:
     """Boxes in pixels, xyxy -> cxcywh in [0, 1] of their own image; labels unchanged.
 
     Raises:
-        ValueError: as in :func:`check_targets`.
+        ValueError: as :func:`.check_targets`.
     """
     check_targets(targets, images, classes)
     result = []
-    for target, image in zip(targets, images, strict=True):
+    for target, image in zip(targets or (), images, strict=True):
         boxes, labels = target["boxes"], target["labels"]
         size = _size_of_sides(boxes, image.shape[1], image.shape[2])
         result.append({"boxes": xyxy_to_cxcywh(boxes / size), "labels": labels.long()})

@@ -9,16 +9,18 @@ from torch import nn
 
 from ..detectors.one_stage.atss import atss
 from ..detectors.one_stage.borderdet import borderdet
+from ..detectors.one_stage.fcos import fcos
 from ..detectors.one_stage.reppoints import reppoints
-from ..detectors.one_stage.retinanet import fcos, retinanet
+from ..detectors.one_stage.retinanet import retinanet
 from ..detectors.rcnn.cascade_rcnn import cascade_rcnn
-from ..detectors.rcnn.faster_rcnn import faster_rcnn, mask_rcnn
+from ..detectors.rcnn.faster_rcnn import faster_rcnn
+from ..detectors.rcnn.mask_rcnn import mask_rcnn
 from ..training.recipe import Recipe
 from .datasets import shapes
 
 #: Backbone, pyramid and Dynamic Head of all of them. Objects have 8 to 150 pixels: half of what the published anchors
 #: are made for.
-BELOW: dict[str, Any] = {
+SHARED: dict[str, Any] = {
     "backbone": "narrow",
     "channels": 64,
     "body": {"pretrained": True},
@@ -29,10 +31,10 @@ BELOW: dict[str, Any] = {
     "max_size": 320,
 }
 #: One-stage detectors put the Dynamic Head in the place of their towers.
-ONE_STAGE: dict[str, Any] = {**BELOW, "tower_convs": 0}
-#: Two-stage detectors judge fewer and narrower regions than on COCO: pooling them is most of what a step costs.
+ONE_STAGE: dict[str, Any] = {**SHARED, "tower_convs": 0}
+#: Two-stage detectors classify fewer and narrower regions than on COCO: pooling them is most of what a step costs.
 TWO_STAGE: dict[str, Any] = {
-    **BELOW,
+    **SHARED,
     "box_head_width": 256,
     "box_batch_size_per_image": 32,
     "rpn_pre_nms_top_n_train": 300,

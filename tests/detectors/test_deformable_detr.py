@@ -192,9 +192,9 @@ PUBLISHED_PARAMETERS = {
 def test_parameter_counts_are_those_of_the_official_models(name):
     expected, kind = PUBLISHED_PARAMETERS[name]
     config = DeformableDETRConfig(**kind)
-    stages = ("layer4",) if config.levels == 1 else ("layer2", "layer3", "layer4")
+    finest = 5 if config.levels == 1 else 3
     with torch.device("meta"):
-        model = DeformableDETR(config, ResNetBackbone(stages=stages))
+        model = DeformableDETR(config, ResNetBackbone(finest=finest))
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == expected
     assert sum(p.numel() for p in model.parameters() if not p.requires_grad) == 222_400
 
@@ -214,5 +214,5 @@ def test_refuses_what_does_not_fit():
         model.forward_features([torch.zeros(1, 8, 4, 4)] * 2, torch.zeros(1, 32, 32, dtype=torch.bool))
     with pytest.raises(ValueError, match="this detector has no backbone"):
         model([torch.rand(3, 32, 32)])
-    with pytest.raises(ValueError, match="targets are needed in training mode"):
+    with pytest.raises(ValueError, match="targets: expected one dict per image in training mode, got None"):
         DeformableDETR(tiny(), TwoMaps()).train()([torch.rand(3, 64, 64)])

@@ -8,10 +8,12 @@ from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.shapes import CLASSES, write_shapes
 from dyhead_lab.detectors.one_stage.atss import atss
 from dyhead_lab.detectors.one_stage.borderdet import borderdet
+from dyhead_lab.detectors.one_stage.fcos import fcos
 from dyhead_lab.detectors.one_stage.reppoints import reppoints
-from dyhead_lab.detectors.one_stage.retinanet import fcos, retinanet
+from dyhead_lab.detectors.one_stage.retinanet import retinanet
 from dyhead_lab.detectors.rcnn.cascade_rcnn import cascade_rcnn
-from dyhead_lab.detectors.rcnn.faster_rcnn import faster_rcnn, mask_rcnn
+from dyhead_lab.detectors.rcnn.faster_rcnn import faster_rcnn
+from dyhead_lab.detectors.rcnn.mask_rcnn import mask_rcnn
 from dyhead_lab.evaluation.coco import detect_dataset, evaluate
 from dyhead_lab.trace import trace
 

@@ -9,11 +9,13 @@ from dyhead_lab.detectors.anchors import ExactAnchors
 from dyhead_lab.detectors.one_stage import fcos_head
 from dyhead_lab.detectors.one_stage.atss import atss
 from dyhead_lab.detectors.one_stage.borderdet import borderdet
+from dyhead_lab.detectors.one_stage.fcos import fcos
 from dyhead_lab.detectors.one_stage.reppoints import reppoints
-from dyhead_lab.detectors.one_stage.retinanet import fcos, retinanet
+from dyhead_lab.detectors.one_stage.retinanet import retinanet
 from dyhead_lab.detectors.precision import in_float32
 from dyhead_lab.detectors.rcnn.cascade_rcnn import cascade_rcnn
-from dyhead_lab.detectors.rcnn.faster_rcnn import RoIAlign, TaskAwareBoxHead, faster_rcnn, mask_rcnn
+from dyhead_lab.detectors.rcnn.faster_rcnn import RoIAlign, TaskAwareBoxHead, faster_rcnn
+from dyhead_lab.detectors.rcnn.mask_rcnn import mask_rcnn
 
 BUILDERS = [retinanet, fcos, faster_rcnn, mask_rcnn]
 OWN = [atss, reppoints, borderdet]

@@ -10,7 +10,8 @@ from torch.utils._pytree import tree_leaves
 from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher, Matches
 from dyhead_lab.detectors.detr.set_criterion import SetCriterion
 from dyhead_lab.detectors.detr.token_selection import keep_best
-from dyhead_lab.detectors.image_batch import pad_images, to_pixels
+from dyhead_lab.detectors.image_batch import normalise_targets, pad_images, to_pixels
+from dyhead_lab.detectors.inputs import check_images, check_targets
 from dyhead_lab.detectors.losses import BACKGROUND, IGNORED, Positives, classification_loss, find_positives, ones_at
 from dyhead_lab.detectors.one_stage.point_matchers import match_by_iou, match_nearest
 
@@ -60,6 +61,18 @@ def test_the_loss_of_a_batch_waits_once_however_many_images(images):
     with Waits() as waits:
         classification_loss(logits, matched, find_positives(matched, targets)).backward()
     assert waits.found == ["aten.nonzero.default"]
+
+
+@pytest.mark.parametrize("images", [1, 6])
+def test_the_check_of_targets_waits_once_however_many_images(images):
+    target = {"boxes": torch.rand(3, 4) + torch.tensor([0.0, 0, 1, 1]), "labels": torch.tensor([0, 2, 1])}
+    given = [torch.rand(3, 8, 8)] * images
+    with Waits() as waits:
+        check_images(given)
+        check_targets([target] * images, given, classes=3)
+    with Waits() as in_transformers:
+        normalise_targets([target] * images, given, classes=3)
+    assert waits.found == in_transformers.found == ["aten._local_scalar_dense.default"]
 
 
 def test_the_matchers_of_reppoints_wait_for_nothing():

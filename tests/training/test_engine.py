@@ -11,7 +11,7 @@ from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.subset import fraction_of
 from dyhead_lab.detectors.detr.build import deformable_detr, detr, sparse_detr
 from dyhead_lab.detectors.one_stage.atss import atss
-from dyhead_lab.detectors.rcnn.faster_rcnn import mask_rcnn
+from dyhead_lab.detectors.rcnn.mask_rcnn import mask_rcnn
 from dyhead_lab.errors import UserError
 from dyhead_lab.training.checkpoint import CHECKPOINT, read, write_atomically
 from dyhead_lab.training.engine import Engine

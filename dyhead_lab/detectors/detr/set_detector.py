@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..box_ops import drop_empty
 from ..image_batch import normalise_targets, pad_images, resize_image, to_pixels
+from ..inputs import check_images
 from .set_criterion import SetCriterion
 
 
@@ -18,7 +20,7 @@ class SetDetector(nn.Module, ABC):
     Args:
         backbone: maps a batch (B, 3, H, W) to a list of feature maps, fine to coarse, or None for a detector that
             starts from features (:meth:`forward_features`).
-        criterion: judges the outputs.
+        criterion: the losses of the outputs.
         detections: most detections per image.
 
     Attributes:
@@ -47,7 +49,8 @@ class SetDetector(nn.Module, ABC):
 
         Args:
             images: float tensors (3, H, W) in [0, 1], of any sizes.
-            targets: one dict per image: ``boxes`` (n, 4; xyxy, pixels) and ``labels`` (n,); needed for training.
+            targets: one dict per image: ``boxes`` (n, 4; xyxy, pixels) and ``labels`` (n,); needed for training, not
+                looked at otherwise.
             options: passed on to :meth:`forward_features`.
 
         Returns:
@@ -55,23 +58,25 @@ class SetDetector(nn.Module, ABC):
             pixels of the image), ``scores`` (n,) and ``labels`` (n,), best first.
 
         Raises:
-            ValueError: if the detector has no backbone, or training lacks targets, or an input is malformed.
+            ValueError: the detector has no backbone; or as :func:`.check_images` and, in training mode,
+                :func:`.check_targets`.
         """
         if self.backbone is None:
             raise ValueError("this detector has no backbone: give features to forward_features(features, padding_mask)")
-        if not self.training:
-            resized = images
-            if self.detection_size is not None:
-                resized = [resize_image(image, *self.detection_size) for image in images]
-            batch, padding_mask = pad_images(resized)
-            outputs = self.forward_features(self.backbone(batch), padding_mask, **options)
-            return self.select(outputs, [(image.shape[1], image.shape[2]) for image in images])
-        if targets is None:
-            raise ValueError("targets are needed in training mode")
+        check_images(images)
+        if self.training:
+            goals = normalise_targets(targets, images, self.criterion.classes)
+            return self.criterion.weigh(self.criterion(self._outputs(images, **options), goals))
+        resized = images
+        if self.detection_size is not None:
+            resized = [resize_image(image, *self.detection_size) for image in images]
+        found = self.select(self._outputs(resized, **options), [(image.shape[1], image.shape[2]) for image in images])
+        return [drop_empty(one) for one in found]
+
+    def _outputs(self, images: Sequence[Tensor], **options: Any) -> dict[str, Any]:
+        """Predictions for images of the sizes at which the detector works."""
         batch, padding_mask = pad_images(images)
-        goals = normalise_targets(targets, images, self.criterion.classes)
-        outputs = self.forward_features(self.backbone(batch), padding_mask, **options)
-        return self.criterion.weigh(self.criterion(outputs, goals))
+        return self.forward_features(self.backbone(batch), padding_mask, **options)  # type: ignore[misc]
 
     def select(self, outputs: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
         """The best detections of each image.

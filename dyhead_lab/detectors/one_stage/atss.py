@@ -182,5 +182,5 @@ def atss(
         tower_convs: convolutions in each tower; by default 0 with a Dynamic Head and 4 without.
         options: further arguments of :func:`.pyramid` and of :class:`ATSS`.
     """
-    below, options = with_pyramid(options, backbone=backbone, finest=3, dyhead_blocks=dyhead_blocks)
-    return ATSS(below, classes, tower_convs=tower_height(tower_convs, dyhead_blocks), **options)
+    features, options = with_pyramid(options, backbone=backbone, finest=3, dyhead_blocks=dyhead_blocks)
+    return ATSS(features, classes, tower_convs=tower_height(tower_convs, dyhead_blocks), **options)

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from ...attention.pyramid import LevelNorm
-from ..image_batch import IMAGE_MEAN, IMAGE_STD, check_targets
+from ..box_ops import drop_empty
+from ..image_batch import IMAGE_MEAN, IMAGE_STD
+from ..inputs import check_images, check_targets
+from ..torchvision_form import ImageTransform
 
 #: Pixels per cell of P3-P7.
 STRIDES = (8, 16, 32, 64, 128)
@@ -51,7 +53,7 @@ class DenseDetector(nn.Module):
         size_divisible: int = 32,
     ):
         super().__init__()
-        self.transform = GeneralizedRCNNTransform(
+        self.transform = ImageTransform(
             min_size,
             max_size,
             list(image_mean),
@@ -64,16 +66,18 @@ class DenseDetector(nn.Module):
         self.strides = tuple(strides)
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[dict[str, Tensor]] | None = None) -> Any:
-        """Losses in training mode, detections in evaluation mode; see CONTRIBUTING.md, "A detector".
+        """Losses in training mode, detections in evaluation mode, where ``targets`` are not looked at.
+
+        See CONTRIBUTING.md, "A detector".
 
         Raises:
-            ValueError: there are no targets in training mode, or they are not what CONTRIBUTING.md describes.
+            ValueError: as :func:`.check_images` and, in training mode, :func:`.check_targets`; or the backbone has
+                another number of levels than there are strides.
         """
-        if self.training and targets is None:
-            raise ValueError("targets: expected one dict per image in training mode, got None")
-        if targets is not None:
+        check_images(images)
+        if self.training:
             check_targets(targets, images, self.classes)
-        batch, resized = self.transform(list(images), list(targets) if self.training and targets is not None else None)
+        batch, resized = self.transform(list(images), list(targets or ()) if self.training else None)
         levels = list(self.backbone(batch.tensors).values())
         if len(levels) != len(self.strides):
             raise ValueError(f"backbone: expected {len(self.strides)} levels, one per stride, got {len(levels)}")
@@ -82,7 +86,8 @@ class DenseDetector(nn.Module):
         results = self.detections(levels)
         for result, size in zip(results, batch.image_sizes, strict=True):
             result["boxes"] = clip_boxes_to_image(result["boxes"], size)
-        return self.transform.postprocess(results, batch.image_sizes, [tuple(x.shape[-2:]) for x in images])
+        found = self.transform.postprocess(results, batch.image_sizes, [tuple(x.shape[-2:]) for x in images])
+        return [drop_empty(one) for one in found]
 
     def losses(self, levels: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Scalar losses of the maps (B, C, H, W); ``targets`` are in pixels of the batch."""

@@ -1,4 +1,4 @@
-"""torchvision's FCOS head, normalised over all training processes, open to whoever looks."""
+"""torchvision's FCOS head, normalised over all training processes, open to a trace."""
 
 from __future__ import annotations
 

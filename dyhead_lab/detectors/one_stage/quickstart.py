@@ -1,9 +1,7 @@
-"""The quickstart detector: torchvision's FCOS on a narrow pyramid, with a Dynamic Head before its predictors."""
+"""The quickstart detector: FCOS on a narrow pyramid, with a Dynamic Head before its predictors."""
 
 from __future__ import annotations
 
-from torch import nn
-from torchvision.models.detection.fcos import FCOS
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ...attention import DyHead
@@ -11,6 +9,7 @@ from ..anchors import ExactAnchors
 from ..backbones.feature_pyramid import PyramidBackbone
 from ..backbones.narrow_resnet import NarrowResNet
 from ..precision import in_float32
+from .fcos import FCOS
 from .fcos_head import FCOSHead
 
 STRIDES = (8, 16, 32, 64)
@@ -23,7 +22,7 @@ def quickstart(
     tower_convs: int = 1,
     object_scale: float = 0.5,
     sampling_radius: float = 1.5,
-) -> nn.Module:
+) -> FCOS:
     """Build the detector that the book opens with (under 2 M parameters, trained from scratch).
 
     Args:
@@ -49,6 +48,7 @@ def quickstart(
     anchors = ExactAnchors(sizes, ((1.0,),) * 4)  # type: ignore[arg-type]
     return FCOS(
         pyramid,
+        classes=classes,
         num_classes=classes,
         anchor_generator=anchors,
         head=in_float32(FCOSHead(channels, 1, classes, num_convs=tower_convs)),

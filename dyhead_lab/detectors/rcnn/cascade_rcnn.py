@@ -13,14 +13,8 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 from ..losses import share_gradient
-from .faster_rcnn import (
-    BOX_HEAD_WIDTH,
-    BOX_SIZE,
-    LabelsFromZero,
-    RoIAlign,
-    box_layers,
-    faster_rcnn,
-)
+from ..torchvision_form import TorchvisionForm
+from .faster_rcnn import BOX_HEAD_WIDTH, BOX_SIZE, RoIAlign, box_layers, faster_rcnn
 
 #: (IoU from which a box counts as an object, weights of its deltas) of each stage.
 STAGES = ((0.5, (10.0, 10.0, 5.0, 5.0)), (0.6, (20.0, 20.0, 10.0, 10.0)), (0.7, (30.0, 30.0, 15.0, 15.0)))
@@ -81,7 +75,7 @@ class CascadeStage(nn.Module):
 
 
 class CascadeRoIHeads(nn.Module):
-    """The second part of Cascade R-CNN: pool, judge, refine, three times.
+    """The second part of Cascade R-CNN: pool, classify, refine, three times.
 
     Args:
         channels: C of the pyramid.
@@ -165,8 +159,10 @@ class CascadeRoIHeads(nn.Module):
         return {"boxes": found[kept], "scores": score[kept], "labels": label[kept]}
 
 
-class CascadeRCNN(LabelsFromZero, GeneralizedRCNN):
-    """Proposals of Faster R-CNN, judged by a cascade, in the form that CONTRIBUTING.md describes."""
+class CascadeRCNN(TorchvisionForm, GeneralizedRCNN):
+    """Proposals of Faster R-CNN, classified and refined by a cascade, in the form that CONTRIBUTING.md describes."""
+
+    first_label = 1
 
 
 def cascade_rcnn(
@@ -192,4 +188,4 @@ def cascade_rcnn(
     first: Any = faster_rcnn(classes, backbone, dyhead_blocks, box_head_width=1, **shared, **options)
     shape: dict[str, Any] = {"width": box_head_width, **shared, **(cascade or {})}
     heads = CascadeRoIHeads(first.backbone.out_channels, classes, **shape)
-    return CascadeRCNN(first.backbone, first.rpn, heads, first.transform)
+    return CascadeRCNN(first.backbone, first.rpn, heads, first.transform, classes=classes)

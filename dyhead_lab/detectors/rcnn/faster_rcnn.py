@@ -1,8 +1,8 @@
-"""Faster and Mask R-CNN on torchvision's own parts, with or without a Dynamic Head."""
+"""Faster R-CNN on torchvision's own parts, with or without a Dynamic Head, and what all R-CNN share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,12 +16,12 @@ from ...attention import TaskAwareAttention
 from ..anchors import ExactAnchors
 from ..backbones.feature_pyramid import PyramidBackbone, with_pyramid
 from ..precision import in_float32
+from ..torchvision_form import TorchvisionForm
 
 ROI_LEVELS = ("p2", "p3", "p4", "p5")
-BOX_SIZE, MASK_SIZE = 7, 14  # cells of a pooled region
+BOX_SIZE = 7  # cells of a pooled region
 CANONICAL_SIZE = 224  # pixels of a region that is pooled from P4
 BOX_HEAD_WIDTH = 1024
-MASK_CONVS = 4
 
 
 class RoIAlign(MultiScaleRoIAlign):
@@ -38,7 +38,10 @@ class RoIAlign(MultiScaleRoIAlign):
         self.canonical_size = CANONICAL_SIZE * object_scale
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: Any) -> Tensor:
-        """Pool ``boxes`` (n, 4) of each image, in pixels of the batch, into (sum of n, C, size, size)."""
+        """Pool ``boxes`` (n, 4) of each image, in pixels of the batch, into (sum of n, C, size, size).
+
+        What is pooled for a box that is not a number is not a number either.
+        """
         image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         rois = torch.cat([image, torch.cat(boxes)], 1)
         sides = box_area(rois[:, 1:]).sqrt()
@@ -50,7 +53,9 @@ class RoIAlign(MultiScaleRoIAlign):
             pooled.append(
                 roi_align(x[name].float(), rois[here], self.output_size, 2.0**-l, self.sampling_ratio, aligned=True)
             )
-        return torch.cat(pooled)[torch.cat(places).argsort()]
+        regions = torch.cat(pooled)
+        # A box that is not a number belongs to no level, so that its region keeps what it is filled with.
+        return regions.new_full((len(rois), *regions.shape[1:]), torch.nan).index_copy(0, torch.cat(places), regions)
 
 
 class TaskAwareBoxHead(nn.Module):
@@ -76,23 +81,10 @@ def box_layers(channels: int, width: int, task_after_pooling: bool) -> tuple[nn.
     return TwoMLPHead(channels * BOX_SIZE**2, width), width
 
 
-class LabelsFromZero(nn.Module):
-    """torchvision counts the background as class 0; here labels are 0..classes-1."""
-
-    def forward(self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None = None) -> Any:
-        shifted = None if targets is None else [{**t, "labels": t["labels"] + 1} for t in targets]
-        output = super().forward(list(images), shifted)  # type: ignore[misc]
-        return output if self.training else [{**found, "labels": found["labels"] - 1} for found in output]
-
-
-class FasterRCNN(LabelsFromZero, tv.FasterRCNN):
+class FasterRCNN(TorchvisionForm, tv.FasterRCNN):
     """torchvision's Faster R-CNN in the form that CONTRIBUTING.md describes."""
 
-
-class MaskRCNN(LabelsFromZero, tv.MaskRCNN):
-    """torchvision's Mask R-CNN likewise; targets also carry ``masks`` (n, H, W) of 0 and 1, results ``masks``
-    (n, 1, H, W) in [0, 1].
-    """
+    first_label = 1
 
 
 def faster_rcnn(classes: int, backbone: str = "resnet50", dyhead_blocks: int = 6, **options: Any) -> FasterRCNN:
@@ -107,22 +99,8 @@ def faster_rcnn(classes: int, backbone: str = "resnet50", dyhead_blocks: int = 6
     Source: Ren et al., 2015, with the pyramid of Lin et al., 2017; regions and anchors as Detectron2 has
         them.
     """
-    below, parts = two_stages(classes, backbone, dyhead_blocks, **options)
-    return FasterRCNN(below, **parts)
-
-
-def mask_rcnn(
-    classes: int, backbone: str = "resnet50", dyhead_blocks: int = 6, object_scale: float = 1.0, **options: Any
-) -> MaskRCNN:
-    """Build Mask R-CNN; the arguments are those of :func:`faster_rcnn`. Source: He et al., ICCV 2017."""
-    below, parts = two_stages(classes, backbone, dyhead_blocks, object_scale=object_scale, **options)
-    channels = below.out_channels
-    masks = {
-        "mask_roi_pool": RoIAlign(MASK_SIZE, object_scale),
-        "mask_head": tv.mask_rcnn.MaskRCNNHeads(channels, (channels,) * MASK_CONVS, 1),
-        "mask_predictor": tv.mask_rcnn.MaskRCNNPredictor(channels, channels, classes + 1),
-    }
-    return MaskRCNN(below, **masks | parts)
+    features, parts = two_stages(classes, backbone, dyhead_blocks, **options)
+    return FasterRCNN(features, classes=classes, **parts)
 
 
 def two_stages(
@@ -150,8 +128,10 @@ def two_stages(
         options: further arguments of the pyramid and of ``FasterRCNN``; the latter are passed on.
     """
     attention = {**(dyhead or {}), "task": False} if task_after_pooling else dyhead
-    below, options = with_pyramid(options, backbone=backbone, finest=2, dyhead_blocks=dyhead_blocks, dyhead=attention)
-    channels = below.out_channels
+    features, options = with_pyramid(
+        options, backbone=backbone, finest=2, dyhead_blocks=dyhead_blocks, dyhead=attention
+    )
+    channels = features.out_channels
     anchors = ExactAnchors(tuple((object_scale * side,) for side in (32, 64, 128, 256, 512)), ((0.5, 1.0, 2.0),) * 5)
     box_head, width = box_layers(channels, box_head_width, task_after_pooling)
     parts = {
@@ -162,4 +142,4 @@ def two_stages(
         "box_head": box_head,
         "box_predictor": in_float32(FastRCNNPredictor(width, classes + 1)),
     }
-    return below, parts | options
+    return features, parts | options

@@ -203,8 +203,9 @@ print("points   ", decode["points"](place, (points - place)[:, ::-1] / 8, 8).rou
 # %%
 from dyhead_lab.detectors.one_stage.atss import atss
 from dyhead_lab.detectors.one_stage.borderdet import borderdet
+from dyhead_lab.detectors.one_stage.fcos import fcos
 from dyhead_lab.detectors.one_stage.reppoints import reppoints
-from dyhead_lab.detectors.one_stage.retinanet import fcos, retinanet
+from dyhead_lab.detectors.one_stage.retinanet import retinanet
 from dyhead_lab.detectors.rcnn.cascade_rcnn import cascade_rcnn
 from dyhead_lab.detectors.rcnn.faster_rcnn import faster_rcnn
 from dyhead_lab.evaluation.dyhead_cost import part_costs
