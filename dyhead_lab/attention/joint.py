@@ -75,9 +75,9 @@ def to_levels(tokens_BNC: torch.Tensor, sizes: Sequence[tuple[int, ...]]) -> lis
     Raises:
         ValueError: the sizes do not add up to N.
     """
-    # In the usual order in memory, since convolutions round differently in another one.
     counts = [H * W for H, W in sizes]
     if sum(counts) != tokens_BNC.shape[1]:
         raise ValueError(f"sizes: {list(sizes)} have {sum(counts)} places, expected {tokens_BNC.shape[1]}")
     parts = tokens_BNC.split(counts, dim=1)
+    # Contiguous, since a convolution rounds differently where channels lie next to each other in memory.
     return [part.transpose(1, 2).unflatten(2, size).contiguous() for part, size in zip(parts, sizes, strict=True)]

@@ -108,8 +108,8 @@ class SpatialAwareAttention(nn.Module):
 
         Args:
             own: the level itself, (B, C, H, W).
-            finer: the level below, about (B, C, 2H, 2W), or None at the fine end.
-            coarser: the level above, about (B, C, H/2, W/2), or None at the coarse end.
+            finer: the next finer level, about (B, C, 2H, 2W), or None at the fine end.
+            coarser: the next coarser level, about (B, C, H/2, W/2), or None at the coarse end.
         """
         offset, mask = self.offset_mask(own) if self.offset_mask is not None else (None, None)
         branches = [self.own(own, offset, mask)]

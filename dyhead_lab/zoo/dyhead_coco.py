@@ -130,7 +130,7 @@ def _released() -> Iterator[Recipe]:
     yield _recipe("atss_r50_dyhead", "ATSS on ResNet-50, six blocks for its towers", SGD, RELEASED, 0.424)
     yield _recipe(
         "retinanet_r50_dyhead",
-        "RetinaNet on ResNet-50, six blocks below its towers",
+        "RetinaNet on ResNet-50, six blocks before its towers",
         SGD,
         RELEASED,
         0.399,

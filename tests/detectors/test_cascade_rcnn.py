@@ -41,7 +41,7 @@ def decoded(box, delta, weights):
     return torch.tensor([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
 
 
-def test_detection_is_three_rounds_of_pool_judge_refine():
+def test_detection_is_three_rounds_of_pool_classify_refine():
     made, features = heads(), pyramid()
     weights = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
     with torch.no_grad():

@@ -152,10 +152,10 @@ def test_an_image_is_detected_alike_alone_and_in_a_batch():
 def test_switches_change_the_architecture():
     without = DeformableDETR(tiny(decoder_self_attention=False))
     assert not any("decoder" in name and "self_attn" in name for name, _ in without.named_parameters())
-    judged = DeformableDETR(tiny(encoder_layers=4, encoder_aux_loss=True))
-    outputs = judged.forward_features(tiny_features(), torch.zeros(2, 64, 96, dtype=torch.bool))
+    model = DeformableDETR(tiny(encoder_layers=4, encoder_aux_loss=True))
+    outputs = model.forward_features(tiny_features(), torch.zeros(2, 64, 96, dtype=torch.bool))
     assert len(outputs["aux_outputs_enc"]) == 3
-    assert {"loss_ce_enc_0", "loss_giou_enc_2"} <= set(judged.criterion(outputs, targets_below(3)))
+    assert {"loss_ce_enc_0", "loss_giou_enc_2"} <= set(model.criterion(outputs, targets_below(3)))
     few = DeformableDETR(tiny(queries=2)).forward_features(tiny_features(), torch.zeros(2, 64, 96, dtype=torch.bool))
     assert few["pred_boxes"].shape == (2, 2, 4)
 

@@ -57,8 +57,8 @@ def test_a_batch_gives_the_objects_loss_and_gradient_of_its_images_one_by_one():
         labels.append(target["labels"][object])
         is_class_NK = torch.zeros_like(logits_NK)
         is_class_NK[matched_N >= 0, labels[-1]] = 1
-        judged_N = matched_N != IGNORED
-        focal = focal + sigmoid_focal_loss(logits_NK[judged_N], is_class_NK[judged_N], reduction="sum")
+        counted_N = matched_N != IGNORED
+        focal = focal + sigmoid_focal_loss(logits_NK[counted_N], is_class_NK[counted_N], reduction="sum")
     assert torch.equal(found.boxes, torch.cat(boxes)) and torch.equal(found.labels, torch.cat(labels))
     loss = classification_loss(logits, MATCHED, found)
     torch.testing.assert_close(loss, focal / 4)
@@ -89,8 +89,8 @@ def test_a_dynamic_head_takes_the_place_of_the_towers(asked, blocks, convs):
 
 def test_options_go_to_the_pyramid_or_to_the_detector():
     options = {"backbone": "narrow", "channels": 16, "min_size": 64}
-    below, rest = with_pyramid(options, finest=3)
-    assert below.out_channels == 16 and rest == {"min_size": 64}
+    features, rest = with_pyramid(options, finest=3)
+    assert features.out_channels == 16 and rest == {"min_size": 64}
     with pytest.raises(TypeError, match="channel"):
         atss(3, "narrow", channel=16)
     with pytest.raises(TypeError, match="finest"):
@@ -102,7 +102,7 @@ def test_anchors_shrink_with_the_objects():
 
 
 def test_a_pyramid_of_another_height_is_refused():
-    below, _ = with_pyramid({"backbone": "narrow", "channels": 16})
-    model = DenseDetector(below, torch.nn.Identity(), 3, strides=(8, 16), min_size=64, max_size=64).eval()
+    features, _ = with_pyramid({"backbone": "narrow", "channels": 16})
+    model = DenseDetector(features, torch.nn.Identity(), 3, strides=(8, 16), min_size=64, max_size=64).eval()
     with pytest.raises(ValueError, match="backbone: expected 2 levels, one per stride, got 5"):
         model([torch.rand(3, 64, 64)])

@@ -66,7 +66,7 @@ def batch_of(samples):
 
 
 def trains_and_evaluates(model, data, indices):
-    """Steps on one batch: every loss is finite, every parameter takes part and moves; what is found can be judged."""
+    """Steps on one batch: every loss is finite, every parameter takes part; what is found can be evaluated."""
     few = Few(data, indices)
     images, targets = batch_of(few)
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3)

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from dyhead_lab.detectors.official import load_dynamic_head, save_official
 from dyhead_lab.detectors.official.dynamic_head_layouts import mmdet_name
 from dyhead_lab.detectors.one_stage.atss import ATSS, atss
-from dyhead_lab.detectors.one_stage.retinanet import RetinaNet, fcos, retinanet
+from dyhead_lab.detectors.one_stage.fcos import fcos
+from dyhead_lab.detectors.one_stage.retinanet import RetinaNet, retinanet
 from dyhead_lab.detectors.rcnn.faster_rcnn import FasterRCNN, faster_rcnn
 
 FLAT = {"offset_fit": "flat"}

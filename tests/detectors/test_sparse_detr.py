@@ -91,15 +91,15 @@ def test_by_default_padding_tells_the_scorer_and_its_loss_nothing():
 
 
 @pytest.mark.parametrize("compat", [None, "sparse-detr"])
-def test_how_many_tokens_the_heads_judge_depends_on_the_batch_only_in_compat(compat):
+def test_how_many_tokens_enter_the_losses_depends_on_the_batch_only_in_compat(compat):
     torch.manual_seed(0)
     model = SparseDETR(tiny_sparse(compat=compat), TwoMaps()).eval()
     outputs = detect(model, [(64, 96), (32, 64)], rho=0.3)
     first = outputs["aux_outputs_enc"][0]
-    judged = (~first["padding"]).sum(1)
+    counted = (~first["padding"]).sum(1)
     # 8*12 + 4*6 + 2*3 = 126 tokens and 4*8 + 2*4 + 1*2 = 42: floor(0.3 * n) + 1 of them.
-    assert judged.tolist() == ([38, 13] if compat is None else [38, 38])
-    assert (outputs["kept_tokens"] >= 0).sum(1).tolist() == judged.tolist()
+    assert counted.tolist() == ([38, 13] if compat is None else [38, 38])
+    assert (outputs["kept_tokens"] >= 0).sum(1).tolist() == counted.tolist()
     assert outputs["selection"].budget_B.tolist() == [38, 13]
 
 

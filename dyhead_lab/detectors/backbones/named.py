@@ -14,7 +14,7 @@ NARROW = ("narrow",)
 
 
 def named_body(name: str, weights: str | None = None, finest: int = 3, **options: Any) -> nn.Module:
-    """The backbone of that name below a feature pyramid.
+    """The backbone of that name, to carry a feature pyramid.
 
     Args:
         name: one of :data:`~.resnet.RESNETS`, :data:`~.swin.SWINS` or ``"narrow"``, the small one for the Shapes set.

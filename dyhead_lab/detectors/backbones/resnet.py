@@ -94,7 +94,7 @@ class ResNet(nn.Module):
 
 
 class ResNetBody(ResNet):
-    """A ResNet below a feature pyramid; parameters are named as in Detectron2, ``stem.conv1``, ``stages.0.1.conv2``.
+    """A ResNet to carry a feature pyramid; parameters are named as in Detectron2, ``stem.conv1``, ``stages.0.1.conv2``.
 
     Args:
         name: one of :data:`RESNETS`.

@@ -1,6 +1,6 @@
-"""The losses of DETR's family: match predictions and objects, then judge classes and boxes.
+"""The losses of DETR's family: match predictions and objects, then compare classes and boxes.
 
-Every set of predictions that a model makes (last decoder layer, earlier layers, encoder) is judged alike; its terms
+Every set of predictions that a model makes (last decoder layer, earlier layers, encoder) has the same terms; they
 carry the suffix that the official code gives them: none, ``_0``, ``_enc``, ``_enc_0``, ``_backbone``.
 """
 
@@ -26,7 +26,7 @@ from .hungarian_matcher import (
 )
 
 Outputs = Mapping[str, Any]
-#: Judges what is not a set of predictions: outputs -> {name: scalar}.
+#: Terms of what is not a set of predictions: outputs -> {name: scalar}.
 ExtraLoss = Callable[[Outputs], dict[str, Tensor]]
 
 
@@ -41,7 +41,7 @@ class SetCriterion(nn.Module):
         no_object_weight: weight of the "no object" class in the softmax loss (DETR: 0.1).
         class_agnostic_encoder: the encoder's head (``enc_outputs``) only tells objects from background, in class 0
             (two-stage Deformable DETR), instead of telling classes (Efficient DETR, Sparse DETR).
-        extra_losses: judges of other outputs, such as Sparse DETR's token scores.
+        extra_losses: terms of other outputs, such as Sparse DETR's token scores.
 
     Sources: DETR, section 3.1; Deformable DETR; names as in the official repositories.
     """
@@ -62,7 +62,7 @@ class SetCriterion(nn.Module):
         self.extra_losses = tuple(extra_losses)
 
     def forward(self, outputs: Outputs, targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Judge all predictions of a batch.
+        """All terms of a batch.
 
         Args:
             outputs: ``pred_logits`` (B, Q, classes) and ``pred_boxes`` (B, Q, 4; cxcywh, normalised); optionally
@@ -85,13 +85,13 @@ class SetCriterion(nn.Module):
 
         terms: dict[str, Tensor] = {}
         for (suffix, predictions), wanted, pairs in zip(sets.items(), set_targets, matches, strict=True):
-            judged = self._judge(predictions, wanted, pairs, boxes, class_weight)
-            judged["cardinality_error"] = _cardinality_error(predictions, counts_B)
+            own = self._terms(predictions, wanted, pairs, boxes, class_weight)
+            own["cardinality_error"] = _cardinality_error(predictions, counts_B)
             if suffix:
-                del judged["class_error"]
-            terms.update({name + suffix: value for name, value in judged.items()})
-        for judge in self.extra_losses:
-            terms.update(judge(outputs))
+                del own["class_error"]
+            terms.update({name + suffix: value for name, value in own.items()})
+        for extra_loss in self.extra_losses:
+            terms.update(extra_loss(outputs))
         return terms
 
     def weigh(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -113,9 +113,10 @@ class SetCriterion(nn.Module):
         weight = matched + self.no_object_weight * (queries * len(batch.counts) - matched)
         return objects, mean_over_processes(torch.full((), weight, device=device)) / batch.parts
 
-    def _judge(
+    def _terms(
         self, predictions: Predictions, targets: PaddedTargets, pairs: Matches, boxes: Tensor, class_weight: Tensor
     ) -> dict[str, Tensor]:
+        """The terms of one set of predictions, without suffix."""
         logits = predictions.logits_BQ[pairs.image, pairs.query]
         labels = targets.labels_BG[pairs.image, pairs.object]
         box = predictions.boxes_BQ[pairs.image, pairs.query]

@@ -4,7 +4,7 @@ Source: Roh et al., "Sparse DETR", ICLR 2022; kakaobrain/sparse-detr. Four thing
 there they are wrong; ``compat="sparse-detr"`` repeats them for its checkpoints:
 
 - its decoder attention map is shifted by half a cell against the points that were read;
-- how many tokens of an image the auxiliary heads judge, and Corr counts, depends on the other images of the batch;
+- how many tokens of an image enter the auxiliary losses and Corr depends on the other images of the batch;
 - padding enters the mean inside the scorer, and its loss;
 - without two stages the decoder does not refine boxes (so in its Deformable DETR; Sparse DETR has two stages).
 """
@@ -113,7 +113,7 @@ class SparseDETR(DeformableDETR):
         return outputs
 
     def score(self, pyramid: FlatPyramid) -> tuple[Tensor, dict[str, Any]]:
-        """Score every token before the encoder sees it, (B, N); and what the criterion judges of that."""
+        """Score every token before the encoder sees it, (B, N); and the predictions made on the way, for the losses."""
         if self.config.selection == "random":
             return torch.rand(pyramid.padding_BN.shape, device=pyramid.padding_BN.device), {}
         grid, usable_BN = grid_boxes(pyramid)

@@ -35,7 +35,7 @@ class KeptTokens:
         return x_BNC.scatter(1, self._index_like(x_BNC), rows)
 
     def labelled(self) -> Tensor:
-        """``index_BT`` with -1 in place of filling, for whoever looks."""
+        """``index_BT`` with -1 in place of filling, as traces and outputs show it."""
         return self.index_BT.masked_fill(self.padding_BT, -1)
 
     def mask(self, tokens: int) -> Tensor:
@@ -81,7 +81,7 @@ def keep_best(scores_BN: Tensor, padding_BN: Tensor, budget_B: Tensor, T: int | 
 
 @dataclass(frozen=True)
 class Selection:
-    """The tokens that a sparse encoder refines, and what is needed to judge the choice.
+    """The tokens that a sparse encoder refines, and what the losses and Corr need to know of the choice.
 
     Attributes:
         kept: the refined tokens.

@@ -1,4 +1,4 @@
-"""What the predictors of a one-stage head make of each channel, for whoever looks."""
+"""How strongly the predictors of a one-stage head weigh each channel, for a trace."""
 
 from __future__ import annotations
 
