@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..zoo.frozen_atss import FROZEN_ATSS
+from ..zoo.shapes_recipes import FROZEN_ATSS
 from .experiment import Experiment, Training
 
 #: Row -> the attentions that are on; the letters are the paper's: L scale, S spatial, C task.

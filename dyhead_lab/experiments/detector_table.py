@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..zoo.shapes import SHAPES_RECIPES
+from ..zoo.shapes_recipes import SHAPES_RECIPES
 from .experiment import Experiment, Training
 
 #: Title -> recipe, the cheapest first: who stops early has as many rows as possible.

@@ -11,9 +11,7 @@ from .bccd import BCCD
 from .detr_coco import DETR_COCO
 from .detr_tiny import DETR_TINY
 from .dyhead_coco import DYHEAD_COCO
-from .frozen_atss import FROZEN_ATSS
-from .quickstart import QUICKSTART
-from .shapes import SHAPES_RECIPES
+from .shapes_recipes import FROZEN_ATSS, QUICKSTART, SHAPES_RECIPES
 
 _SMALL: tuple[Recipe, ...] = (QUICKSTART, BCCD, FROZEN_ATSS, *SHAPES_RECIPES.values(), *DETR_TINY)
 #: Names that runs, weights and records may still carry -> the recipe's name now.

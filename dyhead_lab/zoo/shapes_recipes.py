@@ -1,4 +1,8 @@
-"""Every convolutional detector on Shapes, small enough for two processor cores, all with one budget."""
+"""Recipes for Shapes, small enough for two processor cores.
+
+``QUICKSTART`` trains from nothing to a detector with a Dynamic Head in minutes, ``FROZEN_ATSS`` only what stands on a
+frozen backbone and pyramid, in a minute. ``SHAPES_RECIPES`` holds every convolutional detector, all with one budget.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from torch import nn
 from ..detectors.one_stage.atss import atss
 from ..detectors.one_stage.borderdet import borderdet
 from ..detectors.one_stage.fcos import fcos
+from ..detectors.one_stage.frozen_atss import frozen_atss
+from ..detectors.one_stage.quickstart import quickstart
 from ..detectors.one_stage.reppoints import reppoints
 from ..detectors.one_stage.retinanet import retinanet
 from ..detectors.rcnn.cascade_rcnn import cascade_rcnn
@@ -18,8 +24,40 @@ from ..detectors.rcnn.mask_rcnn import mask_rcnn
 from ..training.recipe import Recipe
 from .datasets import shapes
 
-#: Backbone, pyramid and Dynamic Head of all of them. Objects have 8 to 150 pixels: half of what the published anchors
-#: are made for.
+QUICKSTART = Recipe(
+    name="quickstart",
+    summary="torchvision's FCOS on a narrow ResNet, with one released Dynamic Head block, on Shapes",
+    detector=quickstart,
+    dataset=shapes,
+    augmentation="flip_both",
+    model={"image_size": 160, "dyhead_blocks": 1, "tower_convs": 1},
+    iterations=3100,
+    batch_size=8,
+    lr=2e-3,
+    warmup=200,
+    evaluate_every=3100,
+    source="our own: small enough for two CPU cores",
+    expected="AP 0.42 on Shapes val after 9 minutes on 2 cores of an AMD EPYC, 1.2 GB of memory",
+)
+
+FROZEN_ATSS = Recipe(
+    name="frozen_atss_shapes",
+    summary="ATSS with one Dynamic Head block on the frozen backbone and pyramid of quickstart: only the head learns",
+    detector=frozen_atss,
+    dataset=shapes,
+    augmentation="flip_both",
+    model={"dyhead_blocks": 1, "dyhead": {}, "min_size": 160, "max_size": 320},
+    iterations=450,
+    batch_size=8,
+    lr=2e-3,
+    warmup=50,
+    evaluate_every=450,
+    source="our own: the paper's ablation of ATSS, as small as it can be",
+    expected="AP 0.28 on Shapes val after 55 seconds on one core of an AMD EPYC, 1.2 GB of memory",
+)
+
+#: Backbone, pyramid and Dynamic Head of :data:`SHAPES_RECIPES`. Objects have 8 to 150 pixels: half of what the
+#: published anchors are made for.
 SHARED: dict[str, Any] = {
     "backbone": "narrow",
     "channels": 64,
