@@ -54,7 +54,7 @@ class RoIAlign(MultiScaleRoIAlign):
                 roi_align(x[name].float(), rois[here], self.output_size, 2.0**-l, self.sampling_ratio, aligned=True)
             )
         regions = torch.cat(pooled)
-        # A box that is not a number belongs to no level, so that its region keeps what it is filled with.
+        # A box that is not a number belongs to no level, so that its region stays NaN.
         return regions.new_full((len(rois), *regions.shape[1:]), torch.nan).index_copy(0, torch.cat(places), regions)
 
 
