@@ -77,8 +77,14 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, memory_BNC: Tensor, tokens: FlatMap) -> Tensor:
-        q = k = memory_BNC + tokens.positions_BNC
-        x = self.norm1(memory_BNC + self.dropout(attend(self.self_attn, q, k, memory_BNC, tokens.padding_BN)))
+        read = attend(
+            self.self_attn,
+            memory_BNC + tokens.positions_BNC,
+            memory_BNC + tokens.positions_BNC,
+            memory_BNC,
+            tokens.padding_BN,
+        )
+        x = self.norm1(memory_BNC + self.dropout(read))
         hidden = self.dropout(self.linear1(x).relu())
         return self.norm2(x + self.dropout(self.linear2(hidden)))
 
