@@ -1,4 +1,4 @@
-"""The COCO metric, judged by pycocotools or an engine that gives the same numbers.
+"""The COCO metric, computed by pycocotools or an engine that gives the same numbers.
 
 Average precision (AP) is the area under the precision-recall curve, sampled at 101 recalls, averaged over ten
 IoU thresholds 0.50, 0.55, ..., 0.95 and all classes. At most 100 detections an image count.
@@ -20,7 +20,10 @@ from tqdm import tqdm
 
 from ..data.coco import CocoDetection
 from ..data.draws import RaisingLoader
-from .engines import judge
+from .engines import run_engine
+from .ground_truth import clean_truth
+from .grouping import batches_of_one_size, padded_size
+from .records import finite_records
 
 #: The 12 numbers in pycocotools' order, and what each one measures.
 METRICS: dict[str, str] = {
@@ -49,17 +52,22 @@ class CocoResult:
     Attributes:
         numbers: the 12 numbers under the names of :data:`METRICS`.
         per_class: AP of each category, by name.
+        not_finite: how many detections had an infinite or NaN box or score, and so found nothing.
     """
 
     numbers: dict[str, float]
     per_class: dict[str, float]
+    not_finite: int = 0
 
     def __getitem__(self, name: str) -> float:
         return self.numbers[name]
 
     def table(self) -> str:
-        """The 12 numbers as text, one a line. A dash stands for an undefined one."""
-        return "\n".join(f"{name:<10} {_text(self[name]):>6}   {METRICS[name]}" for name in METRICS)
+        """The 12 numbers as text, one a line; a dash stands for an undefined one. Then what was not finite, if any."""
+        lines = [f"{name:<10} {_text(self[name]):>6}   {METRICS[name]}" for name in METRICS]
+        if self.not_finite:
+            lines.append(f"{self.not_finite} detections were not finite and found nothing")
+        return "\n".join(lines)
 
     def class_table(self) -> str:
         """AP of each category as text, best first."""
@@ -73,51 +81,45 @@ def _text(value: float) -> str:
 
 
 def evaluate(
-    ground_truth: CocoDetection | COCO, detections: Iterable[Mapping[str, Any]], engine: str = "pycocotools"
+    ground_truth: CocoDetection | COCO,
+    detections: Iterable[Mapping[str, Any]],
+    engine: str | None = "pycocotools",
 ) -> CocoResult:
-    """Judge detections by the COCO metric.
+    """The COCO metric of detections.
+
+    Detections whose box or score is infinite or NaN find nothing: a warning and the result say how many there are, see
+    :func:`~.records.finite_records`.
 
     Args:
-        ground_truth: a data set, all of whose images count, or pycocotools' ``COCO``.
+        ground_truth: a data set, all of whose images count, or pycocotools' ``COCO``. Both engines get the same clean
+            copy of it, see :func:`~.ground_truth.clean_truth`.
         detections: COCO records ``{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`` in pixels.
             There may be none. They are not changed.
-        engine: who computes it, see :mod:`.judges`.
+        engine: what computes it, see :mod:`.engines`. None: the fastest that is installed, and the other one where
+            that fails.
 
     Raises:
-        ValueError: a detection names an image or category that the ground truth lacks, or the ground truth
-            has an annotation with id 0, whose matches pycocotools would count as misses.
+        ValueError: a detection names an image or category that the ground truth lacks, or has no four numbers for a
+            box; the ground truth cannot be read, see :func:`~.ground_truth.clean_truth`.
     """
-    truth = ground_truth.coco if isinstance(ground_truth, CocoDetection) else ground_truth
-    if 0 in truth.anns:
-        raise ValueError("ground_truth has an annotation with id 0, which pycocotools cannot match; start at 1")
-    judged = judge(truth, _records(truth, detections), engine)
+    truth = clean_truth(ground_truth)
+    records, not_finite = finite_records(detections)
+    computed = run_engine(truth.dataset, truth.detections(records), engine)
     # axes: IoU threshold, recall, category, area range (0: all), most detections an image (-1: 100)
-    precision_by_class = judged.eval["precision"][:, :, :, 0, -1]
+    precision_by_class = computed.eval["precision"][:, :, :, 0, -1]
+    names = {truth.categories[id]: name for id, name in truth.names.items()}
     return CocoResult(
-        numbers=dict(zip(METRICS, map(float, judged.stats), strict=True)),
+        numbers=dict(zip(METRICS, map(float, computed.stats), strict=True)),
         per_class={
-            truth.cats[id]["name"]: _mean_defined(precision_by_class[:, :, k])
-            for k, id in enumerate(judged.params.catIds)
+            names[number]: _mean_defined(precision_by_class[:, :, k]) for k, number in enumerate(computed.params.catIds)
         },
+        not_finite=not_finite,
     )
 
 
 def _mean_defined(values: np.ndarray) -> float:
     defined = values[values != UNDEFINED]
     return float(defined.mean()) if defined.size else UNDEFINED
-
-
-def _records(truth: COCO, detections: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The detections with all that an engine reads: an id, an area, and that they are no crowds."""
-    records = []
-    for number, detection in enumerate(detections, start=1):
-        for key, table in (("image_id", truth.imgs), ("category_id", truth.cats)):
-            if detection[key] not in table:
-                value = detection[key]
-                raise ValueError(f"detections[{number - 1}]: the ground truth has no {key} {value!r}")
-        _, _, w, h = detection["bbox"]
-        records.append({**detection, "id": number, "area": w * h, "iscrowd": 0})
-    return records
 
 
 def to_coco_results(
@@ -170,17 +172,21 @@ def detect_dataset(
 ) -> list[dict[str, Any]]:
     """Run a detector over a data set. The model's training modes are as before afterwards.
 
+    What is found in an image does not depend on the others: a batch holds only images that the detector would pad to
+    the same size if each were alone (:mod:`.grouping`). Padding takes part in means and normalisations, and the
+    published numbers were measured one image at a time.
+
     Args:
         model: a detector in the form of CONTRIBUTING.md, already on ``device``.
         dataset: a :class:`~dyhead_lab.data.coco.CocoDetection`, or what looks like one.
-        batch_size: images a step.
+        batch_size: most images a step.
         device: where the images go.
         autocast: what to compute in under autocast; None for float32.
         workers: processes that read images; 0 reads here.
         progress: show a progress bar.
 
     Returns:
-        COCO records, ready for :func:`evaluate`.
+        COCO records in the order of the data set, ready for :func:`evaluate`.
 
     Raises:
         UserError: an image cannot be read.
@@ -192,13 +198,20 @@ def detect_dataset(
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )
-    records: list[dict[str, Any]] = []
-    with evaluation_mode(model):
-        for images, targets in tqdm(loader, desc="detect", unit="batch", leave=False, disable=not progress):
+    items = enumerate(item for images, targets in loader for item in zip(images, targets, strict=True))
+    found: dict[int, list[dict[str, Any]]] = {}
+    with (
+        evaluation_mode(model),
+        tqdm(total=len(dataset), desc="detect", unit="image", leave=False, disable=not progress) as bar,
+    ):
+        size_of = padded_size(model)
+        for batch in batches_of_one_size(items, lambda item: size_of(*item[1][0].shape[-2:]), batch_size):
             with torch.autocast(device.type, autocast, enabled=autocast is not None):
-                outputs = model([image.to(device, non_blocking=True) for image in images])
-            records += to_coco_results([t["image_id"] for t in targets], outputs, dataset.category_ids)
-    return records
+                outputs = model([image.to(device, non_blocking=True) for _, (image, _) in batch])
+            for (position, (_, target)), output in zip(batch, outputs, strict=True):
+                found[position] = to_coco_results([target["image_id"]], [output], dataset.category_ids)
+            bar.update(len(batch))
+    return [record for position in sorted(found) for record in found[position]]
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from pycocotools.coco import COCO
 from ..data.coco import CocoDetection
 from ..data.coco_json import index_coco
 from .coco import UNDEFINED, evaluate
-from .engines import fastest_engine
+from .ground_truth import clean_truth
+from .records import finite_records
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU: at least one for a hit, at most the other for nothing at all
 MOST_DETECTIONS = 100  # of an image and class, as in the COCO metric
@@ -143,14 +144,18 @@ def analyse_errors(
     are taken away where the object has been found already); duplicates, background and both are taken away; missed
     objects are taken out of the ground truth.
 
+    Detections that are not finite count as :func:`~.coco.evaluate` says.
+
     Args:
         ground_truth: a data set, or pycocotools' ``COCO``.
         detections: COCO records, as for :func:`~.coco.evaluate`.
-        engine: of the metric; the fastest that is installed by default.
+        engine: of the metric; None takes the fastest that is installed.
+
+    Raises:
+        ValueError: as :func:`~.coco.evaluate` does.
     """
-    truth = ground_truth.coco if isinstance(ground_truth, CocoDetection) else ground_truth
-    records = list(detections)
-    engine = engine or fastest_engine()
+    clean = clean_truth(ground_truth)
+    truth, records = clean.under_given_ids(clean.detections(finite_records(detections)[0]))
     mistakes, hit = find_mistakes(truth, records)
     before = evaluate(truth, records, engine)["AP50"]
     gains = {}

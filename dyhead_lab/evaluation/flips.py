@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou
 
+from .grouping import padded_size
+
 #: Axes of (3, H, W) that are reversed in each view: none, left-right, up-down, both.
 VIEWS: tuple[tuple[int, ...], ...] = ((), (2,), (1,), (1, 2))
 SAME_OBJECT = 0.7  # IoU with the surest box from which another one counts as the same finding
@@ -43,6 +45,10 @@ class FlipTested(nn.Module):
             merged.append(merge(torch.cat(boxes), scores, labels, len(VIEWS)))
         return merged
 
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size (H, W) of the batch that an image alone makes: a flipped one makes the same."""
+        return padded_size(self.model)(height, width)
+
 
 def flip_boxes(boxes: Tensor, axes: Sequence[int], size: Sequence[int]) -> Tensor:
     """Boxes (n, 4) xyxy found in an image flipped along ``axes`` of (3, H, W), in the image as it was, of ``size``."""
@@ -56,7 +62,14 @@ def flip_boxes(boxes: Tensor, axes: Sequence[int], size: Sequence[int]) -> Tenso
 
 
 def merge(boxes: Tensor, scores: Tensor, labels: Tensor, views: int) -> dict[str, Tensor]:
-    """One detection for each object from those of all views: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,)."""
+    """One detection for each object from those of all views: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,).
+
+    What is not finite would spoil every mean. It takes no part, and follows the others as it is: an evaluation counts
+    it.
+    """
+    sound = boxes.isfinite().all(1) & scores.isfinite()
+    others = {"boxes": boxes[~sound], "scores": scores[~sound], "labels": labels[~sound]}
+    boxes, scores, labels = boxes[sound], scores[sound], labels[sound]
     kept = batched_nms(boxes, scores, labels, SUPPRESSED)
     same_KN = (box_iou(boxes[kept], boxes) > SAME_OBJECT) & (labels[kept][:, None] == labels)
     weights_KN = same_KN * scores
@@ -64,4 +77,5 @@ def merge(boxes: Tensor, scores: Tensor, labels: Tensor, views: int) -> dict[str
     mean_scores = (sums_K1[:, 0] / views).clamp(max=1)
     order = mean_scores.argsort(descending=True)[:MOST]
     means = weights_KN @ boxes / sums_K1.clamp(min=torch.finfo(scores.dtype).tiny)
-    return {"boxes": means[order], "scores": mean_scores[order], "labels": labels[kept][order]}
+    merged = {"boxes": means[order], "scores": mean_scores[order], "labels": labels[kept][order]}
+    return {name: torch.cat([merged[name], others[name]]) for name in merged}

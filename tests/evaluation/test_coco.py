@@ -18,6 +18,7 @@ from dyhead_lab.evaluation.coco import (
     evaluation_mode,
     to_coco_results,
 )
+from dyhead_lab.evaluation.engines import ENGINES
 
 from ..data.coco_files import annotation, coco_dict, write_set
 
@@ -88,12 +89,44 @@ def test_detections_in_a_crowd_are_ignored():
     assert evaluate(truth_of(annotation(1, SMALL)), [found(SMALL), inside])["AP"] < 0.6
 
 
-def test_an_annotation_with_id_0_would_be_missed(tmp_path):
-    with pytest.raises(ValueError, match="id 0"):
-        evaluate(truth_of(annotation(0, SMALL)), [found(SMALL)])
-    with pytest.warns(UserWarning, match="given a new one"):
-        dataset = CocoDetection(tmp_path, write_set(tmp_path, [annotation(0, SMALL)]) / "annotations.json")
-    assert evaluate(dataset, [found(SMALL)])["AP"] == pytest.approx(1)
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_box_that_is_not_finite_finds_nothing(engine):
+    """To pycocotools a box of NaN overlaps everything: this AP would be 1.
+
+    The false positive comes first, so precision is 1/2 at the recalls up to 1/2: 51 of 101 samples.
+    """
+    if engine == "hotcoco":
+        pytest.importorskip("hotcoco", reason="hotcoco is optional: pip install hotcoco")
+    truth = truth_of(annotation(1, SMALL), annotation(2, SMALL, image_id=2), images=2)
+    for box in ([NAN] * 4, [1, 2, INF, 8], [-INF, 2, 10, 8]):
+        detections = [found(box, 0.9), found(SMALL, 0.5, image_id=2)]
+        with pytest.warns(UserWarning, match="1 of 2 detections are not finite .* on image 1, has bbox") as told:
+            result = evaluate(truth, detections, engine)
+        assert len(told) == 1 and result.not_finite == 1
+        assert result["AP"] == pytest.approx(0.5 * 51 / 101) and result["AR100"] == 0.5
+        assert "1 detections were not finite" in result.table()
+    with pytest.warns(UserWarning, match="2 of 2"):
+        result = evaluate(truth, [found([NAN] * 4, 0.9, image) for image in (1, 2)], engine)
+    assert result["AP"] == 0 and result["AR100"] == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("score", [NAN, INF, -INF])
+def test_a_score_that_is_not_finite_has_no_rank(score, engine):
+    if engine == "hotcoco":
+        pytest.importorskip("hotcoco", reason="hotcoco is optional: pip install hotcoco")
+    truth = truth_of(annotation(1, SMALL), annotation(2, SMALL, image_id=2), images=2)
+    with pytest.warns(UserWarning, match="1 of 2 detections are not finite"):
+        result = evaluate(truth, [found(SMALL, score), found(SMALL, 0.5, image_id=2)], engine)
+    assert result["AP"] == pytest.approx(51 / 101)  # recall 1/2 without a false positive
+
+
+def test_a_box_without_four_numbers_is_named():
+    with pytest.raises(ValueError, match=r"detections\[1\]: expected bbox \[x, y, w, h\], got \[1, 2, 10\]"):
+        evaluate(truth_of(annotation(1, SMALL)), [found(SMALL), found([1, 2, 10])])
 
 
 @pytest.mark.parametrize("wrong", [{"image_id": 5}, {"category_id": 0}])

@@ -8,7 +8,7 @@ import pytest
 from dyhead_lab.data.coco import CocoDetection
 from dyhead_lab.data.coco_json import index_coco
 from dyhead_lab.errors import UserError
-from dyhead_lab.evaluation import engines as judges
+from dyhead_lab.evaluation import engines
 from dyhead_lab.evaluation.coco import METRICS, evaluate
 
 from ..data.coco_files import annotation, coco_dict
@@ -23,7 +23,7 @@ def hotcoco():
 
 
 def assert_equal(truth, detections):
-    slow, fast = (evaluate(truth, detections, engine) for engine in judges.ENGINES)
+    slow, fast = (evaluate(truth, detections, engine) for engine in engines.ENGINES)
     assert fast.numbers == pytest.approx(slow.numbers, abs=TOLERANCE)
     assert fast.per_class == pytest.approx(slow.per_class, abs=TOLERANCE)
     return fast
@@ -69,9 +69,23 @@ def test_engines_by_name(monkeypatch):
     truth = index_coco(coco_dict([], 1))
     with pytest.raises(ValueError, match="expected one of pycocotools, hotcoco, got 'fast'"):
         evaluate(truth, [], "fast")
-    assert judges.fastest_engine() == "hotcoco"
+    assert engines.fastest_engine() == "hotcoco"
     monkeypatch.setitem(__import__("sys").modules, "hotcoco", None)  # what an import finds where it is missing
     with pytest.raises(UserError, match="pip install hotcoco"):
         evaluate(truth, [], "hotcoco")
-    monkeypatch.setattr(judges, "find_spec", lambda name: None)
-    assert judges.fastest_engine() == "pycocotools"
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    assert engines.fastest_engine() == "pycocotools"
+
+
+def test_where_the_fastest_engine_fails_the_other_takes_its_place(monkeypatch):
+    truth = index_coco(coco_dict([annotation(1, [1, 2, 10, 8])], 1))
+    found = {"image_id": 1, "category_id": 3, "bbox": [1, 2, 10, 8], "score": 0.5}
+
+    def fails(truth, records):
+        raise RuntimeError("invalid type: map")
+
+    monkeypatch.setattr(engines, "_hotcoco", fails)
+    with pytest.warns(UserWarning, match="hotcoco failed .invalid type: map.; pycocotools"):
+        assert evaluate(truth, [found], engine=None)["AP"] == pytest.approx(1)
+    with pytest.raises(RuntimeError, match="invalid type"):  # it was asked for
+        evaluate(truth, [found], "hotcoco")

@@ -1,5 +1,6 @@
 """Testing with flips: boxes come back to where they belong, and agreement of the views decides the score."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -54,3 +55,15 @@ def test_classes_are_kept_apart_and_nothing_stays_nothing():
     assert found["labels"].tolist() == [1, 0]
     torch.testing.assert_close(found["scores"], torch.tensor([0.4, 0.2]))
     assert len(merge(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long), 4)["boxes"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("box", "score"), [([float("nan")] * 4, 0.9), ([0, 0, float("inf"), 10], 0.9), (None, float("nan"))]
+)
+def test_what_is_not_finite_spoils_nothing_and_is_passed_on(box, score):
+    sound = [0.0, 0, 10, 10]
+    boxes = torch.tensor([sound, box or sound])
+    found = merge(boxes, torch.tensor([0.8, score]), torch.tensor([0, 0]), views=2)
+    torch.testing.assert_close(found["boxes"], boxes, equal_nan=True)
+    torch.testing.assert_close(found["scores"], torch.tensor([0.4, score]), equal_nan=True)
+    assert found["labels"].tolist() == [0, 0]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..box_ops import drop_empty
@@ -77,6 +78,13 @@ class SetDetector(nn.Module, ABC):
         """Predictions for images of the sizes at which the detector works."""
         batch, padding_mask = pad_images(images)
         return self.forward_features(self.backbone(batch), padding_mask, **options)  # type: ignore[misc]
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size (H, W) of the batch that one image of this size makes in evaluation mode."""
+        if self.detection_size is None:
+            return height, width
+        rows, columns = resize_image(torch.empty(3, height, width, device="meta"), *self.detection_size).shape[-2:]
+        return rows, columns
 
     def select(self, outputs: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
         """The best detections of each image.
