@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -37,8 +38,33 @@ def commands() -> dict[str, tuple[str, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0 well, 1 a mistake that the user can mend, 130 interrupted."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """Run one command.
+
+    Returns:
+        the exit status: 0 well, 1 a mistake that the user can mend, 130 interrupted, 141 nobody reads the output
+        any more, as where it goes to ``head``: the status of a program that is ended by SIGPIPE.
+    """
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise  # another pipe than that of the output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its exit
+        return 141
+
+
+def _output_is_closed() -> bool:
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def _run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="dyhead-lab", description="A workbook on attention in object detection.")
     parser.add_argument("--version", action="version", version=f"dyhead-lab {__version__}")
     there = commands()

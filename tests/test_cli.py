@@ -49,6 +49,22 @@ def test_an_interrupt_ends_quietly(command, capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_a_reader_who_has_enough_ends_the_command_quietly():
+    """As ``dyhead-lab zoo | head -1`` does: the pipe is closed before everything is written."""
+    code = "import sys; from dyhead_lab.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "zoo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_a_broken_pipe_elsewhere_is_a_bug_like_others(command):
+    command(raising(BrokenPipeError()))
+    with pytest.raises(BrokenPipeError):
+        cli.main(["try"])
+
+
 def test_a_bug_keeps_its_traceback(command):
     command(raising(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):

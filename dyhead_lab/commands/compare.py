@@ -11,6 +11,7 @@ from ..evaluation.coco import METRICS, UNDEFINED
 from ..training.checkpoint import RunLog
 from ..training.run_folder import LOG, RUN, read_part
 from ..views.curves import comparison_figure
+from .outputs import output_file
 
 SHOWN = list(METRICS)[:6]
 
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.out.suffix not in (".svg", ".png"):
         raise UserError(f"--out {args.out}: expected a name that ends in .svg or .png")
+    output_file(args.out)
     names = distinct_names(args.runs)
     logs = {name: _log(folder) for name, folder in zip(names, args.runs, strict=True)}
     print(table(logs))
@@ -45,7 +47,6 @@ def run(args: argparse.Namespace) -> int:
             "found none; train further first"
         ) from error
     try:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(args.out, transparent=True)
     except OSError as error:
         raise UserError(f"cannot write {args.out}: {error.strerror}") from error
@@ -79,10 +80,10 @@ def table(logs: dict[str, list[dict[str, Any]]]) -> str:
     width = max(len(name) for name in logs)
     lines = [f"{'run':<{width}} {'iteration':>9} {'images/s':>9} " + " ".join(f"{name:>9}" for name in SHOWN)]
     for name, entries in logs.items():
-        judged: dict[str, Any] = next((entry for entry in reversed(entries) if "AP" in entry), {})
+        evaluated: dict[str, Any] = next((entry for entry in reversed(entries) if "AP" in entry), {})
         speeds = [entry["images_per_second"] for entry in entries if "images_per_second" in entry]
         speed = f"{sum(speeds) / len(speeds):9.1f}" if speeds else f"{'-':>9}"
-        numbers = " ".join(_number(judged.get(metric, UNDEFINED)) for metric in SHOWN)
+        numbers = " ".join(_number(evaluated.get(metric, UNDEFINED)) for metric in SHOWN)
         lines.append(f"{name:<{width}} {entries[-1]['iteration']:9d} {speed} {numbers}")
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..data import shapes
 from ..data.download import ARCHIVES, BASE_URL, download_coco
 from ..data.voc import convert_voc
+from .outputs import output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the data set and say what was written. Returns 0."""
+    """Write the data set and say what was written. Returns 0.
+
+    Raises:
+        UserError: the folder cannot be written, or what is to be converted or fetched is not there.
+    """
+    output_folder(args.out)
     args.source(args)
     return 0
 

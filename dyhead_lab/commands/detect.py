@@ -1,18 +1,21 @@
-"""``dyhead-lab detect IMAGE...``: draw what a trained model finds on images of your own."""
+"""``dyhead-lab detect IMAGE_OR_FOLDER...``: draw what a trained model finds on images of your own."""
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..data.images import exif_orientation, read_image
 from ..errors import UserError
 from ..views.figures import Picture, detections_figure
 from ..zoo import Trained, load_trained
+from .outputs import output_folder
 
 SMALLEST_PICTURE = 480  # pixels of the shorter side; smaller images are enlarged so that labels can be read
 
@@ -29,7 +32,9 @@ _UPRIGHT: dict[int, tuple[bool, tuple[int, ...]]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files")
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER", help="image files; of a folder, all images in it"
+    )
     parser.add_argument("--weights", default="quickstart", help="shipped weights or a path (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=Path("detections"), help="folder of the pictures (default: %(default)s)"
@@ -38,22 +43,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write one PNG per image and print one line per image.
+    """Write one PNG per image and print one line per image. Returns 0.
+
+    The detector sees one image at a time, so that none is padded for the sake of another.
 
     Raises:
-        UserError: a file is missing or broken, two images would give the same picture, or the threshold is
-            not in [0, 1]. Bad images are named before the model is loaded.
+        UserError: a file is missing or broken, a folder holds no image, two images would give the same picture, the
+            pictures cannot be written, or the threshold is not in [0, 1]. All of it is said before the model is loaded.
     """
     if not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold: got {args.threshold}, expected a number from 0 to 1")
-    images = {path: upright(read_image(path), exif_orientation(path)) for path in args.images}
-    pictures = _picture_paths(args.images, args.out)
+    paths = image_files(args.images)
+    pictures = _picture_paths(paths, args.out)
+    output_folder(args.out)
+    for path in paths:
+        read_image(path)  # and not kept: a folder may hold more than the memory does
     trained = load_trained(args.weights)
-    args.out.mkdir(parents=True, exist_ok=True)
-    for path, image in images.items():
-        found = detect(trained, image, args.threshold)
+    for path in paths:
+        image = upright(read_image(path), exif_orientation(path))
+        found, not_finite = detect(trained, image, args.threshold)
         figure = detections_figure([image], [found], trained.categories, 0, max(SMALLEST_PICTURE, image.shape[1]))
         summary = summarise(found, trained.categories)
+        if not_finite:
+            summary += f"; {not_finite} more that are not finite, as of weights that are damaged"
         pictures[path].write_bytes(Picture(figure, f"{path.name}: {summary}").png)
         print(f"{path}: {summary} -> {pictures[path]}")
     return 0
@@ -65,13 +77,33 @@ def upright(image: Tensor, orientation: int) -> Tensor:
     return (image.transpose(1, 2) if swap else image).flip(flips)
 
 
+def image_files(named: Sequence[Path]) -> list[Path]:
+    """The files that were named, and in the place of a folder the images in it, by name.
+
+    Raises:
+        UserError: a folder holds no file that ends as images do.
+    """
+    endings = Image.registered_extensions()
+    files: list[Path] = []
+    for path in named:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in endings and file.is_file())
+        if not inside:
+            raise UserError(f"{path}: expected images in this folder, such as .jpg or .png, found none")
+        files += inside
+    return list(dict.fromkeys(files))
+
+
 @torch.inference_mode()
-def detect(trained: Trained, image: Tensor, threshold: float) -> dict[str, Tensor]:
-    """Boxes, scores and labels with a score of at least ``threshold``, best first."""
+def detect(trained: Trained, image: Tensor, threshold: float) -> tuple[dict[str, Tensor], int]:
+    """Boxes, scores and labels with a score of at least ``threshold``, best first; and how many were not finite."""
     (found,) = trained.model([image])
-    order = found["scores"].argsort(descending=True)
-    order = order[found["scores"][order] >= threshold]
-    return {name: tensor[order] for name, tensor in found.items()}
+    finite = found["boxes"].isfinite().all(1) & found["scores"].isfinite()
+    kept = finite & (found["scores"] >= threshold)
+    order = found["scores"][kept].argsort(descending=True)
+    return {name: tensor[kept][order] for name, tensor in found.items()}, int((~finite).sum())
 
 
 def summarise(found: dict[str, Tensor], names: list[str]) -> str:
@@ -84,8 +116,13 @@ def summarise(found: dict[str, Tensor], names: list[str]) -> str:
 
 
 def _picture_paths(images: list[Path], out: Path) -> dict[Path, Path]:
-    """Where each image's picture goes; two images of the same name need two runs."""
-    paths = {image: out / f"{image.stem}.png" for image in images}
+    """Where each image's picture goes: ``a.png`` for ``a.jpg``, but ``a.jpg.png`` where there is also an ``a.bmp``.
+
+    Raises:
+        UserError: two images have one name, or a picture would take the place of an image.
+    """
+    stems = Counter(image.stem for image in images)
+    paths = {image: out / f"{image.stem if stems[image.stem] == 1 else image.name}.png" for image in images}
     for target, count in Counter(paths.values()).items():
         if count > 1:
             raise UserError(f"{count} images would be written to {target}; give them in runs with different --out")

@@ -10,12 +10,13 @@ from ..errors import UserError
 from ..evaluation.errors import ErrorReport, analyse_errors
 from ..views.error_images import errors_picture
 from ..zoo import load_trained
-from .evaluated import add_judging_arguments, dataset_of, detections_of, kept_detections, refuse_negative
+from .evaluated import add_evaluation_arguments, dataset_of, detections_of, kept_detections, refuse_negative
+from .outputs import output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to judge, what to count, and where the pictures go."""
-    add_judging_arguments(parser)
+    """What to evaluate, what to count, and where the pictures go."""
+    add_evaluation_arguments(parser)
     parser.add_argument(
         "--score", type=float, default=0.3, metavar="S", help="least score that is counted (default: %(default)s)"
     )
@@ -35,13 +36,15 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.score <= 1:
         raise UserError(f"--score: got {args.score}, expected a number from 0 to 1")
     trained = load_trained(args.source)
+    folder = args.out or trained.path.parent / "errors"
+    if args.images:
+        output_folder(folder)
     dataset = dataset_of(trained, args.data, args.split)
     print(f"{trained.path} on {dataset.annotations} ({len(dataset)} images)")
     records = kept_detections(trained, dataset)
     report = analyse_errors(dataset, detections_of(trained, dataset, args.workers) if records is None else records)
     print(report.table(args.score))
     if args.images:
-        folder = args.out or trained.path.parent / "errors"
         print(f"\nworst images: {', '.join(map(str, draw_worst(report, dataset, args, folder)))}")
     return 0
 
@@ -50,7 +53,6 @@ def draw_worst(report: ErrorReport, dataset: CocoDetection, args: argparse.Names
     """Write a picture of each of the worst images. Returns their paths, the worst first."""
     paths = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for image_id in report.worst_images(args.images):
             image, _ = dataset[dataset.image_ids.index(image_id)]
             paths.append(folder / f"{image_id}.png")

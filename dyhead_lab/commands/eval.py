@@ -8,14 +8,16 @@ from pathlib import Path
 
 from ..evaluation.coco import evaluate
 from ..evaluation.flips import FlipTested
+from ..evaluation.records import finite_records
 from ..training.run_folder import write_json
 from ..zoo import load_trained
-from .evaluated import add_judging_arguments, dataset_of, detections_of, refuse_negative
+from .evaluated import add_evaluation_arguments, dataset_of, detections_of, refuse_negative
+from .outputs import output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to judge, on which images, and where to write what was found."""
-    add_judging_arguments(parser)
+    """What to evaluate, on which images, and where to write what was found."""
+    add_evaluation_arguments(parser)
     parser.add_argument(
         "--flips", action="store_true", help="look at each image in four mirrored views, where up means nothing"
     )
@@ -26,16 +28,18 @@ def run(args: argparse.Namespace) -> int:
     """Print the numbers. Returns 0.
 
     Raises:
-        UserError: a number of processes below 0.
+        UserError: a number of processes below 0, or a file that cannot be written.
     """
     refuse_negative(args, "workers")
+    if args.out:
+        output_file(args.out)
     trained = load_trained(args.source)
     dataset = dataset_of(trained, args.data, args.split)
     print(f"{trained.path} on {dataset.annotations} ({len(dataset)} images)")
     if args.flips:
         trained = replace(trained, model=FlipTested(trained.model).eval())
-    records = detections_of(trained, dataset, args.workers)
-    result = evaluate(dataset, records, args.engine)
+    records, not_finite = finite_records(detections_of(trained, dataset, args.workers))  # JSON has no NaN
+    result = replace(evaluate(dataset, records, args.engine), not_finite=not_finite)
     print(result.table())
     print(f"\nAP by class\n{result.class_table()}")
     if args.out:

@@ -1,4 +1,4 @@
-"""What the commands that judge trained models share: on which images, and what the model finds there."""
+"""What the commands that evaluate trained models share: on which images, and what the model finds there."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ from ..training.run_folder import DETECTIONS, RUN, read_json, read_part
 from ..zoo import Trained
 
 
-def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which model, on which images, judged by what."""
+def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model, on which images, and what computes the metric."""
+    parser.epilog = (
+        "What is found in an image does not depend on the others: a batch holds only images that are padded to the "
+        "same size, so each has the padding that it would have alone, as in published evaluations."
+    )
     parser.add_argument("source", metavar="RUN_OR_WEIGHTS", help="run folder, weights file or shipped weights")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder in COCO format (default: the data of the run, or the recipe's)"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder of data (default: what the run was trained on, or the recipe's)",
     )
-    parser.add_argument("--split", help="default: val, or the only split of --data")
+    parser.add_argument("--split", help="such as val, train or test (default: val, or the only split of --data)")
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="processes that read images (default: none)"
     )
     parser.add_argument(
-        "--engine", choices=ENGINES, default=ENGINES[0], help="who computes the metric (default: %(default)s)"
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what computes the metric (default: %(default)s)"
     )
 
 
@@ -43,7 +50,7 @@ def refuse_negative(args: argparse.Namespace, *names: str) -> None:
 
 
 def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> CocoDetection:
-    """The images to judge on.
+    """The images to evaluate on: those of ``folder``, else those of the run of the weights, else those of the recipe.
 
     Raises:
         UserError: they are not there, or have classes that the model does not know.
@@ -62,10 +69,35 @@ def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> Coco
 
 
 def _data_of_run(trained: Trained, split: str) -> CocoDetection | None:
-    """The data that the run of these weights used; None for weights without a run, or a split that it did not use."""
-    path = trained.path.parent / RUN
-    used = read_part(path, "data").get(split, {}) if path.exists() else {}
-    return CocoDetection(used["folder"], used["annotations"]) if "folder" in used else None
+    """A split of the data that the run of these weights was trained on; it need not be one that the run used.
+
+    None for weights without a run, and for a run whose data lies in no files.
+
+    Raises:
+        UserError: the data is not where it was, or no such split lies beside it.
+    """
+    run = trained.path.parent / RUN
+    parts = read_part(run, "data") if run.exists() else {}
+    used = {name: part for name, part in parts.items() if "folder" in part}
+    if not used:
+        return None
+    some = next(iter(used.values()))["annotations"]
+    if not Path(some).exists():
+        raise UserError(f"{run.parent} was trained on {some}, which is not there any more: name its data with --data")
+    if split in used:
+        return CocoDetection(used[split]["folder"], used[split]["annotations"])
+    folder = _folder_of_splits(Path(some))
+    if folder is None:
+        raise UserError(f"{run.parent} was trained on {some}; no split {split!r} lies beside it: name one with --data")
+    return coco_folder(folder, split)
+
+
+def _folder_of_splits(annotations: Path) -> Path | None:
+    """The folder of data among whose splits is the one of these annotations."""
+    for folder in (annotations.parent.parent, annotations.parent):
+        if any(split.annotations.resolve() == annotations.resolve() for split in find_splits(folder).values()):
+            return folder
+    return None
 
 
 def detections_of(trained: Trained, dataset: CocoDetection, workers: int = 0) -> list[dict[str, Any]]:

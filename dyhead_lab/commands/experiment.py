@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure what is missing and print the table. Returns 0."""
     from ..experiments.catalogue import get_experiment, recorded
     from ..experiments.experiment import run_experiment
+    from .outputs import output_folder
     from .train import settings
 
     experiment = get_experiment(args.name)
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         print(recorded(args.name).table())
         return 0
     out = args.out or Path("runs/experiments") / args.name
+    output_folder(out)
     record = run_experiment(experiment, out, args.seeds, args.data, settings(args.set), command=_command(args))
     print(record.table())
     print(f"stored in {out / (args.name + '.json')}")

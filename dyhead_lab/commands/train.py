@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..training.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     changes = settings(args.set)
     if args.fraction is not None:
         changes["fraction"] = args.fraction
-    print(f"{recipe.name}: {recipe.summary}\nexpect: {recipe.expected or 'no figure yet'}\nrun folder: {out}")
+    print(f"{recipe.name}: {recipe.summary}\nexpect: {expectation(recipe, args.data)}\nrun folder: {out}")
     if args.smoke:
         smoke_run(recipe, args.data, out, changes, fresh=args.fresh)
         print("every stage works; the numbers of a smoke run mean nothing")
@@ -64,6 +68,13 @@ def _run(args: argparse.Namespace) -> int:
     print(result.table())
     print(f"weights: {out / 'weights.pt'}   curves: tensorboard --logdir {out / 'tensorboard'}")
     return 0
+
+
+def expectation(recipe: Recipe, data: Path | None) -> str:
+    """What the run should reach; the figures of a recipe hold for its own data."""
+    if data is not None:
+        return f"no figure for {data}; those of the recipe hold for its own data"
+    return recipe.expected or "no figure yet"
 
 
 def settings(pairs: list[str]) -> dict[str, str]:

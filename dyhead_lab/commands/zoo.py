@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from ..data.coco import CocoDetection
+from ..paths import WEIGHTS
 from ..training.recipe import Recipe
 
 
@@ -30,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"recipes on {getattr(dataset, '__name__', 'other data')} (AP: published)")
         for recipe in group:
             ap = "" if recipe.published_ap is None else f"{recipe.published_ap:.3f}"
-            print(f"  {recipe.name:<{width}}  {ap:>5}  {recipe.summary}")
+            mark = "*" if (WEIGHTS / f"{recipe.name}.pt").is_file() else " "
+            print(f"{mark} {recipe.name:<{width}}  {ap:>5}  {recipe.summary}")
+    print("* weights are here: dyhead-lab detect IMAGE --weights NAME")
     print("experiments (dyhead-lab experiment NAME)")
     for name, experiment in sorted(EXPERIMENTS.items()):
         print(f"  {name:<{width}}  {'':>5}  {experiment.summary}")

@@ -6,13 +6,14 @@ They release the GIL, so that several threads can run them at once.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numba import extending, njit
 from numba.core import event
+
+from ..notices import notice
 
 _KERNELS = [
     path for folder in ("cpu", "numba_reference") for path in sorted((Path(__file__).parent / folder).glob("*.py"))
@@ -58,7 +59,7 @@ class _CompileNotice(event.Listener):
         module = event.data["dispatcher"].py_func.__module__ or ""
         if module.startswith(f"{__package__}.") and not self._said:
             self._said = True
-            print(f"dyhead_lab: compiling CPU kernels; they {self.end}", file=sys.stderr)
+            notice(f"dyhead_lab: compiling CPU kernels; they {self.end}")
 
     def on_end(self, event: event.Event) -> None:
         pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from ..data.coco import CocoDetection, coco_folder
 from ..data.shapes import write_shapes
 from ..errors import UserError
+from ..notices import notice
 from ..paths import COCO, DATA
 
 #: split -> (images, seed)
@@ -31,7 +31,7 @@ def shapes(split: str, folder: Path = DATA / "shapes") -> CocoDetection:
         raise UserError(f"Shapes has the splits {' and '.join(SHAPES_SPLITS)}, not {split!r}")
     images, seed = SHAPES_SPLITS[split]
     if not (folder / split / "annotations.json").exists():
-        print(f"drawing {images} images of Shapes into {folder / split} (once)", file=sys.stderr)
+        notice(f"drawing {images} images of Shapes into {folder / split} (once)")
         partial = folder / f"{split}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         write_shapes(partial, images, seed)

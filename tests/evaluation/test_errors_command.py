@@ -43,6 +43,47 @@ def test_errors_and_eval_look_at_what_the_run_was_judged_on(runs, capsys):
     assert str(runs / "data/train/annotations.json") in printed and "(4 images)" in printed
 
 
+def test_a_run_is_evaluated_on_the_data_that_it_was_trained_on(runs, tmp_path, capsys):
+    """Also on a split that the training did not use."""
+    data, run = shutil.copytree(runs / "data", tmp_path / "data"), shutil.copytree(runs / "slow", tmp_path / "run")
+    write_shapes(data / "test", images=3, seed=3, size=64)
+    origin = (run / "run.json").read_text().replace(str((runs / "data").resolve()), str(data.resolve()))
+    (run / "run.json").write_text(origin)
+    assert main(["eval", str(run), "--split", "test"]) == 0
+    printed = capsys.readouterr().out
+    assert str(data / "test/annotations.json") in printed and "(3 images)" in printed
+    assert main(["errors", str(run), "--split", "test", "--images", "0"]) == 0
+    assert str(data / "test/annotations.json") in capsys.readouterr().out
+    assert main(["eval", str(run), "--split", "other"]) == 1
+    assert "has no split 'other'" in capsys.readouterr().err
+    shutil.rmtree(data)
+    assert main(["eval", str(run)]) == 1
+    assert "is not there any more: name its data with --data" in capsys.readouterr().err
+
+
+def test_files_of_cocos_own_layout_are_found_too(runs, tmp_path, capsys):
+    """Such as annotations/instances_NAME.json: the folder of the data lies above that of the file."""
+    data, run = tmp_path / "data", shutil.copytree(runs / "slow", tmp_path / "run")
+    for split in ("val", "test"):
+        write_shapes(data / split, images=2, seed=3, size=64)
+        (data / "annotations").mkdir(exist_ok=True)
+        (data / split / "annotations.json").rename(data / f"annotations/instances_{split}2017.json")
+        (data / split).rename(data / "moved")
+        (data / "moved/images").rename(data / f"{split}2017")
+        (data / "moved").rmdir()
+    part = {"annotations": str(data / "annotations/instances_val2017.json"), "folder": str(data / "val2017")}
+    (run / "run.json").write_text(json.dumps({"data": {"train": part, "val": part}}))
+    assert main(["eval", str(run), "--split", "test"]) == 0
+    assert "instances_test2017.json (2 images)" in capsys.readouterr().out
+
+
+def test_training_on_own_data_promises_nothing(runs, tmp_path, capsys):
+    words = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    assert main(["train", "quickstart", "--out", str(tmp_path), "--data", str(runs / "data"), *words]) == 0
+    printed = capsys.readouterr().out
+    assert f"expect: no figure for {runs / 'data'}" in printed and "on Shapes val" not in printed
+
+
 def test_errors_looks_at_all_images_where_the_run_was_judged_on_a_few(runs, tmp_path, capsys, monkeypatch):
     """As a smoke run is: what it wrote down says nothing about the others."""
     run = shutil.copytree(runs / "slow", tmp_path / "run")

@@ -90,6 +90,44 @@ def test_other_classes_and_splits_are_refused(trained, tmp_path, capsys):
     assert "has no split 'test'" in capsys.readouterr().err
 
 
+class NotFinite(WholeImage):
+    """Finds the dog, and with more confidence a box of NaN."""
+
+    def forward(self, images):
+        found = super().forward(images)
+        for output in found:
+            output["boxes"] = torch.cat([output["boxes"], torch.full((1, 4), float("nan"))])
+            output["scores"], output["labels"] = torch.tensor([0.5, 0.9]), torch.zeros(2, dtype=torch.int64)
+        return found
+
+
+def test_what_is_not_finite_is_counted_and_leaves_the_file_readable(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("dyhead_lab.commands.eval.load_trained", lambda source: replace(trained, model=NotFinite()))
+    results = tmp_path / "results.json"
+    with pytest.warns(UserWarning, match="1 of 2 detections are not finite") as told:
+        assert main(["eval", "whole", "--out", str(results)]) == 0
+    assert len(told) == 1
+    printed = capsys.readouterr().out
+    assert "1 detections were not finite" in printed and numbers(printed)["AP50"] == "0.5000"
+    written = json.loads(results.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert [(r["bbox"], r["score"]) for r in written] == [([0, 0, 40, 30], 0.5), ([0, 0, 0, 0], pytest.approx(0.9))]
+
+
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_computed(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("dyhead_lab.commands.eval.detections_of", None)
+    (tmp_path / "file").write_text("x")
+    assert main(["eval", "whole", "--out", str(tmp_path)]) == 1
+    assert f"--out {tmp_path}: expected a file to write, but it is a folder" in capsys.readouterr().err
+    assert main(["eval", "whole", "--out", str(tmp_path / "file/results.json")]) == 1
+    assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
+
+
+def test_help_says_how_images_are_padded(capsys):
+    with pytest.raises(SystemExit):
+        main(["eval", "--help"])
+    assert "the padding that it would have alone" in " ".join(capsys.readouterr().out.split())
+
+
 def test_less_than_no_process_is_refused(trained, capsys):
     assert main(["eval", "whole", "--workers", "-1"]) == 1
     assert "--workers: expected at least 0, got -1" in capsys.readouterr().err

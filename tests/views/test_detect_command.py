@@ -1,4 +1,6 @@
 import io
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,7 +63,10 @@ def test_the_threshold_decides(photo, tmp_path, capsys):
         (["missing.png"], "missing.png"),
         (["{broken}"], "broken.png"),
         (["{photo}", "--threshold", "1.5"], "--threshold: got 1.5"),
-        (["{photo}", "{twin}"], "2 images would be written"),
+        (["{photo}", "{other}"], "2 images would be written"),
+        (["{empty}"], "expected images in this folder"),
+        (["{photo}", "--out", "{photo}"], "photo.jpg is a file"),
+        (["{photo}", "--out", "{photo}/deeper"], "photo.jpg is a file"),
         (["{twin}", "--out", "{folder}"], "would overwrite"),
     ],
 )
@@ -71,11 +76,41 @@ def test_what_the_user_can_mend_is_named(arguments, message, photo, tmp_path, ca
     folder.mkdir()
     twin = folder / "photo.png"
     Image.open(photo).save(twin)
+    other = Path(shutil.copy(photo, folder))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("no image")
     before = twin.read_bytes()
-    filled = [a.format(broken=broken, photo=photo, twin=twin, folder=folder) for a in arguments]
+    names = {"broken": broken, "photo": photo, "twin": twin, "folder": folder, "other": other, "empty": empty}
+    filled = [a.format(**names) for a in arguments]
     assert cli.main(["detect", "--out", str(tmp_path / "out"), *filled]) == 1
     assert message in capsys.readouterr().err
     assert twin.read_bytes() == before
+
+
+def test_of_a_folder_all_images_are_looked_at(photo, tmp_path, capsys):
+    folder, out = tmp_path / "folder", tmp_path / "out"
+    (folder / "deeper").mkdir(parents=True)
+    for name in ("b.jpg", "a.PNG", "c.bmp", "c.png"):
+        Image.open(photo).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    assert cli.main(["detect", str(folder), str(photo), str(photo), "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [Path(line.split(": ")[0]).name for line in lines] == ["a.PNG", "b.jpg", "c.bmp", "c.png", "photo.jpg"]
+    assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.png", "c.bmp.png", "c.png.png", "photo.png"]
+
+
+def test_findings_that_are_not_finite_are_counted_and_not_drawn(photo, tmp_path, capsys, monkeypatch):
+    whole = OneBox.forward
+
+    def overflowing(self, images):
+        (found,) = whole(self, images)
+        found["boxes"][1, 2] = float("inf")
+        return [found]
+
+    monkeypatch.setattr(OneBox, "forward", overflowing)
+    assert cli.main(["detect", str(photo), "--out", str(tmp_path / "out")]) == 0
+    assert ": nothing found; 1 more that are not finite" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

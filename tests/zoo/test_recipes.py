@@ -11,6 +11,7 @@ from dyhead_lab.cli import main
 from dyhead_lab.data.transforms import AUGMENTATIONS
 from dyhead_lab.errors import UserError
 from dyhead_lab.evaluation.efficiency import macs
+from dyhead_lab.paths import WEIGHTS
 from dyhead_lab.zoo.datasets import coco
 from dyhead_lab.zoo.dyhead_coco import COUNTED, DEPTHS, DYHEAD_COCO, SWITCHES
 from dyhead_lab.zoo.registry import RECIPES
@@ -139,10 +140,18 @@ def test_missing_coco_is_named_with_its_remedy(tmp_path):
 def test_command_lists_everything(capsys):
     assert main(["zoo"]) == 0
     listed = capsys.readouterr().out
-    assert all(f"  {name} " in listed for name in RECIPES)
+    assert all(f" {name} " in listed for name in RECIPES)
     assert "  ablation " in listed
     released = next(line for line in listed.splitlines() if line.startswith("  atss_swin_t_dyhead "))
     assert "0.498" in released
+
+
+def test_command_marks_the_weights_that_are_here(capsys):
+    assert main(["zoo"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    here = {line.split()[1] for line in listed if line.startswith("* ") and line.split()[1] in RECIPES}
+    assert here == {file.stem for file in WEIGHTS.glob("*.pt")} >= {"quickstart", "sparse_detr_tiny"}
+    assert sum(line.startswith("* weights are here") for line in listed) == 1
 
 
 def test_command_prints_one_recipe(capsys):

@@ -1,0 +1,11 @@
+"""Plain notices: what the library is doing while somebody waits."""
+
+import sys
+
+
+def notice(text: str) -> None:
+    """Say what takes a while. On stderr, so that the output of a command stays what it is; in a notebook, which shows
+    stderr in alarm red, on stdout.
+    """
+    in_notebook = "ipykernel" in sys.modules
+    print(text, file=sys.stdout if in_notebook else sys.stderr)
