@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="start anew: what a run left in the folder is removed")
     parser.add_argument(
         "--fraction", metavar="SHARE", help="train on a fixed share of the images, such as 0.1; judge on all"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that read images, for each that trains; changes no result (default: as many as cores are free)",
     )
     parser.add_argument(
         "--smoke",
@@ -48,8 +55,13 @@ def _run(args: argparse.Namespace) -> int:
     from .. import zoo
     from ..training import train
     from ..training.interrupt import Interrupted
+    from ..training.loader import WORKERS
     from ..training.smoke import smoke_run
+    from .evaluated import refuse_negative
 
+    if args.workers is not None:
+        refuse_negative(args, "workers")
+        os.environ[WORKERS] = str(args.workers)
     recipe = zoo.get(args.recipe)
     out = args.out or Path("runs") / (f"{recipe.name}_smoke" if args.smoke else recipe.name)
     changes = settings(args.set)

@@ -6,17 +6,26 @@ or on how many draws came before. That is what lets a killed run continue exactl
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from torchvision import tv_tensors
 
 from ..errors import UserError
 from .transforms import Transform
 
 Target = dict[str, Any]
+
+#: Seconds to wait for a batch: a slow disk needs less, and a process that hangs should not be waited for all night.
+PATIENCE = 600.0
+
+FEWER_PROCESSES = (
+    "Read with fewer processes (--workers 0, or DYHEAD_WORKERS=0 in the environment), or give them more memory "
+    "(in Docker: --shm-size=2g)"
+)
 
 
 class InMemory(Dataset):
@@ -94,21 +103,37 @@ class ErrorsAsValues(Dataset):
 class RaisingLoader(DataLoader):
     """A ``DataLoader`` of :class:`ErrorsAsValues`, for any number of processes; its batches are :func:`as_lists`.
 
+    Args:
+        dataset: what to read.
+        timeout: seconds to wait for a batch from other processes.
+        settings: further arguments of ``DataLoader``.
+
     Raises:
-        UserError: an item of the next batch did; the message is the same wherever it was read.
+        UserError: an item of the next batch did; the message is the same wherever it was read. Or a process that reads
+            was ended, gave nothing for ``timeout`` seconds, or found the shared memory full.
     """
 
-    def __init__(self, dataset: Dataset, **settings: Any):
-        super().__init__(ErrorsAsValues(dataset), collate_fn=_lists_or_error, **settings)
+    def __init__(self, dataset: Dataset, timeout: float = PATIENCE, **settings: Any):
+        timeout = timeout if settings.get("num_workers") else 0
+        super().__init__(ErrorsAsValues(dataset), collate_fn=_lists_or_error, timeout=timeout, **settings)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # iterating is all that is done with it
-        for batch in super().__iter__():
+        for batch in self._told_of_processes(super().__iter__()):
             if isinstance(batch, UserError):
                 try:
                     raise batch
                 finally:
                     del batch  # its traceback holds this frame: a circle would keep the processes
             yield batch
+
+    def _told_of_processes(self, batches: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from batches
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            if not reason.startswith("DataLoader "):  # raised by an item
+                raise
+            raise UserError(f"{reason} It is one of {self.num_workers} that read images. {FEWER_PROCESSES}") from error
 
 
 class EndlessBatches(Sampler):
@@ -192,4 +217,32 @@ def as_lists(batch: list[tuple[torch.Tensor, Target]]) -> tuple[list[torch.Tenso
 def _lists_or_error(batch: list[Any]) -> Any:
     """A batch as lists, or the first error in it: collating happens in the process that reads."""
     errors = [item for item in batch if isinstance(item, UserError)]
-    return errors[0] if errors else as_lists(batch)
+    if errors:
+        return errors[0]
+    if get_worker_info() is None:
+        return as_lists(batch)
+    try:
+        return _shared(batch)
+    except RuntimeError as error:
+        return UserError(f"{_shared_memory()} a batch of {len(batch)} images does not fit ({error}). {FEWER_PROCESSES}")
+
+
+def _shared(batch: list[tuple[torch.Tensor, Target]]) -> tuple[list[torch.Tensor], list[Target]]:
+    """A batch as lists, with its tensors moved to where the other process finds them.
+
+    PyTorch would do so by itself, but in a thread whose errors reach nobody: the other process would wait for ever.
+    """
+    images, targets = as_lists(batch)
+    for image, target in zip(images, targets, strict=True):
+        for tensor in (image, *target.values()):
+            if isinstance(tensor, torch.Tensor):
+                tensor.share_memory_()
+    return images, targets
+
+
+def _shared_memory() -> str:
+    """How much memory processes may share, as the beginning of a sentence."""
+    try:
+        return f"/dev/shm has {shutil.disk_usage('/dev/shm').total / 2**20:.0f} MB for what processes share;"
+    except OSError:  # not on Linux
+        return "of the memory that processes share"

@@ -10,10 +10,12 @@ from ..data.coco import CocoDetection
 from ..data.draws import EndlessBatches, InMemory, RaisingLoader, RandomDraws
 from ..data.synthetic_coco import stands_for_coco
 from ..data.transforms import augmentation
+from ..errors import UserError
 from .recipe import Recipe
 
 IN_MEMORY = 1_000_000_000  # bytes of decoded training images that may be kept
 MOST_WORKERS = 8  # processes that decode and transform, for each training process
+WORKERS = "DYHEAD_WORKERS"  # environment variable: another number of them
 
 
 def training_batches(
@@ -42,7 +44,8 @@ def training_batches(
     groups = aspect_groups(dataset) if recipe.aspect_grouping else None
     order = EndlessBatches(len(dataset), recipe.batch_size, recipe.seed, start, rank, world, groups)
     workers = loading_workers(dataset, world)
-    draws = RandomDraws(dataset if workers else InMemory(dataset), augmentation(recipe.augmentation))
+    kept = not workers and fits_in_memory(dataset)
+    draws = RandomDraws(InMemory(dataset) if kept else dataset, augmentation(recipe.augmentation))
     return RaisingLoader(
         draws,
         batch_sampler=order,
@@ -58,14 +61,28 @@ def aspect_groups(dataset: CocoDetection) -> list[int]:
     return [int(record["height"] > record["width"]) for record in records]
 
 
+def fits_in_memory(dataset: CocoDetection) -> bool:
+    """Whether the images may all be kept, decoded. A few that stand for COCO are read as COCO's many are."""
+    pixels = sum(record["height"] * record["width"] for record in dataset.coco.imgs.values())
+    return 3 * pixels <= IN_MEMORY and not stands_for_coco(dataset)
+
+
 def loading_workers(dataset: CocoDetection, world: int) -> int:
     """Processes that read images for each of ``world`` training processes; 0 for a data set that fits into memory.
 
     They get a fair share of the cores that this process may use, one core less for the training itself. The cores are
-    shared with the training processes of this machine only. A few images that stand for COCO are read as COCO is.
+    shared with the training processes of this machine only. The environment variable :data:`WORKERS` sets another
+    number: it belongs to a machine, and changes no result.
+
+    Raises:
+        UserError: the variable is no whole number of at least 0.
     """
-    pixels = sum(record["height"] * record["width"] for record in dataset.coco.imgs.values())
-    if 3 * pixels <= IN_MEMORY and not stands_for_coco(dataset):
+    asked = os.environ.get(WORKERS)
+    if asked is not None:
+        if not asked.isdecimal():
+            raise UserError(f"{WORKERS}: expected a number of processes, at least 0, got {asked!r}")
+        return int(asked)
+    if fits_in_memory(dataset):
         return 0
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world))  # set by torchrun and accelerate
     return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) // here - 1))

@@ -6,7 +6,9 @@ import shutil
 import pytest
 import torch
 
+from dyhead_lab.cli import main
 from dyhead_lab.data.coco import coco_folder
+from dyhead_lab.data.draws import InMemory
 from dyhead_lab.data.synthetic_coco import write_synthetic_coco
 from dyhead_lab.errors import UserError
 from dyhead_lab.training import loader
@@ -57,6 +59,37 @@ def test_cores_are_shared_with_the_processes_of_this_machine_only(pictures, monk
     assert loading_workers(pictures, world=32) == 3
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     assert loading_workers(pictures, world=32) == 1
+
+
+def test_the_number_of_processes_can_be_set(pictures, monkeypatch):
+    monkeypatch.setenv(loader.WORKERS, "1")
+    assert loading_workers(pictures, world=1) == 1
+    here = first_batches(pictures, 2)
+    monkeypatch.setenv(loader.WORKERS, "0")
+    assert_same_batches(here, first_batches(pictures, 2))
+    for wrong in ("-1", "two", "1.5", ""):
+        monkeypatch.setenv(loader.WORKERS, wrong)
+        with pytest.raises(UserError, match=f"DYHEAD_WORKERS: expected a number of processes.*got '{wrong}'"):
+            loading_workers(pictures, world=1)
+
+
+def test_what_does_not_fit_into_memory_is_not_kept_where_no_process_reads(pictures, monkeypatch):
+    monkeypatch.setenv(loader.WORKERS, "0")
+    kept = training_batches(RECIPE, pictures).dataset.dataset.dataset
+    assert isinstance(kept, InMemory)
+    monkeypatch.setattr(loader, "IN_MEMORY", 0)
+    assert training_batches(RECIPE, pictures).dataset.dataset.dataset is pictures
+
+
+def test_the_command_takes_a_number_of_processes(small_pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(loader.WORKERS, "7")  # and is put back after the test
+    asked = []
+    monkeypatch.setattr("dyhead_lab.training.engine.training_batches", lambda *args, **more: asked.append(args) or [])
+    command = ["train", "quickstart", "--data", str(small_pictures), "--out", str(tmp_path), "--set", "precision=fp32"]
+    assert main([*command, "--workers", "-1"]) == 1
+    assert "--workers: expected at least 0, got -1" in capsys.readouterr().err
+    assert main([*command, "--workers", "0", "--set", "model.image_size=32"]) == 0
+    assert asked and loading_workers(None, world=1) == 0
 
 
 def test_images_that_stand_for_coco_are_read_as_coco_is(pictures, tmp_path):
