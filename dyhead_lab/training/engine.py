@@ -29,7 +29,7 @@ from .loader import loading_workers, training_batches
 from .nonfinite import NotFiniteError, save_batch
 from .optimizers import build_optimizer, warm_average
 from .recipe import Recipe
-from .schedules import rate_factor
+from .schedules import rate_factor, why_not_continued
 from .step_memory import ActivationMeter, StepMemory, checkpoint_activations, out_of_memory_explained, peak_memory
 
 #: What a detector learns from.
@@ -151,16 +151,19 @@ class Engine:
         """Continue from the checkpoint in the run's folder.
 
         Raises:
-            UserError: the folder holds another run; every difference is named.
+            UserError: the folder holds another run; every difference is named. A run may be continued with more
+                iterations or other milestones where its schedule gives the same rates to the steps that are done.
         """
         state = read(self.checkpoint_path, CHECKPOINT)
         here = {**self._subject, **self.recipe.settings()}
         known = {name: state[name] for name in self._subject if name in state}  # early ones do not count their images
         there = {**self._subject, **known, **Recipe.defaults(), **state["settings"]}
-        changed = [f"{k} was {there.get(k)!r}, is {here.get(k)!r}" for k in here if here.get(k) != there.get(k)]
-        if changed:
+        changed = {k: there.get(k) for k in here if here.get(k) != there.get(k)}
+        reason = why_not_continued(self.recipe, changed, state["iteration"])
+        if reason is not None:
+            differences = "; ".join(f"{k} was {before!r}, is {here[k]!r}" for k, before in changed.items())
             raise UserError(
-                f"{self.out} holds a run with other settings ({'; '.join(changed)}); "
+                f"{self.out} holds a run with other settings ({differences}){reason}; "
                 "choose another --out, or --fresh to start it anew"
             )
         self._unwrapped.load_state_dict(state["model"])

@@ -65,7 +65,7 @@ class Recipe:
         schedule: "cosine" (half a cosine down to zero), "step" or "constant"; see ``training.schedules``.
         milestones: steps at which schedule "step" multiplies the rate by ``gamma``.
         gamma: see ``milestones``.
-        warmup: steps of linear warm-up.
+        warmup: steps of linear warm-up; a tenth of ``iterations`` where they are not more than that.
         warmup_factor: share of ``lr`` that the warm-up starts from.
         clip_norm: gradients are scaled down to this norm; infinity lets them be.
         ema_decay: decay of the averaged weights, which are what is judged and kept; 0 keeps the weights themselves.

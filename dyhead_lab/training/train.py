@@ -13,6 +13,7 @@ from ..data.coco import coco_folder
 from ..data.subset import fraction_of
 from ..errors import UserError
 from ..evaluation.coco import CocoResult, evaluate
+from ..notices import notice
 from .checkpoint import WEIGHTS, read, save_weights, writing
 from .distributed import gather_list
 from .engine import Engine
@@ -21,6 +22,7 @@ from .observer import Observer, ProgressBar, Silent
 from .probes import probe
 from .recipe import Recipe
 from .run_folder import WEIGHTS_FILE, Journal, forget
+from .schedules import warmup_steps
 
 LOG_EVERY = 20  # iterations
 PROBED = 2  # validation images
@@ -77,6 +79,11 @@ def train(
         _refuse_folders_apart(engine)
     if engine.iteration and progress:
         print(f"{out}: continuing at iteration {engine.iteration} of {recipe.iterations}")
+    if engine.is_main and warmup_steps(recipe) < recipe.warmup:
+        notice(
+            f"{recipe.iterations} iterations would end within the warm-up of {recipe.warmup}: it takes "
+            f"{warmup_steps(recipe)} of them (--set warmup=N chooses)"
+        )
     journal = Journal.of(engine, observer or (ProgressBar() if progress else Silent()))
     message = f"{out}: failed"
     try:

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from dyhead_lab.training.schedules import rate_factor
+from dyhead_lab.training.schedules import rate_factor, warmup_steps, why_not_continued
+from dyhead_lab.zoo.registry import RECIPES
 
 from .tiny import quick_recipe
 
@@ -37,5 +38,42 @@ def test_without_warm_up_the_first_step_has_the_whole_rate():
     assert rate_factor(quick_recipe(warmup=0), 0) == 1.0
 
 
+def test_a_run_too_short_for_its_warm_up_leaves_it_after_a_tenth():
+    for schedule in ("constant", "cosine"):
+        recipe = quick_recipe(iterations=60, warmup=100, schedule=schedule)
+        got = [rate_factor(recipe, step) for step in range(60)]
+        assert warmup_steps(recipe) == 6 and got[:6] == pytest.approx([(step + 1) / 6 for step in range(6)])
+        assert got[6] == 1.0 and (got[59] == 1 if schedule == "constant" else got[59] < 0.01)
+    assert warmup_steps(quick_recipe(iterations=100, warmup=100)) == 10
+    assert warmup_steps(quick_recipe(iterations=101, warmup=100)) == 100
+    assert warmup_steps(quick_recipe(iterations=5, warmup=5)) == 0
+
+
+def test_every_recipe_of_the_zoo_keeps_its_warm_up():
+    assert all(warmup_steps(recipe) == recipe.warmup for recipe in RECIPES.values())
+
+
 def test_a_milestone_inside_the_warm_up_counts():
     assert factors([4], schedule="step", milestones=(3,)) == pytest.approx([0.5 * 0.1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "before", "done", "reason"),
+    [
+        ({}, {}, 60, None),
+        ({"schedule": "constant", "iterations": 80}, {"iterations": 60}, 60, None),
+        ({"schedule": "constant", "iterations": 60}, {"iterations": 80}, 60, None),
+        ({"schedule": "constant", "iterations": 60}, {"iterations": 80}, 61, "has done 61 iterations"),
+        ({"schedule": "constant", "iterations": 80}, {"iterations": 60, "lr": 1.0}, 60, ""),
+        ({"schedule": "step", "iterations": 80, "milestones": (40,)}, {"iterations": 60}, 60, None),
+        ({"schedule": "step", "milestones": (60, 70)}, {"milestones": (60,)}, 70, None),
+        ({"schedule": "step", "milestones": (60, 70)}, {"milestones": (60,)}, 71, "schedule 'step' would have given"),
+        ({"schedule": "cosine", "iterations": 80}, {"iterations": 60}, 60, "schedule 'cosine' would have given"),
+        ({"schedule": "cosine", "iterations": 80}, {"iterations": 60}, 0, None),
+        # Too short for its warm-up, the run had another one.
+        ({"schedule": "constant", "iterations": 200, "warmup": 100}, {"iterations": 60}, 60, "would have given"),
+    ],
+)
+def test_a_run_continues_where_its_past_would_have_been_the_same(settings, before, done, reason):
+    told = why_not_continued(quick_recipe(**{"iterations": 100, **settings}), before, done)
+    assert told is None if reason is None else told is not None and reason in told

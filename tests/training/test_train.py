@@ -91,6 +91,30 @@ def test_another_run_is_not_overwritten(finished, pictures):
         train(zoo.get("quickstart"), data=pictures, out=finished[0], progress=False, changes={**TINY, "lr": 0.1})
 
 
+def test_a_finished_run_is_lengthened_where_its_schedule_permits(pictures, tmp_path):
+    """It ends bit for bit as a run that was as long from the start."""
+    changes = {**TINY, "schedule": "constant", "warmup": 1}
+    for name, lengths in (("grown", (2, 4)), ("whole", (4,))):
+        for iterations in lengths:
+            settings = {**changes, "iterations": iterations}
+            train(zoo.get("quickstart"), data=pictures, out=tmp_path / name, progress=False, changes=settings)
+    grown, whole = (read(tmp_path / name / "last.pt", CHECKPOINT) for name in ("grown", "whole"))
+    assert grown["iteration"] == 4 and grown["settings"] == whole["settings"]
+    assert all(torch.equal(value, grown["averaged"][name]) for name, value in whole["averaged"].items())
+
+
+def test_elsewhere_one_line_says_why_not(finished, pictures):
+    with pytest.raises(UserError, match=r"iterations was (\d+), is 99\), whose schedule 'cosine' would .*--fresh"):
+        train(zoo.get("quickstart"), data=pictures, out=finished[0], progress=False, changes={**TINY, "iterations": 99})
+
+
+def test_a_warm_up_that_is_shortened_is_told(pictures, tmp_path, capsys):
+    changes = {**TINY, "iterations": 2, "warmup": 100}
+    train(zoo.get("quickstart"), data=pictures, out=tmp_path, progress=False, changes=changes)
+    told = [line for line in capsys.readouterr().err.splitlines() if "warm-up" in line]
+    assert told == ["2 iterations would end within the warm-up of 100: it takes 0 of them (--set warmup=N chooses)"]
+
+
 def test_a_loss_that_is_not_finite_names_the_images(pictures, tmp_path):
     run = engine(pictures, tmp_path)
     with torch.no_grad():
