@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smoke",
         action="store_true",
-        help="every stage on a few images; says that all of it works. "
+        help="every stage on a few images, from random weights; says that all of it works. Without --data, and where "
+        "the recipe's own data is not here, on synthetic images. "
         "Always starts anew, and leaves a folder with another run alone unless --fresh is given",
     )
     parser.add_argument(

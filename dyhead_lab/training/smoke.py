@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from accelerate import Accelerator
 
 from ..data.coco import CocoDetection, coco_folder
 from ..data.subset import fixed_images
+from ..data.synthetic_coco import write_synthetic_coco
 from ..data.transforms import resizes
 from ..errors import UserError
 from ..evaluation.coco import CocoResult
+from .checkpoint import writing
 from .interrupt import Interrupted
 from .observer import Entry, Silent
 from .recipe import Recipe
@@ -22,6 +25,7 @@ from .run_folder import RUN, WEIGHTS_FILE, read_part
 from .train import train
 
 IMAGES = {"train": 8, "val": 4}
+SYNTHETIC = "synthetic"  # folder of pictures in that of the run
 
 #: Settings by which a smoke run is known.
 FEW = {"iterations": 4, "warmup": 1, "evaluate_every": 2, "checkpoint_every": 2, "fraction": 1.0}
@@ -56,9 +60,11 @@ def smoke_run(
     changes: Mapping[str, Any] | None = None,
     fresh: bool = False,
 ) -> CocoResult:
-    """Load, augment, train, evaluate, stop, save, continue, write weights, load them and judge them.
+    """Load, augment, train, evaluate, stop, save, continue, write weights, load them and evaluate them.
 
-    4 iterations on 8 fixed images, and 4 fixed images to judge by. The numbers mean nothing; that they come does.
+    4 iterations on 8 fixed images, and 4 fixed images to evaluate on. The numbers mean nothing; that they come does.
+    Nothing is downloaded: the detector starts from random weights, and where the recipe's own data is not here,
+    synthetic pictures of COCO's size take its place. Both are said.
     Without a GPU the images of large recipes are small, and only flipped. Every process has two images in every
     micro-batch: one alone would be too few for the statistics of a normalisation.
 
@@ -76,16 +82,34 @@ def smoke_run(
         _refuse_whole_run(out)
     accelerator.wait_for_everyone()  # all have looked at the folder before the main process removes anything
 
-    def few_images(split: str) -> CocoDetection:
-        whole = coco_folder(data, split) if data else recipe.data(split)
-        return fixed_images(whole, IMAGES[split])
+    recipe = unweighted(recipe if torch.cuda.is_available() else shrunk(recipe))
+    source = partial(coco_folder, data) if data else _data_here(recipe, out / SYNTHETIC, accelerator)
 
-    few_of_it = replace(recipe if torch.cuda.is_available() else shrunk(recipe), dataset=few_images)
+    def few_images(split: str) -> CocoDetection:
+        return fixed_images(source(split), IMAGES[split])
+
+    few_of_it = replace(recipe, dataset=few_images)
     try:
         train(few_of_it, out=out, fresh=True, observer=_StopsAfter(3))
     except Interrupted:
         pass  # as planned: the next call continues
     return train(few_of_it, out=out, observer=_StopsAfter(-1))
+
+
+def _data_here(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Callable[[str], CocoDetection]:
+    """The recipe's own data, or where that cannot be opened synthetic pictures, which are written into ``folder``."""
+    try:
+        for split in IMAGES:
+            recipe.data(split)
+        return recipe.data
+    except UserError as error:
+        print(f"{error}\nsynthetic pictures take the place of the data of {recipe.name}")
+    if accelerator.is_main_process:
+        with writing(folder):
+            for seed, (split, images) in enumerate(IMAGES.items()):
+                write_synthetic_coco(folder / split, images, seed)
+    accelerator.wait_for_everyone()
+    return partial(coco_folder, folder)
 
 
 def _refuse_whole_run(out: Path) -> None:
@@ -101,6 +125,15 @@ def _refuse_whole_run(out: Path) -> None:
         raise UserError(
             f"{out} holds a run that is no smoke run, which would be removed; choose another --out, or --fresh"
         )
+
+
+def unweighted(recipe: Recipe) -> Recipe:
+    """The recipe from random weights, where it starts from others, which may be a download."""
+    weights = recipe.model.get("weights")
+    if weights is None:
+        return recipe
+    print(f"random weights take the place of {weights}")
+    return replace(recipe, model={**recipe.model, "weights": None})
 
 
 def shrunk(recipe: Recipe) -> Recipe:

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,38 @@ def test_a_whole_run_is_left_alone_unless_it_is_to_be_removed(small_pictures, tm
     assert (tmp_path / "last.pt").read_bytes() == before
     assert main(smoke(small_pictures, tmp_path, "--fresh")) == 0
     assert main(smoke(small_pictures, tmp_path)) == 0  # what lies there now is a smoke run
+
+
+def nothing_here(split):
+    raise UserError("COCO is not in data/coco2017")
+
+
+def test_without_the_recipes_data_synthetic_pictures_take_its_place_and_it_is_said(tmp_path, capsys):
+    recipe = replace(quick_recipe(), dataset=nothing_here)
+    result = smoke_run(recipe, None, tmp_path)
+    told = capsys.readouterr().out
+    assert "COCO is not in data/coco2017\nsynthetic pictures take the place of the data of quickstart" in told
+    assert len(result.per_class) == 80
+    used = json.loads((tmp_path / "run.json").read_text())["data"]
+    assert {name: part["images"] for name, part in used.items()} == {"train": 8, "val": 4}
+    assert Path(used["val"]["annotations"]).is_file()  # so that `eval` and `errors` work on it
+
+
+ASKED_FOR = []
+
+
+def detector_with_weights(classes, weights, **model):
+    """The quickstart detector, as if it could start from a download."""
+    ASKED_FOR.append(weights)
+    return quick_recipe().detector(classes=classes, **model)
+
+
+def test_a_smoke_run_starts_from_random_weights_and_downloads_nothing(small_pictures, tmp_path, capsys):
+    model = {**quick_recipe().model, "weights": "IMAGENET1K_V1"}
+    smoke_run(replace(quick_recipe(), detector=detector_with_weights, model=model), small_pictures, tmp_path)
+    assert set(ASKED_FOR) == {None}
+    told = capsys.readouterr().out
+    assert told.count("random weights take the place of IMAGENET1K_V1") == 1 and "synthetic" not in told
 
 
 def test_weights_without_their_origin_are_left_alone(small_pictures, tmp_path):
