@@ -22,7 +22,7 @@ from .efficiency import macs
 
 PUBLISHED_SIZE = (800, 1333)
 STRIDES = (8, 16, 32, 64, 128)
-REGIONS = 1000  # proposals that a two-stage detector judges per image
+REGIONS = 1000  # proposals that a two-stage detector classifies per image
 
 
 def level_sizes(size: tuple[int, int] = PUBLISHED_SIZE, strides: Sequence[int] = STRIDES) -> list[tuple[int, int]]:
@@ -77,7 +77,7 @@ def part_costs(build: Callable[[], nn.Module], size: tuple[int, int] = PUBLISHED
 
     Returns:
         the costs of "backbone", "FPN", "Dynamic Head" (zeros without one), and "head": everything after the pyramid.
-        Two-stage detectors judge :data:`REGIONS` regions.
+        Two-stage detectors classify :data:`REGIONS` regions.
 
     Raises:
         TypeError: the detector has neither a ``head`` nor an ``rpn`` and ``roi_heads``.
@@ -109,10 +109,10 @@ def _macs_above(model: Any, levels: list[torch.Tensor]) -> int:
     roi_heads = model.roi_heads
     regions = torch.zeros(REGIONS, levels[0].shape[1], BOX_SIZE, BOX_SIZE, device="meta")
     if hasattr(roi_heads, "stages"):
-        judged = sum(_macs(stage, regions) for stage in roi_heads.stages)
+        stages = sum(_macs(stage, regions) for stage in roi_heads.stages)
     else:
-        judged = _macs(roi_heads.box_head, regions) + _macs(roi_heads.box_predictor, roi_heads.box_head(regions))
-    return _macs(model.rpn.head, levels) + judged
+        stages = _macs(roi_heads.box_head, regions) + _macs(roi_heads.box_predictor, roi_heads.box_head(regions))
+    return _macs(model.rpn.head, levels) + stages
 
 
 def _macs(module: nn.Module, *inputs: Any) -> int:

@@ -22,7 +22,6 @@ from ..data.transforms import resizes
 from ..detectors.losses import in_parts, mean_over_processes
 from ..errors import UserError
 from ..evaluation.coco import CocoResult, detect_dataset, evaluate
-from ..evaluation.engines import fastest_engine
 from .checkpoint import CHECKPOINT, read, write_atomically
 from .distributed import Share, gather_list, synchronise_batch_norm
 from .loader import loading_workers, training_batches
@@ -327,7 +326,7 @@ class Engine:
 
         By the fastest engine there is: training waits for it.
         """
-        return evaluate(self.val_set, self.detect(model), engine=fastest_engine())
+        return evaluate(self.val_set, self.detect(model), engine=None)
 
 
 def _keep_sizes_in_training(model: nn.Module) -> None:

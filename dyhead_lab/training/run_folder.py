@@ -2,7 +2,8 @@
 
 - ``run.json``: recipe, settings, data; one entry per start, with command, machine, versions and git state
 - ``log.jsonl``: one line of numbers each 20 iterations, evaluation and checkpoint; ``tensorboard/`` the same
-- ``metrics.json``: the COCO numbers of ``weights.pt``, AP per class, and the bytes that a step took
+- ``metrics.json``: the COCO numbers of ``weights.pt``, AP per class, how many of its detections were not finite, and
+  the bytes that a step took
 - ``detections.json``: what it found on the validation split, as COCO results
 - ``weights.pt``: what was judged; ``nonfinite_*.pt``: batches that gave no finite loss
 """
@@ -76,7 +77,7 @@ class Journal:
         """Write what the kept weights reach and found, and what memory a step took; None keeps what is known of it."""
         path = self.folder / METRICS_FILE
         known = read_json(path).get("memory") if path.exists() else None
-        reached = {"numbers": result.numbers, "per_class": result.per_class}
+        reached = {"numbers": result.numbers, "per_class": result.per_class, "not_finite": result.not_finite}
         write_json(path, {**reached, "memory": asdict(memory) if memory else known})
         write_json(self.folder / DETECTIONS, list(detections), indent=None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +14,7 @@ from ..data.coco import coco_folder
 from ..data.subset import fraction_of
 from ..errors import UserError
 from ..evaluation.coco import CocoResult, evaluate
+from ..evaluation.records import finite_records
 from ..notices import notice
 from .checkpoint import WEIGHTS, read, save_weights, writing
 from .distributed import gather_list
@@ -184,8 +186,8 @@ def _finish(engine: Engine, journal: Journal) -> CocoResult:
         save_weights(path, model, engine.recipe.name, engine.recipe.model, engine.train_set.categories)
     engine.accelerator.wait_for_everyone()
     model.load_state_dict(read(path, WEIGHTS)["state_dict"])
-    detections = engine.detect(model)
-    result = evaluate(engine.val_set, detections)
+    detections, not_finite = finite_records(engine.detect(model))  # JSON has no NaN
+    result = replace(evaluate(engine.val_set, detections), not_finite=not_finite)
     if not journal.has_judged(engine.iteration):
         journal.note(engine.iteration, result.numbers)
     journal.finish(result, detections, engine.memory)

@@ -114,7 +114,7 @@ def row(report, name):
     return next(line.split() for line in report.table().splitlines() if line.startswith(name))
 
 
-def test_where_all_objects_are_missed_mending_them_leaves_nothing_to_judge():
+def test_where_all_objects_are_missed_mending_them_leaves_nothing_to_find():
     report = analyse_errors(index_coco(coco_dict([annotation(1, BOX)])), [])
     assert report.ap50 == 0 and report.gains["missed"] == UNDEFINED and report.gains["background"] == 0
     assert row(report, "missed")[1:3] == ["-", "1"] and row(report, "background")[1] == "+0.0000"

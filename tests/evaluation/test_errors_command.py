@@ -35,7 +35,7 @@ def test_errors_reads_what_the_run_wrote_down_and_draws_the_worst_images(runs, c
     assert picture.read_bytes().startswith(b"\x89PNG") and str(picture) in printed
 
 
-def test_errors_and_eval_look_at_what_the_run_was_judged_on(runs, capsys):
+def test_errors_and_eval_look_at_what_the_run_was_evaluated_on(runs, capsys):
     assert main(["errors", str(runs / "slow"), "--images", "0"]) == 0
     assert str(runs / "data/val/annotations.json") in capsys.readouterr().out
     assert main(["eval", str(runs / "slow"), "--split", "train"]) == 0
@@ -84,7 +84,7 @@ def test_training_on_own_data_promises_nothing(runs, tmp_path, capsys):
     assert f"expect: no figure for {runs / 'data'}" in printed and "on Shapes val" not in printed
 
 
-def test_errors_looks_at_all_images_where_the_run_was_judged_on_a_few(runs, tmp_path, capsys, monkeypatch):
+def test_errors_looks_at_all_images_where_the_run_was_evaluated_on_a_few(runs, tmp_path, capsys, monkeypatch):
     """As a smoke run is: what it wrote down says nothing about the others."""
     run = shutil.copytree(runs / "slow", tmp_path / "run")
     origin = json.loads((run / "run.json").read_text())
