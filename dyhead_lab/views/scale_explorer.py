@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..attention.scale import scale_ratio
 from ..evaluation.coco import evaluation_mode
+from ..evaluation.grouping import batches_of_one_size, padded_size
 from ..trace import Trace, trace
 from .explorer import Explorer, image_url
 from .figures import BLUE, DPI, ORANGE, Picture, style
@@ -51,18 +52,28 @@ PAPER_SPANS = {RATIO: Span(0.25, 4, True), WEIGHT: Span(0, 1)}
 
 @torch.no_grad()
 def scale_numbers(model: nn.Module, images: Sequence[Tensor], levels: int, batch_size: int = 16) -> Numbers:
-    """Run a detector over images and keep its scale weights and ratios.
+    """Run a detector over images and keep its scale weights and ratios, in the order of the images.
+
+    A gate sees the mean of a level, padding included, so a batch holds only images that are padded to the same size.
 
     Args:
         model: with a Dynamic Head of either form; its training modes are as before afterwards.
         images: (3, H, W) each, in [0, 1], on the device of the model.
         levels: how many the head has.
-        batch_size: images a pass.
+        batch_size: most images a pass.
     """
+    order: list[int] = []
     with evaluation_mode(model), trace(model, keep=lambda path, name: name == "scale_weights") as seen:
-        for start in range(0, len(images), batch_size):
-            model(list(images[start : start + batch_size]))
-    return numbers_of(seen, levels)
+        size_of = padded_size(model)
+        for batch in batches_of_one_size(enumerate(images), lambda item: size_of(*item[1].shape[-2:]), batch_size):
+            order += [place for place, _ in batch]
+            model([image for _, image in batch])
+    back = torch.tensor(order).argsort()
+    numbers = numbers_of(seen, levels)
+    return {
+        name: [[values[back] if len(values) else values for values in block] for block in blocks]
+        for name, blocks in numbers.items()
+    }
 
 
 def numbers_of(seen: Trace, levels: int) -> Numbers:
