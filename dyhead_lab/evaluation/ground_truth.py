@@ -8,6 +8,7 @@ other. So an engine sees neither the file's ids nor anything that boxes do not n
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -88,7 +89,7 @@ def clean_truth(source: Any) -> GroundTruth:
 
     Ids may be whole numbers, also as 7.0 or "7", or text. Annotations may lack an ``id`` or share one, and may lack
     ``area`` (width times height is taken) or ``iscrowd`` (0 is taken). As in pycocotools, annotations of images or
-    categories that are not listed take no part.
+    categories that are not listed take no part; a warning says how many.
 
     Args:
         source: pycocotools' ``COCO``, or what has one as ``coco``, such as a data set. It is not changed.
@@ -101,9 +102,11 @@ def clean_truth(source: Any) -> GroundTruth:
     image_records, category_records = _by_id(dataset, "images"), _by_id(dataset, "categories")
     images, categories = _numbers(image_records), _numbers(category_records)
     annotations: list[dict[str, Any]] = []
+    strangers = 0
     for position, record in enumerate(dataset.get("annotations", [])):
         image, category = _number(images, record.get("image_id")), _number(categories, record.get("category_id"))
         if image is None or category is None:
+            strangers += 1
             continue
         if not _is_box(record.get("bbox")):
             raise ValueError(
@@ -121,6 +124,12 @@ def clean_truth(source: Any) -> GroundTruth:
             "iscrowd": int(record.get("iscrowd") == 1),
         }
         annotations.append(clean)
+    if strangers:
+        warnings.warn(
+            f"ground_truth: {strangers} of {strangers + len(annotations)} annotations are of an image or a category "
+            "that is not listed, and take no part",
+            stacklevel=3,
+        )
     copy = {
         "images": [{"id": number, "file_name": "", "height": 0, "width": 0} for number in images.values()],
         "categories": [{"id": number, "name": f"class {number}"} for number in categories.values()],

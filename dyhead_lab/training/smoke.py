@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,11 @@ def smoke_run(
 
 def _data_here(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Callable[[str], CocoDetection]:
     """The recipe's own data, or where that cannot be opened synthetic pictures, which are written into ``folder``."""
+    own = cache(recipe.dataset)  # to open the annotations of COCO takes a while
     try:
         for split in IMAGES:
-            recipe.data(split)
-        return recipe.data
+            own(split)
+        return own
     except UserError as error:
         print(f"{error}\nsynthetic pictures take the place of the data of {recipe.name}")
     if accelerator.is_main_process:

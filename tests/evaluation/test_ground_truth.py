@@ -66,7 +66,6 @@ CHANGES = {
     "a segmentation as text": lambda c: [a.update(segmentation="") for a in c["annotations"]],
     "a flat segmentation": lambda c: [a.update(segmentation=[1, 1, 9, 1, 9, 9]) for a in c["annotations"]],
     "a supercategory that is no text": lambda c: [k.update(supercategory=None) for k in c["categories"]],
-    "an annotation of no image": lambda c: c["annotations"].append(annotation(9, FIRST, image_id=9)),
 }
 
 
@@ -132,6 +131,13 @@ def test_what_cannot_be_mended_is_named():
         content["annotations"][1]["bbox"] = box
         message = refused(content)
         assert "annotations[1] (id 2): expected a bbox of four finite numbers" in message and repr(box) in message
+
+
+def test_annotations_of_what_is_not_listed_take_no_part_and_are_counted(engine):
+    content = dataset()
+    content["annotations"] += [annotation(8, FIRST, image_id=9), annotation(9, FIRST, category_id="cow")]
+    with pytest.warns(UserWarning, match="2 of 4 annotations are of an image or a category that is not listed"):
+        assert evaluate(raw(content), found(), engine)["AP"] == pytest.approx(1)
 
 
 def test_detections_may_name_ids_in_any_form():
