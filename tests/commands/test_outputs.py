@@ -14,6 +14,7 @@ COMMANDS = {
     "errors": ["errors", "quickstart"],
     "eval": ["eval", "quickstart"],
     "bench": ["bench", "ops"],
+    "book": ["book"],
 }
 
 

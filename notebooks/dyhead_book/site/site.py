@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pygments.formatters import HtmlFormatter
 
+from dyhead_lab.commands.outputs import output_folder
 from dyhead_lab.errors import UserError
 from dyhead_lab.paths import REPOSITORY
 
@@ -28,7 +29,7 @@ def build_site(out: Path, notebooks: Path = REPOSITORY / "notebooks") -> list[Pa
         the pages, in the order of the book; the first one is ``index.html``.
 
     Raises:
-        UserError: there are no notebooks, or a page cannot be made; the notebook is named.
+        UserError: there are no notebooks, a page cannot be made (the notebook is named), or the folder not written.
     """
     sources = sorted(notebooks.glob("*.ipynb"))
     if not sources:
@@ -39,7 +40,7 @@ def build_site(out: Path, notebooks: Path = REPOSITORY / "notebooks") -> list[Pa
             pages.append(read_page(source))
         except ValueError as error:
             raise UserError(f"{source.name}: {error}") from error
-    out.mkdir(parents=True, exist_ok=True)
+    output_folder(out)
     (out / "book.css").write_text(f"{STYLE.read_text()}\n{_code_style()}")
     written = []
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None], strict=False):
