@@ -116,7 +116,7 @@ def test_the_padded_size_is_what_the_backbone_sees(name):
     backbone = (model.model if name == "flips" else model).backbone
     backbone.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[-2:])))
     size_of = padded_size(model)
-    for height, width in ((50, 70), (51, 70), (70, 50), (40, 160), (64, 64)):
+    for height, width in ((50, 70), (51, 70), (70, 50), (40, 160), (64, 64), (1, 90)):
         with torch.no_grad():
             model([torch.rand(3, height, width)])
         assert size_of(height, width) == seen[-1], (height, width)
