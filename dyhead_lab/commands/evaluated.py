@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from ..data.coco import CocoDetection, coco_folder, find_splits
+from ..data.coco import CocoDetection, coco_folder
+from ..data.layouts import find_splits
 from ..errors import UserError
 from ..evaluation.coco import detect_dataset
 from ..evaluation.engines import ENGINES

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import UserError
-from .coco_json import Problem, index_coco, load_coco_json, summarise
+from .coco_checks import refuse_if_most_lack_masks
+from .coco_json import index_coco, load_coco_json
+from .coco_problems import Problem, summarise
+from .image_files import locate_images
 from .images import exif_orientation, read_image
+from .layouts import choose_split
+from .segmentations import check_segmentation
 
 
 class CocoDetection(Dataset):
@@ -39,15 +44,17 @@ class CocoDetection(Dataset):
         masks: whether the targets hold masks, drawn from the polygons or run lengths of the JSON.
 
     Attributes:
-        masks: as the argument; may be set later.
+        masks: as the argument; may be set later. What has no segmentation is then left out of the targets.
         categories: K names, in the order of the labels.
         category_ids: K ids of the JSON, in the order of the labels.
         image_ids: id of each image, in the order of the data set.
         coco: pycocotools' ``COCO`` of the mended ground truth, for evaluation.
-        problems: what was mended or dropped (see :mod:`dyhead_lab.data.coco_json`); a warning sums it up.
+        problems: what was mended or dropped of single annotations (see :mod:`dyhead_lab.data.coco_json`).
+        notes: what was mended or looks wrong in the whole; a warning sums up both.
 
     Raises:
-        UserError: the JSON is unusable, or (on access) an image is missing, broken or not of the stated size.
+        UserError: the JSON is unusable, masks are wanted and half of the annotations or more have none, or (on
+            access) an image is missing, broken or not of the stated size.
     """
 
     def __init__(
@@ -60,33 +67,71 @@ class CocoDetection(Dataset):
         if crowd not in ("drop", "keep"):
             raise ValueError(f"crowd must be 'drop' or 'keep', got {crowd!r}")
         self.images, self.annotations, self.crowd = Path(images), Path(annotations), crowd
-        self.masks = masks
-        self.problems: list[Problem]
-        dataset, self.problems = load_coco_json(annotations)
-        self.coco = index_coco(dataset)
-        self.image_ids: list[int] = [image["id"] for image in dataset["images"]]
+        file = load_coco_json(annotations)
+        self.problems, self.notes = file.problems, file.notes
+        self.coco = index_coco(file.dataset)
+        self.image_ids: list[int] = [image["id"] for image in file.dataset["images"]]
         self.category_ids: list[int] = sorted(self.coco.cats)
         self.categories: list[str] = [self.coco.cats[id]["name"] for id in self.category_ids]
         self._labels = {id: label for label, id in enumerate(self.category_ids)}
-        if self.problems:
-            warnings.warn(f"{annotations}:\n{summarise(self.problems)}", stacklevel=2)
+        self._files = locate_images(self.images, (image["file_name"] for image in file.dataset["images"]))
+        if file.problems or file.notes:
+            warnings.warn(f"{annotations}:\n{file.summary()}", stacklevel=2)
+        self._masks = False
+        self.masks = masks
+
+    @property
+    def masks(self) -> bool:
+        """Whether the targets hold masks."""
+        return self._masks
+
+    @masks.setter
+    def masks(self, wanted: bool) -> None:
+        if wanted and not self._masks:
+            self._check_segmentations()
+        self._masks = wanted
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         record = self.coco.imgs[self.image_ids[index]]
-        path = self.images / record["file_name"]
+        path = self.image_path(index)
         image = read_image(path)
         _check_size(path, image, record)
         return image, self.target(index)
+
+    def image_path(self, index: int) -> Path:
+        """The file of image ``index``, which :func:`~.image_files.locate_images` has found.
+
+        Raises:
+            UserError: it has not.
+        """
+        name = self.coco.imgs[self.image_ids[index]]["file_name"]
+        if name in self._files.missing:
+            raise UserError(self._missing(name))
+        return self._files.elsewhere.get(name, self.images / name)
+
+    def refuse_missing_images(self) -> None:
+        """Refuse a data set that would end a training at the first image that is not there.
+
+        Raises:
+            UserError: images are missing; it says how many, and names the first.
+        """
+        if self._files.missing:
+            first = next(iter(self._files.missing))
+            of = len({image["file_name"] for image in self.coco.imgs.values()})
+            raise UserError(f"{len(self._files.missing)} of {of} images are missing: {self._missing(first)}")
+
+    def _missing(self, name: str) -> str:
+        why = self._files.missing[name]
+        return f"{self.annotations} names {name!r}, which is not in {self.images}" + f"; {why}" * bool(why)
 
     def target(self, index: int) -> dict[str, Any]:
         """The target of image ``index``, without reading the image."""
         record = self.coco.imgs[self.image_ids[index]]
         annotations = self.coco.imgToAnns.get(record["id"], [])
-        if self.crowd == "drop":
-            annotations = [a for a in annotations if not a["iscrowd"]]
+        annotations = [a for a in annotations if self._is_wanted(a) and not (self.masks and a["segmentation"] is None)]
         boxes = torch.tensor([a["bbox"] for a in annotations], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         boxes[:, 0::2].clamp_(0, record["width"])
@@ -103,15 +148,30 @@ class CocoDetection(Dataset):
             target["masks"] = self._draw_masks(annotations, target["size"])
         return target
 
-    def _draw_masks(self, annotations: list[dict[str, Any]], size: tuple[int, int]) -> Tensor:
-        """Masks (n, H, W) of the annotations of one image.
+    def _is_wanted(self, annotation: dict[str, Any]) -> bool:
+        return self.crowd == "keep" or not annotation["iscrowd"]
+
+    def _check_segmentations(self) -> None:
+        """Mend the segmentations in :attr:`coco`, so that pycocotools can draw all that are not None.
 
         Raises:
-            UserError: one has no segmentation.
+            UserError: half of the annotations in targets or more have none.
         """
-        without = [a["id"] for a in annotations if not a.get("segmentation")]
-        if without:
-            raise UserError(f"{self.annotations}: masks are needed, but annotation {without[0]} has no segmentation")
+        problems: list[Problem] = []
+        for position, annotation in enumerate(self.coco.dataset["annotations"]):
+            image, given = self.coco.imgs[annotation["image_id"]], annotation.get("segmentation")
+            annotation["segmentation"], fault = check_segmentation(given, image["height"], image["width"])
+            if fault and self._is_wanted(annotation):
+                done = "mended" if annotation["segmentation"] else "left out of the targets, which need masks"
+                problems.append(Problem(annotation["id"], position, fault, given, done))
+        wanted = sum(map(self._is_wanted, self.coco.dataset["annotations"]))
+        refuse_if_most_lack_masks(self.annotations, wanted, problems)
+        if problems:
+            self.problems = [*self.problems, *problems]
+            warnings.warn(f"{self.annotations}:\n{summarise(problems)}", stacklevel=3)
+
+    def _draw_masks(self, annotations: list[dict[str, Any]], size: tuple[int, int]) -> Tensor:
+        """Masks (n, H, W) of annotations of one image that have checked segmentations."""
         drawn = [torch.from_numpy(self.coco.annToMask(a)) for a in annotations]
         return torch.stack(drawn) if drawn else torch.zeros(0, *size, dtype=torch.uint8)
 
@@ -127,69 +187,27 @@ def _check_size(path: Path, image: Tensor, record: dict[str, Any]) -> None:
     raise UserError(message)
 
 
-class Split(NamedTuple):
-    """Where one split of a data set lies."""
-
-    images: Path
-    annotations: Path
-
-
-def find_splits(folder: str | os.PathLike[str]) -> dict[str, Split]:
-    """The splits in a folder, by name.
-
-    Three layouts are known:
-
-    - ``annotations.json`` beside ``images/``: one split, named ``""``
-    - folders of that layout, such as ``train/`` and ``val/``: named as the folders
-    - COCO's own: ``annotations/instances_NAME.json``, images in ``NAME/`` or ``images/NAME/``; named ``NAME``
-    """
-    folder = Path(folder)
-    splits = {}
-    for name, place in [("", folder), *((p.name, p) for p in sorted(folder.glob("*/")))]:
-        if (place / "annotations.json").is_file() and (place / "images").is_dir():
-            splits[name] = Split(place / "images", place / "annotations.json")
-    for file in sorted(folder.glob("annotations/instances_*.json")):
-        name = file.stem.removeprefix("instances_")
-        for images in (folder / name, folder / "images" / name):
-            if images.is_dir():
-                splits[name] = Split(images, file)
-                break
-    return splits
-
-
 def coco_folder(
     folder: str | os.PathLike[str],
     split: str | None = None,
     crowd: Literal["drop", "keep"] = "drop",
     masks: bool = False,
 ) -> CocoDetection:
-    """Open one split of a folder whose layout :func:`find_splits` knows.
+    """Open one split of a folder whose layout :func:`~.layouts.find_splits` knows.
 
     Args:
         folder: the data set.
-        split: its name, with or without the year (``"val"`` finds ``val2017``). None takes the only one.
+        split: its name, as :func:`~.layouts.choose_split` takes it (``"val"`` finds ``val2017`` and ``valid``).
+            None takes the only one.
         crowd, masks: see :class:`CocoDetection`.
 
     Raises:
-        UserError: the folder, or the split in it, is missing or the name fits several.
+        UserError: the folder, the split in it, or an image is missing, the name fits several splits, or the JSON is
+            unusable.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"data folder not found: {folder}")
-    splits = find_splits(folder)
-    if not splits:
-        raise UserError(
-            f"{folder} holds no COCO data set; looked for annotations.json with images/, for folders such as "
-            "train/ with both inside, and for annotations/instances_NAME.json with NAME/ or images/NAME/"
-        )
-    fitting = [name for name in splits if split in (None, name)]
-    fitting = fitting or [name for name in splits if split == name.rstrip("0123456789")]
-    there = ", ".join(repr(name) if name else "one without a name (annotations.json)" for name in splits)
-    if not fitting:
-        raise UserError(
-            f"{folder} has no split {split!r}; looked for {split}/annotations.json and "
-            f"annotations/instances_{split}*.json; it has {there}"
-        )
-    if len(fitting) > 1:
-        raise UserError(f"{folder} has several splits that fit, {there}: name one of them")
-    return CocoDetection(*splits[fitting[0]], crowd=crowd, masks=masks)
+    dataset = CocoDetection(*choose_split(folder, split), crowd=crowd, masks=masks)
+    dataset.refuse_missing_images()
+    return dataset

@@ -1,88 +1,74 @@
 """Load a COCO annotation file, mend what can be mended, and say what was done.
 
-A fault in the structure of the file (a missing list, an image without a size) raises. A fault in one
-annotation is mended or the annotation is dropped; either way it is listed as a :class:`Problem`.
+A fault in the structure of the file (a missing list, an image without a size) raises, and so does one that shows only
+in the whole (see :mod:`.coco_checks`). A fault in one annotation is mended or the annotation is dropped; either way it
+is listed as a :class:`~.coco_problems.Problem`.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from pycocotools.coco import COCO
 
 from ..errors import UserError
+from .coco_annotations import mend, usable_id
+from .coco_checks import check_units, note_counting_from_0, refuse_if_all_are_crowds, refuse_if_most_are_dropped
+from .coco_problems import Problem, summarise
+from .coco_records import Record, categories_by_id, images_by_id
 
-#: Boxes may leave the image by this many pixels: COCO rounds to 0.01, and some tools to whole pixels.
-TOLERANCE = 1.0
-
-#: Thinner boxes are taken for empty: COCO's coordinates resolve no more, and float32 might make them so.
-THINNEST = 0.01
-
-#: What each record of a list must have, and of which type.
-_REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "images": {"id": int, "file_name": str, "height": int, "width": int},
-    "categories": {"id": int, "name": str},
-    "annotations": {},
-}
+LISTS = ("images", "categories", "annotations")
 
 
-class Problem(NamedTuple):
-    """One fault of one annotation."""
+class CocoFile(NamedTuple):
+    """A COCO file as it may be used.
 
-    annotation: Any  #: its id as the file has it; None if it has none
-    position: int  #: its place in the file's list of annotations, from 0
-    what: str  #: the kind of fault
-    value: Any  #: the value at fault
-    done: str  #: "dropped", or how it was mended
+    Attributes:
+        dataset: its contents with mended ``images``, ``categories`` and ``annotations``.
+        problems: what was mended or dropped of single annotations, in the order of the file.
+        notes: what was mended, or looks wrong, in images, categories or the whole; a line each.
+    """
 
-    def __str__(self) -> str:
-        name = self.annotation if self.annotation is not None else f"without id at position {self.position}"
-        return f"annotation {name}: {self.what} ({self.value!r}): {self.done}"
+    dataset: dict[str, Any]
+    problems: list[Problem]
+    notes: list[str]
+
+    def summary(self) -> str:
+        """Notes and problems as text, a line for each kind; empty where there are none."""
+        return "\n".join([*self.notes, summarise(self.problems)]).strip()
 
 
-def load_coco_json(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Problem]]:
+def load_coco_json(path: str | os.PathLike[str]) -> CocoFile:
     """Read an annotation file and mend it.
 
+    Ids, sizes and crowd flags that can only mean a whole number, such as 7.0 or "7", are read as one.
+
     Dropped: annotations of an unknown image or category, and boxes that are not four finite numbers, whose
-    width or height is below :data:`THINNEST`, or that lie outside their image.
+    width or height is below :data:`~.coco_annotations.THINNEST`, or that lie outside their image; images and
+    categories that repeat another one word for word; Roboflow's root category, where no box has it.
 
-    Mended: a box that leaves its image by more than :data:`TOLERANCE` is clipped; a missing ``area`` becomes
-    width times height; a missing ``iscrowd`` becomes 0; an id that is missing, not a positive whole number or
-    taken is replaced by a new one (pycocotools takes a match with annotation 0 for no match).
-
-    Returns:
-        The file's contents with mended ``annotations``, and the problems in the order of the file.
+    Mended: a box that leaves its image by more than :data:`~.coco_annotations.TOLERANCE` is clipped; a missing
+    ``area`` becomes width times height; a missing ``iscrowd`` becomes 0; an id that is missing, not a positive whole
+    number or taken is replaced by a new one (pycocotools takes a match with annotation 0 for no match).
 
     Raises:
-        UserError: the file is missing, no JSON, or lacks what a COCO file must have.
+        UserError: the file is missing, no JSON, or lacks what a COCO file must have; half of its annotations or more
+            are of no use; all are crowds; or the boxes are no [x, y, width, height] in pixels.
     """
     path = Path(path)
-    dataset = _read(path)
-    images, categories = _by_id(path, dataset, "images"), _by_id(path, dataset, "categories")
-    if len({category["name"] for category in categories.values()}) < len(categories):
-        raise UserError(f"{path}: two categories have the same name")
-    new_ids = count(1 + max((_usable_id(record) or 0 for record in dataset["annotations"]), default=0))
-    seen: set[int] = set()
-    annotations, problems = [], []
-    for position, record in enumerate(dataset["annotations"]):
-        mended, faults = _mend(record, images, categories)
-        id_given = record.get("id") if isinstance(record, dict) else None
-        if mended is not None:
-            if _usable_id(mended) is None or mended["id"] in seen:
-                mended["id"] = next(new_ids)
-                faults.append(("no usable id of its own", id_given, "given a new one"))
-            seen.add(mended["id"])
-            annotations.append(mended)
-        problems += [Problem(id_given, position, *fault) for fault in faults]
-    return {"info": {}, "licenses": [], **dataset, "annotations": annotations}, problems
+    content = _read(path)
+    images, image_notes = images_by_id(path, content["images"])
+    categories, category_notes = categories_by_id(path, content["categories"], content["annotations"])
+    annotations, problems, notes = _mend_annotations(path, content["annotations"], images, categories)
+    lists = {"images": list(images.values()), "categories": list(categories.values()), "annotations": annotations}
+    return CocoFile({"info": {}, "licenses": [], **content, **lists}, problems, image_notes + category_notes + notes)
 
 
 def index_coco(dataset: Mapping[str, Any]) -> COCO:
@@ -94,94 +80,50 @@ def index_coco(dataset: Mapping[str, Any]) -> COCO:
     return coco
 
 
-def summarise(problems: Iterable[Problem], show: int = 5) -> str:
-    """One line for each kind of problem: how many, which annotations, what was done."""
-    kinds: dict[tuple[str, str], list[Problem]] = {}
-    for problem in problems:
-        kinds.setdefault((problem.what, problem.done), []).append(problem)
-    lines = []
-    for (what, done), group in kinds.items():
-        names = [f"at position {p.position}" if p.annotation is None else str(p.annotation) for p in group]
-        listed = ", ".join(names[:show] + ["..."] * (len(names) > show))
-        lines.append(f"{len(group)} annotation(s) with {what}: {done} (id {listed})")
-    return "\n".join(lines)
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
-        dataset = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # of bytes it finds out which UTF it is, with or without a mark
     except FileNotFoundError:
         raise UserError(f"annotation file not found: {path}") from None
-    except (OSError, ValueError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read annotation file {path}: not encoded as UTF-8 or UTF-16 ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read annotation file {path}: {error}") from error
-    if not isinstance(dataset, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{path} is no COCO file: expected an object with images, annotations, categories")
-    for key in _REQUIRED:
-        if not isinstance(dataset.get(key), list):
+    for key in LISTS:
+        if not isinstance(content.get(key), list):
             raise UserError(f"{path} is no COCO file: it has no list {key!r}")
-    return dataset
+    return content
 
 
-def _by_id(path: Path, dataset: dict[str, Any], key: str) -> dict[int, dict[str, Any]]:
-    """The records of one list under their ids; refuses what is incomplete or double."""
-    table: dict[int, dict[str, Any]] = {}
-    for position, record in enumerate(dataset[key]):
-        for field, kind in _REQUIRED[key].items():
-            if not isinstance(record, dict) or not isinstance(record.get(field), kind):
-                raise UserError(f"{path}: {key}[{position}] has no usable {field!r}: {record!r:.200}")
-        if record["id"] in table:
-            raise UserError(f"{path}: two records of {key} have id {record['id']}")
-        table[record["id"]] = record
-    return table
+def _mend_annotations(
+    path: Path, records: list[Any], images: Mapping[int, Record], categories: Mapping[int, Record]
+) -> tuple[list[Record], list[Problem], list[str]]:
+    """The annotations that can be used, the problems of all, and notes about the whole.
 
-
-def _usable_id(record: Any) -> int | None:
-    value = record.get("id") if isinstance(record, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-def _mend(
-    record: Any, images: Mapping[int, dict[str, Any]], categories: Mapping[int, dict[str, Any]]
-) -> tuple[dict[str, Any] | None, list[tuple[str, Any, str]]]:
-    """The mended annotation, or None if it is dropped, and its faults as (what, value, done)."""
-    if not isinstance(record, dict):
-        return None, [("no fields", record, "dropped")]
-    for key, table in (("image_id", images), ("category_id", categories)):
-        value = record.get(key)
-        if not isinstance(value, int) or value not in table:
-            return None, [(f"unknown {key}", value, "dropped")]
-    box = record.get("bbox")
-    if not _is_box(box):
-        return None, [("a bbox that is not four numbers", box, "dropped")]
-    x, y, w, h = box
-    if min(w, h) < THINNEST:
-        return None, [("a box of zero or negative size", box, "dropped")]
-    image = images[record["image_id"]]
-    x1, y1 = max(x, 0), max(y, 0)
-    x2, y2 = min(x + w, image["width"]), min(y + h, image["height"])
-    if min(x2 - x1, y2 - y1) < THINNEST:
-        return None, [("a box outside its image", box, "dropped")]
-
-    mended = {**record, "bbox": list(box)}
-    faults: list[tuple[str, Any, str]] = []
-    if max(x1 - x, y1 - y, x + w - x2, y + h - y2) > TOLERANCE:
-        mended["bbox"] = [x1, y1, x2 - x1, y2 - y1]
-        faults.append(("a box beyond its image", box, "clipped"))
-    area, largest = record.get("area"), mended["bbox"][2] * mended["bbox"][3]
-    if not _is_number(area) or area < 0:
-        mended["area"] = largest
-        faults.append(("no usable area", area, "width times height taken"))
-    elif faults:  # of a clipped box
-        mended["area"] = min(area, largest)
-    if record.get("iscrowd") not in (0, 1):
-        mended["iscrowd"] = 0
-        faults.append(("no usable iscrowd", record.get("iscrowd"), "taken as 0"))
-    return mended, faults
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_box(value: Any) -> TypeGuard[list[float]]:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+    Raises:
+        UserError: the whole is of no use.
+    """
+    new_ids = count(1 + max((usable_id(record) or 0 for record in records), default=0))
+    seen: set[int] = set()
+    annotations, problems, boxes, sizes = [], [], [], []
+    for position, record in enumerate(records):
+        mended, faults, box, size = mend(record, images, categories)
+        id_given = record.get("id") if isinstance(record, dict) else None
+        if mended is not None:
+            own = usable_id(mended)
+            if own is None or own in seen:
+                own = next(new_ids)
+                faults.append(("no usable id of its own", id_given, "given a new one"))
+            seen.add(own)
+            annotations.append(mended if own is id_given else {**mended, "id": own})
+        if box is not None and size is not None:
+            boxes.append(box)
+            sizes.append(size)
+        problems += [Problem(id_given, position, *fault) for fault in faults]
+    notes = check_units(path, boxes, sizes)
+    refuse_if_most_are_dropped(path, len(records), problems, images, categories)
+    refuse_if_all_are_crowds(path, annotations)
+    used = {annotation["category_id"] for annotation in annotations}
+    return annotations, problems, notes + note_counting_from_0(problems, used, categories)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -71,6 +72,27 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 
 def exif_orientation(path: str | os.PathLike[str]) -> int:
-    """EXIF orientation of an image file, 1 (upright) to 8. 1 if the file does not say."""
-    with Image.open(path) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    """EXIF orientation of an image file, 1 (upright) to 8. 1 if the file does not say.
+
+    A damaged EXIF block says nothing either: a warning names the file.
+
+    Raises:
+        UserError: the file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            orientation = _stated_orientation(image, path)
+    except FileNotFoundError:
+        raise UserError(f"image not found: {path}") from None
+    except _DECODING_ERRORS as error:
+        raise UserError(f"cannot read image {path}: {error}") from error
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _stated_orientation(image: Image.Image, path: str | os.PathLike[str]) -> object:
+    """What an open image says of its orientation, whatever it is; None if it cannot be read."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception as error:  # Pillow's parsers of EXIF and XMP raise many kinds on damaged blocks
+        warnings.warn(f"{path}: its EXIF block is damaged ({error}); the image is taken as it lies", stacklevel=3)
+        return None

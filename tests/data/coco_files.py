@@ -40,6 +40,6 @@ def write_set(folder: Path, annotations: list[Any], images: int = 1) -> Path:
 
 
 def write_pictures(folder: Path, images: int) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for i in range(1, images + 1):
         Image.fromarray(np.full((30, 40, 3), 10 * i, np.uint8)).save(folder / f"{i}.png")

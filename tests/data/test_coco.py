@@ -1,13 +1,13 @@
-"""The COCO data set: targets, images, and the layouts of folders that it is found in."""
+"""The COCO data set: targets, masks and images."""
 
 import pytest
 import torch
 from PIL import Image
 
-from dyhead_lab.data.coco import CocoDetection, coco_folder, find_splits
+from dyhead_lab.data.coco import CocoDetection, coco_folder
 from dyhead_lab.errors import UserError
 
-from .coco_files import annotation, coco_dict, write_json, write_pictures, write_set
+from .coco_files import annotation, write_set
 
 
 def test_image_and_target(tmp_path):
@@ -60,14 +60,35 @@ def test_masks_are_drawn_from_polygons_and_run_lengths(tmp_path):
     assert "masks" not in coco_folder(tmp_path)[0][1]
 
 
-def test_an_annotation_without_a_segmentation_is_named_where_masks_are_wanted(tmp_path):
-    dataset = coco_folder(write_set(tmp_path, [annotation(8, [1, 2, 10, 8])]), masks=True)
-    with pytest.raises(UserError, match="annotation 8 has no segmentation"):
-        dataset[0]
+def test_annotations_without_a_segmentation_are_left_out_where_masks_are_wanted(tmp_path):
+    triangle = [[4, 6, 14, 6, 14, 14]]
+    sound = [annotation(id, [4, 6, 10, 8], segmentation=triangle) for id in (1, 2)]
+    write_set(tmp_path, [*sound, annotation(8, [1, 2, 10, 8])])
+    dataset = coco_folder(tmp_path)
+    assert len(dataset.target(0)["boxes"]) == 3 and dataset.problems == []
+    with pytest.warns(UserWarning, match=r"no segmentation: left out of the targets, which need masks \(id 8\)"):
+        dataset.masks = True
+    target = dataset.target(0)
+    assert len(target["boxes"]) == len(target["labels"]) == len(target["masks"]) == 2
+    assert len(dataset.coco.anns) == 3 and [problem.annotation for problem in dataset.problems] == [8]
+
+
+def test_a_data_set_that_mostly_lacks_masks_is_refused_where_masks_are_wanted(tmp_path):
+    crowd = annotation(3, [0, 0, 9, 9], iscrowd=1)  # in no target, so it needs none
+    dataset = coco_folder(write_set(tmp_path, [annotation(8, [1, 2, 10, 8]), crowd]))
+    with pytest.raises(UserError, match=r"annotations\.json: .* 1 of 1 .* annotation 8 has no segmentation"):
+        dataset.masks = True
+
+
+@pytest.mark.parametrize("segmentation", [[[]], [[1, 1, 5, 5]], {"size": [40, 30], "counts": [0, 1200]}, {}, ""])
+def test_segmentations_of_other_tools_do_not_matter_where_boxes_are_wanted(tmp_path, segmentation):
+    dataset = coco_folder(write_set(tmp_path, [annotation(1, [1, 2, 10, 8], segmentation=segmentation)]))
+    assert dataset[0][1]["boxes"].tolist() == [[1, 2, 11, 10]] and dataset.problems == []
 
 
 def test_one_warning_sums_up_the_problems(tmp_path):
-    write_set(tmp_path, [annotation(4, [1, 2, 0, 8]), annotation(6, [1, 2, 5, 8], category_id=1)])
+    sound = [annotation(id, [1, 2, 10, 8], image_id=2) for id in (1, 2, 3)]
+    write_set(tmp_path, [annotation(4, [1, 2, 0, 8]), annotation(6, [1, 2, 5, 8], category_id=1), *sound], images=2)
     with pytest.warns(UserWarning, match=r"annotations\.json") as caught:
         dataset = coco_folder(tmp_path)
     assert len(caught) == 1 and [p.annotation for p in dataset.problems] == [4, 6]
@@ -94,57 +115,6 @@ def test_boxes_drawn_on_a_picture_of_another_size_are_refused(tmp_path):
     Image.new("RGB", (30, 40)).save(tmp_path / "images/1.png", exif=exif)
     with pytest.raises(UserError, match="EXIF"):
         dataset[0]
-
-
-def coco_layout(folder, *names, under="."):
-    for name in names:
-        write_json(folder / f"annotations/instances_{name}.json", coco_dict([]))
-        write_pictures(folder / under / name, 1)
-    return folder
-
-
-@pytest.mark.parametrize("under", [".", "images"])
-def test_coco_layout(tmp_path, under):
-    coco_layout(tmp_path, "train2017", "val2017", under=under)
-    assert set(find_splits(tmp_path)) == {"train2017", "val2017"}
-    assert coco_folder(tmp_path, "val").annotations.name == "instances_val2017.json"
-    assert coco_folder(tmp_path, "val2017")[0][0].shape == (3, 30, 40)
-
-
-def test_split_folders(tmp_path):
-    for name in ("train", "val", "test"):
-        write_set(tmp_path / name, [])
-    assert set(find_splits(tmp_path)) == {"train", "val", "test"}
-    assert coco_folder(tmp_path, "val").annotations == tmp_path / "val/annotations.json"
-
-
-def test_an_exact_name_goes_before_one_with_a_year(tmp_path):
-    coco_layout(write_set(tmp_path / "val", []).parent, "val2017")
-    assert coco_folder(tmp_path, "val").annotations == tmp_path / "val/annotations.json"
-
-
-def test_ambiguous_and_missing_splits_say_what_there_is(tmp_path):
-    coco_layout(tmp_path, "val2014", "val2017")
-    with pytest.raises(UserError, match=r"several splits that fit, 'val2014', 'val2017'"):
-        coco_folder(tmp_path, "val")
-    with pytest.raises(UserError, match="several splits"):
-        coco_folder(tmp_path)
-    with pytest.raises(UserError, match=r"no split 'train'; looked for train/annotations\.json.*it has 'val2014'"):
-        coco_folder(tmp_path, "train")
-
-
-def test_a_single_set_has_no_named_splits(tmp_path):
-    write_set(tmp_path, [])
-    assert len(coco_folder(tmp_path)) == 1
-    with pytest.raises(UserError, match=r"no split 'val'.*one without a name"):
-        coco_folder(tmp_path, "val")
-
-
-def test_folders_without_data_say_what_was_looked_for(tmp_path):
-    with pytest.raises(UserError, match=r"looked for annotations\.json"):
-        coco_folder(tmp_path)
-    with pytest.raises(UserError, match=r"not found: .*nowhere"):
-        coco_folder(tmp_path / "nowhere")
 
 
 def test_real_coco_images(shared):

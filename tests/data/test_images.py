@@ -95,3 +95,41 @@ def test_broken_file_is_named(tmp_path, suffix, damage):
     path.write_bytes({"empty": b"", "text": b"no picture", "cut": content[: len(content) // 2]}[damage])
     with pytest.raises(UserError, match=rf"cannot read image .*broken\.{suffix}"):
         read_image(path)
+
+
+def damage_exif(path, kind):
+    """Write an image whose pixels are sound and whose EXIF block is not."""
+    image = Image.new("RGB", (64, 48), COLOUR)
+    if kind == "png":
+        image.save(path, "PNG", exif=b"\x00\x08\x00\x02\x01\x12\x00\x03")
+        return
+    image.save(path, "JPEG", dpi=(72, 72))  # with a density Pillow does not look into EXIF when it opens the file
+    payload = b"Exif\0\0garbage!"
+    block = b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + block + content[2:])
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_an_image_with_a_damaged_exif_block_is_read_as_it_lies(tmp_path, kind):
+    path = tmp_path / "damaged"
+    damage_exif(path, kind)
+    assert read_image(path).shape == (3, 48, 64)
+    with pytest.warns(UserWarning, match="damaged: its EXIF block is damaged .* as it lies") as caught:
+        assert exif_orientation(path) == 1
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("value", [0, 9, 99])
+def test_an_orientation_that_there_is_not_means_upright(tmp_path, value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg", exif=exif)
+    assert exif_orientation(tmp_path / "a.jpg") == 1
+
+
+def test_the_orientation_of_no_image_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    for name in ("a.jpg", "nowhere.jpg"):
+        with pytest.raises(UserError, match=name):
+            exif_orientation(tmp_path / name)

@@ -54,10 +54,10 @@ def test_splits_share_their_categories(tmp_path):
 
 
 def test_difficult_objects_are_ignored_by_the_metric(tmp_path):
-    voc = write_voc(tmp_path / "voc", {"val": {"a": [("dog", 1, 1, 1, 9, 9)]}})
+    voc = write_voc(tmp_path / "voc", {"val": {"a": [("dog", 1, 1, 1, 9, 9), ("dog", 0, 1, 1, 5, 5)]}})
     convert_voc(voc, tmp_path / "out")
     dataset = coco_folder(tmp_path / "out", "val")
-    assert dataset.coco.anns[1]["iscrowd"] == 1 and len(dataset.target(0)["boxes"]) == 0
+    assert dataset.coco.anns[1]["iscrowd"] == 1 and dataset.target(0)["boxes"].tolist() == [[0, 0, 5, 5]]
 
 
 @pytest.mark.parametrize("box", [(5, 5, 5, 9), (5, 9, 7, 9), (9, 5, 5, 7)])
