@@ -6,13 +6,15 @@ import argparse
 from pathlib import Path
 
 from ..data import shapes
+from ..data.coco_writer import WrittenSplit
 from ..data.download import ARCHIVES, BASE_URL, download_coco
 from ..data.voc import convert_voc
 from .outputs import output_folder
+from ..data.yolo import convert_yolo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Three sources: ``shapes``, ``voc``, ``coco``."""
+    """Four sources: ``shapes``, ``voc``, ``yolo``, ``coco``."""
     sources = parser.add_subparsers(metavar="SOURCE", required=True)
 
     make = sources.add_parser("shapes", help="draw the built-in Shapes set")
@@ -27,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     convert.set_defaults(source=_voc)
 
+    yolo = sources.add_parser("yolo", help="convert a YOLO folder to COCO format")
+    yolo.add_argument(
+        "--yolo", type=Path, required=True, metavar="DIR", help="holds images, labels and a yaml file, or that file"
+    )
+    yolo.set_defaults(source=_yolo)
+
     download = sources.add_parser("coco", help="download COCO 2017 (20 GB; continues where it stopped)")
     download.add_argument(
         "--parts",
@@ -39,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     download.add_argument("--url", default=BASE_URL, help="server or mirror (default: %(default)s)")
     download.set_defaults(source=_coco)
 
-    for source in (make, convert, download):
+    for source in (make, convert, yolo, download):
         source.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
 
@@ -60,8 +68,16 @@ def _shapes(args: argparse.Namespace) -> None:
 
 
 def _voc(args: argparse.Namespace) -> None:
-    for name, split in convert_voc(args.voc, args.out).items():
-        print(f"{args.out / name}: {split.images} images, {split.objects} objects")
+    _tell(convert_voc(args.voc, args.out), args.out)
+
+
+def _yolo(args: argparse.Namespace) -> None:
+    _tell(convert_yolo(args.yolo, args.out), args.out)
+
+
+def _tell(splits: dict[str, WrittenSplit], out: Path) -> None:
+    for name, split in splits.items():
+        print(f"{out / name}: {split.images} images, {split.objects} objects")
         for line in split.dropped:
             print(f"  dropped: {line}")
 

@@ -7,17 +7,13 @@ edges, counted from 0. So ``x = xmin - 1``, ``width = xmax - xmin + 1``, and the
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from PIL import Image
+from typing import NamedTuple
 
 from ..errors import UserError
+from .coco_writer import NewImage, NewObject, WrittenSplit, image_size, write_split
 
 #: The splits that are converted. ``trainval`` is the union of two of them.
 SPLITS = ("train", "val", "test")
@@ -46,16 +42,7 @@ class VocObject(NamedTuple):
         return self.xmax > self.xmin and self.ymax > self.ymin
 
 
-@dataclass
-class VocSplit:
-    """What one split became: counts, and a line for each object that was dropped."""
-
-    images: int = 0
-    objects: int = 0
-    dropped: list[str] = field(default_factory=list)
-
-
-def convert_voc(voc: str | os.PathLike[str], out: str | os.PathLike[str]) -> dict[str, VocSplit]:
+def convert_voc(voc: str | os.PathLike[str], out: str | os.PathLike[str]) -> dict[str, WrittenSplit]:
     """Write a VOC folder as COCO files: ``out/SPLIT/annotations.json`` and ``out/SPLIT/images/``.
 
     Images are hard links where the file system allows it, copies elsewhere. Categories are the names in
@@ -117,42 +104,26 @@ def _text(element: ElementTree.Element, path: str) -> str:
     return value.strip()
 
 
-def _write_split(voc: Path, folder: Path, classes: list[str], objects: dict[str, list[VocObject]]) -> VocSplit:
+def _write_split(voc: Path, folder: Path, classes: list[str], objects: dict[str, list[VocObject]]) -> WrittenSplit:
     """Write one split; ``objects`` holds the objects of each image by its name."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    split = VocSplit()
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, (name, items) in enumerate(objects.items(), start=1):
-        source = _find_image(voc / "JPEGImages", name)
-        width, height = _image_size(source)
-        _link_or_copy(source, folder / "images" / source.name)
-        images.append({"id": image_id, "file_name": source.name, "width": width, "height": height})
-        for item in items:
-            if not item.has_area:
-                split.dropped.append(f"{name}: {item.name} box {item[1:5]} has no area")
-                continue
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": classes.index(item.name) + 1,
-                    "bbox": item.bbox,
-                    "area": item.bbox[2] * item.bbox[3],
-                    "iscrowd": int(item.difficult),
-                }
-            )
-    split.images, split.objects = len(images), len(annotations)
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
-    dataset = {
-        "info": {"description": f"{folder.name} split, converted from Pascal VOC format"},
-        "licenses": [],
-        "images": images,
-        "annotations": annotations,
-        "categories": categories,
-    }
-    (folder / "annotations.json").write_text(json.dumps(dataset), encoding="utf-8")
+    dropped = [
+        f"{name}: {item.name} box {item[1:5]} has no area"
+        for name, items in objects.items()
+        for item in items
+        if not item.has_area
+    ]
+    categories = dict(enumerate(classes, start=1))
+    pictures = (_picture(voc, name, items, classes) for name, items in objects.items())
+    split = write_split(folder, f"{folder.name} split, converted from Pascal VOC format", categories, pictures)
+    split.dropped = dropped
     return split
+
+
+def _picture(voc: Path, name: str, items: list[VocObject], classes: list[str]) -> NewImage:
+    """An image with its objects. The xml's own size of it is often 0 x 0 or wrong."""
+    source = _find_image(voc / "JPEGImages", name)
+    objects = [NewObject(classes.index(i.name) + 1, i.bbox, crowd=i.difficult) for i in items if i.has_area]
+    return NewImage(source, source.name, *image_size(source), objects)
 
 
 def _find_image(folder: Path, name: str) -> Path:
@@ -160,20 +131,3 @@ def _find_image(folder: Path, name: str) -> Path:
         if (path := folder / f"{name}{suffix}").is_file():
             return path
     raise UserError(f"image not found: {folder / name}.jpg (nor .jpeg, nor .png)")
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of the stored pixels. The xml's own size is often 0 x 0 or wrong."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise UserError(f"cannot read image {path}: {error}") from error
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
