@@ -11,24 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.images import exif_orientation, read_image
+from ..data.images import exif_orientation, read_image, upright
 from ..errors import UserError
 from ..views.figures import Picture, detections_figure
 from ..zoo import Trained, load_trained
 from .outputs import output_folder
 
 SMALLEST_PICTURE = 480  # pixels of the shorter side; smaller images are enlarged so that labels can be read
-
-#: EXIF orientation -> whether to swap rows and columns, and which axes to flip then.
-_UPRIGHT: dict[int, tuple[bool, tuple[int, ...]]] = {
-    2: (False, (2,)),
-    3: (False, (1, 2)),
-    4: (False, (1,)),
-    5: (True, ()),
-    6: (True, (2,)),
-    7: (True, (1, 2)),
-    8: (True, (1,)),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,12 +58,6 @@ def run(args: argparse.Namespace) -> int:
         pictures[path].write_bytes(Picture(figure, f"{path.name}: {summary}").png)
         print(f"{path}: {summary} -> {pictures[path]}")
     return 0
-
-
-def upright(image: Tensor, orientation: int) -> Tensor:
-    """Turn an image (3, H, W) as its EXIF orientation, 1 to 8, asks for."""
-    swap, flips = _UPRIGHT.get(orientation, (False, ()))
-    return (image.transpose(1, 2) if swap else image).flip(flips)
 
 
 def image_files(named: Sequence[Path]) -> list[Path]:

@@ -16,7 +16,7 @@ from .coco_checks import refuse_if_most_lack_masks
 from .coco_json import index_coco, load_coco_json
 from .coco_problems import Problem, summarise
 from .image_files import locate_images
-from .images import exif_orientation, read_image
+from .images import exif_orientation, read_image, upright
 from .layouts import choose_split
 from .segmentations import check_segmentation
 
@@ -97,9 +97,7 @@ class CocoDetection(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         record = self.coco.imgs[self.image_ids[index]]
         path = self.image_path(index)
-        image = read_image(path)
-        _check_size(path, image, record)
-        return image, self.target(index)
+        return self._as_annotated(path, read_image(path), record), self.target(index)
 
     def image_path(self, index: int) -> Path:
         """The file of image ``index``, which :func:`~.image_files.locate_images` has found.
@@ -111,6 +109,25 @@ class CocoDetection(Dataset):
         if name in self._files.missing:
             raise UserError(self._missing(name))
         return self._files.elsewhere.get(name, self.images / name)
+
+    def _as_annotated(self, path: Path, image: Tensor, record: dict[str, Any]) -> Tensor:
+        """The image as its boxes were drawn on it: of the stated size, for which EXIF may have to turn it upright.
+
+        Raises:
+            UserError: it has another size.
+        """
+        stored, stated = tuple(image.shape[1:]), (record["height"], record["width"])
+        if stored == stated:
+            return image
+        orientation = exif_orientation(path) if stored == stated[::-1] else 1
+        if orientation <= 4:  # it does not swap the sides
+            raise UserError(f"{path} is {stored[1]}x{stored[0]}, but the annotations say {stated[1]}x{stated[0]}")
+        warnings.warn(
+            f"{self.annotations} states sizes of upright images, so those that EXIF lays on their side are turned. One "
+            "that stands on its head, or is mirrored, shows in no size: it is taken as it is stored",
+            stacklevel=3,
+        )
+        return upright(image, orientation)
 
     def refuse_missing_images(self) -> None:
         """Refuse a data set that would end a training at the first image that is not there.
@@ -174,17 +191,6 @@ class CocoDetection(Dataset):
         """Masks (n, H, W) of annotations of one image that have checked segmentations."""
         drawn = [torch.from_numpy(self.coco.annToMask(a)) for a in annotations]
         return torch.stack(drawn) if drawn else torch.zeros(0, *size, dtype=torch.uint8)
-
-
-def _check_size(path: Path, image: Tensor, record: dict[str, Any]) -> None:
-    """Refuse an image whose boxes were drawn on a picture of another size."""
-    stored, stated = tuple(image.shape[1:]), (record["height"], record["width"])
-    if stored == stated:
-        return
-    message = f"{path} is {stored[1]}x{stored[0]}, but the annotations say {stated[1]}x{stated[0]}"
-    if stored == stated[::-1] and exif_orientation(path) > 4:
-        message += "; its EXIF orientation turns it, so rotate the file itself or box the stored pixels"
-    raise UserError(message)
 
 
 def coco_folder(

@@ -29,6 +29,17 @@ _DECODING_ERRORS = (
 #: Pillow's modes of one channel with 16 bits. Older files of 16 bits open as the 32-bit mode "I".
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
+#: EXIF orientation -> whether to swap rows and columns, and which axes to flip then.
+_UPRIGHT: dict[int, tuple[bool, tuple[int, ...]]] = {
+    2: (False, (2,)),
+    3: (False, (1, 2)),
+    4: (False, (1,)),
+    5: (True, ()),
+    6: (True, (2,)),
+    7: (True, (1, 2)),
+    8: (True, (1,)),
+}
+
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
     """Read one image.
@@ -87,6 +98,12 @@ def exif_orientation(path: str | os.PathLike[str]) -> int:
     except _DECODING_ERRORS as error:
         raise UserError(f"cannot read image {path}: {error}") from error
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def upright(image: Tensor, orientation: int) -> Tensor:
+    """Turn an image (3, H, W) as its EXIF orientation, 1 to 8, asks for."""
+    swap, flips = _UPRIGHT.get(orientation, (False, ()))
+    return (image.transpose(1, 2) if swap else image).flip(flips)
 
 
 def _stated_orientation(image: Image.Image, path: str | os.PathLike[str]) -> object:

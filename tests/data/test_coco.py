@@ -1,5 +1,6 @@
 """The COCO data set: targets, masks and images."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -110,10 +111,30 @@ def test_boxes_drawn_on_a_picture_of_another_size_are_refused(tmp_path):
     Image.new("RGB", (50, 30)).save(tmp_path / "images/1.png")
     with pytest.raises(UserError, match=r"1\.png is 50x30, but the annotations say 40x30$"):
         dataset[0]
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_pictures_that_exif_turns_are_turned_where_the_stated_size_asks_for_it(tmp_path, orientation):
+    """The upright picture, 40 x 30, has a bright corner at the top left; what is stored is 30 x 40."""
+    dataset = coco_folder(write_set(tmp_path, [annotation(1, [0, 0, 10, 8])]))
+    pixels = np.zeros((30, 40, 3), np.uint8)
+    pixels[:8, :10] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # Orientation: turn by 90 degrees
-    Image.new("RGB", (30, 40)).save(tmp_path / "images/1.png", exif=exif)
-    with pytest.raises(UserError, match="EXIF"):
+    exif[0x0112] = orientation
+    lay = {5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}[orientation]
+    stored = Image.fromarray(pixels).transpose(Image.Transpose[lay])
+    assert stored.size == (30, 40)
+    stored.save(tmp_path / "images/1.png", exif=exif)
+    with pytest.warns(UserWarning, match=r"annotations\.json states sizes of upright images"):
+        image, target = dataset[0]
+    assert image.shape == (3, 30, 40) and target["boxes"].tolist() == [[0, 0, 10, 8]]
+    assert image[:, :8, :10].min() == 1 and image.sum() == 3 * 80
+
+
+def test_a_picture_on_its_side_without_exif_is_refused(tmp_path):
+    dataset = coco_folder(write_set(tmp_path, []))
+    Image.new("RGB", (30, 40)).save(tmp_path / "images/1.png")
+    with pytest.raises(UserError, match=r"1\.png is 30x40, but the annotations say 40x30$"):
         dataset[0]
 
 
