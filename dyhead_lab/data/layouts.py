@@ -145,12 +145,11 @@ def _holds_pictures(folder: Path) -> bool:
 
 def _nothing_found(folder: Path) -> str:
     """What was looked for, what is there, and what to do with data of another format."""
-    places = ", ".join(f"{l.annotations} with {' or '.join(f'{i}/' for i in l.images)} ({l.made_by})" for l in LAYOUTS)
+    places = [f"{l.annotations} with {' or '.join(f'{i}/' for i in l.images)} ({l.made_by})" for l in LAYOUTS]
     there = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
     found = ", ".join(there[:12] + ["..."] * (len(there) > 12)) or "nothing"
-    return (
-        f"{folder} holds no COCO data set; looked for {places}; found {found}{_without_images(folder)}{_advice(folder)}"
-    )
+    advice = _without_images(folder) + _advice(folder)
+    return "\n  ".join([f"{folder} holds no COCO data set; looked for", *places, f"found {found}{advice}"])
 
 
 def _without_images(folder: Path) -> str:
@@ -165,9 +164,13 @@ def _without_images(folder: Path) -> str:
 
 def _advice(folder: Path) -> str:
     """What to do with a folder that is one level too high, or of another format."""
-    if (folder / "ImageSets").is_dir() or (folder / "Annotations").is_dir():
-        return f". It looks like Pascal VOC: dyhead-lab data voc --voc {folder} --out DIR"
-    if any(folder.glob("*.yaml")) or any(folder.glob("labels/")) or any(folder.glob("*/labels/")):
+    below = sorted(folder.glob("*/"))
+    holders = [place for place in below if find_splits(place)]
+    if len(holders) == 1:
+        return f". Give the folder {holders[0]} instead"
+    for place in (folder, *below):
+        if (place / "ImageSets").is_dir() or (place / "Annotations").is_dir():
+            return f". It looks like Pascal VOC: dyhead-lab data voc --voc {place} --out DIR"
+    if any(folder.glob("*.yaml")) or any((place / "labels").is_dir() for place in (folder, *below)):
         return f". It looks like YOLO: dyhead-lab data yolo --yolo {folder} --out DIR"
-    below = [place for place in sorted(folder.glob("*/")) if find_splits(place)]
-    return f". Give the folder {below[0]} instead" if len(below) == 1 else ""
+    return ""
