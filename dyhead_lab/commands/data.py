@@ -8,13 +8,14 @@ from pathlib import Path
 from ..data import shapes
 from ..data.coco_writer import WrittenSplit
 from ..data.download import ARCHIVES, BASE_URL, download_coco
+from ..data.splitting import split_folder
 from ..data.voc import convert_voc
 from .outputs import output_folder
 from ..data.yolo import convert_yolo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Four sources: ``shapes``, ``voc``, ``yolo``, ``coco``."""
+    """Five sources: ``shapes``, ``voc``, ``yolo``, ``split``, ``coco``."""
     sources = parser.add_subparsers(metavar="SOURCE", required=True)
 
     make = sources.add_parser("shapes", help="draw the built-in Shapes set")
@@ -35,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     yolo.set_defaults(source=_yolo)
 
+    part = sources.add_parser("split", help="part a data set of one split into train and val")
+    part.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder in COCO format")
+    part.add_argument("--val", type=float, default=0.2, metavar="SHARE", help="share of val (default: %(default)s)")
+    part.set_defaults(source=_split)
+
     download = sources.add_parser("coco", help="download COCO 2017 (20 GB; continues where it stopped)")
     download.add_argument(
         "--parts",
@@ -47,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     download.add_argument("--url", default=BASE_URL, help="server or mirror (default: %(default)s)")
     download.set_defaults(source=_coco)
 
-    for source in (make, convert, yolo, download):
+    for source in (make, convert, yolo, part, download):
         source.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
 
@@ -73,6 +79,10 @@ def _voc(args: argparse.Namespace) -> None:
 
 def _yolo(args: argparse.Namespace) -> None:
     _tell(convert_yolo(args.yolo, args.out), args.out)
+
+
+def _split(args: argparse.Namespace) -> None:
+    _tell(split_folder(args.data, args.out, args.val), args.out)
 
 
 def _tell(splits: dict[str, WrittenSplit], out: Path) -> None:

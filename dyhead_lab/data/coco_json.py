@@ -122,7 +122,8 @@ def _mend_annotations(
             boxes.append(box)
             sizes.append(size)
         problems += [Problem(id_given, position, *fault) for fault in faults]
-    notes = check_units(path, boxes, sizes)
+    notes = [] if records else ["no annotations: there is nothing to learn, and nothing to find"]
+    notes += check_units(path, boxes, sizes)
     refuse_if_most_are_dropped(path, len(records), problems, images, categories)
     refuse_if_all_are_crowds(path, annotations)
     used = {annotation["category_id"] for annotation in annotations}

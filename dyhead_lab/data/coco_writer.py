@@ -81,7 +81,7 @@ def write_split(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, picture in enumerate(pictures, start=1):
-        _store(picture, folder / "images" / picture.name)
+        store_image(picture.source, folder / "images" / picture.name, picture.turned)
         images.append({"id": image_id, "file_name": picture.name, "width": picture.width, "height": picture.height})
         for item in picture.objects:
             annotation = {
@@ -117,21 +117,26 @@ def image_size(path: Path) -> tuple[int, int]:
         raise UserError(f"cannot read image {path}: {error}") from error
 
 
-def _store(picture: NewImage, target: Path) -> None:
-    """Put the file of a picture in its place.
+def store_image(source: Path, target: Path, turned: bool = False) -> None:
+    """Put an image into its place: as a hard link where the file system allows it, else as a copy.
+
+    Args:
+        source: the file.
+        target: its place; what is there is replaced.
+        turned: make a copy to which the EXIF orientation is applied.
 
     Raises:
         UserError: its place is that of the file itself.
     """
-    if target.resolve() == picture.source.resolve():
+    if target.resolve() == source.resolve():
         raise UserError(f"{target} would replace itself: write to another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    if picture.turned:
-        with Image.open(picture.source) as image:
+    if turned:
+        with Image.open(source) as image:
             ImageOps.exif_transpose(image).save(target, format=image.format, quality=95)
         return
     try:
-        os.link(picture.source, target)
+        os.link(source, target)
     except OSError:  # another file system, or one without links
-        shutil.copyfile(picture.source, target)
+        shutil.copyfile(source, target)

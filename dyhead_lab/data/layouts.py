@@ -95,9 +95,9 @@ def choose_split(folder: Path, name: str | None) -> Split:
     )
     if not fitting:
         places = ", ".join(l.annotations.replace(SPLIT, str(name)) for l in LAYOUTS if SPLIT in l.annotations)
-        raise UserError(
-            f"{folder} has no split {name!r}; looked for {places}; it has {listed}{_without_images(folder)}"
-        )
+        advice = f". Part it: dyhead-lab data split --data {folder} --out DIR" if len(splits) == 1 else ""
+        it_has = f"it has {listed}{_without_images(folder)}{advice}"
+        raise UserError(f"{folder} has no split {name!r}; looked for {places}; {it_has}")
     if len(fitting) > 1:
         raise UserError(f"{folder} has several splits that fit, {listed}: name one of them")
     return splits[fitting[0]]

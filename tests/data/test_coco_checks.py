@@ -94,5 +94,7 @@ def test_categories_counted_from_0_are_noted(tmp_path):
     assert load(tmp_path, [annotation(1, SOUND), annotation(2, SOUND)], categories=CATEGORIES).notes == []
 
 
-def test_a_file_without_annotations_is_let_through(tmp_path):
-    assert load(tmp_path, []).dataset["annotations"] == []
+def test_a_file_without_annotations_is_noted(tmp_path):
+    file = load(tmp_path, [])
+    assert file.dataset["annotations"] == [] and file.problems == []
+    assert len(file.notes) == 1 and file.notes[0].startswith("no annotations")

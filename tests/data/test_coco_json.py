@@ -203,7 +203,7 @@ def test_records_that_are_listed_twice_count_once(tmp_path):
 
 
 def test_an_image_under_two_ids_is_noted(tmp_path):
-    content = coco_dict([], images=2)
+    content = coco_dict([annotation(1, SOUND)], images=2)
     content["images"][1]["file_name"] = "1.png"
     (note,) = load_coco_json(write_json(tmp_path / "a.json", content)).notes
     assert "'1.png' (ids 1, 2)" in note

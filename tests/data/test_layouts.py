@@ -6,13 +6,13 @@ from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.layouts import find_splits, usual_name
 from dyhead_lab.errors import UserError
 
-from .coco_files import coco_dict, write_json, write_pictures, write_set
+from .coco_files import annotation, coco_dict, write_json, write_pictures, write_set
 
 
 def lay_out(folder, files):
     """``files``: annotation file -> its folder of images, both relative to ``folder``."""
     for annotations, images in files.items():
-        write_json(folder / annotations, coco_dict([]))
+        write_json(folder / annotations, coco_dict([annotation(1, [1, 2, 10, 8])]))
         if not (folder / images / "1.png").exists():
             write_pictures(folder / images, 1)
     return folder
