@@ -68,15 +68,15 @@ class CocoDetection(Dataset):
             raise ValueError(f"crowd must be 'drop' or 'keep', got {crowd!r}")
         self.images, self.annotations, self.crowd = Path(images), Path(annotations), crowd
         file = load_coco_json(annotations)
-        self.problems, self.notes = file.problems, file.notes
         self.coco = index_coco(file.dataset)
         self.image_ids: list[int] = [image["id"] for image in file.dataset["images"]]
         self.category_ids: list[int] = sorted(self.coco.cats)
         self.categories: list[str] = [self.coco.cats[id]["name"] for id in self.category_ids]
         self._labels = {id: label for label, id in enumerate(self.category_ids)}
         self._files = locate_images(self.images, (image["file_name"] for image in file.dataset["images"]))
-        if file.problems or file.notes:
-            warnings.warn(f"{annotations}:\n{file.summary()}", stacklevel=2)
+        self.problems, self.notes = file.problems, file.notes + self._files.notes()
+        if self.problems or self.notes:
+            warnings.warn("\n".join([f"{annotations}:", *self.notes, summarise(self.problems)]).rstrip(), stacklevel=2)
         self._masks = False
         self.masks = masks
 

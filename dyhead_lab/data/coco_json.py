@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 from ..errors import UserError
 from .coco_annotations import mend, usable_id
 from .coco_checks import check_units, note_counting_from_0, refuse_if_all_are_crowds, refuse_if_most_are_dropped
-from .coco_problems import Problem, summarise
+from .coco_problems import Problem
 from .coco_records import Record, categories_by_id, images_by_id
 
 LISTS = ("images", "categories", "annotations")
@@ -39,10 +39,6 @@ class CocoFile(NamedTuple):
     dataset: dict[str, Any]
     problems: list[Problem]
     notes: list[str]
-
-    def summary(self) -> str:
-        """Notes and problems as text, a line for each kind; empty where there are none."""
-        return "\n".join([*self.notes, summarise(self.problems)]).strip()
 
 
 def load_coco_json(path: str | os.PathLike[str]) -> CocoFile:

@@ -76,8 +76,9 @@ def write_split(
         pictures: images in the order of their ids, which begin with 1.
 
     Raises:
-        UserError: a file cannot be read or written.
+        UserError: an image would replace itself.
     """
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, picture in enumerate(pictures, start=1):

@@ -26,6 +26,13 @@ class Located(NamedTuple):
     elsewhere: dict[str, Path]
     missing: dict[str, str]
 
+    def notes(self) -> list[str]:
+        """A line where files were found under other names."""
+        if not self.elsewhere:
+            return []
+        name, file = next(iter(self.elsewhere.items()))
+        return [f"{len(self.elsewhere)} image file(s) lie under another name, such as {name!r}: {file} taken"]
+
 
 def locate_images(folder: Path, names: Iterable[str]) -> Located:
     """Find the file of every name below a folder, which is read once.

@@ -44,7 +44,7 @@ LAYOUTS = (
     Layout("COCO, CVAT, Datumaro", "annotations/instances_{split}.json", ("{split}", "images/{split}", "images")),
     Layout("Roboflow", "{split}/_annotations.coco.json", ("{split}",)),
     Layout("Roboflow, one split", "_annotations.coco.json", (".",)),
-    Layout("Label Studio", "result.json", ("images", ".")),
+    Layout("Label Studio", "result.json", ("images",)),
     Layout("FiftyOne", "labels.json", ("data",)),
     Layout("FiftyOne", "{split}/labels.json", ("{split}/data",)),
     Layout("MMDetection", "annotations/{split}.json", ("{split}", "images/{split}", "images"), any_name=False),
@@ -139,8 +139,11 @@ def _only_pair(folder: Path) -> dict[str, Split]:
 
 
 def _holds_pictures(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(os.path.splitext(entry.name)[1].lower() in _PICTURES for entry in entries)
+    try:
+        with os.scandir(folder) as entries:
+            return any(os.path.splitext(entry.name)[1].lower() in _PICTURES for entry in entries)
+    except PermissionError:  # such as lost+found
+        return False
 
 
 def _nothing_found(folder: Path) -> str:

@@ -61,11 +61,13 @@ def convert_yolo(yolo: str | os.PathLike[str], out: str | os.PathLike[str]) -> d
 
 
 def label_file(image: Path) -> Path:
-    """Where the labels of an image lie: in ``labels/`` for the last ``images/`` of its path, else beside it."""
-    parts = list(image.parts)
-    if "images" in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
-    return Path(*parts).with_suffix(".txt")
+    """Where the labels of an image lie: in ``labels/`` for the last ``images/`` of its path, or beside it."""
+    beside = image.with_suffix(".txt")
+    parts = list(beside.parts)
+    if "images" not in parts[:-1] or beside.is_file():
+        return beside
+    parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+    return Path(*parts)
 
 
 def _write_split(folder: YoloFolder, name: str, images: list[Path], out: Path) -> WrittenSplit:

@@ -71,10 +71,16 @@ def test_corners_in_place_of_sizes_are_refused(tmp_path):
         load(tmp_path, boxes([20, 10, 38, 28], [25, 15, 30, 30], [1, 2, 11, 10]))
 
 
+def test_one_bad_box_among_corners_hides_nothing(tmp_path):
+    corners = [[20, 10, 38, 28]] * 20
+    with pytest.raises(UserError, match=r"look like corners"):
+        load(tmp_path, boxes(*corners, [5, 5, 5, 9]))
+
+
 def test_boxes_that_mostly_reach_beyond_and_are_no_corners_are_noted(tmp_path):
     file = load(tmp_path, boxes([20, 10, 15, 28], [25, 15, 30, 10], SOUND))
     assert len(file.dataset["annotations"]) == 3 and len(file.notes) == 1
-    assert "2 of 3 boxes reach beyond their images" in file.notes[0] and "of another size" in file.summary()
+    assert "2 of 3 boxes reach beyond their images" in file.notes[0] and "of another size" in file.notes[0]
 
 
 def test_boxes_near_the_corner_are_no_corners(tmp_path):

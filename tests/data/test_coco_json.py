@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from dyhead_lab.data.coco_json import load_coco_json, summarise
+from dyhead_lab.data.coco_json import load_coco_json
+from dyhead_lab.data.coco_problems import summarise
 from dyhead_lab.errors import UserError
 
 from .coco_files import CATEGORIES, annotation, coco_dict, write_json
@@ -27,7 +28,7 @@ def load_after(tmp_path, *annotations):
 def test_a_sound_file_is_left_alone(tmp_path):
     content = coco_dict([annotation(1, SOUND), annotation(2, SOUND, iscrowd=1)])
     file = load_coco_json(write_json(tmp_path / "a.json", content))
-    assert file.problems == [] and file.notes == [] and file.summary() == ""
+    assert file.problems == [] and file.notes == []
     assert file.dataset == {"info": {}, "licenses": [], **content}
 
 
@@ -169,8 +170,8 @@ def test_ids_and_sizes_that_mean_whole_numbers_are_read_as_such(tmp_path, write)
     assert file.dataset["images"] == coco_dict([])["images"] and file.dataset["categories"] == CATEGORIES
     assert [(a["image_id"], a["category_id"]) for a in file.dataset["annotations"]] == [(1, 3), (1, 3)]
     assert all(type(a["image_id"]) is int for a in file.dataset["annotations"])
-    assert "2 annotation(s) with no whole number as image_id: read as one" in file.summary()
-    assert "images: width is no whole number" in file.summary()
+    assert "2 annotation(s) with no whole number as image_id: read as one" in summarise(file.problems)
+    assert any("images: width is no whole number" in note for note in file.notes)
 
 
 @pytest.mark.parametrize(("flag", "meaning"), [("1", 1), (1.0, 1), (True, 1), (False, 0), ("0", 0)])

@@ -76,7 +76,8 @@ def test_a_data_set_reads_what_was_found(tmp_path):
     content = coco_dict([], images=2)
     content["images"][0]["file_name"] = "images\\1.PNG"
     write_json(tmp_path / "annotations.json", content)
-    dataset = coco_folder(tmp_path)
+    with pytest.warns(UserWarning, match=r"1 image file\(s\) lie under another name, such as .*1\.PNG'"):
+        dataset = coco_folder(tmp_path)
     assert dataset.image_path(0) == tmp_path / "images/1.png" and dataset[0][0].shape == (3, 30, 40)
     assert dataset.image_path(1) == tmp_path / "images/2.png"
 

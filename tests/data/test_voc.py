@@ -68,6 +68,12 @@ def test_boxes_without_area_are_dropped_and_named(tmp_path, box):
     assert len(report["val"].dropped) == 1 and report["val"].dropped[0].startswith("a: dog")
 
 
+def test_a_split_without_images_is_written(tmp_path):
+    voc = write_voc(tmp_path / "voc", {"train": {"a": [("dog", 0, 1, 1, 9, 9)]}, "val": {}})
+    assert convert_voc(voc, tmp_path / "out")["val"].images == 0
+    assert len(coco_folder(tmp_path / "out", "val")) == 0
+
+
 def test_converting_twice_gives_the_same(tmp_path):
     voc = write_voc(tmp_path / "voc", {"val": {"a": [("dog", 0, 1, 1, 9, 9)]}})
     convert_voc(voc, tmp_path / "out")

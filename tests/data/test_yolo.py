@@ -115,6 +115,14 @@ def test_every_layout_is_read(tmp_path, layout):
         assert target["boxes"].tolist() == [[10, 7.5, 30, 22.5]] and target["labels"].tolist() == [1]
 
 
+def test_labels_beside_an_image_count_before_those_in_another_folder(tmp_path):
+    image = tmp_path / "images/set/images.v2/a.jpg"
+    assert label_file(image) == tmp_path / "labels/set/images.v2/a.txt"
+    image.parent.mkdir(parents=True)
+    image.with_suffix(".txt").touch()
+    assert label_file(image) == image.with_suffix(".txt")
+
+
 def test_images_of_one_name_in_several_folders_stay_apart(tmp_path):
     for part in ("a", "b"):
         write_pair(tmp_path / f"yolo/images/{part}/1.jpg", ["0 0.5 0.5 0.5 0.5"])
