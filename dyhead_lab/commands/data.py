@@ -10,8 +10,8 @@ from ..data.coco_writer import WrittenSplit
 from ..data.download import ARCHIVES, BASE_URL, download_coco
 from ..data.splitting import split_folder
 from ..data.voc import convert_voc
-from .outputs import output_folder
 from ..data.yolo import convert_yolo
+from .outputs import output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,12 +11,13 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from pycocotools.coco import COCO
 
 from ..data.coco_json import index_coco
+from ..data.coco_values import whole_number
 
 Id = int | str
 Record = Mapping[str, Any]
@@ -177,12 +178,8 @@ def _names(categories: Mapping[Id, Record]) -> dict[Id, str]:
 
 def _plain_id(value: Any) -> Id | None:
     """An id as it is meant: 7 for 7.0, NumPy's 7 and "7"; other text stays text; None for what can be no id."""
-    if isinstance(value, str):
-        digits = value.removeprefix("-")
-        return int(value) if digits.isascii() and digits.isdigit() and str(int(value)) == value else value
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    return int(value) if _is_number(value) and float(value).is_integer() else None
+    number = whole_number(value)
+    return value if isinstance(value, str) and str(number) != value else number
 
 
 def _is_number(value: Any) -> bool:
