@@ -3,12 +3,15 @@
 import ast
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dyhead_lab"
+NOTEBOOKS = ROOT / "notebooks"
+BOOK = NOTEBOOKS / "dyhead_book"
 MOST_LINES = 400
 
 
@@ -33,18 +36,34 @@ def room_of(module: str) -> str | None:
     return parts[1] if parts[0] == "dyhead_lab" and len(parts) > 1 else None
 
 
-def imported_rooms(source: str, module: str, is_package: bool) -> set[str]:
-    """The rooms of dyhead_lab that a module imports, anywhere in its text, absolutely or relatively."""
+def imported_modules(source: str, module: str, is_package: bool = False) -> set[str]:
+    """What a module imports, anywhere in its text, absolutely or relatively: full names, down to the imported name."""
     package = module.split(".") if is_package else module.split(".")[:-1]
-    modules: list[str] = []
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            modules += [alias.name for alias in node.names]
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             start = ".".join([*base, *([node.module] if node.module else [])])
-            modules += [f"{start}.{alias.name}" for alias in node.names]
-    return {room for room in map(room_of, modules) if room in ROOMS}
+            modules |= {f"{start}.{alias.name}" for alias in node.names}
+    return modules
+
+
+def module_of(path: Path) -> str:
+    """The full name of the module in a file of the library or of the book."""
+    start = NOTEBOOKS if path.is_relative_to(BOOK) else ROOT
+    return ".".join(path.relative_to(start).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(path: Path) -> set[str]:
+    """:func:`imported_modules` of a file."""
+    return imported_modules(path.read_text(encoding="utf-8"), module_of(path), path.name == "__init__.py")
+
+
+def imported_rooms(source: str, module: str, is_package: bool) -> set[str]:
+    """The rooms of dyhead_lab that a module imports."""
+    return {room for room in map(room_of, imported_modules(source, module, is_package)) if room in ROOMS}
 
 
 def misplaced(source: str, module: str, is_package: bool = False) -> set[str]:
@@ -61,7 +80,7 @@ def test_table_of_rooms_is_read():
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_up_only(path):
-    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    module = module_of(path)
     assert room_of(module) in ROOMS, f"{room_of(module)} has no row in the table of CONTRIBUTING.md"
     below = misplaced(path.read_text(), module, is_package=path.name == "__init__.py")
     assert not below, f"{module} imports {', '.join(sorted(below))}, which lie below it in CONTRIBUTING.md"
@@ -92,9 +111,121 @@ def test_relative_imports_of_a_package_start_at_the_package():
     assert misplaced("from ..cli import main", "dyhead_lab.zoo", is_package=True) == {"cli"}
 
 
+# The book: chapter -> figures -> practice -> library
+
+BOOK_SOURCES = sorted(BOOK.rglob("*.py"))
+CHAPTER = re.compile(r"c\d\d_\w+")
+
+#: Part of the book -> what it may import of the book besides itself. The library is open to all parts.
+MAY_IMPORT = {
+    "chapter": {"figures", "practice"},
+    "figures": {"practice"},
+    "practice": set(),
+    "site": set(),
+    "build": set(),
+    "command": {"site"},
+}
+
+
+def part_of(module: str) -> str | None:
+    """ "dyhead_book.practice.drills" -> "practice"; None for the book itself and for other packages."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "dyhead_book" and len(parts) > 1 else None
+
+
+def misplaced_in_book(imported: set[str], module: str) -> set[str]:
+    """The parts of the book that a module imports although it must not."""
+    own = part_of(module)
+    allowed = MAY_IMPORT["chapter" if own is None or CHAPTER.fullmatch(own) else own] if own else set()
+    return {part for part in map(part_of, imported) if part not in (None, own, *allowed)}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("path", BOOK_SOURCES, ids=lambda path: str(path.relative_to(BOOK)))
+def test_no_chapter_imports_another_and_nothing_shared_imports_a_chapter(path):
+    part = part_of(module_of(path))
+    assert part is None or CHAPTER.fullmatch(part) or part in MAY_IMPORT, f"{part} has no place in MAY_IMPORT"
+    wrong = misplaced_in_book(imports_of(path), module_of(path))
+    assert not wrong, f"{module_of(path)} imports {', '.join(sorted(wrong))}"
+
+
+@pytest.mark.parametrize(
+    ("line", "module", "wrong"),
+    [
+        ("from ..c02_b.checks import f", "dyhead_book.c01_a.checks", {"c02_b"}),
+        ("import dyhead_book.c02_b", "dyhead_book.c01_a.chapter", {"c02_b"}),
+        ("from dyhead_book import c02_b", "dyhead_book.c01_a.chapter", {"c02_b"}),
+        ("def late():\n    from ..c01_a import checks", "dyhead_book.practice.cases", {"c01_a"}),
+        ("from ..figures.points import f", "dyhead_book.practice.cases", {"figures"}),
+        ("from .checks import f\nfrom ..practice.cases import g", "dyhead_book.c01_a.figure", set()),
+        ("from ..figures.points import f\nfrom dyhead_lab.ops import g", "dyhead_book.c01_a.chapter", set()),
+    ],
+)
+def test_an_import_against_the_order_of_the_book_is_noticed(line, module, wrong):
+    assert misplaced_in_book(imported_modules(line, module), module) == wrong
+
+
+def test_the_library_imports_nothing_of_the_book():
+    found = {module_of(path): {name for name in imports_of(path) if name.startswith("dyhead_book")} for path in SOURCES}
+    assert not {module: names for module, names in found.items() if names}
+
+
+def importers(modules: set[str], sources: list[Path]) -> dict[str, set[str]]:
+    """Module -> the modules among ``sources`` that import it, or a name of it."""
+    found: dict[str, set[str]] = {module: set() for module in modules}
+    for path in sources:
+        for name in imports_of(path):
+            for module in {name, name.rpartition(".")[0]} & modules - {module_of(path)}:
+                found[module].add(module_of(path))
+    return found
+
+
+def chapters_among(modules: set[str]) -> set[str]:
+    return {part for part in map(part_of, modules) if part and CHAPTER.fullmatch(part)}
+
+
+@pytest.mark.parametrize("folder", ["practice", "figures"])
+def test_what_chapters_share_is_used_by_more_than_one(folder):
+    shared = {module_of(path) for path in (BOOK / folder).glob("*.py") if path.name != "__init__.py"}
+    assert shared
+    for module, users in importers(shared, BOOK_SOURCES).items():
+        helps = any(part_of(user) in ("practice", "figures") for user in users)
+        assert helps or len(chapters_among(users)) > 1, f"{module} belongs into {chapters_among(users) or 'the bin'}"
+
+
+WIDGET_BASES = {"Explorer", "VBox"}  # of views/explorer.py, and of ipywidgets
+
+
+def widgets(views: list[Path]) -> Iterator[str]:
+    """Full names of the explorers' classes."""
+    for path in views:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and WIDGET_BASES & {ast.unparse(b).split(".")[-1] for b in node.bases}:
+                yield f"{module_of(path)}.{node.name}"
+
+
+def figures_of_one_chapter(views: list[Path], others: list[Path]) -> dict[str, set[str]]:
+    """Modules of views/ without an explorer that neither the library nor two parts of the book import: -> importers."""
+    explorers = set(widgets(views))
+    homes = {name.rpartition(".")[0] for name in explorers}
+    figures = {module_of(path) for path in views if not imports_of(path) & explorers} - homes
+    users = importers(figures, [*views, *others])
+    in_library = {module for module, found in users.items() if any(map(room_of, found))}
+    return {module: users[module] for module in figures - in_library if len({*map(part_of, users[module])}) < 2}
+
+
+def test_views_holds_explorers_and_what_more_than_one_chapter_or_a_command_draws():
+    views = [path for path in SOURCES if path.parent == PACKAGE / "views" and path.name != "__init__.py"]
+    others = [path for path in SOURCES if path not in views] + BOOK_SOURCES
+    assert "dyhead_lab.views.sampling_points.SamplingPoints" in set(widgets(views))
+    assert not figures_of_one_chapter(views, others)
+    without_commands = [path for path in BOOK_SOURCES if path.parent.name == "c13_training_on_coco"]
+    alone = figures_of_one_chapter(views, without_commands)
+    assert alone["dyhead_lab.views.error_images"] == {"dyhead_book.c13_training_on_coco.chapter"}, "it would be noticed"
+
+
 def test_files_are_short():
     suffixes = {".py", ".js", ".css", ".cu", ".cuh", ".cpp", ".h"}
-    files = [path for path in tracked_files() if path.suffix in suffixes and "notebooks" not in path.parts]
+    files = [path for path in tracked_files() if path.suffix in suffixes and path.name != "chapter.py"]
     assert len(files) > 50
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files}
     assert not {name: lines for name, lines in lengths.items() if lines > MOST_LINES}

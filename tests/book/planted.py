@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dyhead_book.practice.checks import Mistake, Verdict
+from dyhead_book.practice.reader_checks import Mistake, Verdict
 
 FEWEST = 5
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from dyhead_book.practice.checks import Case, Mistake, check
 from dyhead_book.practice.drills import drill
+from dyhead_book.practice.reader_checks import Case, Mistake, check
 
 from .planted import assert_bugs_are_caught
 

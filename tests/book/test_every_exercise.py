@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from dyhead_book import build as builder
-from dyhead_book.practice.checks import Mistake
+from dyhead_book.practice.reader_checks import Mistake
 
 from .planted import FEWEST as FEWEST_BUGS
 

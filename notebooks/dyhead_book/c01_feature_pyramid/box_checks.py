@@ -13,7 +13,7 @@ import torch
 from numpy import ndarray
 from torchvision.ops import box_iou
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 RECALLS = np.linspace(0, 1, 101)  # where COCO reads the precision
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # IoU from which a box counts as found

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dyhead_lab.attention.scale import PaperScaleAwareAttention, ScaleAwareAttention, scale_ratio
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 # The released form: the branches of one level
 

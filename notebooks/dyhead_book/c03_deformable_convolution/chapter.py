@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from numba import njit
 
-from dyhead_book.c03_deformable_convolution.backward_checks import bilinear_slope, check_conv_backward, check_slope
-from dyhead_book.c03_deformable_convolution.sampling_checks import check_bilinear, check_deform_conv2d, planted_bug
+from dyhead_book.c03_deformable_convolution.bilinear_checks import check_bilinear
+from dyhead_book.c03_deformable_convolution.conv_backward_checks import bilinear_slope, check_conv_backward, check_slope
+from dyhead_book.practice.deform_conv2d_check import check_deform_conv2d, planted_bug
 from dyhead_book.practice.exercises import Exercise
 from dyhead_book.practice.predictions import Question
 from dyhead_lab.ops.numba_reference import loops

@@ -18,18 +18,17 @@ import torch
 
 from dyhead_book.c04_the_cuda_kernel.kernel_checks import (
     LINES_MISTAKES,
-    Example,
     check_lines,
     check_owner,
     check_reads,
-    gpu_report,
     input_reads,
-    kernel_source,
     lines_of,
     owner_formula,
 )
+from dyhead_book.c04_the_cuda_kernel.kernel_reading import Example, kernel_source
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge, Exercise
+from dyhead_book.practice.gpu_report import gpu_report
 from dyhead_book.practice.predictions import Question
 
 # %%
@@ -108,7 +107,7 @@ check_owner(owner)
 # `backend="emulated"` runs the kernel under the emulator. The check is the one from chapter 03.
 
 # %%
-from dyhead_book.c03_deformable_convolution.sampling_checks import check_deform_conv2d
+from dyhead_book.practice.deform_conv2d_check import check_deform_conv2d
 from dyhead_lab.ops import deform_conv2d
 
 

@@ -1,84 +1,12 @@
-"""What the chapter on the CUDA kernel leans on: kernel sources to read, accesses to look at, a check, a timing."""
+"""Checks, mistakes and solutions of the chapter on the CUDA kernel: who computes what, lines of memory, reads."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 
-from dyhead_lab.ops import deform_conv2d, native
-from dyhead_lab.ops.bench.table import recorded
-from dyhead_lab.ops.native import Access
-from dyhead_lab.paths import REPOSITORY
-
-from ..practice.checks import Case, Mistake, Verdict, check
-
-SIMPLE = REPOSITORY / "csrc" / "deform_conv" / "simple.cuh"
-UNIT = (1, 1)
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Source code that shows itself as such in a notebook."""
-
-    code: str
-    language: str = "cpp"
-
-    def _repr_markdown_(self) -> str:
-        return f"```{self.language}\n{self.code}\n```"
-
-    def __repr__(self) -> str:
-        return self.code
-
-
-def kernel_source(name: str) -> Listing:
-    """The kernel ``name`` of csrc/deform_conv/simple.cuh, with the sentence that says what a thread does."""
-    found = re.search(rf"(///[^\n]*\n)+template[^\n]*\n__global__ void {name}\(.*?\n}}", SIMPLE.read_text(), re.DOTALL)
-    if found is None:
-        raise ValueError(f"name: {SIMPLE.name} has no kernel {name!r}")
-    return Listing(found.group())
-
-
-# What threads do to memory
-
-
-@dataclass(frozen=True)
-class Example:
-    """One deformable convolution with a single channel and 3x3 taps, drawn from a seed.
-
-    Args:
-        H, W: size of the input and of the output (padding 1).
-        offset_scale: standard deviation of the offsets in pixels; they are cut at twice that.
-        seed: of all numbers.
-    """
-
-    H: int
-    W: int
-    offset_scale: float
-    seed: int = 0
-
-    def tensors(self) -> tuple[torch.Tensor, ...]:
-        """input (1, 1, H, W), offset (1, 18, H, W), weight (1, 1, 3, 3), mask (1, 9, H, W), float32."""
-        generator = torch.Generator().manual_seed(self.seed)
-        offset = torch.randn(1, 18, self.H, self.W, generator=generator).clamp(-2, 2) * self.offset_scale
-        image = torch.randn(1, 1, self.H, self.W, generator=generator)
-        weight = torch.randn(1, 1, 3, 3, generator=generator)
-        return image, offset, weight, torch.rand(1, 9, self.H, self.W, generator=generator)
-
-    def forward(self, block: int = 0, threads: range = range(1)) -> list[Access]:
-        """What these threads of the simple forward kernel do; thread i computes output pixel i."""
-        arguments = (*self.tensors(), *UNIT * 4)
-        return native.record("deform_conv2d_forward", *arguments, block=block, threads=threads)
-
-    def backward(self, block: int = 0, threads: range = range(256)) -> list[Access]:
-        """What these threads of the simple backward kernels do, with an output gradient of ones."""
-        arguments = (torch.ones(1, 1, self.H, self.W), *self.tensors(), *UNIT * 4, False)
-        return native.record("deform_conv2d_backward", *arguments, block=block, threads=threads)
-
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 # Which thread computes what: an exercise
 
@@ -238,57 +166,3 @@ READS_MISTAKES = (
 def check_reads(function: Callable[[int, int, int, int, int], int]) -> Verdict:
     """Check the reader's ``input_reads(B, C, Co, S, K)``."""
     return check(function, input_reads, _read_cases(), READS_MISTAKES)
-
-
-# On a GPU
-
-
-def gpu_report(channels: int = 256, size: tuple[int, int] = (100, 168), repeats: int = 20) -> str:
-    """Forward time of ours and torchvision's on this machine's GPU.
-
-    Without a GPU: what was recorded on one, or plainly that nothing was.
-
-    Args:
-        channels, size, repeats: of the live measurement.
-    """
-    problem = native.why_missing("cuda")
-    if problem:
-        table = recorded("cuda")
-        return f"No GPU here. {problem}\n{told(table)}" if table else f"Not measured on a GPU. {problem}"
-    from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
-
-    generator = torch.Generator("cuda").manual_seed(0)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, device="cuda", generator=generator)
-
-    x, dp = draw(1, channels, *size), draw(1, 18, *size)
-    w, dm = draw(channels, channels, 3, 3) / channels, draw(1, 9, *size).sigmoid()
-    ours = _milliseconds(lambda: deform_conv2d(x, dp, w, padding=1, mask=dm, backend="cuda"), repeats)
-    theirs = _milliseconds(lambda: torchvision_deform_conv2d(x, dp, w, padding=1, mask=dm), repeats)
-    shape = f"3x3, {channels} -> {channels} channels, {size[0]} x {size[1]}, float32"
-    return f"{torch.cuda.get_device_name()}, {shape}: ours {ours:.3f} ms, torchvision {theirs:.3f} ms (medians)"
-
-
-def told(table: dict[str, Any]) -> str:
-    """A recorded table of the operator benchmark in lines: the machine, then a line per forward pass."""
-    machine = table["machine"]
-    lines = [f"Recorded on {machine['device']}, torch {machine['torch']}, {machine['date']} (medians):"]
-    lines += [
-        f"{row['problem']}: {row['who']} {row['median_ms']:.3f} ms, {row['times_faster_than_peer']:.1f} x {row['peer']}"
-        for row in table["rows"]
-        if row["pass"] == "forward" and row["who"] != row["peer"]
-    ]
-    return "\n".join(lines)
-
-
-def _milliseconds(run: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats + 3):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return float(np.median(times[3:]))  # the first runs warm up

@@ -15,7 +15,7 @@ from torch import Tensor
 from dyhead_lab.attention.spatial import KERNEL, TAPS, fit_offsets
 from dyhead_lab.ops import deform_conv2d, formula
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 # The paper's form: one deformable convolution over all levels
 

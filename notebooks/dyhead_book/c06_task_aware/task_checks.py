@@ -16,7 +16,7 @@ from dyhead_lab.attention import PaperTaskAwareAttention, TaskAwareAttention
 from dyhead_lab.attention.task import REDUCTION
 from dyhead_lab.trace import trace
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 Arrays = tuple[np.ndarray, ...]
 

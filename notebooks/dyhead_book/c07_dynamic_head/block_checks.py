@@ -14,7 +14,7 @@ import torch
 from dyhead_lab.attention.undecoupled import undecoupled_attention
 from dyhead_lab.views.features import energy_share as library_energy_share
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 TAPS = 9
 OFFSETS_AND_MASKS = 27

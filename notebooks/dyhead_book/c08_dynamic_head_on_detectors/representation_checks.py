@@ -14,7 +14,7 @@ import torch
 from dyhead_lab.detectors.anchors import BOX_WEIGHTS, decode_boxes, sides
 from dyhead_lab.detectors.one_stage.point_sets import POINTS, min_max_box
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 Decode = Callable[..., np.ndarray]
 CASES = 8

@@ -12,16 +12,11 @@ import numpy as np
 
 from dyhead_lab.ops.numba_reference import loops
 
-from ..c03_deformable_convolution.sampling_checks import FAR
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.cases import FAR
+from ..practice.reader_checks import Case, Mistake, Verdict, check
+from ..practice.softmax import softmax
 
 Weigh = Callable[[np.ndarray, int], np.ndarray]
-
-
-def softmax(x: np.ndarray, axis: int | tuple[int, ...] = -1) -> np.ndarray:
-    """exp(x) over its sum along ``axis``; the largest value is taken off first, so that nothing overflows."""
-    e = np.exp(x - x.max(axis, keepdims=True))
-    return e / e.sum(axis, keepdims=True)
 
 
 # Attention over all tokens

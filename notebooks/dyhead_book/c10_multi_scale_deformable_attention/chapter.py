@@ -18,7 +18,7 @@ import time
 import numpy as np
 import torch
 
-from dyhead_book.c03_deformable_convolution.backward_checks import check_attention_backward
+from dyhead_book.c10_multi_scale_deformable_attention.attention_backward_checks import check_attention_backward
 from dyhead_book.c10_multi_scale_deformable_attention.multi_scale_checks import (
     MS_DEFORM_ATTN_MISTAKES,
     check_box_locations,

@@ -14,8 +14,9 @@ import torch
 
 from dyhead_lab.ops import formula
 
-from ..c09_self_attention_to_deformable.self_attention_checks import softmax
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.cases import draw_sizes
+from ..practice.reader_checks import Case, Mistake, Verdict, check
+from ..practice.softmax import softmax
 
 Sizes = np.ndarray  # (L, 2), (H, W) of each level
 
@@ -26,12 +27,6 @@ def sampling_locations(reference_Q2: np.ndarray, offsets_QMLP2: np.ndarray, shap
     """Reference points in [0, 1] plus offsets in cells of each level: (x, y) in [0, 1], (Q, M, L, P, 2)."""
     width_height_L2 = shapes_L2[:, ::-1]
     return reference_Q2[:, None, None, None] + offsets_QMLP2 / width_height_L2[:, None]
-
-
-def draw_sizes(rng: np.random.Generator, L: int) -> Sizes:
-    """Levels of a pyramid, fine to coarse, none of them square."""
-    H, W = int(rng.integers(4, 7)), int(rng.integers(7, 10))
-    return np.array([(max(H >> level, 1), max(W >> level, 2)) for level in range(L)])
 
 
 def _location_cases(seed: int = 0, count: int = 10) -> Iterator[Case]:

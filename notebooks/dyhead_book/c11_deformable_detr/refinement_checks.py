@@ -17,7 +17,7 @@ from dyhead_lab.detectors.box_ops import cxcywh_to_xyxy, generalized_iou
 from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher, PaddedTargets, Predictions
 from dyhead_lab.detectors.detr.prediction_heads import inverse_sigmoid, refine_boxes
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 MATCHER = HungarianMatcher()  # Deformable DETR's: classes 2, L1 5, GIoU 2, focal
 

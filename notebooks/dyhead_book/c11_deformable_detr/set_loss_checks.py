@@ -10,7 +10,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from dyhead_lab.detectors.box_ops import cxcywh_to_xyxy, generalized_iou
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 from .refinement_checks import assign, draw_detections, matching_cost
 
 Losses = tuple[Tensor, Tensor, Tensor]

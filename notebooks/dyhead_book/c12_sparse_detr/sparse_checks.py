@@ -15,9 +15,9 @@ import torch
 from dyhead_lab.detectors.detr.dam import decoder_attention_map as library_map
 from dyhead_lab.ops.numba_reference import loops
 
-from ..c09_self_attention_to_deformable.self_attention_checks import softmax
-from ..c10_multi_scale_deformable_attention.multi_scale_checks import draw_sizes
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.cases import draw_sizes
+from ..practice.reader_checks import Case, Mistake, Verdict, check
+from ..practice.softmax import softmax
 
 # Where the decoder looked
 

@@ -9,7 +9,7 @@ import numpy as np
 from dyhead_lab.errors import UserError
 from dyhead_lab.experiments.catalogue import recorded
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 
 def encoder_macs(N: int, T: int, C: int, F: int, M: int, L: int, P: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dyhead_lab.evaluation.errors import BACKGROUND, FOREGROUND
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 # The learning rate
 

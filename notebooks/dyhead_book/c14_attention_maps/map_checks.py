@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 
 def heat_map(positions_n2: np.ndarray, weights_n: np.ndarray, H: int, W: int) -> np.ndarray:

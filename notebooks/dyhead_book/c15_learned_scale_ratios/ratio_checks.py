@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 Relation = Callable[[np.ndarray, np.ndarray], float]
 

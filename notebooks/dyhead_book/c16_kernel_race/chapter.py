@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import torch
 
-from dyhead_book.c04_the_cuda_kernel.kernel_checks import gpu_report
 from dyhead_book.c16_kernel_race.race_checks import (
     FLOOR_MISTAKES,
     check_contender,
@@ -29,6 +28,7 @@ from dyhead_book.c16_kernel_race.race_checks import (
 from dyhead_book.c16_kernel_race.race_figures import race_figure, roofline_figure
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge, Exercise
+from dyhead_book.practice.gpu_report import gpu_report
 from dyhead_book.practice.predictions import Question
 from dyhead_lab.ops.bench import measure
 from dyhead_lab.ops.bench.problems import Contender, convolution

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from dyhead_lab.ops import deform_conv2d
 
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 TAPS = 9
 Convolution = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -12,8 +12,8 @@ import torch
 
 from dyhead_lab.attention import joint
 
-from ..c09_self_attention_to_deformable.self_attention_checks import softmax
-from ..practice.checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, check
+from ..practice.softmax import softmax
 
 # From levels to tokens
 

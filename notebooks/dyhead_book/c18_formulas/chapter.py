@@ -17,7 +17,7 @@
 # %%
 from IPython.display import Markdown, display
 
-from dyhead_book.practice.formulas import by_paper, markdown, read_formulas
+from dyhead_book.c18_formulas.formula_table import by_paper, markdown, read_formulas
 
 for paper, formulas in by_paper(read_formulas()):
     display(Markdown(f"## {paper}"))

@@ -1,0 +1,1 @@
+"""What the exercises of all chapters are made of: checks of a reader's function, drills, cards, predictions."""

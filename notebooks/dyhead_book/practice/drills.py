@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .checks import Mistake
+from .reader_checks import Mistake
 
 GOLDEN = 0.382  # steps of this share of a table visit it in an order that nobody guesses
 

@@ -1,6 +1,6 @@
 """The formulas of the papers: each one once, with its letters, the code that computes it and a number that proves it.
 
-The table itself is ``notebooks/dyhead_book/c18_formulas/formulas.toml``.
+The table itself is ``formulas.toml`` beside this file.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from typing import Any
 
 import torch
 
-from dyhead_lab.paths import REPOSITORY
-
-TABLE = Path(__file__).parents[1] / "c18_formulas" / "formulas.toml"
+TABLE = Path(__file__).parent / "formulas.toml"
 
 #: Largest relative difference between the library and the formula in loops. Both compute in float64 and add in other
 #: orders, which costs about 1e-15 a term; the library rounds some constants to float32, hence not smaller.
@@ -50,8 +48,9 @@ class Formula:
     def line(self) -> str:
         """File and line of the code, such as ``dyhead_lab/attention/scale.py:84``."""
         found = _resolve(self.code)
-        path = Path(inspect.getsourcefile(found)).relative_to(REPOSITORY)  # type: ignore[arg-type]
-        return f"{path}:{inspect.getsourcelines(found)[1]}"
+        package = import_module(found.__module__.partition(".")[0])
+        path = Path(inspect.getsourcefile(found)).relative_to(Path(package.__file__).parents[1])  # type: ignore[arg-type]
+        return f"{path.as_posix()}:{inspect.getsourcelines(found)[1]}"
 
     def error(self) -> float:
         """Norm of the difference between the library and the formula over the norm of the formula."""
@@ -69,7 +68,7 @@ def read_formulas(path: Path = TABLE) -> list[Formula]:
     Raises:
         ValueError: an entry lacks a field, or two entries are the same formula.
     """
-    entries = tomllib.loads(path.read_text())["formula"]
+    entries = tomllib.loads(path.read_text(encoding="utf-8"))["formula"]
     formulas = []
     for entry in entries:
         try:

@@ -1,21 +1,19 @@
-import pytest
-import torch
+"""The CUDA kernel: its source, what the emulator sees of its threads, and the exercises about it."""
 
-from dyhead_book.c04_the_cuda_kernel import kernel_checks as kernel
+import pytest
+
 from dyhead_book.c04_the_cuda_kernel.kernel_checks import (
     LINES_MISTAKES,
     OWNER_MISTAKES,
     READS_MISTAKES,
-    Example,
     check_lines,
     check_owner,
     check_reads,
-    gpu_report,
     input_reads,
-    kernel_source,
     lines_of,
     owner_formula,
 )
+from dyhead_book.c04_the_cuda_kernel.kernel_reading import Example, kernel_source
 from dyhead_lab.ops import deform_conv2d, native
 
 from .planted import assert_bugs_are_caught
@@ -70,21 +68,3 @@ def test_the_backward_pass_adds_atomically_to_pixels_of_the_input():
     additions = [a for a in example.backward() if a.operation == "atomic_add"]
     assert {a.buffer for a in additions} == {"grad_input"}
     assert all(0 <= a.index < 42 for a in additions)
-
-
-def test_without_a_gpu_nothing_is_claimed():
-    if native.available("cuda"):
-        assert torch.cuda.get_device_name() in gpu_report(channels=16, size=(8, 8), repeats=2)
-    else:
-        assert gpu_report().startswith("Not measured on a GPU.")
-
-
-def test_what_was_recorded_on_another_gpu_is_told_with_machine_and_date(monkeypatch):
-    row = {"problem": "conv", "pass": "forward", "peer": "torchvision", "times_faster_than_peer": 4.0}
-    rows = [{**row, "who": "dyhead_lab", "median_ms": 0.5}, {**row, "who": "torchvision", "median_ms": 2.0}]
-    table = {"machine": {"device": "a GPU", "torch": "2.11", "date": "2026-01-01"}, "rows": rows}
-    monkeypatch.setattr(kernel, "recorded", lambda device: table)
-    monkeypatch.setattr(native, "why_missing", lambda kind: "torch sees none.")
-    lines = gpu_report().splitlines()
-    assert lines[1] == "Recorded on a GPU, torch 2.11, 2026-01-01 (medians):"
-    assert lines[2:] == ["conv: dyhead_lab 0.500 ms, 4.0 x torchvision"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dyhead_book.practice.formulas import (
+from dyhead_book.c18_formulas.formula_table import (
     TABLE,
     TOLERANCE,
     Formula,

@@ -7,9 +7,9 @@ import re
 import nbformat
 import pytest
 
+from dyhead_book import build as builder
 from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.training.checkpoint import CHECKPOINT, read
-from tests.notebooks.builder import builder
 
 from .explorers import SCROLL
 from .lab import ALL_RAN, KERNEL_READY, RUN_ALL, Lab, keep_screenshot, open_notebook

@@ -1,4 +1,4 @@
-"""Checks, mistakes and solutions for the gradients of both operators.
+"""Checks, mistakes and solutions for the gradients of deformable convolution: the slope of a sample, and all of them.
 
 All functions take and return NumPy arrays in float64. The backward passes have the signatures of
 ``ops/numba_reference/loops.py``, whose loops are the solutions; tests hold those against numerical differences.
@@ -14,9 +14,10 @@ import numpy as np
 
 from dyhead_lab.ops.numba_reference import loops
 
-from ..c10_multi_scale_deformable_attention.multi_scale_checks import ms_deform_attn_cases
-from ..practice.checks import Case, Mistake, Verdict, check
-from .sampling_checks import bilinear_cases, deform_conv2d_cases
+from ..practice.cases import with_gradient
+from ..practice.deform_conv2d_check import deform_conv2d_cases
+from ..practice.reader_checks import Case, Mistake, Verdict, check
+from .bilinear_checks import bilinear_cases
 
 Gradients = tuple[np.ndarray, ...]
 Change = Callable[..., np.ndarray]
@@ -95,18 +96,11 @@ def check_slope(function: Callable[[np.ndarray, float, float], float], seed: int
 # The backward pass of deformable convolution
 
 
-def _with_gradient(cases: Iterator[Case], shape: Callable[..., tuple[int, ...]], seed: int) -> Iterator[Case]:
-    """The same cases with the gradient of the output, whose shape follows from the arguments, in front."""
-    rng = np.random.default_rng(seed)
-    for case in cases:
-        yield Case(case.description, (rng.normal(size=shape(*case.arguments)), *case.arguments))
-
-
 def _conv_cases(seed: int, count: int = 6) -> Iterator[Case]:
     def shape(x, dp, w, *_):  # type: ignore[no-untyped-def]
         return x.shape[0], w.shape[0], *dp.shape[2:]
 
-    return _with_gradient(deform_conv2d_cases(seed, count), shape, seed)
+    return with_gradient(deform_conv2d_cases(seed, count), shape, seed)
 
 
 #: input, offset, weight, mask: places in the answer and, one further on, among the arguments.
@@ -178,74 +172,3 @@ CONV_BACKWARD_MISTAKES = (
 def check_conv_backward(function: Callable[..., Gradients], seed: int = 0) -> Verdict:
     """Check ``deform_conv2d_backward(grad, input, offset, weight, mask, stride, padding, dilation)``: four arrays."""
     return check(function, loops.deform_conv2d_backward, _conv_cases(seed), CONV_BACKWARD_MISTAKES)
-
-
-# The backward pass of multi-scale deformable attention
-
-
-def _attention_cases(seed: int, count: int = 6) -> Iterator[Case]:
-    def shape(value, _shapes, _starts, locations, _weights):  # type: ignore[no-untyped-def]
-        return *locations.shape[:3], value.shape[3]
-
-    return _with_gradient(ms_deform_attn_cases(seed, count), shape, seed)
-
-
-def _attention(change: Callable[..., Gradients]) -> Callable[..., Gradients]:
-    """``change(value, locations, weights, a)`` gets the right gradients, and the arguments by name.
-
-    ``a["size"]`` is (W, H) of each level, (L, 1, 2), and ``a["plain"]`` the gradients where all weights are 1.
-    """
-    names = ("grad", "value", "shapes", "starts", "locations", "weights")
-
-    def imitate(*arguments: np.ndarray) -> Gradients:
-        a: dict[str, Any] = dict(zip(names, arguments, strict=True))
-        a["size"] = a["shapes"][:, None, ::-1]
-        ones = (*arguments[:-1], np.ones_like(arguments[-1]))
-        a["plain"] = loops.ms_deform_attn_backward(*ones)
-        return change(*loops.ms_deform_attn_backward(*arguments), a)
-
-    return imitate
-
-
-ATTENTION_BACKWARD_MISTAKES = (
-    Mistake(
-        "the gradient of the locations counts in cells",
-        "a location of 1 is W cells: multiply the slope along x by W and that along y by H.",
-        _attention(lambda v, l, w, a: (v, l / a["size"], w)),
-    ),
-    Mistake(
-        "x and y are swapped in the gradient of the locations",
-        "a location is (x, y): entry 0 gets the slope along x.",
-        _attention(lambda v, l, w, a: (v, l[..., ::-1], w)),
-    ),
-    Mistake(
-        "the slope along x is multiplied by H, that along y by W",
-        "spatial_shapes holds (H, W), locations hold (x, y).",
-        _attention(lambda v, l, w, a: (v, l / a["size"] * a["size"][..., ::-1], w)),
-    ),
-    Mistake(
-        "the attention weight is missing in the gradient of the locations",
-        "out = A x: moving the point changes it by A times the slope.",
-        _attention(lambda v, l, w, a: (v, a["plain"][1], w)),
-    ),
-    Mistake(
-        "the attention weight is missing in the gradient of the values",
-        "out = A x: a cell changes it by A times its share G.",
-        _attention(lambda v, l, w, a: (a["plain"][0], l, w)),
-    ),
-    Mistake(
-        "the gradient of the weights is multiplied by the weights",
-        "out = A x: by A the slope is x, the sample itself.",
-        _attention(lambda v, l, w, a: (v, l, w * a["weights"])),
-    ),
-    Mistake(
-        "the softmax is differentiated too",
-        "the weights are arguments here. The softmax before them has a backward pass of its own.",
-        _attention(lambda v, l, w, a: (v, l, a["weights"] * (w - (a["weights"] * w).sum((3, 4), keepdims=True)))),
-    ),
-)
-
-
-def check_attention_backward(function: Callable[..., Gradients], seed: int = 0) -> Verdict:
-    """Check the reader's ``ms_deform_attn_backward(grad, value, shapes, starts, locations, weights)``: three arrays."""
-    return check(function, loops.ms_deform_attn_backward, _attention_cases(seed), ATTENTION_BACKWARD_MISTAKES)

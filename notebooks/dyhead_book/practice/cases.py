@@ -1,0 +1,32 @@
+"""What the cases of several chapters' checks are drawn with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from .reader_checks import Case
+
+#: Pixels; wider than any offset of a case. An image that is padded by so much with its border, and read so much further
+#: on, gives what a function gives that clamps positions to the border.
+FAR = 64
+
+
+def draw_sizes(rng: np.random.Generator, L: int) -> np.ndarray:
+    """(H, W) of each level of a pyramid, (L, 2), fine to coarse, none of them square."""
+    H, W = int(rng.integers(4, 7)), int(rng.integers(7, 10))
+    return np.array([(max(H >> level, 1), max(W >> level, 2)) for level in range(L)])
+
+
+def with_gradient(cases: Iterator[Case], shape: Callable[..., tuple[int, ...]], seed: int) -> Iterator[Case]:
+    """Cases of a backward pass: those of the forward pass, with a gradient of the output in front.
+
+    Args:
+        cases: of the forward pass.
+        shape: of the output, from the arguments of a case.
+        seed: of the gradients.
+    """
+    rng = np.random.default_rng(seed)
+    for case in cases:
+        yield Case(case.description, (rng.normal(size=shape(*case.arguments)), *case.arguments))
