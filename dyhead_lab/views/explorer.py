@@ -9,6 +9,7 @@ from typing import Any
 
 import anywidget
 import torch
+import traitlets
 from PIL import Image
 
 from .figures import Picture
@@ -21,7 +22,13 @@ class Explorer(anywidget.AnyWidget):
 
     A subclass names its files in its class statement, ``class Name(Explorer, static="name")``. They are joined to
     the shared ones, so that no widget fetches anything: ``static/explorer.js`` and ``name.js``, the same for CSS.
+
+    Where Python computes what is drawn, the class names the choices that it depends on in ``asks`` and calls
+    :meth:`_answered` at the end. Until then the page shows that it waits: what it draws belongs to an earlier choice.
     """
+
+    asks: tuple[str, ...] = ()
+    answer: Any = traitlets.Dict(help="the choices that what is drawn belongs to").tag(sync=True)
 
     def __init_subclass__(cls, static: str | None = None, **kwargs: Any) -> None:
         if static is not None:
@@ -30,6 +37,10 @@ class Explorer(anywidget.AnyWidget):
                 for kind in ("js", "css")
             )
         super().__init_subclass__(**kwargs)
+
+    def _answered(self) -> None:
+        """What is drawn belongs to the choices of this moment."""
+        self.answer = {name: getattr(self, name) for name in self.asks}
 
     def picture(self) -> Picture:
         """What the explorer shows, as a still picture."""

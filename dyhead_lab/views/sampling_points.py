@@ -30,9 +30,10 @@ class SamplingPoints(Explorer, static="sampling_points"):
     """Sampling points of every layer of a traced detector, for any pixel or object query.
 
     Choose a layer and click a place, or move it with the arrow keys. Every point is drawn with the weight that it
-    has. Choose a point and see the four pixels that it reads; drag it, or nudge it with the arrow keys, and see how
-    the layer's output changes. All numbers are those of the forward pass: from the points shown, :meth:`output`
-    computes the layer's output again. Three buttons save them as CSV, npz and SVG, as the methods ``to_...`` do.
+    has; choose a head to see its points alone. Choose a point and see the four pixels that it reads; drag it, or nudge
+    it with the arrow keys, and see how the layer's output changes. All numbers are those of the forward pass: from the
+    points of all heads, :meth:`output` computes the layer's output again. Three buttons save them as CSV, npz and SVG,
+    as the methods ``to_...`` do; CSV and npz hold the points of all heads.
 
     Args:
         trace: of a forward pass of any detector here, imported official weights included.
@@ -43,13 +44,15 @@ class SamplingPoints(Explorer, static="sampling_points"):
         ValueError: ``image`` is not such a tensor, or nothing in the trace samples.
     """
 
+    asks = ("layer", "place", "head", "chosen", "moved")
     source = traitlets.Unicode(help="the image as the network saw it, with its padding").tag(sync=True)
     size = traitlets.List(traitlets.Int(), help="(H, W) of that picture").tag(sync=True)
     layers: Any = traitlets.List(help="per layer: name, number of places, (H, W) of their levels").tag(sync=True)
     layer = traitlets.Int(0).tag(sync=True)
     place = traitlets.Int(0).tag(sync=True)
     click: Any = traitlets.List(help="a position (x, y) in [0, 1]; the nearest place is chosen").tag(sync=True)
-    chosen = traitlets.Int(0, help="the point that is looked at").tag(sync=True)
+    head = traitlets.Int(-1, help="the head whose points are drawn; -1: all heads").tag(sync=True)
+    chosen = traitlets.Int(0, help="the point that is looked at, one of those that are drawn").tag(sync=True)
     moved: Any = traitlets.List(help="where the reader dragged it, (x, y) in [0, 1]; empty: nowhere").tag(sync=True)
     here: Any = traitlets.List(help="where the place lies, (x, y)").tag(sync=True)
     points: Any = traitlets.List(help="per point: x, y, offset x, offset y, weight, head, level, index").tag(sync=True)
@@ -69,16 +72,22 @@ class SamplingPoints(Explorer, static="sampling_points"):
         self.observe(self._change_layer, names="layer")
         self.observe(self._change_click, names="click")
         self.observe(self._change_place, names="place")
+        self.observe(self._change_head, names="head")
         self.observe(self._look, names=["chosen", "moved"])
         self.on_msg(self._send_file)
         self._change_layer()
 
-    @traitlets.validate("layer", "place", "chosen")
+    @traitlets.validate("layer", "place", "head", "chosen")
     def _in_range(self, proposal: Any) -> int:
         name, value = proposal.trait.name, proposal.value
-        end = {"layer": len(self._layers), "place": len(self.current.places), "chosen": max(1, len(self.points))}[name]
-        if not 0 <= value < end:
-            raise traitlets.TraitError(f"{name}: got {value}, expected 0..{end - 1}")
+        first, end = {
+            "layer": (0, len(self._layers)),
+            "place": (0, len(self.current.places)),
+            "head": (-1, self.heads),
+            "chosen": (0, max(1, len(self.points))),
+        }[name]
+        if not first <= value < end:
+            raise traitlets.TraitError(f"{name}: got {value}, expected {first}..{end - 1}")
         return value
 
     @property
@@ -86,8 +95,13 @@ class SamplingPoints(Explorer, static="sampling_points"):
         """The layer that is shown."""
         return self._layers[self.layer]
 
+    @property
+    def heads(self) -> int:
+        """How many heads, or offset groups, the layer that is shown has."""
+        return self.current.maps[0].shape[0]
+
     def shown(self) -> Points:
-        """The points that are drawn, the moved one where it was dragged to."""
+        """The points of all heads, the moved one where it was dragged to."""
         table = torch.tensor(self.points, dtype=torch.float32).view(-1, 8)
         numbers = table[:, 5:].long().unbind(1)
         points = Points(table[:, :2], table[:, 2:4], table[:, 4], *numbers)
@@ -98,7 +112,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
         return replace(points, positions=positions)
 
     def output(self) -> Tensor:
-        """The layer's output at the place, (channels,), computed from the points that are shown."""
+        """The layer's output at the place, (channels,), computed from the points of :meth:`shown`."""
         return self.current.compute(self.shown())
 
     def _change_layer(self, _change: Any = None) -> None:
@@ -121,8 +135,23 @@ class SamplingPoints(Explorer, static="sampling_points"):
         with self.hold_sync():
             self.here = self.current.places[self.place].tolist()
             self.points = [row + n for row, n in zip(rows, numbers, strict=True)]
-            self.moved, self.chosen = [], int(points.weights.argmax())
+            if self.head >= self.heads:  # the layer before had more of them
+                self.head = -1
+            self._choose_heaviest()
             self._look()
+
+    def _change_head(self, _change: Any = None) -> None:
+        """Look at a point that is drawn: where the chosen one belongs to another head, at the heaviest of this one."""
+        with self.hold_sync():
+            if self.head >= 0 and self.points[self.chosen][5] != self.head:
+                self._choose_heaviest()
+            self._answered()
+
+    def _choose_heaviest(self) -> None:
+        """Choose the point of the largest weight among those that are drawn, and put a moved one back."""
+        drawn = [i for i, point in enumerate(self.points) if self.head in (-1, point[5])]
+        self.chosen = max(drawn, key=lambda i: self.points[i][4])  # first: a moved point has to be one that is there
+        self.moved = []
 
     def _look(self, _change: Any = None) -> None:
         """Tell the four pixels of the chosen point, and what the layer gives before and after the move."""
@@ -142,6 +171,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
             "after": after[channels].tolist(),
             "change": difference,
         }
+        self._answered()
 
     def table(self) -> list[dict[str, float]]:
         """One row per point of the place: head, level, point, x, y, offset_x, offset_y, weight."""
@@ -202,33 +232,36 @@ class SamplingPoints(Explorer, static="sampling_points"):
         return file.getvalue()
 
     def figure(self) -> Figure:
-        """The image with the place and its points; larger points weigh more, colours are levels."""
+        """The image with the place and the points that are drawn; larger points weigh more, colours are levels."""
         points = self.shown()
+        drawn = points.head == self.head if self.head >= 0 else points.head >= 0
         H, W = self.size
         with style():
             figure = Figure(figsize=(5, 5 * H / W + 0.4), dpi=DPI, layout="constrained")
             axes = figure.add_subplot()
             axes.imshow(self._picture.permute(1, 2, 0).numpy(), extent=(0, 1, 1, 0), aspect=H / W, alpha=0.8)
             sizes = 10 + 150 * points.weights / points.weights.max().clamp(min=1e-12)
-            for level in points.level.unique().tolist():
-                of = points.level == level
+            for level in points.level[drawn].unique().tolist():
+                of = drawn & (points.level == level)
                 x, y = points.positions[of].T
                 colour = PALETTE[level % len(PALETTE)]
                 map_size = "{} x {}".format(*self.current.maps[level].shape[-2:])
                 axes.scatter(x, y, sizes[of], c=colour, edgecolors="black", linewidths=0.6, label=f"reads {map_size}")
             axes.plot(*self.here, "P", color="white", markeredgecolor="black", markersize=11)
-            axes.set(title=self.current.name, xticks=(), yticks=(), xlim=SHOWN, ylim=SHOWN[::-1])
+            title = self.current.name if self.head < 0 else f"{self.current.name}, head {self.head + 1}"
+            axes.set(title=title, xticks=(), yticks=(), xlim=SHOWN, ylim=SHOWN[::-1])
             axes.legend(loc="upper left", fontsize=7, labelcolor="black", facecolor="white")
             for spine in axes.spines.values():
                 spine.set_color(INK)
         return figure
 
     def picture(self) -> Picture:
-        points = self.shown()
+        weights = [point[4] for point in self.points if self.head in (-1, point[5])]
         x, y = self.here
+        of_head = "" if self.head < 0 else f"head {self.head + 1} of "
         alt = (
-            f"{len(points.weights)} sampling points of {self.current.name} for the place at ({x:.2f}, {y:.2f}) of the "
-            f"image; the largest weight is {float(points.weights.max()):.2f}."
+            f"{len(weights)} sampling points of {of_head}{self.current.name} for the place at ({x:.2f}, {y:.2f}) of "
+            f"the image; the largest weight is {max(weights):.2f}."
         )
         return Picture(self.figure(), alt)
 

@@ -78,6 +78,7 @@ class SparseTokens(Explorer, static="sparse_tokens"):
         ValueError: ``rhos`` are not as described, or ``start`` is not among them.
     """
 
+    asks = ("chosen",)
     source = traitlets.Unicode().tag(sync=True)
     size = traitlets.List(traitlets.Int(), help="(H, W) of the image").tag(sync=True)
     rhos = traitlets.List(traitlets.Float()).tag(sync=True)
@@ -151,6 +152,7 @@ class SparseTokens(Explorer, static="sparse_tokens"):
             }
             known = {entry["rho"]: entry for entry in (*self.visited, self.numbers)}
             self.visited = [known[ratio] for ratio in sorted(known)]
+            self._answered()
 
     def figure(self) -> Figure:
         """The image with its boxes, and the levels: attention of the decoder in blue, kept tokens outlined."""

@@ -34,6 +34,7 @@ class TaskPieces(Explorer, static="task_pieces"):
         ValueError: the trace holds no task coefficients, or other levels than named.
     """
 
+    asks = ("block", "level", "order", "rank")
     levels = traitlets.List(traitlets.Unicode()).tag(sync=True)
     blocks = traitlets.Int(1).tag(sync=True)
     orders = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -107,6 +108,7 @@ class TaskPieces(Explorer, static="task_pieces"):
             "before": _histogram(before, reach),
             "after": _histogram(after, reach),
         }
+        self._answered()
 
     def picture(self) -> Picture:
         """The first channels of the chosen order, in the chosen block and level."""

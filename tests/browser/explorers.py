@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import nbformat
 from nbformat import NotebookNode
 
-from tests.notebooks.builder import builder
+from dyhead_book import build as builder
 
 READY = """
 import torch
@@ -31,6 +34,11 @@ from dyhead_lab.views.sampling_points import SamplingPoints
 points = SamplingPoints(seen, image)
 points.layer = 3
 points
+"""
+QUERIES = """
+queries = SamplingPoints(look(sparse.model)[0], image)  # its layers have heads
+queries.add_class("sampling-queries")
+queries
 """
 PIECES = """
 from dyhead_lab.views.task_pieces import TaskPieces
@@ -65,7 +73,7 @@ weights = ScaleWeights(gates_of(gates), LEVELS, images)
 weights
 """
 STEPS = """
-from dyhead_book.c04_the_cuda_kernel.kernel_checks import Example
+from dyhead_book.c04_the_cuda_kernel.kernel_reading import Example
 from dyhead_lab.views.kernel_memory import MemorySteps
 
 accesses = Example(H=5, W=6, offset_scale=0.8).forward(threads=range(14, 15))
@@ -96,6 +104,7 @@ curves
 #: Name in the notebook -> class of the element on the page.
 EXPLORERS = {
     "points": "dyhead-sampling-points",
+    "queries": "sampling-queries",
     "pieces": "dyhead-task-pieces",
     "tokens": "dyhead-sparse-tokens",
     "bars": "dyhead-scale-explorer",
@@ -112,12 +121,22 @@ for name in {list(EXPLORERS)}:
     Path(f"{{name}}.png").write_bytes(globals()[name].picture().png)
 """
 
+#: Runs code in the kernel of the open notebook and gives what it prints.
+ASK = """async (code) => {
+  const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
+  const asked = kernel.requestExecute({ code, store_history: false });
+  let text = "";
+  asked.onIOPub = ({ header, content }) => { if (header.msg_type === "stream") text += content.text; };
+  await asked.done;
+  return text;
+}"""
+
 SCROLL = "element => element.scrollIntoView({block: 'center'})"
 
 
 def notebook() -> NotebookNode:
     """All explorers, one a cell, in the order of :data:`EXPLORERS`."""
-    codes = (READY, POINTS, PIECES, TOKENS, BARS, WEIGHTS, STEPS, BOARD, CURVES, PICTURES)
+    codes = (READY, POINTS, QUERIES, PIECES, TOKENS, BARS, WEIGHTS, STEPS, BOARD, CURVES, PICTURES)
     cells = [nbformat.v4.new_code_cell(code) for code in codes]
     return nbformat.v4.new_notebook(cells=cells, metadata=builder.METADATA)
 
@@ -142,3 +161,10 @@ def wait_for_change(page, widget, selector: str, before: str) -> str:
     part = widget.locator(selector)
     page.wait_for_function("([part, before]) => part.textContent !== before", arg=[part.element_handle(), before])
     return part.inner_text()
+
+
+def state(page, name: str, *traits: str) -> dict[str, Any]:
+    """What Python holds of an explorer once it has answered all choices made on the page."""
+    page.locator(f".{EXPLORERS[name]}[aria-busy=true]").wait_for(state="detached")
+    values = ", ".join(f"{trait!r}: {name}.{trait}" for trait in traits)
+    return json.loads(page.evaluate(ASK, f"import json; print(json.dumps({{{values}}}))"))

@@ -136,6 +136,68 @@ def test_dragging_a_point_changes_the_output_and_putting_it_back_restores_it(exp
     assert torch.equal(explorer.output(), before) and explorer.bars["change"] == 0
 
 
+@pytest.fixture
+def queries():
+    """The explorer on a model whose layers have four heads."""
+    return SamplingPoints(traced(tiny(deformable_detr), [IMAGE]), IMAGE)
+
+
+def heaviest(explorer, head):
+    """The point of the largest weight of a head."""
+    return max((i for i, p in enumerate(explorer.points) if p[5] == head), key=lambda i: explorer.points[i][4])
+
+
+def test_the_chosen_point_is_always_one_of_the_chosen_head(queries):
+    for layer in range(4):
+        queries.layer = layer
+        for head in range(4):
+            queries.head = head
+            assert queries.chosen == heaviest(queries, head)
+            queries.place = 1 + head
+            assert queries.chosen == heaviest(queries, head), "another place keeps the head"
+            now = {"layer": layer, "place": 1 + head, "head": head, "chosen": queries.chosen, "moved": []}
+            assert queries.answer == now
+    other = next(i for i, p in enumerate(queries.points) if p[5] == 3 and i != queries.chosen)
+    queries.chosen = other
+    queries.head = 3  # it is already
+    assert queries.chosen == other
+    queries.moved = [0.5, 0.5]
+    queries.head = 2
+    assert queries.chosen == heaviest(queries, 2) and queries.moved == [], "a moved point of another head goes back"
+
+
+def test_the_picture_shows_the_points_of_the_chosen_head_and_files_hold_all(queries):
+    everything = len(queries.points)
+    queries.head = 1
+    assert f"{everything // 4} sampling points of head 2 of encoder layer 1" in queries.picture().alt
+    drawn = queries.figure().axes[0].collections
+    assert sum(len(points.get_offsets()) for points in drawn) == everything // 4
+    assert len(queries.table()) == everything
+    assert relative(queries.output(), queries.current.output[queries.place]) < TOLERANCE, "all heads make the output"
+
+
+class Both(nn.Module):
+    """A model whose layers have different numbers of heads: 1 in the Dynamic Head, 4 in the transformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = load_trained("quickstart").model, tiny(deformable_detr)
+
+    def forward(self, images):
+        return self.first(images), self.second(images)
+
+
+def test_a_layer_with_fewer_points_and_heads_forgets_the_head_and_the_moved_point():
+    explorer = SamplingPoints(traced(Both(), [IMAGE]), IMAGE)
+    explorer.layer = len(explorer.layers) - 1
+    explorer.head = 3
+    assert explorer.chosen >= 9
+    explorer.moved = [0.5, 0.5]
+    explorer.layer = 0
+    assert (explorer.heads, explorer.head, explorer.moved, len(explorer.points)) == (1, -1, [], 9)
+    assert explorer.chosen == heaviest(explorer, 0) and explorer.answer["layer"] == 0
+
+
 def test_tables_arrays_and_graphics_are_written(explorer, tmp_path):
     explorer.to_csv(tmp_path / "points.csv")
     rows = list(csv.DictReader((tmp_path / "points.csv").open()))
@@ -163,7 +225,7 @@ def test_a_button_gets_the_file_that_the_method_writes(explorer, monkeypatch, tm
 
 
 def test_what_is_not_there_is_refused(explorer, quickstart):
-    for name, value in (("layer", 10), ("place", -1), ("chosen", 9)):
+    for name, value in (("layer", 10), ("place", -1), ("head", 1), ("chosen", 9)):
         with pytest.raises(traitlets.TraitError, match=f"{name}: got {value}"):
             setattr(explorer, name, value)
     with pytest.raises(ValueError, match=r"image: got torch.uint8 \(3, 96, 128\)"):

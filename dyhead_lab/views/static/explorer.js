@@ -22,6 +22,14 @@ function change(model, values) {
   model.save_changes();
 }
 
+/** Show whether what Python computed belongs to what is chosen now. Without a kernel there is no answer to a choice. */
+function showWhetherAnswered(model, element) {
+  const same = ([name, value]) => JSON.stringify(model.get(name)) === JSON.stringify(value);
+  const answered = Object.entries(model.get("answer") ?? {}).every(same);
+  element.setAttribute("aria-busy", String(!answered)); // explorer.css dims what waits
+  return answered;
+}
+
 /** Keys that an explorer uses must not reach JupyterLab, which would move to another cell. */
 const keepKeys = (element) => element.addEventListener("keydown", (event) => event.stopPropagation());
 

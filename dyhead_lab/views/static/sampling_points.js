@@ -34,24 +34,22 @@ function render({ model, el }) {
   el.classList.add("dyhead-explorer", "dyhead-sampling-points");
   el.append(
     html("div", { class: "sp-left" }, html("div", { class: "sp-choices" }, layer, heads), view),
-    html("div", { class: "sp-right" }, html("h4", {}, "Point"), slider, says,
+    html("div", { class: "sp-right computed" }, html("h4", {}, "Point"), slider, says,
       html("h4", {}, "The four pixels that it reads"), corners, reset,
       html("h4", {}, "Output of the layer here"), bars, changed,
       html("h4", {}, "Save these points"), files, saved),
   );
 
-  const shownHead = () => Number(heads.value);
+  const isDrawn = (i) => get("head") < 0 || get("points")[i][5] === get("head");
   const positionOf = (i) => (i === get("chosen") && get("moved").length ? get("moved") : get("points")[i].slice(0, 2));
-  const byWeight = () => get("points").map((_, i) => i)
-    .filter((i) => shownHead() < 0 || get("points")[i][5] === shownHead())
+  const byWeight = () => get("points").map((_, i) => i).filter(isDrawn)
     .sort((a, b) => get("points")[b][4] - get("points")[a][4]);
 
   function drawHeads() {
     const count = 1 + Math.max(...get("points").map((point) => point[5]));
-    const before = heads.value;
     heads.replaceChildren(html("option", { value: -1 }, count > 1 ? `all ${count} heads` : "one head"),
       ...(count > 1 ? Array.from({ length: count }, (_, m) => html("option", { value: m }, `head ${m + 1}`)) : []));
-    heads.value = before !== "" && Number(before) < count ? before : "-1";
+    heads.value = String(get("head"));
   }
 
   function drawPoints() {
@@ -177,6 +175,7 @@ function render({ model, el }) {
     layer.value = String(get("layer"));
     drawHeads();
     drawPoints();
+    if (!showWhetherAnswered(model, el)) return;
     drawChosen();
     drawBars();
   };
@@ -189,7 +188,7 @@ function render({ model, el }) {
   }
   for (const element of [view, corners, slider, layer, heads]) keepKeys(element);
   layer.addEventListener("change", () => set({ layer: Number(layer.value) }));
-  heads.addEventListener("change", draw);
+  heads.addEventListener("change", () => set({ head: Number(heads.value) }));
   slider.addEventListener("input", () => set({ moved: [], chosen: byWeight()[Number(slider.value)] }));
   reset.addEventListener("click", () => set({ moved: [] }));
   view.addEventListener("pointerdown", (event) => set({ click: toImage(event) }));

@@ -11,10 +11,10 @@ function render({ model, el }) {
   const slider = html("input", { type: "range", min: "0", max: String(get("rhos").length - 1), step: "1",
     "aria-label": "Keeping ratio rho" });
   const shown = html("output", { class: "st-shown" });
-  const image = svg("svg", { class: "st-image", viewBox: `0 0 ${width} ${height}`, role: "img" });
-  const maps = html("div", { class: "st-maps" });
+  const image = svg("svg", { class: "st-image computed", viewBox: `0 0 ${width} ${height}`, role: "img" });
+  const maps = html("div", { class: "st-maps computed" });
   const chart = svg("svg", { class: "st-chart", viewBox: `0 0 ${CHART.width} ${CHART.height}`, role: "img" });
-  const says = html("p", { class: "st-says", "aria-live": "polite" });
+  const says = html("p", { class: "st-says computed", "aria-live": "polite" });
 
   el.classList.add("dyhead-explorer", "dyhead-sparse-tokens");
   el.append(
@@ -76,10 +76,11 @@ function render({ model, el }) {
   const readable = (macs) => (macs >= 1e9 ? `${(macs / 1e9).toFixed(1)} G` : `${(macs / 1e6).toFixed(1)} M`);
 
   const draw = () => {
-    const { rho, kept, tokens, corr, cost, detections } = get("numbers");
+    const { kept, tokens, corr, cost, detections } = get("numbers");
     slider.value = String(get("chosen"));
-    shown.textContent = `${(100 * rho).toFixed(0)} % of the tokens`;
+    shown.textContent = `${(100 * get("rhos")[get("chosen")]).toFixed(0)} % of the tokens`;
     slider.setAttribute("aria-valuetext", shown.textContent);
+    if (!showWhetherAnswered(model, el)) return;
     says.textContent = `${kept} of ${tokens} tokens are refined and receive ${(100 * corr).toFixed(0)} % of the ` +
       `decoder's attention (Corr). The encoder takes ${readable(cost)} multiply-adds. ${detections} detections.`;
     drawImage();
@@ -88,9 +89,9 @@ function render({ model, el }) {
   };
   slider.addEventListener("input", () => change(model, { chosen: Number(slider.value) }));
   keepKeys(slider);
-  model.on("change:numbers change:levels change:boxes", draw);
+  model.on("change", draw);
   draw();
-  return () => model.off("change:numbers change:levels change:boxes", draw);
+  return () => model.off("change", draw);
 }
 
 export default { render };

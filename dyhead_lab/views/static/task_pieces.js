@@ -21,17 +21,18 @@ function render({ model, el }) {
     order: select("Order of the channels", get("orders").map((name) => `by ${name}`), "order"),
   };
   const slider = html("input", { type: "range", min: "0", step: "1", "aria-label": "Channel, in the chosen order" });
-  const shown = html("output", { class: "tp-shown" });
+  const shown = html("output", { class: "tp-shown computed" });
   const plot = svg("svg", { class: "tp-plot", viewBox: `0 0 ${PLOT.width} ${PLOT.height}`, role: "img" });
   const map = svg("svg", { class: "tp-map", viewBox: `0 0 ${MAP.width} ${MAP.height}`, role: "img" });
-  const says = html("p", { class: "tp-says", "aria-live": "polite" });
+  const says = html("p", { class: "tp-says computed", "aria-live": "polite" });
   const readers = html("div", {}, html("h4", {}, "Who reads the channel"), map);
 
   el.classList.add("dyhead-explorer", "dyhead-task-pieces");
   el.append(
     html("div", { class: "tp-choices" }, chosen.block, chosen.level, chosen.order),
     html("label", { class: "tp-slide" }, "channel", slider, shown),
-    html("div", { class: "tp-row" }, html("div", {}, html("h4", {}, "Its two lines, and its values"), plot), readers),
+    html("div", { class: "tp-row computed" },
+      html("div", {}, html("h4", {}, "Its two lines, and its values"), plot), readers),
     says,
   );
 
@@ -90,11 +91,12 @@ function render({ model, el }) {
 
   function draw() {
     for (const [trait, element] of Object.entries(chosen)) element.value = String(get(trait));
+    slider.max = String(get("channels").length - 1);
+    slider.value = String(get("rank"));
+    if (!showWhetherAnswered(model, el)) return;
     const rows = get("channels");
     const [channel, forClass, forBox, forCentre] = rows[get("rank")];
     const { lines: [a1, b1, a2, b2], spread, second } = get("piece");
-    slider.max = String(rows.length - 1);
-    slider.value = String(get("rank"));
     shown.textContent = String(channel);
     slider.setAttribute("aria-valuetext", `channel ${channel}`);
     const follows = `Over the images its coefficients change by up to ${Math.max(...spread).toFixed(2)}.`;
@@ -109,9 +111,9 @@ function render({ model, el }) {
 
   slider.addEventListener("input", () => set({ rank: Number(slider.value) }));
   keepKeys(slider);
-  model.on("change:piece change:channels change:rank change:block change:level change:order", draw);
+  model.on("change", draw);
   draw();
-  return () => model.off("change:piece change:channels change:rank change:block change:level change:order", draw);
+  return () => model.off("change", draw);
 }
 
 export default { render };
