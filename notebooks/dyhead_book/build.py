@@ -69,6 +69,11 @@ def read_source(source: Path) -> NotebookNode:
     return notebook
 
 
+def python_path() -> str:
+    """``PYTHONPATH`` of a kernel that finds this very book and its library, whatever folder it runs in."""
+    return os.pathsep.join(filter(None, [str(NOTEBOOKS), str(NOTEBOOKS.parent), os.environ.get("PYTHONPATH")]))
+
+
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     """Run every cell in a fresh kernel inside ``folder``; an error in a cell raises CellExecutionError.
 
@@ -84,7 +89,7 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
         coalesce_streams=True,
     )
     with TemporaryDirectory() as reader:
-        client.execute(env={**os.environ, "DYHEAD_READER": reader})
+        client.execute(env={**os.environ, "DYHEAD_READER": reader, "PYTHONPATH": python_path()})
     return notebook
 
 

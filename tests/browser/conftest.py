@@ -18,6 +18,8 @@ from urllib.error import URLError
 import nbformat
 import pytest
 
+from dyhead_book import build as builder
+
 from .explorers import EXPLORERS, look, notebook
 from .lab import TOKEN, Lab, open_notebook, run_all, save, set_theme
 
@@ -40,6 +42,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
     environment = os.environ | {
         "DYHEAD_FAST": "1",
+        "PYTHONPATH": builder.python_path(),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),

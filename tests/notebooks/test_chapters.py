@@ -73,6 +73,17 @@ def test_the_chapter_runs(source, monkeypatch, tmp_path):
                 assert all(line.startswith("dyhead_lab: ") for line in lines), f"a cell wrote to stderr:\n{output.text}"
 
 
+def test_a_kernel_finds_this_book_and_this_library_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    source = tmp_path / "c99_example" / "chapter.py"
+    source.parent.mkdir()
+    code = "import dyhead_book\nimport dyhead_lab\n\nprint(dyhead_book.__file__, dyhead_lab.__file__)\n"
+    source.write_text(f"# %%\n{code}", encoding="utf-8")
+    [cell] = builder.execute(builder.read_source(source), tmp_path).cells
+    found = [Path(path).parent for path in cell.outputs[0].text.split()]
+    assert found == [builder.BOOK, builder.NOTEBOOKS.parent / "dyhead_lab"]
+
+
 def test_widgets_are_numbered_and_ids_follow_the_text(tmp_path, monkeypatch):
     source = tmp_path / "c99_example" / "chapter.py"
     source.parent.mkdir()
