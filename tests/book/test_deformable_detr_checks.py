@@ -49,7 +49,7 @@ def test_the_loss_is_the_criterions():
     query = assign(matching_cost(logits, boxes, labels, objects))
     assert query.tolist() == pairs.query[pairs.object.argsort()].tolist()
     criterion = SetCriterion(logits.shape[1], HungarianMatcher(), {})
-    judged = criterion({"pred_logits": logits[None], "pred_boxes": boxes[None]}, [target])
-    expected = [judged[name] for name in ("loss_ce", "loss_bbox", "loss_giou")]
+    losses = criterion({"pred_logits": logits[None], "pred_boxes": boxes[None]}, [target])
+    expected = [losses[name] for name in ("loss_ce", "loss_bbox", "loss_giou")]
     for ours, theirs in zip(set_loss(logits, boxes, labels, objects, query), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)  # the criterion counts objects in float32

@@ -52,7 +52,7 @@ class Found:
         return {s.name for s in self.behind if isinstance(s, ast.FunctionDef) and "NotImplementedError" in ast.dump(s)}
 
     def check(self) -> ast.expr | None:
-        """The function that judges a stub."""
+        """The function that checks a stub."""
         for statement in self.behind:
             call = statement.value if isinstance(statement, ast.Expr) else None
             if isinstance(call, ast.Call) and call.args and ast.unparse(call.args[0]) in self.stubs:
@@ -118,10 +118,10 @@ def test_every_exercise_has_a_check_that_its_solution_passes_and_a_stub_does_not
     for card in exercises(source):
         check = card.check()
         assert check is not None, f"{card.title}: no check takes the reader's function"
-        judge = meant(check, source)
-        verdict = judge(meant(card.argument("solution"), source))
+        function = meant(check, source)
+        verdict = function(meant(card.argument("solution"), source))
         assert verdict, f"{card.title}: the solution gets {verdict}"
-        assert "not written yet" in judge(stub).message, card.title
+        assert "not written yet" in function(stub).message, card.title
 
 
 def mistakes_of(check: Callable[..., Any]) -> tuple[Mistake, ...]:

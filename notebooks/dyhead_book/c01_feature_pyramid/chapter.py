@@ -6,7 +6,7 @@
 # | Time | 60 to 90 minutes with the exercises, about 1 minute to run on 2 CPU cores (a GPU changes nothing) |
 # | Memory | under 2 GB, none on a GPU |
 # | Needs | what a convolution does; PyTorch and NumPy |
-# | You will build | a feature pyramid, intersection over union, and the AP that every detector is judged by |
+# | You will build | a feature pyramid, intersection over union, and the AP that every detector is evaluated by |
 #
 # The same disc may fill the image or eight pixels of it. A convolution sees a window of fixed size. This chapter is
 # about the ways around that, and about how one measures whether they work. The attentions of the next chapters all
@@ -259,7 +259,7 @@ Picture(figure, alt="Energy of the backbone's and the pyramid's maps on three le
 # - **One stage**: every cell of every level predicts class and box at once. RetinaNet, FCOS and ATSS do so;
 #   quickstart is an FCOS. The cost is the same for every image.
 # - **Two stages**: a small network marks regions that may hold an object. Each region is cut out of the pyramid,
-#   brought to one size, and judged by a second network. Faster, Mask and Cascade R-CNN do so. The cost grows with
+#   brought to one size, and classified by a second network. Faster, Mask and Cascade R-CNN do so. The cost grows with
 #   the regions.
 #
 # Both kinds are in the zoo, on the same backbone. Here is where their multiply-adds go:
@@ -404,7 +404,7 @@ for target in targets:
 
 
 # %%
-def judged(label, threshold):
+def scored(label, threshold):
     """Scores of a class in all images, and which detections are correct."""
     scores, correct = [], []
     for found, truth in zip(detections, truths, strict=True):
@@ -419,7 +419,7 @@ def judged(label, threshold):
 discs = sum(int((truth["labels"] == 0).sum()) for truth in truths)
 curves = {}
 for threshold in (0.5, 0.75, 0.9):
-    scores, correct = judged(0, threshold)
+    scores, correct = scored(0, threshold)
     curves[f"IoU {threshold}: AP {average_precision(scores, correct, discs):.3f}"] = (scores, correct)
 
 # %%
@@ -432,7 +432,7 @@ Picture(figure, alt="Precision against recall for discs, at three IoU thresholds
 # ## Check: against pycocotools
 #
 # The AP of a data set is the mean over classes and over ten thresholds, 0.50 to 0.95. The library's solution is
-# twenty lines on top of what you have written. pycocotools is the judge that all papers use.
+# twenty lines on top of what you have written. All papers evaluate with pycocotools.
 
 # %%
 ours = mean_average_precision(detections, truths, len(trained.categories))
@@ -492,7 +492,7 @@ Challenge(
         "Still no better": "Keep small boxes from 320 pixels only and large ones from 160 only, by their area.",
     },
     answer="Merged lists alone find every object twice, and the second box is a false positive: AP falls. After NMS "
-    "each size gives what it is better at. Judge by AP_small and AP_large apart, on pictures that you did not "
+    "each size gives what it is better at. Evaluate AP_small and AP_large apart, on pictures that you did not "
     "use to choose the limit between small and large.",
 )
 
@@ -502,7 +502,7 @@ Challenge(
 # - An image pyramid runs the network on several sizes. A feature pyramid takes the levels that a backbone has
 #   anyway, and hands meaning down to the fine ones.
 # - The receptive field grows with kernels, strides and dilations; strides pay with resolution.
-# - IoU judges a box, AP a detector: the area below the precision-recall curve, over classes and ten thresholds.
+# - IoU measures a box, AP a detector: the area below the precision-recall curve, over classes and ten thresholds.
 #
 # Your predictions:
 

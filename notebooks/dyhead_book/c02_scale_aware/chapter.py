@@ -411,8 +411,8 @@ Challenge(
     minutes=30,
     hints={
         "What does the slope depend on?": "It is 1/6 where 0 < z < 3 and zero elsewhere. The weights start near zero.",
-        "Where to begin": "Change the bias in attention/scale.py, run dyhead-lab train quickstart, and open the last "
-        "figures of this chapter with load_trained on the folder of the run.",
+        "Where to begin": "Change the bias in dyhead_lab/attention/scale.py, run dyhead-lab train quickstart, and open "
+        "the last figures of this chapter with load_trained on the folder of the run.",
     },
     answer="At the start z is close to the bias. At 0 half of the gates are closed from the first step on. At 1 all "
     "are open, and each can learn which way to go. Whether it matters for AP was not measured for this book: "

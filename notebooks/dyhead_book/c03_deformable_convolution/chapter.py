@@ -181,7 +181,7 @@ check_deform_conv2d(plain)
 # Numba compiles loops like these to machine code. It wants plain loops, plain numbers and arrays, which is
 # what you have. Your function may call `bilinear`, and compiled code can only call compiled code. So both are compiled.
 #
-# The same check judges the compiled function. It is also the check that the library's own backends pass.
+# The same check tests the compiled function. It is also the check that the library's own backends pass.
 
 # %%
 if yours:

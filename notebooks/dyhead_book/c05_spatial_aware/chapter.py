@@ -399,7 +399,8 @@ Challenge(
     difficulty=3,
     minutes=30,
     hints={
-        "Where to change it": "detectors/quickstart.py builds its Dynamic Head with offset_fit='resize'.",
+        "Where to change it": "dyhead_lab/detectors/one_stage/quickstart.py builds its Dynamic Head with "
+        "offset_fit='resize'.",
         "How would I know that a difference is real?": "Train each twice with other seeds: --set seed=1. Compare the "
         "difference with the spread.",
     },

@@ -381,7 +381,7 @@ for off in (None, "scale", "spatial", "task"):
 # ## The ablation, trained
 #
 # `dyhead-lab experiment ablation` trains every combination on Shapes, from the same start. To keep it affordable only
-# the head learns: backbone and pyramid are those of quickstart, and they rest. (They were trained below a head with
+# the head learns: backbone and pyramid are those of quickstart, frozen. (They were trained together with a head of
 # all three attentions. That may favour the rows that have them.) Runs with the same seed see the same pictures in the
 # same order, so their differences are paired. This is the recorded result:
 

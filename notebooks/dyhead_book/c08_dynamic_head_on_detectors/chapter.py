@@ -198,7 +198,7 @@ print("points   ", decode["points"](place, (points - place)[:, ::-1] / 8, 8).rou
 # ## Fast: where the multiply-adds go
 #
 # All seven with ResNet-50 at 800 x 1333 pixels and 80 classes, without and with six blocks. Nothing is computed:
-# the counts come from shapes alone. Two-stage detectors judge 1000 regions.
+# the counts come from shapes alone. Two-stage detectors classify 1000 regions.
 
 # %%
 from dyhead_lab.detectors.one_stage.atss import atss

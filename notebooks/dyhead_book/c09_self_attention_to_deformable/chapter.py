@@ -20,21 +20,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from dyhead_book.c09_self_attention_to_deformable import self_attention_checks as library
 from dyhead_book.c09_self_attention_to_deformable.self_attention_checks import (
     ATTENTION_MISTAKES,
     attention_macs,
     check_attention,
     check_deform_attention,
     check_macs,
-    softmax,
-)
-from dyhead_book.c09_self_attention_to_deformable.self_attention_checks import attention as library_attention
-from dyhead_book.c09_self_attention_to_deformable.self_attention_checks import (
-    deform_attention as library_deform_attention,
 )
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.practice.predictions import Question
+from dyhead_book.practice.softmax import softmax
 from dyhead_lab.ops.numba_reference.loops import bilinear
 from dyhead_lab.views.figures import Picture
 
@@ -88,7 +85,7 @@ Exercise(
         "exp overflows": "Take the largest score off before exp. The library's softmax(x, axis) does that.",
         "Only cases with several heads fail": "The head m must stay in the scores: (M, Q, N), one map for each.",
     },
-    solution=library_attention,
+    solution=library.attention,
 )
 
 
@@ -104,7 +101,7 @@ check_attention(attention)
 # The rest of the chapter runs with your function if it is right, and with the library's if it is not yet.
 
 # %%
-mine = attention if check_attention(attention) else library_attention
+mine = attention if check_attention(attention) else library.attention
 query, key, value = (rng.normal(size=(n, 2, 4)) for n in (3, 6, 6))
 theirs = nn.functional.scaled_dot_product_attention(
     *(torch.from_numpy(x).transpose(0, 1) for x in (query, key, value))
@@ -268,7 +265,7 @@ Exercise(
         "The numbers differ everywhere": "A point is (x, y), but bilinear takes the row first: p_y, then p_x.",
         "What comes from outside the map?": "Zero. bilinear takes care of it.",
     },
-    solution=library_deform_attention,
+    solution=library.deform_attention,
 )
 
 
@@ -290,7 +287,7 @@ check_deform_attention(deform_attention)
 # %%
 from dyhead_lab.ops import ms_deform_attn
 
-mine = deform_attention if check_deform_attention(deform_attention) else library_deform_attention
+mine = deform_attention if check_deform_attention(deform_attention) else library.deform_attention
 H, W, Q, M, P, D = 6, 9, 20, 2, 4, 8
 value = rng.normal(size=(H, W, M, D))
 reference, offsets = rng.uniform(size=(Q, 2)) * (W - 1, H - 1), rng.normal(size=(Q, M, P, 2))

@@ -171,7 +171,7 @@ check_ms_deform_attn(my_ms_deform_attn)
 # ## Fast: the same check for every backend
 #
 # The library has the operator several times: as a formula in PyTorch, as compiled loops, as CUDA kernels, and
-# those kernels under the emulator. Each of them has to pass the check that judged yours.
+# those kernels under the emulator. Each of them has to pass the check that yours has passed.
 
 # %%
 from dyhead_lab.ops import ms_deform_attn, native
@@ -429,8 +429,8 @@ Challenge(
     },
     answer="On the 500 validation pictures deformable_detr_tiny has AP 0.357. With the ring in the encoder it has "
     "0.328, in the decoder 0.334, in both 0.306. Large objects lose most: 0.400 becomes 0.299. This tells how much "
-    "the rest of the network relies on learned offsets, not what they are worth: for that, train with offsets that "
-    "rest.",
+    "the rest of the network relies on learned offsets, not what they are worth: for that, train with frozen "
+    "offsets.",
 )
 
 # %% [markdown]

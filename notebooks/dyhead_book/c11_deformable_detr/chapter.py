@@ -392,7 +392,8 @@ for name, box in {"perfect": (0.5, 0.5, 0.2, 0.4), "near": (0.52, 0.5, 0.2, 0.4)
 # %% [markdown]
 # When you have a guess, run `lesson.check_cost(suspect)`. `drill(lesson.COST_MISTAKES, 0)` to
 # `drill(lesson.COST_MISTAKES, 7)` are all different. There are tables for the others too:
-# `lesson.REFINE_MISTAKES`, `lesson.ASSIGN_MISTAKES`, and `SET_LOSS_MISTAKES` in `lessons.set_loss`.
+# `lesson.REFINE_MISTAKES`, `lesson.ASSIGN_MISTAKES`, and `SET_LOSS_MISTAKES` in
+# `dyhead_book.c11_deformable_detr.set_loss_checks`.
 #
 # ## Exercises
 

@@ -109,7 +109,7 @@ SET_LOSS_MISTAKES = (
         _giou_itself,
     ),
     Mistake(
-        "the classes are judged by plain cross-entropy",
+        "the class loss is plain cross-entropy",
         "focal: times (1 - p_t)^2, and alpha = 0.25 for the wanted class, 0.75 for the others.",
         _plain_cross_entropy,
     ),

@@ -106,7 +106,7 @@ lesson.check_learning_rate(learning_rate)
 # %% [markdown]
 # ## Train in this cell
 #
-# First, 24 small pictures to train on and 6 to judge by.
+# First, 24 small pictures to train on and 6 to evaluate on.
 
 # %%
 for split, count, seed in (("train", 24, 1), ("val", 6, 2)):
@@ -128,7 +128,7 @@ result = dyhead_lab.train(
 )
 
 # %% [markdown]
-# The run folder explains itself. `last.pt` is the checkpoint, `weights.pt` holds what was judged, in half precision.
+# The run folder explains itself. `last.pt` is the checkpoint, `weights.pt` holds what was evaluated, in half precision.
 
 # %%
 print(*sorted(path.name for path in (folder / "run").iterdir()))

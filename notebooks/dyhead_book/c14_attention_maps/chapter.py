@@ -48,7 +48,7 @@ farther.guess(None)  # write "a", "b" or "c" here
 # %% [markdown]
 # ## See what a model saw
 #
-# Modules of this library tell what they compute to whoever looks. `trace` listens during one forward pass.
+# Modules of this library tell what they compute when a trace asks. `trace` listens during one forward pass.
 # When nobody listens, nothing is stored.
 
 # %%

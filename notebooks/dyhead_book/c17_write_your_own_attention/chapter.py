@@ -243,7 +243,7 @@ print(f"mean weight on the twin {float(on_twin.mean()):.2f}, on itself {float(on
 # ## Into a trained detector
 #
 # The same plug fits the quickstart detector. At first nothing changes. Then only the new attention is trained, for a
-# few steps: all other weights rest.
+# few steps: all other weights are frozen.
 
 # %%
 from dyhead_lab.data.shapes import draw_image

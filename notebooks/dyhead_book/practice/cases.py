@@ -8,8 +8,8 @@ import numpy as np
 
 from .reader_checks import Case
 
-#: Pixels; wider than any offset of a case. An image that is padded by so much with its border, and read so much further
-#: on, gives what a function gives that clamps positions to the border.
+#: Width of padding in pixels, wider than any offset of a case. The mistake of clamping positions to the border is
+#: imitated so: pad the image with copies of its border, and read FAR pixels further down and to the right.
 FAR = 64
 
 

@@ -80,7 +80,7 @@ class Challenge(Task):
     """An open task.
 
     Args:
-        answer: what comes out and why; where nobody here has measured it, how to judge.
+        answer: what comes out and why; where the book has no measurement, how to evaluate one.
     """
 
     answer: str
