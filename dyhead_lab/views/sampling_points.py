@@ -88,6 +88,8 @@ class SamplingPoints(Explorer, static="sampling_points"):
         }[name]
         if not first <= value < end:
             raise traitlets.TraitError(f"{name}: got {value}, expected {first}..{end - 1}")
+        if name == "chosen" and self.points and self.head not in (-1, self.points[value][5]):
+            raise traitlets.TraitError(f"chosen: got {value}, expected a point of head {self.head}, which is drawn")
         return value
 
     @property

@@ -38,6 +38,7 @@ def test_saved_explorers_look_the_same_without_a_kernel_and_answer(explored: Exp
         assert not is_blank(after), name
         assert share_that_differs(before, after) <= MOST_OF_A_WIDGET, name
     assert page.get_by_text("Error displaying widget").count() == 0
+    check_that_it_waits(page)
     bars = shown(page, "bars")
     first = bars.get_by_label("What is measured").locator("option").first
     assert first.inner_text() == "scale ratio", "a saved notebook sorts the keys of its objects"
@@ -45,6 +46,20 @@ def test_saved_explorers_look_the_same_without_a_kernel_and_answer(explored: Exp
     bars.locator(".se-bar").last.click()
     assert "Block 1, P6: scale ratio" in bars.locator(".se-says").inner_text()
     keep_screenshot(page, "reopened")
+
+
+def check_that_it_waits(page) -> None:
+    """Where Python computes what is drawn, a choice without a kernel shows that it has no answer."""
+    pieces = shown(page, "pieces")
+    says = pieces.locator(".tp-says").inner_text()
+    pieces.get_by_label("Level").select_option("P4")
+    assert pieces.get_attribute("aria-busy") == "true" and pieces.locator(".tp-says").inner_text() == says
+    pieces.get_by_label("Level").select_option("P3")
+    assert pieces.get_attribute("aria-busy") == "false", "the choice that was answered"
+    queries = shown(page, "queries")
+    drawn = queries.locator(".sp-point").count()
+    queries.get_by_label("Head", exact=True).select_option(label="head 2")
+    assert queries.get_attribute("aria-busy") == "true" and queries.locator(".sp-point").count() < drawn
 
 
 def test_without_trust_the_pictures_of_the_explorers_stand_in_their_place(explored: Explored, new_page, lab: Lab):

@@ -8,13 +8,36 @@ from itertools import product
 
 import pytest
 
-from .explorers import shown, state
+from .conftest import Explored
+from .explorers import ASK, shown, state
 from .lab import keep_screenshot
 
 pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.xdist_group("browser")]
 
 SET = "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }"
 PATIENCE = 20  # seconds until what is shown has to be what is chosen
+
+
+#: Explorer -> what is chosen in it, in the order in which one choice depends on another.
+CHOICES = {
+    "points": ("layer", "place", "head", "chosen"),
+    "queries": ("layer", "place", "head", "chosen"),
+    "pieces": ("block", "level", "order", "rank"),
+    "tokens": ("chosen", "visited"),
+    "bars": ("measured", "block", "level", "chosen"),
+    "weights": ("block", "level", "branch", "image"),
+    "steps": ("step",),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def left_as_they_were(explored: Explored):
+    """Other tests use the same page, and begin where the explorers began."""
+    before = {name: state(explored.page, name, *traits) for name, traits in CHOICES.items()}
+    yield
+    lines = [f"{name}.{trait} = {value!r}" for name, traits in before.items() for trait, value in traits.items()]
+    explored.page.evaluate(ASK, "\n".join(lines))
+    assert {name: state(explored.page, name, *traits) for name, traits in CHOICES.items()} == before
 
 
 def eventually(check):

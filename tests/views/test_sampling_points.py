@@ -161,6 +161,8 @@ def test_the_chosen_point_is_always_one_of_the_chosen_head(queries):
     queries.chosen = other
     queries.head = 3  # it is already
     assert queries.chosen == other
+    with pytest.raises(traitlets.TraitError, match="expected a point of head 3, which is drawn"):
+        queries.chosen = heaviest(queries, 1)
     queries.moved = [0.5, 0.5]
     queries.head = 2
     assert queries.chosen == heaviest(queries, 2) and queries.moved == [], "a moved point of another head goes back"

@@ -49,6 +49,7 @@ def cells(text):
 def test_the_slider_runs_the_model_once_for_each_ratio(explorer, asked):
     for chosen in (1, 0, 2, 1):
         explorer.chosen = chosen
+        assert explorer.answer == {"chosen": chosen}
     assert asked == [0.1, 0.3, 1.0]
     assert [entry["rho"] for entry in explorer.visited] == [0.1, 0.3, 1.0]
 

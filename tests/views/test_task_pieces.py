@@ -62,6 +62,7 @@ def test_the_order_is_the_readers_choice(explorer):
     explorer.order = explorer.orders.index("number")
     explorer.rank = 7
     assert explorer.channel == 7
+    assert explorer.answer == {"block": 0, "level": 0, "order": explorer.order, "rank": 7}
 
 
 def test_a_head_alone_has_no_readers():

@@ -30,6 +30,7 @@ function render({ model, el }) {
   const files = html("div", { class: "sp-files", role: "group", "aria-label": "Save the points of this place" });
   const saved = html("p", { class: "sp-says", "aria-live": "polite" });
   const thisView = String(Math.random()); // the kernel's answer goes to all views
+  let dragging = false;
 
   el.classList.add("dyhead-explorer", "dyhead-sampling-points");
   el.append(
@@ -74,16 +75,19 @@ function render({ model, el }) {
     event.stopPropagation();
     event.preventDefault();
     set({ chosen: i, moved: i === get("chosen") ? get("moved") : [] });
+    dragging = true;
     const start = [event.clientX, event.clientY];
     const drag = (next) => {
       if (Math.hypot(next.clientX - start[0], next.clientY - start[1]) > 2) set({ moved: toImage(next) });
     };
     const drop = () => {
+      dragging = false;
+      draw();
       window.removeEventListener("pointermove", drag);
-      window.removeEventListener("pointerup", drop);
+      for (const end of ["pointerup", "pointercancel"]) window.removeEventListener(end, drop);
     };
     window.addEventListener("pointermove", drag);
-    window.addEventListener("pointerup", drop);
+    for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, drop);
   }
 
   function toImage(event) {
@@ -175,7 +179,8 @@ function render({ model, el }) {
     layer.value = String(get("layer"));
     drawHeads();
     drawPoints();
-    if (!showWhetherAnswered(model, el)) return;
+    // While a point is dragged the kernel's last answer is drawn, though the point is already a little further on.
+    if (!dragging && !showWhetherAnswered(model, el)) return;
     drawChosen();
     drawBars();
   };
