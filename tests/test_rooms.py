@@ -3,7 +3,6 @@
 import ast
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -192,35 +191,41 @@ def test_what_chapters_share_is_used_by_more_than_one(folder):
         assert helps or len(chapters_among(users)) > 1, f"{module} belongs into {chapters_among(users) or 'the bin'}"
 
 
-WIDGET_BASES = {"Explorer", "VBox"}  # of views/explorer.py, and of ipywidgets
+def drawn_by_one_chapter(views: list[Path], others: list[Path]) -> dict[str, set[str]]:
+    """Public functions of views/ that one chapter alone calls: full name -> the modules that import it.
 
-
-def widgets(views: list[Path]) -> Iterator[str]:
-    """Full names of the explorers' classes."""
+    What a command or another module of the library imports is not meant, nor what its own module uses.
+    """
+    imports = {module_of(path): imports_of(path) for path in [*views, *others]}
+    found = {}
     for path in views:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and WIDGET_BASES & {ast.unparse(b).split(".")[-1] for b in node.bases}:
-                yield f"{module_of(path)}.{node.name}"
-
-
-def figures_of_one_chapter(views: list[Path], others: list[Path]) -> dict[str, set[str]]:
-    """Modules of views/ without an explorer that neither the library nor two parts of the book import: -> importers."""
-    explorers = set(widgets(views))
-    homes = {name.rpartition(".")[0] for name in explorers}
-    figures = {module_of(path) for path in views if not imports_of(path) & explorers} - homes
-    users = importers(figures, [*views, *others])
-    in_library = {module for module, found in users.items() if any(map(room_of, found))}
-    return {module: users[module] for module in figures - in_library if len({*map(part_of, users[module])}) < 2}
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        for function in body:
+            if not isinstance(function, ast.FunctionDef) or function.name.startswith("_"):
+                continue
+            inside = {
+                node.id
+                for part in body
+                if part is not function
+                for node in ast.walk(part)
+                if isinstance(node, ast.Name)
+            }
+            name = f"{module_of(path)}.{function.name}"
+            users = {module for module, imported in imports.items() if name in imported}
+            if function.name not in inside and not any(map(room_of, users)) and len(chapters_among(users)) == 1:
+                found[name] = users
+    return found
 
 
 def test_views_holds_explorers_and_what_more_than_one_chapter_or_a_command_draws():
     views = [path for path in SOURCES if path.parent == PACKAGE / "views" and path.name != "__init__.py"]
-    others = [path for path in SOURCES if path not in views] + BOOK_SOURCES
-    assert "dyhead_lab.views.sampling_points.SamplingPoints" in set(widgets(views))
-    assert not figures_of_one_chapter(views, others)
-    without_commands = [path for path in BOOK_SOURCES if path.parent.name == "c13_training_on_coco"]
-    alone = figures_of_one_chapter(views, without_commands)
-    assert alone["dyhead_lab.views.error_images"] == {"dyhead_book.c13_training_on_coco.chapter"}, "it would be noticed"
+    commands = [path for path in SOURCES if path not in views]
+    assert not drawn_by_one_chapter(views, commands + BOOK_SOURCES)
+    [training] = BOOK.glob("c13_*/chapter.py")
+    alone = drawn_by_one_chapter(views, [training])
+    assert alone["dyhead_lab.views.error_images.errors_picture"] == {module_of(training)}, (
+        "without the command, noticed"
+    )
 
 
 def test_files_are_short():

@@ -6,7 +6,6 @@ Everything is drawn from traced ``task_coefficients`` (B, 4, C): a1, b1, a2, b2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -14,11 +13,10 @@ from matplotlib.figure import Figure
 
 from ..attention.task import larger_line
 from ..trace import Trace
-from .figures import BLUE, DPI, GREEN, INK, ORANGE, VERMILION, style
+from .figures import BLUE, DPI, GREEN, INK, VERMILION, style
 
 #: a1, b1, a2, b2 of ReLU.
 RELU = (1.0, 0.0, 0.0, 0.0)
-NAMES = ("a1", "b1", "a2", "b2")
 
 
 def coefficients_of(trace: Trace) -> list[list[torch.Tensor]]:
@@ -39,7 +37,7 @@ def coefficients_of(trace: Trace) -> list[list[torch.Tensor]]:
 
 def strangest_channels(coefficients_B4C: torch.Tensor, count: int) -> list[int]:
     """The channels whose mean coefficients lie farthest from ReLU, farthest first."""
-    _check(coefficients_B4C)
+    check_coefficients(coefficients_B4C)
     distance_C = (coefficients_B4C.mean(0) - torch.tensor(RELU)[:, None]).norm(dim=0)
     return distance_C.topk(count).indices.tolist()
 
@@ -54,7 +52,7 @@ def lines_figure(coefficients_B4C: torch.Tensor, channels: Sequence[int], reach:
         channels: which channels to draw.
         reach: inputs from -reach to reach.
     """
-    _check(coefficients_B4C)
+    check_coefficients(coefficients_B4C)
     x = torch.linspace(-reach, reach, 201)
     columns = min(4, len(channels))
     rows = -(-len(channels) // columns)
@@ -84,34 +82,11 @@ def _draw_channel(axes: Axes, x: torch.Tensor, coefficients_B4: torch.Tensor) ->
     axes.axvline(0, color=INK, linewidth=0.4)
 
 
-def coefficients_figure(per_level: Sequence[torch.Tensor], levels: Sequence[str]) -> Figure:
-    """Every coefficient of every channel: a row per level, a column per coefficient; ReLU is the dotted line.
+def check_coefficients(coefficients_B4C: torch.Tensor) -> None:
+    """Refuse what is no (B, 4, C).
 
-    A dot is a channel's mean over images; its bar reaches over the images.
-
-    Args:
-        per_level: coefficients (B, 4, C) of each level.
-        levels: their names.
+    Raises:
+        ValueError: naming the shape.
     """
-    if len(per_level) != len(levels):
-        raise ValueError(f"per_level: got {len(per_level)}, expected {len(levels)}: {', '.join(levels)}")
-    with style():
-        figure = Figure(figsize=(9, 1.5 * len(levels) + 0.4), dpi=DPI, layout="constrained")
-        grid: Any = figure.subplots(len(levels), 4, squeeze=False, sharex=True, sharey="col")
-        for row, coefficients_B4C, level in zip(grid, per_level, levels, strict=True):
-            _check(coefficients_B4C)
-            order = coefficients_B4C.mean(0)[0].argsort()
-            for column, (axes, name) in enumerate(zip(row, NAMES, strict=True)):
-                values_BC = coefficients_B4C[:, column, order]
-                axes.axhline(RELU[column], color=INK, linestyle=":", linewidth=1)
-                axes.vlines(range(len(order)), values_BC.amin(0), values_BC.amax(0), color=ORANGE, linewidth=1)
-                axes.plot(values_BC.mean(0), ".", color=BLUE, markersize=3)
-                axes.set(title=f"{level}: {name}", xticks=())
-                axes.title.set_fontsize(9)
-        figure.supxlabel("channels, sorted by a1 (dot: mean over images, bar: all images, dotted: ReLU)", fontsize=9)
-    return figure
-
-
-def _check(coefficients_B4C: torch.Tensor) -> None:
     if coefficients_B4C.dim() != 3 or coefficients_B4C.shape[1] != 4:
         raise ValueError(f"coefficients_B4C: got shape {tuple(coefficients_B4C.shape)}, expected (B, 4, C)")

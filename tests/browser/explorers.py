@@ -74,7 +74,7 @@ weights
 """
 STEPS = """
 from dyhead_book.c04_the_cuda_kernel.kernel_reading import Example
-from dyhead_lab.views.kernel_memory import MemorySteps
+from dyhead_lab.views.memory_steps import MemorySteps
 
 accesses = Example(H=5, W=6, offset_scale=0.8).forward(threads=range(14, 15))
 steps = MemorySteps(accesses, shapes={"input": (5, 6), "output": (5, 6)})

@@ -1,9 +1,8 @@
 import pytest
-import torch
 from matplotlib.figure import Figure
 
 from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.switchboard import SWITCHES, Switchboard, boxes_and_features_figure
+from dyhead_lab.views.switchboard import SWITCHES, Switchboard
 
 
 @pytest.fixture
@@ -40,12 +39,3 @@ def test_the_picture_stands_beside_the_widget(board):
     data, metadata = board._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data and data["image/png"]
     assert metadata["image/png"] == {"alt": "off: scale"}
-
-
-def test_every_level_is_drawn_beside_the_boxes():
-    found = {"boxes": torch.tensor([[2.0, 2, 20, 20]]), "labels": torch.tensor([0]), "scores": torch.tensor([0.9])}
-    features = [torch.rand(1, 4, size, size) for size in (8, 4, 2)]
-    figure = boxes_and_features_figure(torch.rand(3, 40, 40), found, features, ["P3", "P4", "P5"], ["disc"])
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles[0] == "" and [title[:3] for title in titles[1:]] == ["P3:", "P4:", "P5:"]
-    assert any(text.get_text() == "disc 0.90" for text in figure.axes[0].texts)

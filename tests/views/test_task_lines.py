@@ -4,10 +4,8 @@ from torch import nn
 
 from dyhead_lab.attention import DyHead
 from dyhead_lab.trace import trace
-from dyhead_lab.views.figures import Picture
 from dyhead_lab.views.task_lines import (
     RELU,
-    coefficients_figure,
     coefficients_of,
     lines_figure,
     strangest_channels,
@@ -48,16 +46,6 @@ def test_the_drawn_curve_is_the_larger_line():
     assert torch.equal(by_label[0][larger], by_label[0]["ReLU"])
 
 
-def test_every_level_and_coefficient_has_its_axes():
-    figure = coefficients_figure([relu_coefficients()] * 2, ["P3", "P4"])
-    assert [axes.get_title() for axes in figure.axes] == [
-        f"{l}: {n}" for l in ("P3", "P4") for n in "a1 b1 a2 b2".split()
-    ]
-    assert Picture(figure, "a test").png
-
-
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"^coefficients_B4C: got shape \(2, 3, 8\)"):
         lines_figure(torch.ones(2, 3, 8), [0])
-    with pytest.raises(ValueError, match=r"^per_level: got 1, expected 2: P3, P4"):
-        coefficients_figure([relu_coefficients()], ["P3", "P4"])

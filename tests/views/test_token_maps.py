@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.token_maps import kept_figure, levels_of, token_maps_figure
+from dyhead_lab.views.token_maps import levels_of, token_maps_figure
 
 IMAGE = torch.full((3, 32, 48), 0.5)
 
@@ -36,12 +36,3 @@ def test_a_map_lies_over_the_whole_image_with_query_and_boxes():
     assert axes.lines[0].get_xydata().tolist() == [[5, 7]]
     assert axes.lines[1].get_xdata().max() == 9 and axes.lines[1].get_ydata().max() == 12
     assert Picture(figure, "a test").png
-
-
-def test_kept_tokens_let_the_image_through():
-    kept = torch.tensor([[True, False]])
-    figure = kept_figure(IMAGE, {"rho 0.5": [kept]})
-    (axes,) = figure.axes
-    shown = np.asarray(axes.images[0].get_array())
-    assert shown[:, :24].min() == 0.5 and shown[:, 24:].max() < 0.15
-    assert "50%" in axes.get_title()

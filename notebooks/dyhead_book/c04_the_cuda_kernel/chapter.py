@@ -26,6 +26,7 @@ from dyhead_book.c04_the_cuda_kernel.kernel_checks import (
     owner_formula,
 )
 from dyhead_book.c04_the_cuda_kernel.kernel_reading import Example, kernel_source
+from dyhead_book.c04_the_cuda_kernel.memory_figures import atomics_figure, instructions, lines_touched, warp_figure
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.practice.gpu_report import gpu_report
@@ -33,7 +34,7 @@ from dyhead_book.practice.predictions import Question
 
 # %%
 from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.kernel_memory import MemorySteps, atomics_figure, instructions, lines_touched, warp_figure
+from dyhead_lab.views.memory_steps import MemorySteps
 
 # %% [markdown]
 # ## Predict

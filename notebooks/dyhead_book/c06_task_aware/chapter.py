@@ -212,9 +212,10 @@ print(f"one 3x3 convolution  {9 * C * C * S:>14,}")
 # coefficients of each level.
 
 # %%
+from dyhead_book.c06_task_aware.coefficients import coefficients_figure
 from dyhead_lab.data.shapes import draw_image
 from dyhead_lab.trace import trace
-from dyhead_lab.views.task_lines import coefficients_figure, coefficients_of, lines_figure, strangest_channels
+from dyhead_lab.views.task_lines import coefficients_of, lines_figure, strangest_channels
 from dyhead_lab.zoo import load_trained
 
 LEVELS = ["P3", "P4", "P5", "P6"]

@@ -295,8 +295,9 @@ Picture(figure, alt="Depth against cost: 1 to 4 blocks cost less than the towers
 # everywhere gives 10 %, one bright place gives 100 %.
 
 # %%
+from dyhead_book.c07_dynamic_head.block_features import STEPS, sparsity_figure, traced_features
 from dyhead_lab.data.shapes import draw_image
-from dyhead_lab.views.features import STEPS, energy_share, features_figure, sparsity_figure, traced_features
+from dyhead_lab.views.features import energy_share, features_figure
 from dyhead_lab.zoo import load_trained
 
 trained = load_trained("quickstart")
@@ -331,8 +332,9 @@ for l, level in enumerate(LEVELS):
 # deformable one; ReLU. Press a button with the mouse, or with Tab and Space.
 
 # %%
+from dyhead_book.c07_dynamic_head.boxes_and_features import boxes_and_features_figure
 from dyhead_lab.attention.switches import switched
-from dyhead_lab.views.switchboard import Switchboard, boxes_and_features_figure
+from dyhead_lab.views.switchboard import Switchboard
 
 image = images[8]
 

@@ -15,7 +15,6 @@ from matplotlib.patches import Rectangle
 
 from dyhead_lab.attention.paper import join_levels
 from dyhead_lab.trace import Trace
-from dyhead_lab.views.features import traced_features
 from dyhead_lab.views.figures import (
     BLUE,
     DPI,
@@ -27,6 +26,8 @@ from dyhead_lab.views.figures import (
     VERMILION,
     style,
 )
+
+from .block_features import traced_features
 
 LEVEL_COLOURS = (BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE)
 ALL_LEVELS = INK  # colour of a map that is a sum over levels

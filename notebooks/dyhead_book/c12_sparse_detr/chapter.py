@@ -141,9 +141,10 @@ sparse_detr.check_refine_kept(refine_kept)
 # what the scorer predicted before the encoder had run.
 
 # %%
+from dyhead_book.c12_sparse_detr.kept_tokens import kept_figure
 from dyhead_book.figures.object_queries import look
 from dyhead_lab.data.shapes import draw_image
-from dyhead_lab.views.token_maps import kept_figure, levels_of, token_maps_figure
+from dyhead_lab.views.token_maps import levels_of, token_maps_figure
 from dyhead_lab.zoo import load_trained
 
 trained = load_trained("sparse_detr_tiny")

@@ -1,13 +1,10 @@
-import io
+"""A warp's addresses, the lines of memory that they need, and additions that meet."""
 
 import numpy as np
 import pytest
-import traitlets
-from PIL import Image
 
+from dyhead_book.c04_the_cuda_kernel.memory_figures import atomics_figure, instructions, lines_touched, warp_figure
 from dyhead_lab.ops.native import Access
-from dyhead_lab.views.figures import Picture
-from dyhead_lab.views.kernel_memory import MemorySteps, atomics_figure, instructions, lines_touched, warp_figure
 
 
 def access(thread, operation, buffer, index, count=1):
@@ -48,33 +45,3 @@ def test_the_figures_are_drawn_and_say_their_numbers():
     additions = [access(thread, "atomic_add", "grad_input", index) for thread, index in ((0, 0), (1, 0), (2, 5))]
     figure = atomics_figure([*additions, access(0, "read", "grad_input", 1)], "grad_input", (2, 3))
     assert [text.get_text() for text in figure.axes[0].texts] == ["2", "0", "0", "0", "0", "1"]
-
-
-def test_steps_stay_in_range_and_a_picture_stands_beside_the_widget():
-    steps = MemorySteps([access(0, "read", "input", 2), access(0, "write", "output", 0)], {"input": (2, 3)})
-    steps.step = 1
-    with pytest.raises(traitlets.TraitError, match="step: got 2"):
-        steps.step = 2
-    data, metadata = steps._repr_mimebundle_()
-    assert "image/png" in data and "application/vnd.jupyter.widget-view+json" in data
-    assert "2 accesses of 1 thread" in metadata["image/png"]["alt"]
-    with pytest.raises(ValueError, match="accesses: got none"):
-        MemorySteps([], {})
-
-
-def test_sampling_figures_draw():
-    import torch
-
-    from dyhead_book.c03_deformable_convolution.sampling_figures import four_pixels_figure, taps_figure
-
-    image = np.random.default_rng(0).uniform(size=(4, 5))
-    weights = [text.get_text() for text in four_pixels_figure(image, 1.25, 2.5).axes[0].texts]
-    assert sorted(weights) == ["0.12", "0.12", "0.38", "0.38"]
-    with pytest.raises(ValueError, match="expected a position inside"):
-        four_pixels_figure(image, 3.5, 0)
-    offset = torch.zeros(18, 6, 6)
-    offset[8] = 1.0  # dy of the centre tap, in cells of 8 pixels
-    figure = taps_figure(torch.rand(3, 48, 48), offset, torch.ones(9, 6, 6), stride=8, cells=[(2, 3), (0, 0)])
-    centre = figure.axes[0].collections[0].get_offsets()[4]
-    assert centre.tolist() == [3.5 * 8, 3.5 * 8]
-    assert Image.open(io.BytesIO(Picture(figure, "taps").png)).size == (640, 320)
