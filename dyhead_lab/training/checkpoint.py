@@ -14,13 +14,14 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from ..weight_files import read_weight_file, warn_if_not_finite, without_wrappers
 
 CHECKPOINT = "dyhead_lab checkpoint 1"
 WEIGHTS = "dyhead_lab weights 1"
-#: What a file of a format cannot do without.
-PARTS = {
-    CHECKPOINT: ("settings", "iteration", "model", "averaged", "optimizer"),
-    WEIGHTS: ("recipe", "options", "categories", "state_dict"),
+#: What a file of a format cannot do without, and of what type it is.
+PARTS: dict[str, dict[str, type]] = {
+    CHECKPOINT: {"settings": dict, "iteration": int, "model": dict, "averaged": dict, "optimizer": dict},
+    WEIGHTS: {"recipe": str, "options": dict, "categories": list, "state_dict": dict},
 }
 
 
@@ -66,22 +67,28 @@ class _Sink(FileIO):
 def read(path: Path, kind: str) -> dict[str, Any]:
     """Load a file that :func:`write_atomically` wrote. Nothing in it is executed.
 
+    Names of weights come without the ``module.`` that parallel training puts before them. Weights that are NaN or
+    infinite give a warning.
+
     Raises:
         UserError: the file is missing, damaged, of another kind, or lacks a part.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # an unpickler that meets foreign bytes may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: damaged, or not written by dyhead_lab ({reason})") from error
+    content = read_weight_file(path, f"a file of format {kind!r}")
     found = content.get("format") if isinstance(content, dict) else None
     if found != kind:
         raise UserError(f"{path}: expected a file of format {kind!r}, found {found!r}")
-    missing = [part for part in PARTS.get(kind, ()) if part not in content]
+    parts = PARTS.get(kind, {})
+    missing = [part for part in parts if part not in content]
     if missing:
         raise UserError(f"{path}: damaged (no {', '.join(missing)})")
+    for part, wanted in parts.items():
+        if not isinstance(content[part], wanted):
+            raise UserError(
+                f"{path}: damaged ({part}: expected a {wanted.__name__}, got a {type(content[part]).__name__})"
+            )
+    if kind == WEIGHTS:
+        content["state_dict"] = without_wrappers(content["state_dict"])
+        warn_if_not_finite(content["state_dict"], path)
     return content
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -44,12 +46,21 @@ def load_trained(source: str | Path = "quickstart") -> Trained:
     path = _find(source)
     content = read(path, WEIGHTS)
     recipe = get(content["recipe"]).with_model(content["options"])
-    model = recipe.architecture(len(content["categories"]))
+    return Trained(_filled(recipe, content, path), recipe, content["categories"], path)
+
+
+def _filled(recipe: Recipe, content: Mapping[str, Any], path: Path) -> nn.Module:
+    """The recipe's detector with the weights of a file, in evaluation mode."""
+    try:
+        model = recipe.architecture(len(content["categories"]))
+    except (TypeError, ValueError) as error:  # an option that it does not have, or a value that it refuses
+        raise UserError(f"{path}: its options do not fit the detector of recipe {recipe.name}: {error}") from error
     try:
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
-        raise UserError(f"{path} does not fit recipe {recipe.name}: {error}") from error
-    return Trained(model.eval(), recipe, content["categories"], path)
+        problems = " ".join(str(error).split())
+        raise UserError(f"{path} does not fit recipe {recipe.name}: {problems}") from error
+    return model.eval()
 
 
 def _find(source: str | Path) -> Path:

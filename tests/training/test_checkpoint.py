@@ -67,14 +67,17 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path):
         log.add(1, loss=2.0)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
-def test_damaged_files_are_refused_by_name(tmp_path, damage):
+@pytest.mark.parametrize("whole", [KEPT, STATE], ids=["weights", "checkpoint"])
+@pytest.mark.parametrize(
+    ("damage", "message"), [("truncated", "is cut short"), ("text", "is a text file"), ("empty", "is empty")]
+)
+def test_damaged_files_are_refused_by_name(tmp_path, whole, damage, message):
     path = tmp_path / "w.pt"
-    write_atomically(path, {**KEPT, "x": torch.zeros(1000)})
-    whole = path.read_bytes()
-    path.write_bytes({"truncated": whole[: len(whole) // 2], "text": b"hello", "empty": b""}[damage])
-    with pytest.raises(UserError, match=r"w\.pt: damaged"):
-        read(path, WEIGHTS)
+    write_atomically(path, {**whole, "x": torch.zeros(1000)})
+    content = path.read_bytes()
+    path.write_bytes({"truncated": content[: len(content) // 2], "text": b"hello", "empty": b""}[damage])
+    with pytest.raises(UserError, match=rf"w\.pt {message}.*\(expected a file of format '{whole['format']}'\)"):
+        read(path, whole["format"])
 
 
 def test_foreign_and_missing_files_are_refused_by_name(tmp_path):
@@ -91,6 +94,24 @@ def test_files_that_lack_a_part_are_refused_by_name(tmp_path, whole):
     write_atomically(tmp_path / "w.pt", {name: whole[name] for name in kept})
     with pytest.raises(UserError, match=rf"w\.pt: damaged \(no {last}, {lost}\)"):
         read(tmp_path / "w.pt", whole["format"])
+
+
+@pytest.mark.parametrize(("whole", "part"), [(KEPT, "options"), (KEPT, "categories"), (STATE, "model")])
+def test_parts_of_another_type_are_refused_by_name(tmp_path, whole, part):
+    write_atomically(tmp_path / "w.pt", {**whole, part: 3})
+    with pytest.raises(UserError, match=rf"w\.pt: damaged \({part}: expected a (dict|list), got a int\)"):
+        read(tmp_path / "w.pt", whole["format"])
+
+
+def test_names_of_parallel_training_are_understood(tmp_path):
+    write_atomically(tmp_path / "w.pt", {**KEPT, "state_dict": {"module.head.bias": torch.ones(2)}})
+    assert list(read(tmp_path / "w.pt", WEIGHTS)["state_dict"]) == ["head.bias"]
+
+
+def test_weights_that_are_not_finite_give_a_warning(tmp_path):
+    write_atomically(tmp_path / "w.pt", {**KEPT, "state_dict": {"head.bias": torch.tensor([float("nan")])}})
+    with pytest.warns(UserWarning, match=r"w\.pt: weights that are NaN or infinite in head\.bias;"):
+        read(tmp_path / "w.pt", WEIGHTS)
 
 
 def test_a_log_of_bytes_is_refused_by_name(tmp_path):

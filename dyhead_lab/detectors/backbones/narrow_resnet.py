@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from ...errors import UserError
 from ...paths import WEIGHTS
 from ...trace import emit
+from ...weight_files import read_weight_file
 
 #: Weights that ``pretrained=True`` starts from: those of the shipped quickstart detector, trained on Shapes.
 PRETRAINED = WEIGHTS / "quickstart.pt"
@@ -67,10 +67,7 @@ class NarrowResNet(nn.Module):
 
     def _start_from(self, path: Path) -> None:
         """Load the backbone out of the weights file of a detector that has one."""
-        try:
-            detector = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        except Exception as error:  # a missing file, or whatever an unpickler says to foreign bytes
-            raise UserError(f"cannot read the pretrained backbone from {path}: {error}") from error
+        detector = read_weight_file(path, "the shipped weights of quickstart")["state_dict"]
         prefix = "backbone.body."
         state = {name.removeprefix(prefix): w for name, w in detector.items() if name.startswith(prefix)}
         try:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ...attention import DyHead
-from ...errors import UserError
+from ...weight_files import read_weight_file
 from ..backbones.feature_pyramid import PyramidBackbone
 from ..backbones.narrow_resnet import PRETRAINED, NarrowResNet
 from .atss import ATSS
@@ -37,10 +36,7 @@ class FrozenPyramid(PyramidBackbone):
 
     def __init__(self, neck: nn.Module | None):
         super().__init__(NarrowResNet(finest=3), CHANNELS, neck, top=LastLevelMaxPool())
-        try:
-            detector = torch.load(PRETRAINED, map_location="cpu", weights_only=True)["state_dict"]
-        except Exception as error:  # a missing file, or whatever an unpickler says to foreign bytes
-            raise UserError(f"cannot read the pretrained pyramid from {PRETRAINED}: {error}") from error
+        detector = read_weight_file(PRETRAINED, "the shipped weights of quickstart")["state_dict"]
         for name, part in (("body", self.body), ("fpn", self.fpn)):
             prefix = f"backbone.{name}."
             part.load_state_dict({k.removeprefix(prefix): w for k, w in detector.items() if k.startswith(prefix)})
