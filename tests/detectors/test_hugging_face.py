@@ -1,11 +1,17 @@
 """DETR and Deformable DETR against Hugging Face's independent implementation, on random weights."""
 
+import json
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher
 from dyhead_lab.detectors.detr.set_criterion import SetCriterion
+from dyhead_lab.detectors.image_batch import pad_images
 from dyhead_lab.detectors.official import load_deformable_detr, load_detr
+from dyhead_lab.errors import UserError
 
 transformers = pytest.importorskip("transformers", minversion="5", reason="needs transformers (a test dependency)")
 
@@ -123,3 +129,185 @@ def test_empty_batches_give_the_same_losses_as_theirs():
     )({"logits": logits, "pred_boxes": boxes}, [{**none, "class_labels": none["labels"]}] * 2)
     ours = SetCriterion(5, HungarianMatcher(), {})({"pred_logits": logits, "pred_boxes": boxes}, [none] * 2)
     assert_same_losses(ours, theirs, ["loss_ce", "loss_bbox", "loss_giou"])
+
+
+KINDS = ["detr", "plain", "refine", "two_stage"]
+
+
+def whole_detector(kind):
+    """Their detector on a ResNet-50, with random weights and statistics that keep numbers moderate."""
+    small = {**SIZES, "num_queries": 7}
+    if kind == "detr":
+        config = transformers.DetrConfig(
+            backbone_config=transformers.ResNetConfig(out_features=["stage4"]), dropout=0.0, **small
+        )
+        theirs = transformers.DetrForObjectDetection(config)
+    else:
+        config = transformers.DeformableDetrConfig(
+            backbone_config=transformers.ResNetConfig(out_features=["stage2", "stage3", "stage4"]),
+            with_box_refine=kind != "plain",
+            two_stage=kind == "two_stage",
+            two_stage_num_proposals=7,
+            dropout=0.0,
+            **small,
+        )
+        theirs = transformers.DeformableDetrForObjectDetection(config)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if ".backbone." not in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        for name, buffer in theirs.named_buffers():
+            if name.endswith(("normalization.weight", "running_var")):
+                buffer.uniform_(0.5, 1)
+            elif name.endswith(("normalization.bias", "running_mean")):
+                buffer.normal_(0, 0.1)
+    return theirs.eval()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def saved(request, tmp_path_factory):
+    """What loads it, their detector, and the folder that ``save_pretrained`` wrote."""
+    folder = tmp_path_factory.mktemp(request.param)
+    theirs = whole_detector(request.param)
+    theirs.save_pretrained(folder)
+    yield (load_detr if request.param == "detr" else load_deformable_detr), theirs, folder
+    shutil.rmtree(folder)  # 100 MB
+
+
+def test_folders_of_save_pretrained_detect_what_theirs_detects(saved):
+    load, theirs, folder = saved
+    ours = load(folder)
+    assert ours.config.queries == 7 and ours.config.dropout == 0.0  # from config.json
+    image = torch.rand(3, 96, 128)
+    batch, padding = pad_images([image])
+    with torch.no_grad():
+        expected = theirs(batch, (~padding).long())
+        outputs = ours.forward_features(ours.backbone(batch), padding)
+    # Scores and pixels of the same network in another order of summation.
+    scores = (outputs["pred_logits"].sigmoid() - expected.logits.sigmoid()).abs().max()
+    pixels = (outputs["pred_boxes"] - expected.pred_boxes).abs().max() * 128
+    assert scores < 1e-6 and pixels < 1e-4
+    assert expected.logits.std() > 0.1  # nothing of this is so because all is the same
+
+
+def as_stored(theirs, folder, out):
+    """Their names of files on the hub, in a file of torch.save, with every tied head under all its names."""
+    stored = load_file(folder / "model.safetensors")
+    live = theirs.state_dict()
+    tied = {name: value for name, value in live.items() if "_embed." in name}
+    torch.save({**stored, **tied}, out / "stored.bin")
+    return out / "stored.bin"
+
+
+def as_live(theirs, folder, out):
+    """Their names in memory."""
+    return dict(theirs.state_dict())
+
+
+def with_timm(load, folder, out):
+    """A backbone under timm's names, which are torchvision's, as most files on the hub have it."""
+    stored = load_file(folder / "model.safetensors")
+    ours = load(folder).backbone[0].body.state_dict()
+    kept = {name: value for name, value in stored.items() if ".backbone." not in name}
+    prefix = "model.backbone.conv_encoder.model."
+    save_file({**kept, **{prefix + name: value.clone() for name, value in ours.items()}}, out / "timm.safetensors")
+    return out / "timm.safetensors"
+
+
+def alone(theirs, folder, out):
+    """One file without its config, under a name of one's own."""
+    shutil.copy(folder / "model.safetensors", out / "weights.safetensors")
+    return out / "weights.safetensors"
+
+
+def sharded(theirs, folder, out):
+    theirs.save_pretrained(out, max_shard_size="60MB")
+    assert len(list(out.glob("*.safetensors"))) > 1
+    return out
+
+
+def as_bin(theirs, folder, out):
+    """A folder as it was before safetensors."""
+    torch.save(load_file(folder / "model.safetensors"), out / "pytorch_model.bin")
+    shutil.copy(folder / "config.json", out)
+    return out
+
+
+def in_parallel(theirs, folder, out):
+    return {f"module.{name}": value for name, value in theirs.state_dict().items()}
+
+
+def in_mmengine(theirs, folder, out):
+    return {"meta": {"epoch": 3}, "state_dict": load_file(folder / "model.safetensors"), "optimizer": {}}
+
+
+LAYOUTS = [as_stored, as_live, with_timm, alone, sharded, as_bin, in_parallel, in_mmengine]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_every_layout_gives_the_same_detector(saved, layout, tmp_path):
+    load, theirs, folder = saved
+    expected = load(folder)
+    ours = load(layout(load if layout is with_timm else theirs, folder, tmp_path), queries=7, dropout=0.0)
+    assert ours.config == expected.config
+    state = ours.state_dict()
+    for name, value in expected.state_dict().items():
+        assert torch.equal(state[name], value), name
+    shutil.rmtree(tmp_path)
+
+
+def write_config(folder, **config):
+    save_file({"w": torch.zeros(1)}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"model_type": "conditional_detr"},
+            r"model_type: built here is 'detr' or 'deformable_detr', got 'conditional",
+        ),
+        ({"position_embedding_type": "learned"}, "position_embedding_type: built here is 'sine', got 'learned'"),
+        ({"encoder_attention_heads": 8, "decoder_attention_heads": 4}, "decoder_attention_heads: expected as many"),
+        ({"backbone_config": {"layer_type": "basic"}}, "backbone_config: layer_type: built here is 'bottleneck'"),
+        ({"backbone_config": {"downsample_in_bottleneck": True}}, "downsample_in_bottleneck: built here is False"),
+    ],
+)
+def test_a_config_of_what_is_not_built_here_is_refused(config, message, tmp_path):
+    write_config(tmp_path, **config)
+    with pytest.raises(UserError, match=message):
+        load_detr(tmp_path)
+
+
+def test_folders_that_lack_something_say_what(tmp_path):
+    with pytest.raises(UserError, match=r"holds no weights: expected model\.safetensors, "):
+        load_detr(tmp_path)
+    write_config(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is no JSON"):
+        load_detr(tmp_path)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "model.safetensors").unlink()
+    index, shard = tmp_path / "model.safetensors.index.json", "model-00001-of-00002.safetensors"
+    index.write_text(json.dumps({"weight_map": {"w": shard, "v": shard}}))
+    with pytest.raises(UserError, match=rf"{shard}: no such file"):
+        load_detr(tmp_path)
+    save_file({"w": torch.zeros(1)}, tmp_path / shard)
+    with pytest.raises(UserError, match=r"its files lack v \(1 entries\)"):
+        load_detr(index)
+    with pytest.raises(UserError, match=rf"{shard} is one of 2 files that belong together: name their folder"):
+        load_detr(tmp_path / shard)
+    index.write_text(json.dumps({"weight_map": {"w": "../elsewhere.safetensors"}}))
+    with pytest.raises(UserError, match=r"expected names of files beside it, got '\.\./elsewhere"):
+        load_detr(tmp_path)
+
+
+def test_a_head_that_lacks_its_weights_is_still_missed():
+    """Only a head that is there once is one that all layers share."""
+    config = transformers.DeformableDetrConfig(backbone_config=resnet("stage2", "stage3", "stage4"), **SIZES)
+    state = without_backbone(shaken(transformers.DeformableDetrForObjectDetection(config)))
+    state = {name: value for name, value in state.items() if name != "class_embed.1.bias"}
+    with pytest.raises(ValueError, match=r"missing class_embed\.1\.bias"):
+        load_deformable_detr(state)

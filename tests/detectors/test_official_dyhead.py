@@ -4,10 +4,10 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from dyhead_lab.detectors.official import load_dynamic_head, save_official
-from dyhead_lab.detectors.official.dynamic_head_layouts import mmdet_name
 from dyhead_lab.detectors.one_stage.atss import ATSS, atss
 from dyhead_lab.detectors.one_stage.fcos import fcos
 from dyhead_lab.detectors.one_stage.retinanet import RetinaNet, retinanet
@@ -149,36 +149,49 @@ def test_entries_that_do_not_fit_are_listed(change, message, models):
         load_dynamic_head(entries)
 
 
-def test_mmdetection_layout(models):
-    """Deformable convolutions have no bias, the first convolution reads BGR, P7 has no ReLU before it."""
-    source = models["atss"]
-    entries = {}
-    for name, value in source.state_dict().items():
-        if ".neck." in name and name.endswith(".conv.bias"):
-            continue
-        entries[mmdet_name(name)] = value.flip(1) if name.endswith("stem.conv1.weight") else value
-    entries["backbone.bn1.num_batches_tracked"] = torch.tensor(7)
-    for name in (
-        "backbone.layer1.0.downsample.1.running_mean",
-        "neck.0.lateral_convs.0.conv.weight",
-        "neck.0.fpn_convs.4.conv.bias",
-        "neck.1.dyhead_blocks.0.spatial_conv_high.norm.weight",
-        "neck.1.dyhead_blocks.0.task_attn_module.conv2.conv.weight",
-        "bbox_head.atss_centerness.bias",
-        "bbox_head.scales.0.scale",
-    ):
-        assert name in entries
-    loaded = load_dynamic_head(entries)
-    for name, value in loaded.state_dict().items():
-        bias = ".neck." in name and name.endswith(".conv.bias")
-        assert torch.equal(value, torch.zeros_like(value) if bias else source.state_dict()[name]), name
-    p5 = torch.randn(1, 256, 4, 4)
-    top = loaded.backbone.fpn.extra_blocks
-    levels, names = top([p5], [p5], ["c5"])
-    assert names == ["c5", "p6", "p7"]
-    torch.testing.assert_close(levels[2], top.p7(top.p6(p5)))
-    entries.pop("bbox_head.atss_reg.weight")
-    with pytest.raises(ValueError, match=r"missing bbox_head\.atss_reg\.weight"):
+WRAPPERS = {
+    "alone": lambda entries: entries,
+    "Detectron2": lambda entries: {"model": entries, "optimizer": {}, "iteration": 90_000},
+    "mmengine": lambda entries: {"meta": {"epoch": 12}, "state_dict": entries, "optimizer": {}},
+    "parallel": lambda entries: {f"module.{name}": value for name, value in entries.items()},
+    "averaged": lambda entries: {"ema_state_dict": {f"module.{name}": x for name, x in entries.items()}},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_every_wrapper_gives_the_same_detector(layout, wrapper, models):
+    loaded = load_dynamic_head(WRAPPERS[wrapper](save_official(models[layout]))).state_dict()
+    for name, value in models[layout].state_dict().items():
+        if "box_predictor.bbox_pred" not in name:  # the background's box, which nothing reads, is not kept
+            assert torch.equal(loaded[name], value), name
+
+
+def test_safetensors_hold_the_official_layout_too(models, tmp_path):
+    entries = save_official(models["atss"])
+    save_file({name: value.contiguous() for name, value in entries.items()}, tmp_path / "official.safetensors")
+    back = save_official(load_dynamic_head(tmp_path / "official.safetensors"))
+    assert all(torch.equal(back[name], value) for name, value in entries.items())
+
+
+def test_a_style_is_for_mmdetection_alone(models):
+    with pytest.raises(ValueError, match="style: weights of DynamicHead have one style only, got 'caffe'"):
+        load_dynamic_head(save_official(models["atss"]), style="caffe")
+
+
+@pytest.mark.parametrize(
+    ("channels", "third_stage", "name"),
+    [
+        (192, 18, r"a Swin Transformer \(swin_l\) with 2, 2, 18, 2 blocks and 192 channels"),
+        (77, 6, "a Swin Transformer with"),
+    ],
+)
+def test_a_backbone_that_is_not_built_here_is_called_by_its_name(channels, third_stage, name, models):
+    entries = save_official(models["swin"])
+    start = "backbone.backbone.bottom_up."
+    entries[f"{start}patch_embed.proj.weight"] = torch.zeros(channels, 3, 4, 4)
+    entries |= {f"{start}layers.2.blocks.{i}.norm1.weight": torch.zeros(1) for i in range(third_stage)}
+    with pytest.raises(ValueError, match=rf"{name}.*; built here: resnet50, resnet101, swin_t"):
         load_dynamic_head(entries)
 
 

@@ -18,15 +18,16 @@ from ..detr.deformable_detr import DeformableDETR, DeformableDETRConfig
 from ..detr.detr import DETR, DETRConfig
 from ..detr.set_detector import SetDetector
 from ..detr.sparse_detr import SparseDETR, SparseDETRConfig
+from .backbone_kinds import backbone_of
 from .checkpoints import Source, read_checkpoint
-from .detr_layouts import DEFORMABLE, DENSE, Renaming, count, to_official
+from .detr_layouts import DEFORMABLE, DENSE, Renaming, count, refines_by_name, to_official
 from .dynamic_head_layouts import swin_name
 from .state_dicts import StateDict, load_strictly
 
 Model = TypeVar("Model", bound=SetDetector)
 
-#: Blocks in the third stage of a ResNet and of a Swin Transformer -> backbone of torchvision.
-_BACKBONES = {(6, 0): "resnet50", (23, 0): "resnet101", (36, 0): "resnet152", (0, 6): "swin_t"}
+#: The backbones that are built here.
+_BACKBONES = ("resnet50", "resnet101", "resnet152", "swin_t")
 _SCORER = "transformer.enc_mask_predictor."
 _DENSE_NEEDS = (
     "query_embed.weight",
@@ -48,7 +49,8 @@ def load_detr(source: Source, *, dilation: bool | None = None, fine_tune: bool =
     """Build the DETR that a checkpoint describes, and fill it.
 
     Args:
-        source: a checkpoint file or its contents, in the official or the Hugging Face layout.
+        source: a checkpoint file, its contents, or a folder of Hugging Face; :mod:`~dyhead_lab.detectors.official`
+            lists the layouts.
         dilation: whether the backbone is DC5. None: the stored arguments tell, else no.
         fine_tune: keep the class head at its random start if ``classes`` differs from the weights.
         overrides: other fields of :class:`~..detr.DETRConfig`. Weights do not tell ``heads`` (8) or ``dropout``
@@ -91,7 +93,8 @@ def load_deformable_detr(
     """Build the Deformable DETR (or Efficient DETR) that a checkpoint describes, and fill it.
 
     Args:
-        source: a checkpoint file or its contents, in the official or the Hugging Face layout.
+        source: a checkpoint file, its contents, or a folder of Hugging Face; :mod:`~dyhead_lab.detectors.official`
+            lists the layouts.
         refine: whether decoder layers refine boxes. None: the stored arguments tell, else whether the decoder's
             heads differ from each other.
         compat: None, or ``"sparse-detr"`` for a checkpoint of that repository.
@@ -149,8 +152,11 @@ def load_sparse_detr(
 def _read(
     source: Source, hugging_face: Renaming, kind: str, needed: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    weights, args = read_checkpoint(source)
-    entries = to_official(weights, hugging_face)
+    checkpoint = read_checkpoint(source)
+    args = dict(checkpoint.args)
+    if refines_by_name(checkpoint.weights):
+        args.setdefault("with_box_refine", True)
+    entries = to_official(checkpoint.weights, hugging_face)
     missing = [name for name in needed if name not in entries]
     if missing:
         raise ValueError(f"not the weights of a {kind}: missing {', '.join(missing)}")
@@ -167,7 +173,8 @@ def _told(
     entries: StateDict, args: dict[str, Any], refine: bool | None, compat: str | None, overrides: dict[str, Any]
 ) -> dict[str, Any]:
     """What names, shapes, tied heads and stored arguments tell of the configuration of a Deformable DETR."""
-    projections = [entries[f"input_proj.{i}.0.weight"] for i in range(count(entries, "input_proj"))]
+    names = [f"input_proj.{i}.0.weight" for i in range(count(entries, "input_proj"))]
+    projections = [entries[name] for name in names if name in entries]
     levels, channels = entries["transformer.level_embed"].shape
     heads = overrides.get("heads", args.get("nheads", DeformableDETRConfig.heads))
     encoder_layers = count(entries, "transformer.encoder.layers")
@@ -209,22 +216,22 @@ def _told(
 
 def _heads_differ(entries: StateDict, decoder_layers: int) -> bool:
     """Whether the decoder's layers have box heads of their own. Without refinement one head serves all of them."""
-    first, *others = (
-        [value for name, value in entries.items() if name.startswith(f"bbox_embed.{layer}.")]
-        for layer in range(decoder_layers)
+    first = {name: value for name, value in entries.items() if name.startswith("bbox_embed.0.")}
+    others = (
+        (value, entries.get(name.replace(".0.", f".{layer}.", 1)))
+        for layer in range(1, decoder_layers)
+        for name, value in first.items()
     )
-    return not all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
+    return not all(other is None or torch.equal(value, other) for value, other in others)
 
 
 def _backbone(entries: StateDict, args: dict[str, Any], dilation: bool | None, levels: int) -> nn.Module | None:
     """A backbone of the kind that the entries describe, or None if there are none."""
     if not any(name.startswith("backbone.") for name in entries):
         return None
-    kind = count(entries, "backbone.0.body.layer3"), count(entries, "backbone.0.body.layers.2.blocks")
-    if kind not in _BACKBONES:
-        raise ValueError("the backbone of these weights is no ResNet-50, -101 or -152 and no Swin-T")
+    name = backbone_of(entries, "backbone.0.body.", _BACKBONES)
     dilated = bool(args.get("dilation")) if dilation is None else dilation
-    return pyramid_features(_BACKBONES[kind], levels=levels, body={"dilation": True} if dilated else None)[0]
+    return pyramid_features(name, levels=levels, body={"dilation": True} if dilated else None)[0]
 
 
 def official_name(ours: str) -> str:

@@ -1,4 +1,4 @@
-"""The names under which Deformable DETR's weights are stored, brought to those of its official code."""
+"""The names under which the weights of DETR's family are stored, brought to those of its official code."""
 
 from __future__ import annotations
 
@@ -43,28 +43,31 @@ DENSE: Renaming = (
     (r"^bbox_predictor\.", "bbox_embed."),
 )
 _SPLIT_PROJECTION = re.compile(r"(_attn)\.q_proj\.(weight|bias)$")
+_BODY = "backbone.0.body."
+#: The ResNet that transformers has itself, below the body; other files have timm's, whose names are torchvision's.
+_STEM = {"embedder.embedder.convolution.": "conv1.", "embedder.embedder.normalization.": "bn1."}
+_BLOCK = re.compile(r"encoder\.stages\.(\d+)\.layers\.(\d+)\.(?:layer\.(\d)|shortcut)\.(convolution|normalization)\.")
 
 
 def to_official(state_dict: StateDict, hugging_face: Renaming) -> dict[str, torch.Tensor]:
-    """Entries under the names of the official code, every tensor once.
+    """Entries under the names of the official code, every head once and under its first name.
 
     Args:
-        state_dict: in the official layout or that of Hugging Face. ``module.`` in front of all names (a model saved
-            inside DistributedDataParallel) and batch norm's counters are dropped; Swin's tables of 49 x 49 positions
-            are made flat, as torchvision keeps them.
+        state_dict: in the official layout or that of Hugging Face. Batch norm's counters are dropped; Swin's tables of
+            49 x 49 positions are made flat, as torchvision keeps them.
         hugging_face: how to rename the latter: :data:`DEFORMABLE` or :data:`DENSE`.
 
     Raises:
         ValueError: if two names of the same head carry different weights.
     """
     entries = {
-        name.removeprefix("module."): value.flatten() if name.endswith("relative_position_index") else value
+        name: value.flatten() if name.endswith("relative_position_index") else value
         for name, value in state_dict.items()
         if not name.endswith("num_batches_tracked")
     }
     if any(name.startswith("model.encoder.") for name in entries):
         entries = _from_hugging_face(entries, hugging_face)
-    return _without_aliases(entries)
+    return _with_shared_heads(_without_aliases(entries))
 
 
 def _from_hugging_face(entries: StateDict, renaming: Renaming) -> dict[str, torch.Tensor]:
@@ -72,32 +75,70 @@ def _from_hugging_face(entries: StateDict, renaming: Renaming) -> dict[str, torc
     for name, value in entries.items():
         for pattern, official in renaming:
             name = re.sub(pattern, official, name)
-        renamed[name] = value
+        renamed[_torchvision_name(name)] = value
     for name in list(renamed):
         if match := _SPLIT_PROJECTION.search(name):
             attention, kind = name[: match.end(1)], match[2]
-            parts = [renamed.pop(f"{attention}.{letter}_proj.{kind}") for letter in "qkv"]
-            renamed[f"{attention}.in_proj_{kind}"] = torch.cat(parts)
+            parts = [f"{attention}.{letter}_proj.{kind}" for letter in "qkv"]
+            if all(part in renamed for part in parts):  # else the names tell what is missing
+                renamed[f"{attention}.in_proj_{kind}"] = torch.cat([renamed.pop(part) for part in parts])
     return renamed
 
 
-def _without_aliases(entries: StateDict) -> dict[str, torch.Tensor]:
-    """Drop the second names of heads, after a look whether they agree with the first.
+def _torchvision_name(name: str) -> str:
+    """``...encoder.stages.1.layers.0.layer.2.convolution.weight`` -> ``...layer2.0.conv3.weight``, inside a body."""
+    body, inside = name[: len(_BODY)], name[len(_BODY) :]
+    if body != _BODY:
+        return name
+    for start, ours in _STEM.items():
+        if inside.startswith(start):
+            return body + ours + inside.removeprefix(start)
+    if (match := _BLOCK.match(inside)) is None:
+        return name
+    stage, block, layer, kind = match.groups()
+    convolution = kind == "convolution"
+    if layer is None:
+        part = f"downsample.{0 if convolution else 1}"
+    else:
+        part = f"{'conv' if convolution else 'bn'}{int(layer) + 1}"
+    return f"{body}layer{int(stage) + 1}.{block}.{part}.{inside[match.end() :]}"
 
-    The decoder's heads count from the first head; the encoder's are the last ones.
+
+def refines_by_name(names: Iterable[str]) -> bool:
+    """Whether names tell of box refinement: only then box heads stand in the decoder too, in all layouts but ours."""
+    return any("decoder.bbox_embed." in name for name in names)
+
+
+def _without_aliases(entries: StateDict) -> dict[str, torch.Tensor]:
+    """Give every head its first name, after a look whether its second name, if there are both, says the same.
+
+    The decoder's heads count from the first head; the encoder's are the last ones. Files of safetensors hold a tensor
+    once, under either name.
     """
     aliases = {name: match for name in entries if (match := _ALIAS.match(name))}
-    heads = 1 + max((int(m[1]) for name in entries if (m := re.match(r"class_embed\.(\d+)\.", name))), default=-1)
-    encoder_heads = 1 + max((int(match[3]) for match in aliases.values() if match[1] == "encoder"), default=-1)
+    heads = max(count(entries, "class_embed"), count(entries, "transformer.decoder.class_embed"))
+    encoder_heads = count(entries, "transformer.encoder.class_embed")
+    kept = {name: value for name, value in entries.items() if name not in aliases}
     differ = []
     for alias, match in aliases.items():
         index = int(match[3]) + (heads - encoder_heads if match[1] == "encoder" else 0)
         name = f"{match[2]}.{index}.{match[4]}"
-        if name not in entries or not torch.equal(entries[name], entries[alias]):
+        if not torch.equal(kept.setdefault(name, entries[alias]), entries[alias]):
             differ.append(f"{alias} and {name}")
     if differ:
         raise ValueError(f"state_dict: two names of one head differ: {listing(differ)}")
-    return {name: value for name, value in entries.items() if name not in aliases}
+    return kept
+
+
+def _with_shared_heads(entries: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give a head that all decoder layers share, and that safetensors hold once, to each of them."""
+    heads = count(entries, "transformer.decoder.layers") + ("transformer.pos_trans.bias" in entries)
+    for kind in ("class_embed", "bbox_embed"):
+        first = f"{kind}.0."
+        if count(entries, kind) == 1 and any(name.startswith(first) for name in entries):
+            shared = {name.removeprefix(first): value for name, value in entries.items() if name.startswith(first)}
+            entries |= {f"{kind}.{i}.{name}": value for i in range(1, heads) for name, value in shared.items()}
+    return entries
 
 
 def count(names: Iterable[str], prefix: str) -> int:

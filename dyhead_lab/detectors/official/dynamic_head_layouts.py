@@ -152,7 +152,6 @@ def _reverse_colours(weight: Tensor) -> Tensor:
 VALUES: Mapping[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     # Their ResNet reads BGR, ours RGB.
     "bottom_up.stem.conv1.weight": (_reverse_colours, _reverse_colours),
-    "backbone.conv1.weight": (_reverse_colours, _reverse_colours),
     # Their background is the last class and has no box; torchvision's is the first and has one that nothing
     # reads.
     "box_predictor.cls_score.weight": (lambda x: x.roll(1, 0), lambda x: x.roll(-1, 0)),

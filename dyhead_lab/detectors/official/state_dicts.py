@@ -50,3 +50,8 @@ def listing(problems: list[str], most: int = 10) -> str:
     """The first ``most`` problems, and how many more there are."""
     more = f"; and {len(problems) - most} more" if len(problems) > most else ""
     return "; ".join(problems[:most]) + more
+
+
+def numbered(names: Iterable[str], prefix: str) -> int:
+    """How many modules ``PREFIX0.``, ``PREFIX1.``, ... the names tell of."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)})

@@ -50,15 +50,16 @@ class ATSSHead(nn.Module):
         levels: number of levels; each scales its boxes by a learned number.
         tower_convs: 3x3 convolutions with GroupNorm and ReLU in each of the two towers: 4 in ATSS, 0 after a
             Dynamic Head, which takes their place.
+        kernel: side of the predicting convolutions: 1 in the released code of Dynamic Head, 3 in mmdetection.
     """
 
-    def __init__(self, channels: int, classes: int, levels: int = 5, tower_convs: int = 4):
+    def __init__(self, channels: int, classes: int, levels: int = 5, tower_convs: int = 4, kernel: int = 1):
         super().__init__()
         self.cls_tower = tower(channels, tower_convs)
         self.bbox_tower = tower(channels, tower_convs)
-        self.cls_logits = nn.Conv2d(channels, classes, 1)
-        self.bbox_pred = nn.Conv2d(channels, 4, 1)
-        self.centerness = nn.Conv2d(channels, 1, 1)
+        self.cls_logits = nn.Conv2d(channels, classes, kernel, padding=kernel // 2)
+        self.bbox_pred = nn.Conv2d(channels, 4, kernel, padding=kernel // 2)
+        self.centerness = nn.Conv2d(channels, 1, kernel, padding=kernel // 2)
         self.scales = nn.ParameterList(torch.ones(1) for _ in range(levels))
         start_small(self, [self.cls_logits])
 
@@ -136,6 +137,8 @@ class ATSS(DenseDetector):
         tower_convs: see :class:`ATSSHead`.
         topk: candidates of the matcher.
         object_scale: side of the anchors relative to the published 8 cells.
+        predictor_kernel: see ``kernel`` of :class:`ATSSHead`.
+        anchor_offset: where in its cell an anchor has its centre, in cells: 0.5 is the middle, 0 the corner.
         inference: arguments of :func:`detect`.
         resizing: further arguments of :class:`~dyhead_lab.detectors.one_stage.dense_detector.DenseDetector`.
 
@@ -151,13 +154,17 @@ class ATSS(DenseDetector):
         tower_convs: int = 4,
         topk: int = 9,
         object_scale: float = 1.0,
+        predictor_kernel: int = 1,
+        anchor_offset: float = 0.5,
         inference: Mapping[str, Any] | None = None,
         **resizing: Any,
     ):
-        head = ATSSHead(backbone.out_channels, classes, len(strides), tower_convs)  # type: ignore[arg-type]
+        channels: Any = backbone.out_channels
+        head = ATSSHead(channels, classes, len(strides), tower_convs, predictor_kernel)
         super().__init__(backbone, head, classes, strides=strides, **resizing)
         self.matcher = ATSSMatcher(topk)
         self.anchor_scale = ANCHOR_SCALE * object_scale
+        self.anchor_offset = anchor_offset
         self.inference = dict(inference or {})
 
     def losses(self, levels: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -168,7 +175,9 @@ class ATSS(DenseDetector):
 
     def _anchors(self, levels: Sequence[Tensor]) -> list[Tensor]:
         sizes = [(x.shape[-2], x.shape[-1]) for x in levels]
-        return square_anchors(sizes, self.strides, self.anchor_scale, levels[0].device)
+        anchors = square_anchors(sizes, self.strides, self.anchor_scale, levels[0].device)
+        shift = self.anchor_offset - 0.5
+        return [boxes + shift * stride for boxes, stride in zip(anchors, self.strides, strict=True)]
 
 
 def atss(
