@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from dyhead_lab.detectors.backbones.resnet import ResNetBackbone
 from dyhead_lab.detectors.detr.build import sparse_detr
 from dyhead_lab.detectors.detr.deformable_detr import DeformableDETR, DeformableDETRConfig
-from dyhead_lab.detectors.official import load_deformable_detr, load_sparse_detr
+from dyhead_lab.detectors.detr.detr import DETR, DETRConfig
+from dyhead_lab.detectors.official import load_deformable_detr, load_detr, load_sparse_detr
 from dyhead_lab.detectors.official.detr import official_name
 from dyhead_lab.detectors.official.detr_layouts import DEFORMABLE, to_official
 from dyhead_lab.errors import UserError
@@ -93,10 +94,100 @@ def test_other_numbers_of_classes_are_refused_until_fine_tuning_is_asked_for():
             assert torch.equal(kept[name], value)
 
 
-def test_names_of_parallel_training_are_understood():
+def in_parallel(state):
+    return {f"module.{name}": value for name, value in state.items()}
+
+
+#: How training programs wrap weights.
+WRAPPERS = {
+    "alone": lambda state: state,
+    "module.": in_parallel,
+    "compiled in parallel": lambda state: {f"module._orig_mod.{name}": value for name, value in state.items()},
+    "model": lambda state: {"model": state, "optimizer": {}, "lr_scheduler": {}, "epoch": 49},
+    "state_dict": lambda state: {"state_dict": in_parallel(state), "epoch": 3},
+    "params": lambda state: {"params": state},
+    "mmengine": lambda state: {"meta": {"seed": 1}, "state_dict": state, "optimizer": {}, "message_hub": {}},
+    "model_ema": lambda state: {"model_ema": in_parallel(state)},
+    "ema_state_dict": lambda state: {"ema_state_dict": {**in_parallel(state), "n_averaged": torch.tensor(9)}},
+    "RT-DETR": lambda state: {"ema": {"module": state, "updates": 9}},
+}
+
+
+def official_case(kind):
+    """What loads a small official checkpoint of that kind, its entries, and what weights do not tell."""
+    torch.manual_seed(0)
+    if kind == "DETR":
+        sizes = {"channels": 32, "feedforward": 16, "encoder_layers": 1, "decoder_layers": 2, "queries": 3}
+        return load_detr, DETR(DETRConfig(classes=3, feature_channels=8, **sizes)).state_dict(), {}
+    if kind == "Sparse DETR":
+        return load_sparse_detr, OracleCase("sparse_detr_rho01").state_dict(), {}
+    two_stage = kind == "two-stage"
+    return load_deformable_detr, tiny_checkpoint(refine=two_stage, two_stage=two_stage), {"heads": 4}
+
+
+@pytest.mark.parametrize("kind", ["DETR", "plain", "two-stage", "Sparse DETR"])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_every_wrapper_gives_the_same_detector(wrapper, kind, tmp_path):
+    load, state, options = official_case(kind)
+    torch.save(WRAPPERS[wrapper](state), tmp_path / "w.pth")
+    loaded = load(tmp_path / "w.pth", **options).state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in loaded.items())
+
+
+@pytest.mark.parametrize("kind", ["DETR", "plain", "two-stage", "Sparse DETR"])
+@pytest.mark.parametrize("first", [True, False], ids=["first names", "second names"])
+def test_safetensors_hold_a_head_once_under_either_name(kind, first, tmp_path):
+    load, state, options = official_case(kind)
+    expected = load(state, **options).state_dict()
+    kept, seen = {}, {}
+    for name in sorted(state, key=lambda name: (".decoder." in name or ".encoder." in name) == first):
+        same = next(
+            (other for other in seen.get(state[name].shape, []) if torch.equal(state[other], state[name])), None
+        )
+        if same is None or "_embed." not in name:
+            kept[name] = state[name].contiguous()
+            seen.setdefault(state[name].shape, []).append(name)
+    assert len(kept) < len(state) or kind in ("DETR", "two-stage")
+    save_file(kept, tmp_path / "w.safetensors")
+    loaded = load(tmp_path / "w.safetensors", **options).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("own", "averaged"),
+    [("model", "model_ema"), ("state_dict", "ema_state_dict"), ("model", "ema"), ("params", "params_ema")],
+)
+def test_averaged_weights_are_preferred_and_named(own, averaged):
+    better = tiny_checkpoint()
+    worse = {name: value + 1 for name, value in better.items()}
+    with pytest.warns(UserWarning, match=f"state_dict holds averaged weights, under '{averaged}', which are loaded"):
+        loaded = load_deformable_detr({own: worse, averaged: better, "epoch": 3}, heads=4).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in better.items())
+
+
+def test_mmengine_keeps_averaged_weights_where_others_keep_their_own():
+    """Its EMA hook swaps the two when it saves; its averaged model counts ``steps``."""
+    better = tiny_checkpoint()
+    worse = {**in_parallel({name: value + 1 for name, value in better.items()}), "steps": torch.tensor(9)}
+    with pytest.warns(UserWarning, match="averaged weights, under 'state_dict', which are loaded"):
+        loaded = load_deformable_detr({"state_dict": better, "ema_state_dict": worse, "meta": {}}, heads=4).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in better.items())
+
+
+def test_weights_that_are_not_finite_give_a_warning():
     state = tiny_checkpoint()
-    wrapped = load_deformable_detr({f"module.{name}": value for name, value in state.items()}, heads=4)
-    assert torch.equal(wrapped.state_dict()["query_embed.weight"], state["query_embed.weight"])
+    state["class_embed.0.bias"].fill_(float("inf"))
+    state["class_embed.1.bias"].fill_(float("inf"))
+    with pytest.warns(UserWarning, match=r"NaN or infinite in class_embed\.0\.bias, class_embed\.1\.bias;"):
+        load_deformable_detr(state, heads=4)
+
+
+def test_heads_are_compared_by_name_not_by_place():
+    """Files sort their entries; a head's first name and its second need not come in the same order."""
+    state = tiny_checkpoint()
+    moved = {name: state.pop(name) for name in list(state) if name.startswith("bbox_embed.0.")}
+    state |= dict(reversed(moved.items()))
+    assert not load_deformable_detr(state, heads=4).config.refine
 
 
 def test_refuses_weights_that_do_not_fit():
@@ -110,7 +201,7 @@ def test_refuses_weights_that_do_not_fit():
         load_deformable_detr(state, heads=4, queries=9)
     with pytest.raises(ValueError, match=r"not the weights of a Deformable DETR: missing transformer.level_embed"):
         load_deformable_detr({"conv1.weight": torch.zeros(1)})
-    with pytest.raises(UserError, match="holds no state dict"):
+    with pytest.raises(UserError, match=r"holds no state dict: .* under one of state_dict, model, .*; got weights$"):
         load_deformable_detr({"weights": 3})
     with pytest.raises(ValueError, match="unknown arguments: layers"):
         load_deformable_detr(state, layers=3)

@@ -1,4 +1,27 @@
-"""Official checkpoints in, our modules out, and the way back."""
+"""Checkpoints of the world in, our detectors out, and the way back to the official ones.
+
+Where the rows come from: "official" are the files of microsoft/DynamicHead, facebookresearch/detr,
+fundamentalvision/Deformable-DETR and kakaobrain/sparse-detr. "HF" is Hugging Face's transformers: "stored" what
+``save_pretrained`` writes and the hub holds, "live" what ``state_dict()`` gives in transformers 5.
+
+| layout | DETR | Deformable DETR | Sparse DETR | Dynamic Head |
+| --- | --- | --- | --- | --- |
+| official | yes | plain, refined, two-stage, Efficient DETR | yes | ATSS, RetinaNet, Faster R-CNN; ATSS on Swin-T |
+| HF stored: file, folder, shards | yes | plain, refined, two-stage | | |
+| HF live | yes | plain, refined, two-stage | | |
+| HF with timm's (torchvision's) ResNet | yes | yes | | |
+| HF with transformers' own ResNet | yes | yes | | |
+| mmdetection | | | | ATSS on ResNet, ``style="caffe"`` and ``"pytorch"`` |
+| around any of these: | | | | |
+| safetensors (a tied head stands once) | yes | yes | yes | yes |
+| mmengine's file: ``meta``, ``state_dict``, ``optimizer`` | yes | yes | yes | yes |
+| ``model``, ``state_dict``, ``params``; averaged: ``model_ema``, ``ema_state_dict``, ... | yes | yes | yes | yes |
+| names that begin with ``module.`` | yes | yes | yes | yes |
+
+Every loader is strict: each entry is used, or the message lists what is missing, left over or of another shape. A
+backbone that is not built here is called by its name. Files are read without running what they contain; see
+:mod:`dyhead_lab.weight_files`.
+"""
 
 from .detr import load_deformable_detr, load_detr, load_sparse_detr
 from .dyhead_tower import dyhead_tower, official_tower

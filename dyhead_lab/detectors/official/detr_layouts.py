@@ -112,17 +112,15 @@ def refines_by_name(names: Iterable[str]) -> bool:
 def _without_aliases(entries: StateDict) -> dict[str, torch.Tensor]:
     """Give every head its first name, after a look whether its second name, if there are both, says the same.
 
-    The decoder's heads count from the first head; the encoder's are the last ones. Files of safetensors hold a tensor
-    once, under either name.
+    The encoder's heads come after those of the decoder and of the proposals. Files of safetensors hold a tensor once,
+    under either name.
     """
     aliases = {name: match for name in entries if (match := _ALIAS.match(name))}
-    heads = max(count(entries, "class_embed"), count(entries, "transformer.decoder.class_embed"))
-    encoder_heads = count(entries, "transformer.encoder.class_embed")
+    start = {"decoder": 0, "encoder": _decoding_heads(entries)}
     kept = {name: value for name, value in entries.items() if name not in aliases}
     differ = []
     for alias, match in aliases.items():
-        index = int(match[3]) + (heads - encoder_heads if match[1] == "encoder" else 0)
-        name = f"{match[2]}.{index}.{match[4]}"
+        name = f"{match[2]}.{start[match[1]] + int(match[3])}.{match[4]}"
         if not torch.equal(kept.setdefault(name, entries[alias]), entries[alias]):
             differ.append(f"{alias} and {name}")
     if differ:
@@ -132,13 +130,18 @@ def _without_aliases(entries: StateDict) -> dict[str, torch.Tensor]:
 
 def _with_shared_heads(entries: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Give a head that all decoder layers share, and that safetensors hold once, to each of them."""
-    heads = count(entries, "transformer.decoder.layers") + ("transformer.pos_trans.bias" in entries)
+    heads = _decoding_heads(entries)
     for kind in ("class_embed", "bbox_embed"):
         first = f"{kind}.0."
         if count(entries, kind) == 1 and any(name.startswith(first) for name in entries):
             shared = {name.removeprefix(first): value for name, value in entries.items() if name.startswith(first)}
             entries |= {f"{kind}.{i}.{name}": value for i in range(1, heads) for name, value in shared.items()}
     return entries
+
+
+def _decoding_heads(entries: StateDict) -> int:
+    """How many heads of a kind the decoder's layers and the proposals have."""
+    return count(entries, "transformer.decoder.layers") + ("transformer.pos_trans.bias" in entries)
 
 
 def count(names: Iterable[str], prefix: str) -> int:

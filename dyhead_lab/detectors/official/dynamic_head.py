@@ -124,4 +124,7 @@ def save_official(model: nn.Module, path: str | Path | None = None) -> dict[str,
 
 def _predicts_as_released(model: nn.Module) -> bool:
     """Whether ATSS predicts as the released code does; other detectors know one way only."""
-    return not isinstance(model, ATSS) or (model.anchor_offset == 0.5 and model.head.cls_logits.kernel_size == (1, 1))
+    if not isinstance(model, ATSS):
+        return True
+    head: Any = model.head
+    return model.anchor_offset == 0.5 and head.cls_logits.kernel_size == (1, 1)
