@@ -73,7 +73,11 @@ def read(path: Path, kind: str) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, damaged, of another kind, or lacks a part.
     """
-    content = read_weight_file(path, f"a file of format {kind!r}")
+    return checked(read_weight_file(path, f"a file of format {kind!r}"), path, kind)
+
+
+def checked(content: Any, path: Path, kind: str) -> dict[str, Any]:
+    """What :func:`read` gives, from what the file at ``path`` holds."""
     found = content.get("format") if isinstance(content, dict) else None
     if found != kind:
         raise UserError(f"{path}: expected a file of format {kind!r}, found {found!r}")

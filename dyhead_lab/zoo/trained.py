@@ -9,10 +9,14 @@ from typing import Any
 
 from torch import nn
 
+from ..detectors.official.hugging_face_files import INDEX
+from ..detectors.official.hugging_face_files import WEIGHTS as PUBLISHED
 from ..errors import UserError
 from ..paths import WEIGHTS as SHIPPED
-from ..training.checkpoint import WEIGHTS, read
+from ..training.checkpoint import WEIGHTS, checked
 from ..training.recipe import Recipe
+from ..weight_files import read_weight_file
+from .foreign import load_foreign
 from .registry import get, names
 
 
@@ -38,13 +42,18 @@ def load_trained(source: str | Path = "quickstart") -> Trained:
 
     Args:
         source: a weights file, a run folder that holds ``weights.pt``, or the name of weights that the project
-            ships.
+            ships. Or published weights, a file or a folder of Hugging Face, in a layout that
+            :mod:`~dyhead_lab.detectors.official` lists: their labels count the classes that have names.
 
     Raises:
         UserError: nothing is found there, or the file is damaged or does not fit its recipe.
     """
     path = _find(source)
-    content = read(path, WEIGHTS)
+    content = None if path.name.endswith(INDEX) else read_weight_file(path)
+    if not isinstance(content, dict) or "format" not in content:  # nobody else writes that
+        model, recipe, categories = load_foreign(Path(source) if Path(source).exists() else path)
+        return Trained(model, recipe, categories, path)
+    content = checked(content, path, WEIGHTS)
     recipe = get(content["recipe"]).with_model(content["options"])
     return Trained(_filled(recipe, content, path), recipe, content["categories"], path)
 
@@ -65,7 +74,7 @@ def _filled(recipe: Recipe, content: Mapping[str, Any], path: Path) -> nn.Module
 
 def _find(source: str | Path) -> Path:
     path = Path(source)
-    candidates = [path, path / "weights.pt", SHIPPED / f"{source}.pt"]
+    candidates = [path, path / "weights.pt", SHIPPED / f"{source}.pt", *(path / name for name in PUBLISHED)]
     for candidate in candidates:
         if candidate.is_file():
             return candidate

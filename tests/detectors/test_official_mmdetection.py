@@ -192,7 +192,9 @@ PYTORCH = ("pytorch", 32, 0.0, [123.675, 116.28, 103.53], [58.395, 57.12, 57.375
 def test_without_a_style_it_is_asked_for(source, tmp_path):
     _, entries = source
     for meta in ({}, {"cfg": "model = dict(backbone=dict(depth=50))"}, {"cfg": "model = dict("}, {"epoch": 1}):
-        with pytest.raises(UserError, match=r"do not tell .*: give style='pytorch' .* or style='caffe'"):
+        with pytest.raises(
+            UserError, match=r"do not tell .*: give load_dynamic_head style='pytorch' .* or style='caffe'"
+        ):
             load_dynamic_head({"state_dict": entries, "meta": meta})
     with pytest.raises(ValueError, match="style: expected one of caffe, pytorch, got 'torch'"):
         load_dynamic_head(entries, style="torch")

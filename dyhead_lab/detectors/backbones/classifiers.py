@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 from urllib.error import URLError
 
@@ -22,7 +23,7 @@ def torchvision_model(name: str, weights: str | None, **options: Any) -> nn.Modu
 
     Raises:
         ValueError: there is no model of that name, or no such weights for it.
-        UserError: the weights cannot be downloaded.
+        UserError: the weights cannot be downloaded, or what was downloaded is damaged.
     """
     try:
         return torchvision.models.get_model(name, weights=weights, **options)
@@ -30,4 +31,11 @@ def torchvision_model(name: str, weights: str | None, **options: Any) -> nn.Modu
         raise UserError(
             f"cannot download the weights {weights} of {name} ({error}). Connect to the network, put the file into "
             f"{torch.hub.get_dir()}/checkpoints, or train from scratch with weights=None"
+        ) from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if weights is None:
+            raise
+        raise UserError(
+            f"the weights {weights} of {name} were downloaded, but their file is damaged: remove it from "
+            f"{torch.hub.get_dir()}/checkpoints and start again"
         ) from error

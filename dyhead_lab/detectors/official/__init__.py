@@ -18,17 +18,19 @@ fundamentalvision/Deformable-DETR and kakaobrain/sparse-detr. "HF" is Hugging Fa
 | ``model``, ``state_dict``, ``params``; averaged: ``model_ema``, ``ema_state_dict``, ... | yes | yes | yes | yes |
 | names that begin with ``module.`` | yes | yes | yes | yes |
 
-Every loader is strict: each entry is used, or the message lists what is missing, left over or of another shape. A
-backbone that is not built here is called by its name. Files are read without running what they contain; see
-:mod:`dyhead_lab.weight_files`.
+:func:`load_any` recognises all of them. Every loader is strict: each entry is used, or the message lists what is
+missing, left over or of another shape. A backbone that is not built here is called by its name. Files are read without
+running what they contain; see :mod:`dyhead_lab.weight_files`.
 """
 
 from .detr import load_deformable_detr, load_detr, load_sparse_detr
 from .dyhead_tower import dyhead_tower, official_tower
 from .dynamic_head import load_dynamic_head, save_official
+from .recognise import load_any
 
 __all__ = [
     "dyhead_tower",
+    "load_any",
     "load_deformable_detr",
     "load_detr",
     "load_dynamic_head",

@@ -17,9 +17,6 @@ from ...weight_files import read_weight_file, warn_if_not_finite, without_wrappe
 from .hugging_face_files import config_beside, read_shards, weights_in
 from .state_dicts import StateDict
 
-#: What a loader accepts: a file or a folder, or what was read from one.
-Source = str | Path | Mapping[str, Any]
-
 #: Where programs keep averaged weights: DETR's successors, mmengine, timm, RT-DETR, BasicSR.
 AVERAGED = ("model_ema", "ema_state_dict", "state_dict_ema", "ema", "params_ema")
 #: Where they keep the weights themselves: mmengine and Lightning; Detectron2 and DETR; BasicSR; within RT-DETR's "ema".
@@ -45,17 +42,24 @@ class Checkpoint:
     name: str = "state_dict"
 
 
+#: What a loader accepts: a file or a folder, or what was read from one.
+Source = str | Path | Mapping[str, Any] | Checkpoint
+
+
 def read_checkpoint(source: Source) -> Checkpoint:
     """Read a checkpoint and take its weights out of what they are wrapped in.
 
     Args:
         source: a ``.pth``, ``.pt``, ``.bin`` or ``.safetensors`` file, a folder that ``save_pretrained`` wrote (or a
             file in it), or the contents of a file: a state dict, alone or under one of the names in :data:`OWN` and
-            :data:`AVERAGED`. Where averaged weights are there they are taken, and a warning says so.
+            :data:`AVERAGED`; or what this function gave. Where averaged weights are there they are taken, and a
+            warning says so.
 
     Raises:
         UserError: the file cannot be read, or holds something else.
     """
+    if isinstance(source, Checkpoint):
+        return source
     if isinstance(source, Mapping):
         contents, args, name = source, {}, "state_dict"
     else:

@@ -74,7 +74,7 @@ def read_shards(index: Path) -> dict[str, torch.Tensor] | None:
     """
     if not index.name.endswith(INDEX):
         return None
-    names = _json(index).get("weight_map")
+    names = json_object(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise UserError(f"{index}: expected a weight_map from entries to files")
     entries: dict[str, torch.Tensor] = {}
@@ -100,7 +100,7 @@ def config_beside(weights: Path) -> dict[str, Any]:
     path = weights.parent / CONFIG
     if weights.name not in WEIGHTS or not path.is_file():
         return {}
-    config = _json(path)
+    config = json_object(path)
     _refuse_others(config, _BUILT, f"{path}:")
     backbone = config.get("backbone_config")
     if isinstance(backbone, Mapping):
@@ -120,7 +120,12 @@ def _refuse_others(config: Mapping[str, Any], built: Mapping[str, tuple[Any, ...
             raise UserError(f"{where} {name}: built here is {' or '.join(map(repr, values))}, got {config[name]!r}")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: the file cannot be read or holds something else.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -104,7 +104,8 @@ def _chosen_style(checkpoint: Checkpoint, style: str | None) -> Style:
         if told.style not in STYLES:
             raise UserError(
                 f"{checkpoint.name}: weights of mmdetection do not tell how to read pixels and where their ResNet "
-                "strides: give style='pytorch' (atss_r50_fpn_dyhead and its like) or style='caffe' (atss_r50-caffe_...)"
+                "strides: give load_dynamic_head style='pytorch' (atss_r50_fpn_dyhead_1x) or style='caffe' "
+                "(atss_r50-caffe_fpn_dyhead_1x)"
             )
         style = told.style
         warnings.warn(
