@@ -14,7 +14,7 @@ from ..data.coco import CocoDetection
 from ..detectors.detr.set_detector import SetDetector
 from ..detectors.official import load_any
 from ..detectors.official.checkpoints import Checkpoint, read_checkpoint
-from ..detectors.official.hugging_face_files import json_object, weights_in
+from ..detectors.official.hugging_face_files import CONFIG, WEIGHTS, json_object
 from ..errors import UserError
 from ..training.recipe import Recipe
 from .datasets import coco
@@ -34,7 +34,7 @@ def load_foreign(path: Path) -> tuple[nn.Module, Recipe, list[str]]:
     COCO's category ids; those that COCO does not use are dropped from what they find.
 
     Args:
-        path: a file or folder in a layout of :mod:`~dyhead_lab.detectors.official`.
+        path: a file in a layout of :mod:`~dyhead_lab.detectors.official`, or the index of several.
 
     Raises:
         UserError: the weights cannot be read, are of no known kind, do not fit, or do not tell what their classes are.
@@ -53,7 +53,7 @@ def load_foreign(path: Path) -> tuple[nn.Module, Recipe, list[str]]:
     if kept != names:
         model.register_forward_hook(_NamedLabels(names))
     recipe = Recipe(
-        name=path.stem,
+        name=path.parent.name if path.name in WEIGHTS else path.stem,
         summary=f"published weights of {type(model).__name__}, not trained here",
         detector=_not_built,
         dataset=coco if kept == COCO_80 else _no_data,
@@ -89,35 +89,40 @@ def _classes(model: Any) -> int:
 
 def _class_names(path: Path, checkpoint: Checkpoint, classes: int) -> list[str]:
     """The name of each label: as the file or the config beside it says, else COCO's."""
-    told = _told_names(path, checkpoint.meta)
-    if told is not None and len(told) == classes:
-        return told
-    for known in (COCO_80, COCO_91):
-        if len(known) == classes:
-            return list(known)
+    for told in (_names_in_config(path, classes), _names_in_meta(checkpoint.meta), COCO_80, COCO_91):
+        if len(told) == classes:
+            return list(told)
     raise UserError(f"{path}: {classes} classes, whose names neither the file nor a config.json beside it tells")
 
 
-def _told_names(path: Path, meta: Mapping[str, Any]) -> list[str] | None:
-    by_label = _json_beside(path, "config.json").get("id2label")
-    if isinstance(by_label, dict) and by_label:
-        names = [by_label.get(str(label), "N/A") for label in range(1 + max(map(int, by_label)))]
-        return None if names[0] == "LABEL_0" else names  # what transformers writes where nobody named them
-    dataset = meta.get("dataset_meta", {})
-    told = dataset.get("classes", dataset.get("CLASSES")) if isinstance(dataset, Mapping) else None
-    told = told or meta.get("CLASSES")
-    return [str(name) for name in told] if isinstance(told, list | tuple) else None
+def _names_in_config(path: Path, classes: int) -> list[str]:
+    """As transformers keeps them; [] if nobody named them."""
+    names = _json_beside(path, CONFIG).get("id2label")
+    labels = [str(label) for label in range(classes)]
+    if not isinstance(names, dict) or not set(names) <= set(labels) or names.get("0") == "LABEL_0":
+        return []
+    return [str(names.get(label, "N/A")) for label in labels] if names else []
+
+
+def _names_in_meta(meta: Mapping[str, Any]) -> list[str]:
+    """As mmengine keeps them, or mmcv before it; [] without any."""
+    dataset = meta.get("dataset_meta")
+    named = {**meta, **dataset} if isinstance(dataset, Mapping) else meta
+    names = named.get("classes", named.get("CLASSES"))
+    return [str(name) for name in names] if isinstance(names, list | tuple) else []
 
 
 def _detection_size(path: Path) -> tuple[int, int]:
     size = _json_beside(path, "preprocessor_config.json").get("size")
-    if isinstance(size, dict) and {"shortest_edge", "longest_edge"} <= size.keys():
-        return int(size["shortest_edge"]), int(size["longest_edge"])
+    edges = [size.get(edge) for edge in ("shortest_edge", "longest_edge")] if isinstance(size, dict) else []
+    match edges:
+        case [int(shortest), int(longest)]:
+            return shortest, longest
     return DETECTION_SIZE
 
 
 def _json_beside(path: Path, name: str) -> dict[str, Any]:
-    file = weights_in(path).parent / name
+    file = path.parent / name
     return json_object(file) if file.is_file() else {}
 
 

@@ -51,7 +51,7 @@ def load_trained(source: str | Path = "quickstart") -> Trained:
     path = _find(source)
     content = None if path.name.endswith(INDEX) else read_weight_file(path)
     if not isinstance(content, dict) or "format" not in content:  # nobody else writes that
-        model, recipe, categories = load_foreign(Path(source) if Path(source).exists() else path)
+        model, recipe, categories = load_foreign(path)
         return Trained(model, recipe, categories, path)
     content = checked(content, path, WEIGHTS)
     recipe = get(content["recipe"]).with_model(content["options"])

@@ -11,6 +11,7 @@ from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher
 from dyhead_lab.detectors.detr.set_criterion import SetCriterion
 from dyhead_lab.detectors.image_batch import pad_images
 from dyhead_lab.detectors.official import load_deformable_detr, load_detr
+from dyhead_lab.detectors.official.hugging_face_files import config_beside
 from dyhead_lab.errors import UserError
 
 transformers = pytest.importorskip("transformers", minversion="5", reason="needs transformers (a test dependency)")
@@ -279,6 +280,22 @@ def test_a_config_of_what_is_not_built_here_is_refused(config, message, tmp_path
     write_config(tmp_path, **config)
     with pytest.raises(UserError, match=message):
         load_detr(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "args"),
+    [
+        ({"dilation": True}, {"dilation": True}),
+        ({"dilation": False, "backbone_kwargs": {"output_stride": 16}}, {"dilation": True}),
+        ({"backbone_config": {"model_type": "timm_backbone", "output_stride": 16}}, {"dilation": True}),
+        ({"two_stage": True, "two_stage_num_proposals": 5, "num_queries": 9}, {"num_queries": 5}),
+        ({"encoder_attention_heads": 4, "decoder_attention_heads": 4, "dropout": 0}, {"nheads": 4, "dropout": 0}),
+    ],
+)
+def test_a_config_tells_what_weights_do_not(config, args, tmp_path):
+    write_config(tmp_path, **config)
+    assert config_beside(tmp_path / "model.safetensors") == args
+    assert config_beside(tmp_path / "other.safetensors") == {}
 
 
 def test_folders_that_lack_something_say_what(tmp_path):

@@ -247,6 +247,17 @@ def test_images_go_through_the_backbone_of_a_checkpoint():
         load_deformable_detr(other)
 
 
+def test_maps_that_the_backbone_taken_here_does_not_give_are_refused():
+    torch.manual_seed(0)
+    four = (256, 512, 1024, 2048)
+    config = DeformableDETRConfig(encoder_layers=1, decoder_layers=1, queries=4, feedforward=16, feature_channels=four)
+    state = DeformableDETR(config, ResNetBackbone(stages=("layer1", "layer2", "layer3", "layer4"))).state_dict()
+    with pytest.raises(
+        ValueError, match=r"read maps of \(256, 512, 1024, 2048\) channels; the maps of resnet50 taken here"
+    ):
+        load_deformable_detr(state)
+
+
 def test_swin_transformers_come_with_their_official_names():
     torch.manual_seed(0)
     sizes = {"encoder_layers": 2, "decoder_layers": 1, "feedforward": 16, "queries": 4}

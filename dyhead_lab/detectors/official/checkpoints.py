@@ -21,6 +21,8 @@ from .state_dicts import StateDict
 AVERAGED = ("model_ema", "ema_state_dict", "state_dict_ema", "ema", "params_ema")
 #: Where they keep the weights themselves: mmengine and Lightning; Detectron2 and DETR; BasicSR; within RT-DETR's "ema".
 OWN = ("state_dict", "model", "params", "module")
+#: Wrappers around wrappers.
+DEEPEST = 4
 #: What averaged models count beside their weights.
 _COUNTERS = ("n_averaged", "steps")
 
@@ -77,21 +79,20 @@ def read_checkpoint(source: Source) -> Checkpoint:
 
 def _unwrapped(contents: Mapping[str, Any], name: str) -> StateDict:
     """The tensors by name somewhere inside ``contents``."""
-    if all(isinstance(value, torch.Tensor) for value in contents.values()):
-        return contents
-    inside = [key for key in (*AVERAGED, *OWN) if isinstance(contents.get(key), Mapping)]
-    if not inside:
-        wanted = ", ".join((*OWN, *AVERAGED))
-        raise UserError(
-            f"{name} holds no state dict: expected tensors by name, alone or under one of {wanted}; "
-            f"got {', '.join(map(str, list(contents)[:5])) or 'nothing'}"
-        )
-    averaged = [key for key in inside if key in AVERAGED]
-    if _is_swapped(contents):
-        inside = averaged = ["state_dict"]
-    if averaged and len(contents.keys() & {*OWN, *AVERAGED}) > 1:
-        warnings.warn(f"{name} holds averaged weights, under {averaged[0]!r}, which are loaded", stacklevel=4)
-    return _unwrapped(contents[inside[0]], name)
+    for _ in range(DEEPEST):
+        if all(isinstance(value, torch.Tensor) for value in contents.values()):
+            return contents
+        inside = [key for key in (*AVERAGED, *OWN) if isinstance(contents.get(key), Mapping)]
+        if not inside:
+            break
+        chosen = "state_dict" if _is_swapped(contents) else inside[0]
+        if len(inside) > 1 and (chosen in AVERAGED or _is_swapped(contents)):
+            warnings.warn(f"{name} holds averaged weights, under {chosen!r}, which are loaded", stacklevel=4)
+        contents = contents[chosen]
+    raise UserError(
+        f"{name} holds no state dict: expected tensors by name, alone or under one of {', '.join((*OWN, *AVERAGED))}; "
+        f"got {', '.join(map(str, list(contents)[:5])) or 'nothing'}"
+    )
 
 
 def _is_swapped(contents: Mapping[str, Any]) -> bool:

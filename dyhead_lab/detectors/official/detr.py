@@ -77,7 +77,8 @@ def load_detr(source: Source, *, dilation: bool | None = None, fine_tune: bool =
         queries=len(entries["query_embed.weight"]),
         decoder_self_attention="transformer.decoder.layers.0.self_attn.in_proj_weight" in entries,
     )
-    model = DETR(replace(told, **overrides), _backbone(entries, args, dilation, levels=1))
+    config = replace(told, **overrides)
+    model = DETR(config, _backbone(entries, args, dilation, 1, (config.feature_channels,)))
     return _fill(model, entries, told.classes, fine_tune)
 
 
@@ -116,7 +117,7 @@ def load_deformable_detr(
     told = _told(entries, args, refine, compat, overrides)
     _refuse_unknown(DeformableDETRConfig, overrides)
     config = DeformableDETRConfig(**{**told, **overrides})
-    model = DeformableDETR(config, _backbone(entries, args, dilation, config.levels))
+    model = DeformableDETR(config, _backbone(entries, args, dilation, config.levels, config.feature_channels))
     return _fill(model, entries, told["classes"], fine_tune)
 
 
@@ -145,7 +146,7 @@ def load_sparse_detr(
     told = _told(entries, args, True, compat, overrides)
     _refuse_unknown(SparseDETRConfig, overrides)
     config = SparseDETRConfig(**{**told, "rho": rho, **overrides})
-    model = SparseDETR(config, _backbone(entries, args, dilation, config.levels))
+    model = SparseDETR(config, _backbone(entries, args, dilation, config.levels, config.feature_channels))
     return _fill(model, entries, told["classes"], fine_tune)
 
 
@@ -225,13 +226,20 @@ def _heads_differ(entries: StateDict, decoder_layers: int) -> bool:
     return not all(other is None or torch.equal(value, other) for value, other in others)
 
 
-def _backbone(entries: StateDict, args: dict[str, Any], dilation: bool | None, levels: int) -> nn.Module | None:
-    """A backbone of the kind that the entries describe, or None if there are none."""
+def _backbone(
+    entries: StateDict, args: dict[str, Any], dilation: bool | None, levels: int, expected: tuple[int, ...]
+) -> nn.Module | None:
+    """A backbone of the kind that the entries describe, whose maps have the expected channels; None without entries."""
     if not any(name.startswith("backbone.") for name in entries):
         return None
     name = backbone_of(entries, "backbone.0.body.", _BACKBONES)
     dilated = bool(args.get("dilation")) if dilation is None else dilation
-    return pyramid_features(name, levels=levels, body={"dilation": True} if dilated else None)[0]
+    backbone, channels = pyramid_features(name, levels=levels, body={"dilation": True} if dilated else None)
+    if channels != expected:
+        raise ValueError(
+            f"these weights read maps of {expected} channels; the maps of {name} taken here have {channels}"
+        )
+    return backbone
 
 
 def official_name(ours: str) -> str:

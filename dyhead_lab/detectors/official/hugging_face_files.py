@@ -103,7 +103,7 @@ def config_beside(weights: Path) -> dict[str, Any]:
     config = json_object(path)
     _refuse_others(config, _BUILT, f"{path}:")
     backbone = config.get("backbone_config")
-    if isinstance(backbone, Mapping):
+    if isinstance(backbone, dict):
         _refuse_others(backbone, _BUILT_BACKBONE, f"{path}: backbone_config:")
     heads = config.get("encoder_attention_heads")
     if config.get("decoder_attention_heads", heads) != heads:
@@ -111,6 +111,11 @@ def config_beside(weights: Path) -> dict[str, Any]:
     args = {ours: config[theirs] for theirs, ours in _ARGUMENTS.items() if theirs in config}
     if config.get("two_stage"):
         args["num_queries"] = config.get("two_stage_num_proposals", 300)
+    strides = [
+        part.get("output_stride") for part in (backbone, config.get("backbone_kwargs")) if isinstance(part, dict)
+    ]
+    if 16 in strides:  # how timm calls it
+        args["dilation"] = True
     return args
 
 
