@@ -123,7 +123,7 @@ def _detection_size(path: Path) -> tuple[int, int]:
 
 def _json_beside(path: Path, name: str) -> dict[str, Any]:
     file = path.parent / name
-    return json_object(file) if file.is_file() else {}
+    return json_object(file) if path.name in WEIGHTS and file.is_file() else {}
 
 
 def _not_built(**options: Any) -> NoReturn:

@@ -85,8 +85,9 @@ def _unwrapped(contents: Mapping[str, Any], name: str) -> StateDict:
         inside = [key for key in (*AVERAGED, *OWN) if isinstance(contents.get(key), Mapping)]
         if not inside:
             break
-        chosen = "state_dict" if _is_swapped(contents) else inside[0]
-        if len(inside) > 1 and (chosen in AVERAGED or _is_swapped(contents)):
+        swapped = _is_swapped(contents)
+        chosen = "state_dict" if swapped else inside[0]
+        if len(inside) > 1 and (swapped or chosen in AVERAGED):
             warnings.warn(f"{name} holds averaged weights, under {chosen!r}, which are loaded", stacklevel=4)
         contents = contents[chosen]
     raise UserError(
