@@ -132,16 +132,16 @@ def test_empty_batches_give_the_same_losses_as_theirs():
     assert_same_losses(ours, theirs, ["loss_ce", "loss_bbox", "loss_giou"])
 
 
-KINDS = ["detr", "plain", "refine", "two_stage"]
+KINDS = ["detr", "detr_resnet18", "plain", "refine", "two_stage"]
+BASIC = {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]}
 
 
 def whole_detector(kind):
-    """Their detector on a ResNet-50, with random weights and statistics that keep numbers moderate."""
+    """Their detector on a ResNet-50 or -18, with random weights and statistics that keep numbers moderate."""
     small = {**SIZES, "num_queries": 7}
-    if kind == "detr":
-        config = transformers.DetrConfig(
-            backbone_config=transformers.ResNetConfig(out_features=["stage4"]), dropout=0.0, **small
-        )
+    if kind.startswith("detr"):
+        body = transformers.ResNetConfig(out_features=["stage4"], **(BASIC if kind == "detr_resnet18" else {}))
+        config = transformers.DetrConfig(backbone_config=body, dropout=0.0, **small)
         theirs = transformers.DetrForObjectDetection(config)
     else:
         config = transformers.DeformableDetrConfig(
@@ -172,7 +172,7 @@ def saved(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     theirs = whole_detector(request.param)
     theirs.save_pretrained(folder)
-    yield (load_detr if request.param == "detr" else load_deformable_detr), theirs, folder
+    yield (load_detr if request.param.startswith("detr") else load_deformable_detr), theirs, folder
     shutil.rmtree(folder)  # 100 MB
 
 
@@ -223,7 +223,7 @@ def alone(theirs, folder, out):
 
 
 def sharded(theirs, folder, out):
-    theirs.save_pretrained(out, max_shard_size="60MB")
+    theirs.save_pretrained(out, max_shard_size="20MB")
     assert len(list(out.glob("*.safetensors"))) > 1
     return out
 
@@ -272,7 +272,10 @@ def write_config(folder, **config):
         ),
         ({"position_embedding_type": "learned"}, "position_embedding_type: built here is 'sine', got 'learned'"),
         ({"encoder_attention_heads": 8, "decoder_attention_heads": 4}, "decoder_attention_heads: expected as many"),
-        ({"backbone_config": {"layer_type": "basic"}}, "backbone_config: layer_type: built here is 'bottleneck'"),
+        (
+            {"backbone_config": {"model_type": "swin"}},
+            "model_type: built here is 'resnet' or 'timm_backbone', got 'swin'",
+        ),
         ({"backbone_config": {"downsample_in_bottleneck": True}}, "downsample_in_bottleneck: built here is False"),
     ],
 )

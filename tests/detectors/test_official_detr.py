@@ -251,7 +251,7 @@ def test_maps_that_the_backbone_taken_here_does_not_give_are_refused():
     torch.manual_seed(0)
     four = (256, 512, 1024, 2048)
     config = DeformableDETRConfig(encoder_layers=1, decoder_layers=1, queries=4, feedforward=16, feature_channels=four)
-    state = DeformableDETR(config, ResNetBackbone(stages=("layer1", "layer2", "layer3", "layer4"))).state_dict()
+    state = DeformableDETR(config, ResNetBackbone(finest=2)).state_dict()
     with pytest.raises(
         ValueError, match=r"read maps of \(256, 512, 1024, 2048\) channels; the maps of resnet50 taken here"
     ):

@@ -53,7 +53,7 @@ def test_official_weights_count_the_classes_that_have_names(tmp_path):
 
 def test_a_folder_tells_names_and_size(tmp_path):
     torch.manual_seed(0)
-    model = DETR(DETRConfig(classes=3, queries=4, **SMALL), ResNetBackbone(stages=("layer4",)))
+    model = DETR(DETRConfig(classes=3, queries=4, **SMALL), ResNetBackbone(finest=5))
     folder = tmp_path / "my-detr"
     folder.mkdir()
     save_file(model.state_dict(), folder / "model.safetensors")

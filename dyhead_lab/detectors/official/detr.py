@@ -27,7 +27,7 @@ from .state_dicts import StateDict, load_strictly
 Model = TypeVar("Model", bound=SetDetector)
 
 #: The backbones that are built here.
-_BACKBONES = ("resnet50", "resnet101", "resnet152", "swin_t")
+_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "swin_t")
 _SCORER = "transformer.enc_mask_predictor."
 _DENSE_NEEDS = (
     "query_embed.weight",

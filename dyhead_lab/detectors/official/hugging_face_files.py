@@ -36,7 +36,6 @@ _BUILT = {
 }
 _BUILT_BACKBONE = {
     "model_type": ("resnet", "timm_backbone"),
-    "layer_type": ("bottleneck",),
     "hidden_act": ("relu",),
     "downsample_in_first_stage": (False,),
     "downsample_in_bottleneck": (False,),
