@@ -65,7 +65,7 @@ def read_weight_file(path: Path, expected: str = "weights that torch.save or saf
     try:
         kind = _kind(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file (expected {expected})") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     if kind not in ("safetensors", "torch"):
