@@ -1,6 +1,7 @@
 """Checkpoints of DETR's family: read safely, understood from their weights, refused with reasons."""
 
 import argparse
+import re
 
 import pytest
 import torch
@@ -209,6 +210,21 @@ def test_refuses_weights_that_do_not_fit():
         load_deformable_detr(OracleCase("sparse_detr_rho01").state_dict())
     with pytest.raises(ValueError, match="use load_deformable_detr"):
         load_sparse_detr(state)
+
+
+@pytest.mark.parametrize("kind", ["DETR", "plain", "two-stage", "Sparse DETR"])
+def test_damaged_entries_are_refused_by_name(kind):
+    """An entry that is lost or has lost its shape is named, also where its size tells the configuration."""
+    load, state, options = official_case(kind)
+    heads = [name for name in state if re.search(r"(encoder|decoder)\.\w+_embed\.", name)]  # have a first name
+    for name in [name for name in state if "layers.1" not in name and "layers.2" not in name and name not in heads]:
+        others = {other: value for other, value in state.items() if other != name}
+        for entries in (others, {**others, name: torch.tensor(1.0)}):
+            second_name = any(head.endswith(name) for head in heads)
+            if entries is others and (second_name or name == "transformer.pos_trans.bias"):
+                continue  # which is enough; without pos_trans these are weights without proposals, and told to be odd
+            with pytest.raises(ValueError, match=re.escape(name)):
+                load(entries, **options)
 
 
 def test_two_names_of_one_head_must_agree():

@@ -22,12 +22,19 @@ from .backbone_kinds import backbone_of
 from .checkpoints import Source, read_checkpoint
 from .detr_layouts import DEFORMABLE, DENSE, Renaming, count, refines_by_name, to_official
 from .dynamic_head_layouts import swin_name
-from .state_dicts import StateDict, load_strictly
+from .state_dicts import StateDict, load_strictly, refuse_misshapen
 
 Model = TypeVar("Model", bound=SetDetector)
 
 #: The backbones that are built here.
 _BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "swin_t")
+#: Entries whose sizes tell the configuration -> their dimensions.
+_RANKS = {
+    r"\.bias$": 1,
+    r"^input_proj\.(\d+\.0\.)?weight$": 4,
+    r"^(query_embed\.weight|transformer\.level_embed)$": 2,
+    r"(\.conv1|patch_embed\.proj)\.weight$": 4,
+}
 _SCORER = "transformer.enc_mask_predictor."
 _DENSE_NEEDS = (
     "query_embed.weight",
@@ -75,7 +82,7 @@ def load_detr(source: Source, *, dilation: bool | None = None, fine_tune: bool =
         encoder_layers=count(entries, "transformer.encoder.layers"),
         decoder_layers=count(entries, "transformer.decoder.layers"),
         queries=len(entries["query_embed.weight"]),
-        decoder_self_attention="transformer.decoder.layers.0.self_attn.in_proj_weight" in entries,
+        decoder_self_attention=_queries_see_each_other(entries),
     )
     config = replace(told, **overrides)
     model = DETR(config, _backbone(entries, args, dilation, 1, (config.feature_channels,)))
@@ -161,6 +168,7 @@ def _read(
     missing = [name for name in needed if name not in entries]
     if missing:
         raise ValueError(f"not the weights of a {kind}: missing {', '.join(missing)}")
+    refuse_misshapen(entries, _RANKS)
     return entries, args
 
 
@@ -210,9 +218,13 @@ def _told(
         two_stage=two_stage,
         efficient_queries=two_stage and len(entries["transformer.pos_trans.bias"]) == channels,
         encoder_aux_loss=encoder_aux_loss,
-        decoder_self_attention="transformer.decoder.layers.0.self_attn.in_proj_weight" in entries,
+        decoder_self_attention=_queries_see_each_other(entries),
         compat=compat,
     )
+
+
+def _queries_see_each_other(entries: StateDict) -> bool:
+    return any(name.startswith("transformer.decoder.layers.0.self_attn.") for name in entries)
 
 
 def _heads_differ(entries: StateDict, decoder_layers: int) -> bool:

@@ -23,7 +23,7 @@ from .backbone_kinds import backbone_of
 from .checkpoints import Source, read_checkpoint
 from .dyhead_tower import official_tower
 from .dynamic_head_layouts import convert, detectron2_name
-from .state_dicts import load_strictly, numbered
+from .state_dicts import load_strictly, numbered, refuse_misshapen
 
 
 class Layout(NamedTuple):
@@ -76,6 +76,7 @@ def load_dynamic_head(
     """
     checkpoint = read_checkpoint(source)
     weights = checkpoint.weights
+    refuse_misshapen(weights, {r"\.bias$": 1, r"(\.conv1|patch_embed\.proj|\.atss_cls)\.weight$": 4})
     if mmdetection.MARK in weights and numbered(weights, mmdetection.BLOCKS):
         return mmdetection.load_mmdetection(checkpoint, style, offset_fit, options).eval()
     layout = next((layout for layout in LAYOUTS if layout.classifier in weights), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -55,3 +56,23 @@ def listing(problems: list[str], most: int = 10) -> str:
 def numbered(names: Iterable[str], prefix: str) -> int:
     """How many modules ``PREFIX0.``, ``PREFIX1.``, ... the names tell of."""
     return len({name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)})
+
+
+def refuse_misshapen(entries: StateDict, ranks: Mapping[str, int]) -> None:
+    """Refuse entries whose sizes cannot be read because they have another number of dimensions.
+
+    Args:
+        entries: under the names that ``ranks`` knows.
+        ranks: regular expression for names -> dimensions.
+
+    Raises:
+        ValueError: some entries have others; the message lists them.
+    """
+    problems = [
+        f"{name} has shape {tuple(value.shape)}, expected {rank} dimension{'s' * (rank > 1)}"
+        for name, value in entries.items()
+        for pattern, rank in ranks.items()
+        if re.search(pattern, name) and value.dim() != rank
+    ]
+    if problems:
+        raise ValueError(f"state_dict: {listing(problems)}")
