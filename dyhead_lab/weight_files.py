@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import struct
 import types
 import warnings
 import zipfile
@@ -105,10 +106,13 @@ def _kind(path: Path) -> str:
 
 
 def _kind_of_zip(path: Path) -> str:
-    if not zipfile.is_zipfile(path):
-        return "cut short: copy or download it again"
-    with zipfile.ZipFile(path) as archive:
-        names = {Path(name).name for name in archive.namelist()}
+    try:
+        if not zipfile.is_zipfile(path):
+            return "cut short: copy or download it again"
+        with zipfile.ZipFile(path) as archive:
+            names = {Path(name).name for name in archive.namelist()}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+        return f"a damaged zip archive ({error})"
     if "constants.pkl" in names:
         return "a TorchScript archive: a compiled model, not its weights alone"
     return "torch" if "data.pkl" in names else "a zip archive that torch.save did not write"

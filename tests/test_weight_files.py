@@ -6,6 +6,7 @@ import pickle
 import types
 import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from random import Random
 
 import numpy as np
 import pytest
@@ -166,3 +167,29 @@ def test_weights_that_are_not_finite_are_named_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_if_not_finite({"count": torch.tensor(3), "good": torch.ones(2)}, "w.pt")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", ["safetensors", "torch archive", "old torch file"])
+def test_whatever_bytes_are_damaged_the_file_is_refused_in_one_line_or_read(tmp_path, kind):
+    path = tmp_path / "w"
+    if kind == "safetensors":
+        save_file({"a": torch.zeros(30), "b": torch.ones(4, 4)}, path)
+    else:
+        torch.save({"a": torch.zeros(30), "x": np.float64(1)}, path, _use_new_zipfile_serialization=kind[0] == "t")
+    whole, random = path.read_bytes(), Random(0)
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        if random.random() < 0.5:
+            del damaged[random.randrange(len(damaged)) :]
+        else:
+            for _ in range(random.choice([1, 3, 10])):
+                damaged[random.randrange(len(damaged))] = random.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_weight_file(path)
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 50  # a byte of a tensor can be any other
