@@ -88,14 +88,14 @@ def _kind(path: Path) -> str:
         head = file.read(1024)
     if not head:
         return "empty"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:  # the length of a JSON header, and the header
+        return "safetensors"
     if head.startswith(b"PK\x03\x04"):
         return _kind_of_zip(path)
     if head.startswith(
         b"\x80"
     ):  # a pickle; those of torch.save, from before it wrote zip archives, begin with a number
         return "torch" if _MAGIC in head[:32] else "a Python pickle that torch.save did not write"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:  # the length of a JSON header, and the header
-        return "safetensors"
     for start, kind in _FORMATS:
         if head.startswith(start):
             return kind

@@ -146,6 +146,18 @@ def test_bytes_tell_the_format_not_the_name(tmp_path):
         assert torch.equal(read_weight_file(tmp_path / name)["w"], torch.ones(2))
 
 
+@pytest.mark.parametrize("first", [0x80, 0x50, 0x78, 0x20])
+def test_a_header_of_any_length_is_one_of_safetensors(tmp_path, first):
+    """The length comes first, and its bytes may be those that other formats begin with: 0x80 a pickle, 0x50 a zip."""
+    for letters in range(1, 400):
+        save_file({"w" * letters: torch.ones(2)}, tmp_path / "w.safetensors")
+        if (tmp_path / "w.safetensors").read_bytes()[0] == first:
+            break
+    else:
+        raise AssertionError("no header of such a length")
+    assert list(read_weight_file(tmp_path / "w.safetensors")) == ["w" * letters]
+
+
 def test_what_is_no_file_is_said(tmp_path):
     with pytest.raises(UserError, match=r"no such file"):
         read_weight_file(tmp_path / "missing.pt")
