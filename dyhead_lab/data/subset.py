@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from .coco import CocoDetection
 from .coco_json import index_coco
-from .dataset import DetectionData
+from .dataset import DetectionData, place_of
 
 
 def fraction_of(dataset: DetectionData, fraction: float) -> DetectionData:
@@ -54,7 +54,7 @@ class Part(Dataset):
     """
 
     def __init__(self, dataset: DetectionData, indices: Sequence[int]):
-        self.dataset, self.indices = dataset, indices
+        self.dataset, self.indices, self.annotations = dataset, indices, place_of(dataset)
         self.categories, self.category_ids = dataset.categories, dataset.category_ids
         self.image_ids = [dataset.image_ids[index] for index in indices]
         self.coco = _ground_truth_of(dataset.coco, set(self.image_ids))

@@ -1,4 +1,4 @@
-"""Several processes that train as one: statistics over the whole batch, every validation image judged once.
+"""Several processes that train as one: statistics over the whole batch, every validation image evaluated once.
 
 Accelerate starts the processes and averages their gradients. For the sum to be that of one process with the whole
 batch, losses per object (FCOS, ATSS, RepPoints, BorderDet, DETR's family) are divided by the objects of all processes

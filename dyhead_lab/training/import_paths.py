@@ -61,6 +61,8 @@ def import_path(value: Callable[..., Any], setting: str) -> str:
         raise UserError(f"{setting}: expected a class or a function that a file defines, got {value!r}")
     module, name = _home(value.__module__), value.__qualname__
     remedy = "put it into a file, as a class or function with a public name, and import it from there"
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise UserError(f"{setting}: {name} lies in {module}.py, a name that cannot be imported; rename the file")
     if not _is_public(name):
         raise UserError(f"{setting}: {name} cannot be found again by its name; {remedy}")
     if module == MAIN and not _is_interactive():
@@ -143,7 +145,8 @@ class Modules:
             raise UserError(f"{path}: {_remedy(module_name)}")
         found = _attribute(module, name)
         if not isinstance(found, type | FunctionType) or not _is_defined_as(found, module_name, name):
-            raise UserError(f"{path}: {module_name} defines no class or function {name}")
+            reason = _remedy(MAIN) if module_name == MAIN else f"{module_name} defines no class or function {name}"
+            raise UserError(f"{path}: {reason}")
         is_trusted = is_ours or module_name in self.named or _is_own(module)
         if not is_trusted and not (isinstance(found, type) and issubclass(found, nn.Module)):
             raise UserError(f"{path}: {_remedy(module_name)}")

@@ -71,7 +71,7 @@ class Recipe:
         warmup: steps of linear warm-up; a tenth of ``iterations`` where they are not more than that.
         warmup_factor: share of ``lr`` that the warm-up starts from.
         clip_norm: gradients are scaled down to this norm; infinity lets them be.
-        ema_decay: decay of the averaged weights, which are what is judged and kept; 0 keeps the weights themselves.
+        ema_decay: decay of the averaged weights, which are what is evaluated and kept; 0 keeps the weights themselves.
         precision: "bf16" or "fp16" (autocast; fp16 scales the loss), or "fp32".
         activation_checkpointing: forget the activations inside the blocks and compute them again for the gradient:
             less memory for about one more forward pass.

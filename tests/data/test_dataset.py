@@ -56,6 +56,7 @@ def test_a_part_of_it_keeps_ids_and_truth_together():
     assert len(part) == 3 and set(part.image_ids) < set(whole.image_ids)
     assert [part[i][1]["image_id"] for i in range(3)] == part.image_ids == sorted(part.coco.imgs)
     assert len(part.coco.anns) == sum(len(part[i][1]["labels"]) for i in range(3))
+    assert place_of(part) == place_of(whole)
     assert fixed_images(whole, 3).image_ids == part.image_ids  # the same everywhere
     ask_for_masks(part)
     assert whole.masks

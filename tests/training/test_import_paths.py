@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -12,6 +14,7 @@ from torch import nn
 from dyhead_lab import zoo
 from dyhead_lab.attention import JointAttention
 from dyhead_lab.errors import UserError
+from dyhead_lab.training.checkpoint import WEIGHTS, read, save_weights
 from dyhead_lab.training.import_paths import DATA_SETS, Modules, import_path, to_plain
 
 
@@ -30,7 +33,8 @@ class _Hidden(nn.Module):
     pass
 
 
-HERE = f"{__name__}"
+HERE = __name__
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,7 @@ def zoo_train(out, dyhead):
         ),  # no part of a model
         ("dyhead_lab.zoo.datasets:shapes", "expected something of"),  # neither
         ("dyhead_lab.detectors.missing:Net", "this version of dyhead_lab has no such module"),
-        ("__main__:Net", "defines no class or function"),
+        ("__main__:Net", "it was defined in a notebook: run the cell that defines it here too, or put it into a file"),
     ],
 )
 def test_a_file_names_no_more_than_it_may(path, words):
@@ -153,27 +157,34 @@ def test_what_the_caller_names_is_imported_and_nothing_else(tmp_path):
         Modules(["no_such_module"])
 
 
+CELLS = (
+    """
+    from dataclasses import replace
+    from pathlib import Path
+
+    import dyhead_lab
+    from dyhead_lab.detectors.one_stage.quickstart import quickstart
+    from dyhead_lab.zoo import load_trained
+    from tests.training.tiny import quick_recipe
+
+    def my_detector(classes, **options):
+        return quickstart(classes, **options)
+
+    recipe = replace(quick_recipe(iterations=2), detector=my_detector)
+    """,
+    """
+    result = dyhead_lab.train(recipe, data=DATA, out=OUT, progress=False)
+    assert load_trained(OUT).recipe.detector is my_detector
+    """,
+)
 NOTEBOOK = """
+import sys
 from IPython.core.interactiveshell import InteractiveShell
 
 shell = InteractiveShell.instance()
-
-def cell(text):
-    result = shell.run_cell(text)
-    result.raise_error()
-
-cell('''
-from torch import nn
-from dyhead_lab.training.import_paths import Modules, import_path
-
-class Net(nn.Module):
-    pass
-''')
-cell('''
-path = import_path(Net, "detector")
-assert Modules().resolve(path) is Net
-print(path)
-''')
+shell.user_ns.update(DATA=sys.argv[1], OUT=sys.argv[2])
+for cell in {cells!r}:
+    shell.run_cell(cell).raise_error()
 """
 
 
@@ -181,11 +192,36 @@ def python(*words, **settings):
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, **settings)
 
 
-def test_classes_of_a_notebook_are_found_in_its_kernel():
-    done = python("-c", NOTEBOOK)
-    assert done.stdout.split() == ["__main__:Net"], done.stderr[-2000:]
-    with pytest.raises(UserError, match=r"__main__:Missing"):
-        Modules().resolve("__main__:Missing")
+def test_what_a_notebook_defines_trains_and_loads_in_its_kernel(small_pictures, tmp_path):
+    cells = [dedent(cell) for cell in CELLS]
+    done = python("-c", NOTEBOOK.format(cells=cells), str(small_pictures), str(tmp_path / "run"), cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert read(tmp_path / "run/weights.pt", WEIGHTS)["detector"] == "__main__:my_detector"
+    with pytest.raises(UserError, match=r"__main__:my_detector: it was defined in a notebook: run the cell"):
+        zoo.load_trained(tmp_path / "run")
+
+
+def test_early_weights_name_a_recipe_of_the_zoo(tmp_path):
+    """Files from before import paths were kept: no detector, no settings."""
+    recipe = zoo.get("quickstart").with_changes({"model.dyhead_blocks": 0, "model.image_size": 32})
+    model = recipe.architecture(2)
+    save_weights(tmp_path / "early.pt", model, "quickstart", recipe.model, ["a", "b"])
+    assert set(read(tmp_path / "early.pt", WEIGHTS)) == {"format", "recipe", "options", "categories", "state_dict"}
+    assert zoo.load_trained(tmp_path / "early.pt").recipe == recipe
+    save_weights(tmp_path / "other.pt", model, "mine", recipe.model, ["a", "b"])
+    with pytest.raises(UserError, match="no recipe 'mine'"):
+        zoo.load_trained(tmp_path / "other.pt")
+
+
+def test_weights_hold_the_settings_of_their_run(tmp_path):
+    recipe = zoo.get("quickstart").with_changes({"model.dyhead_blocks": 0, "lr": 0.5, "milestones": "3,4"})
+    renamed = replace(recipe, name="unknown to the zoo")
+    for each in (recipe, renamed):
+        plain = each.origin()
+        save_weights(tmp_path / "w.pt", each.architecture(2), each.name, plain["settings"]["model"], ["a", "b"], plain)
+        again = zoo.load_trained(tmp_path / "w.pt").recipe
+        assert again.settings() == each.settings() and again.name == each.name
+        assert again.detector is recipe.detector and again.dataset is recipe.dataset
 
 
 SCRIPT = """
@@ -209,5 +245,7 @@ def test_a_script_is_named_after_its_file_and_a_program_without_one_is_refused(t
     (tmp_path / "my_script.py").write_text(dedent(SCRIPT))
     assert python(tmp_path / "my_script.py").stdout.split() == ["my_script:Net"]
     assert Modules([tmp_path / "my_script.py"]).resolve("my_script:Net").__name__ == "Net"
+    (tmp_path / "my-script.py").write_text(dedent(SCRIPT))
+    assert "Net lies in my-script.py, a name that cannot be imported" in python(tmp_path / "my-script.py").stdout
     refused = python("-c", SCRIPT).stdout
     assert refused.startswith("detector: Net belongs to a program that is no file; put it into a file")
