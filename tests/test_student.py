@@ -146,6 +146,29 @@ FILES = {
         points.click = [0.5, 0.5]
         print("points:", len(points.points), "of", len(points.layers), "layers")
         """,
+    "commands.py": """
+        from torchvision.io import write_png
+
+        from dyhead_lab.cli import main
+        from dyhead_lab.views.live_scale import LiveScale
+        from dyhead_lab.zoo import get
+
+        image, _ = get("mine.py").data("val")[1]
+        write_png((image * 255).byte(), "one.png")
+        for words in (
+            "errors runs/rows --import mine.py --images 1",
+            "detect one.png --weights runs/rows --import mine.py --out found",
+            "compare runs/rows",
+            "zoo mine.py",
+            "train mine.py --smoke",
+            "bench train mine.py --steps 1 --batch 2",
+            "efficiency mine.py --size 64x64 --runs 1",
+        ):
+            assert main(words.split()) == 0, words
+            print("done:", words.split()[0])
+        live = LiveScale("runs/rows", [image], ["P3", "P4", "P5", "P6", "P7"], imports=["mine.py"])
+        assert live.explorer.status == "iteration 20"
+        """,
 }
 
 
@@ -216,6 +239,13 @@ def test_another_process_loads_it_and_looks_at_its_sampling_points(student):
     assert f"trained from {student[0] / 'mine.py'}" in refusal
     points, layers = (int(word) for word in printed.split("points:")[1].split() if word.isdigit())
     assert points == 9 and layers > 0  # the taps of a 3x3 convolution
+
+
+def test_every_command_takes_it(student):
+    printed = done(start(student[0], "commands.py"))
+    words = [line.split()[1] for line in printed.splitlines() if line.startswith("done:")]
+    assert words == ["errors", "detect", "compare", "zoo", "train", "bench", "efficiency"]
+    assert (student[0] / "found/one.png").exists() and (student[0] / "runs/rows/errors").is_dir()
 
 
 def test_an_experiment_of_a_file_ablates_it(student):
