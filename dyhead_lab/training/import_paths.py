@@ -149,7 +149,7 @@ class Modules:
             raise UserError(f"{path}: {reason}")
         is_trusted = is_ours or module_name in self.named or _is_own(module)
         if not is_trusted and not (isinstance(found, type) and issubclass(found, nn.Module)):
-            raise UserError(f"{path}: {_remedy(module_name)}")
+            raise UserError(f"{path}: belongs to an installed package; if that is right: --import {module_name}")
         return found
 
 

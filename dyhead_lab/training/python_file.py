@@ -16,6 +16,9 @@ from ..errors import UserError
 
 T = TypeVar("T")
 
+#: Module -> when the file that was run for it had last been written.
+_written: dict[str, int] = {}
+
 
 def is_python_file(source: object) -> bool:
     """Whether ``source`` names a Python file: a path, or text that ends in ``.py``."""
@@ -23,7 +26,7 @@ def is_python_file(source: object) -> bool:
 
 
 def import_file(path: str | Path) -> ModuleType:
-    """Run a Python file as a module named after it; a file that was imported before is not run again.
+    """Run a Python file as a module named after it. It is run again only where it has changed since, as in a notebook.
 
     As with ``python mine.py``, the file finds its neighbours: its folder becomes the first place where imports look.
 
@@ -43,9 +46,12 @@ def import_file(path: str | Path) -> ModuleType:
     if path.suffix != ".py" or not name.isidentifier():
         raise UserError(f"{path}: expected a Python file whose name can be imported, such as my_detector.py")
     known = sys.modules.get(name)
+    written = path.stat().st_mtime_ns
     if known is not None and _file_of(known) == path:
-        return known
-    _refuse_taken_name(name, path)
+        if _written.get(name, written) == written:
+            return known
+    else:
+        _refuse_taken_name(name, path)
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     spec = spec_from_file_location(name, path)
@@ -59,6 +65,7 @@ def import_file(path: str | Path) -> ModuleType:
     except Exception as error:
         del sys.modules[name]
         raise UserError(f"{path}{_line_of(error, path)}: {type(error).__name__}: {error}") from error
+    _written[name] = written
     return module
 
 
@@ -85,9 +92,9 @@ def _refuse_taken_name(name: str, path: Path) -> None:
         other = _file_of(sys.modules[name]) or "built in"
     else:
         spec = find_spec(name)
-        if spec is None or (spec.origin is not None and Path(spec.origin).resolve() == path):
+        if spec is None or spec.origin is None or Path(spec.origin).resolve() == path:  # None: a folder, no module
             return
-        other = spec.origin or "a folder"
+        other = spec.origin
     raise UserError(f"{path}: there is another module {name!r} ({other}); give the file a name of its own")
 
 

@@ -59,6 +59,8 @@ def load_trained(source: str | Path = "quickstart", imports: Iterable[Import] = 
         recipe = recipe_of(content, modules)
     except UserError as error:
         raise UserError(f"{path}: {error}{_hint(path)}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: damaged (its settings: {error})") from error
     model = recipe.architecture(len(content["categories"]))
     try:
         model.load_state_dict(content["state_dict"])

@@ -114,9 +114,9 @@ def zoo_train(out, dyhead):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("shutil:rmtree", "shutil is not imported here"),  # a module of Python, though it is imported
-        ("subprocess:run", "subprocess is not imported here"),
-        ("subprocess:Popen", "subprocess is not imported here"),
+        ("shutil:rmtree", "belongs to an installed package"),  # a module of Python, though it is imported
+        ("subprocess:run", "belongs to an installed package"),
+        ("subprocess:Popen", "belongs to an installed package"),
         ("builtins:eval", "defines no class or function"),
         (f"{HERE}:subprocess.Popen", "defines no class or function"),  # through a module of ours
         (f"{HERE}:JointAttention", "defines no class or function"),  # only imported there
@@ -208,6 +208,10 @@ def test_early_weights_name_a_recipe_of_the_zoo(tmp_path):
     save_weights(tmp_path / "early.pt", model, "quickstart", recipe.model, ["a", "b"])
     assert set(read(tmp_path / "early.pt", WEIGHTS)) == {"format", "recipe", "options", "categories", "state_dict"}
     assert zoo.load_trained(tmp_path / "early.pt").recipe == recipe
+    for wrong in ({"import": 3}, {"import": "dyhead_lab.attention.joint:JointAttention", "keywords": 3}):
+        save_weights(tmp_path / "wrong.pt", model, "quickstart", {"x": wrong}, ["a", "b"], recipe.origin())
+        with pytest.raises(UserError, match=r"wrong\.pt: "):
+            zoo.load_trained(tmp_path / "wrong.pt")
     save_weights(tmp_path / "other.pt", model, "mine", recipe.model, ["a", "b"])
     with pytest.raises(UserError, match="no recipe 'mine'"):
         zoo.load_trained(tmp_path / "other.pt")

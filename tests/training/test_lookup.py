@@ -1,5 +1,6 @@
 """Recipes by name, as they are, and out of Python files."""
 
+import os
 import sys
 
 import pytest
@@ -88,6 +89,21 @@ def test_two_files_of_one_name_are_refused(write, tmp_path):
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match=r"another module 'twice' \(.*twice\.py\)"):
         import_file(write("other/twice.py", RECIPE))
+
+
+def test_a_file_that_has_changed_is_run_again(write):
+    """A notebook edits its recipe and trains again, in one process."""
+    path = write("edited.py", RECIPE)
+    assert find_recipe(path).summary == "one of my own"
+    path.write_text(RECIPE.replace("one of my own", "another one of my own"))
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 2_000_000_000))
+    assert find_recipe(path).summary == "another one of my own"
+
+
+def test_a_folder_of_the_same_name_is_no_module(write, tmp_path):
+    (tmp_path / "same").mkdir()
+    sys.path.insert(0, str(tmp_path))
+    assert find_recipe(write("same/same.py", RECIPE)).name == "mine"
 
 
 def test_a_file_finds_its_neighbours(write):
