@@ -1,7 +1,7 @@
 """What a detector may say of itself so that it trains well, and what is assumed of one that says nothing.
 
-Any ``nn.Module`` of the form that CONTRIBUTING.md describes trains. The engine asks it four questions. A detector
-answers with a method; without one the default holds:
+Any ``nn.Module`` of the form that CONTRIBUTING.md describes trains. The engine and the evaluation ask it five
+questions. A detector answers with a method; without one the default holds:
 
 ============================  ========================================================================================
 method of the detector        default
@@ -11,6 +11,8 @@ method of the detector        default
 ``blocks_to_recompute()``     every module that sets ``recompute = True``, and torchvision's residual and Swin blocks
 ``parts_to_compile()``        ``backbone``: it does the same for every batch, while heads choose by the targets
 ``keep_sizes_in_training()``  torchvision's transform, where the detector has one, resizes only when it detects
+``padded_size(h, w)``         (H, W) of the batch made of one image alone: as torchvision's transform says, else (h, w).
+                              Only images with the same answer are evaluated together (``evaluation/grouping.py``)
 ============================  ========================================================================================
 
 Modules inside a detector, attentions above all, say two more things, as attributes of their class:

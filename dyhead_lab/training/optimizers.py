@@ -52,7 +52,9 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
         decay = recipe.weight_decay if decays else 0.0
         groups.setdefault((lr, decay), _group(lr, decay))["params"].append(parameter)
     if recipe.backbone_lr != 1.0 and not has_backbone:
-        raise UserError(f"backbone_lr: expected 1 for a detector without a backbone that learns, got {recipe.backbone_lr}")
+        raise UserError(
+            f"backbone_lr: expected 1 for a detector without a backbone that learns, got {recipe.backbone_lr}"
+        )
     return list(groups.values())
 
 
