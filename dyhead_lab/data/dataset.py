@@ -186,7 +186,7 @@ def refuse_incomplete(dataset: Any, split: str) -> None:
         UserError: it names what is missing.
     """
     needed = ("categories", "category_ids", "image_ids", "coco", "__len__", "__getitem__")
-    missing = [name for name in needed if not hasattr(type(dataset), name) and name not in vars(dataset)]
+    missing = [name for name in needed if not hasattr(type(dataset), name) and not hasattr(dataset, name)]
     if missing:
         raise UserError(
             f"the {split} set, a {type(dataset).__name__}, has no {', '.join(missing)}; build it on "
