@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-#: Every name that a module may emit, and what stands behind it. Letters: see CONTRIBUTING.md.
+#: Names that modules emit, and what stands behind each. :func:`describe` adds others. Letters: see CONTRIBUTING.md.
 NAMES: dict[str, str] = {
     "network_input": "the padded, normalised batch that the backbone saw, (B, 3, H, W)",
     "scale_weights": "gate of each branch of a level or of each level, (B, branches) or (B, L), fine to coarse",
@@ -60,6 +60,22 @@ NAMES: dict[str, str] = {
 _open_traces: list[Trace] = []
 
 
+def describe(name: str, meaning: str) -> None:
+    """Document a name that a module of your own emits; it then stands in :data:`NAMES` beside the library's.
+
+    Args:
+        name: as in ``emit(self, name=tensor)``.
+        meaning: what it is, with its shape: ``"weight of each row, (B, H)"``.
+
+    Raises:
+        ValueError: the name means something else already, or nothing is said of it.
+    """
+    if not meaning.strip():
+        raise ValueError(f"meaning: expected words and a shape for {name!r}, got none")
+    if NAMES.setdefault(name, meaning) != meaning:
+        raise ValueError(f"name: {name!r} means {NAMES[name]!r} already; emit yours under another name")
+
+
 class Trace:
     """What one traced block of code emitted. Made by :func:`trace`, not by hand."""
 
@@ -73,19 +89,22 @@ class Trace:
         if path is None:  # emitted by another model that runs in the same block
             return
         for name, tensor in tensors.items():
-            if name not in NAMES:
-                raise KeyError(f"{type(module).__name__} emits {name!r}, which trace.NAMES does not document")
             if self._keep(path, name):
                 self._calls.setdefault((path, name), []).append(tensor.detach())
 
     def names(self) -> list[str]:
-        """Sorted names that were emitted at least once; :data:`NAMES` says what each one means."""
+        """Sorted names that were emitted at least once; :data:`NAMES` says what those mean that are documented."""
         return sorted({name for _, name in self._calls})
 
     def find(self, name: str) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield (module path, tensor) for every call that emitted ``name``, in model order, then call order."""
-        if name not in NAMES:
-            raise KeyError(f"unknown trace name {name!r}; known names: {', '.join(sorted(NAMES))}")
+        """Yield (module path, tensor) for every call that emitted ``name``, in model order, then call order.
+
+        Raises:
+            KeyError: nobody has emitted or documented that name.
+        """
+        known = {*NAMES, *self.names()}
+        if name not in known:
+            raise KeyError(f"unknown trace name {name!r}; known names: {', '.join(sorted(known))}")
         order = {path: i for i, path in enumerate(self._paths.values())}
         found = [(path, calls) for (path, kept), calls in self._calls.items() if kept == name]
         for path, calls in sorted(found, key=lambda item: order[item[0]]):
@@ -126,7 +145,7 @@ def emit(module: nn.Module, **tensors: Any) -> None:
 
     Args:
         module: the module that computed them (``self``).
-        tensors: name -> tensor; each name must stand in :data:`NAMES`.
+        tensors: name -> tensor. Any name will do; :func:`describe` says what a new one means.
     """
     if not _open_traces or torch.compiler.is_compiling():
         return

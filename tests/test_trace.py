@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dyhead_lab.trace import NAMES, emit, is_traced, trace
+from dyhead_lab.trace import NAMES, describe, emit, is_traced, trace
 
 
 class Gate(nn.Module):
@@ -126,11 +126,23 @@ def test_an_inner_trace_of_the_same_model_ends_alone(x):
     assert (len(outer), len(inner)) == (2, 1)
 
 
-def test_a_name_without_documentation_is_refused():
+def test_a_name_without_documentation_is_kept_and_found():
     module = nn.Identity()
-    with trace(module), pytest.raises(KeyError, match=r"emits 'secret', which trace\.NAMES"):
-        emit(module, secret=torch.zeros(1))
-    emit(module, secret=torch.zeros(1))  # nobody looks: free, and so unchecked
+    with trace(module) as t:
+        emit(module, secret=torch.ones(1))
+    assert t.names() == ["secret"] and [tensor.item() for _, tensor in t.find("secret")] == [1.0]
+
+
+def test_a_name_of_ones_own_can_be_documented(monkeypatch):
+    monkeypatch.setattr("dyhead_lab.trace.NAMES", dict(NAMES))
+    describe("row_weights", "weight of each row, (B, H)")
+    describe("row_weights", "weight of each row, (B, H)")  # a file that is run twice
+    with trace(nn.Identity()) as t:
+        assert list(t.find("row_weights")) == []  # documented, so it is no mistake to look for it
+    with pytest.raises(ValueError, match=r"'row_weights' means 'weight of each row, \(B, H\)' already"):
+        describe("row_weights", "something else")
+    with pytest.raises(ValueError, match="meaning: expected words"):
+        describe("other", " ")
 
 
 def test_unknown_keys_tell_what_there_is(x):

@@ -35,6 +35,8 @@ class MultiScaleDeformableAttention(nn.Module):
         ValueError: if ``channels`` is not a multiple of ``heads``.
     """
 
+    sampling_parameters = ("sampling_offsets",)  # see detectors/protocol.py
+
     def __init__(
         self,
         channels: int = 256,

@@ -55,6 +55,8 @@ class DyHeadBlock(nn.Module):
     Source: microsoft/DynamicHead, ``dyhead.py``; the switches are GLIP's.
     """
 
+    recompute = True  # see detectors/protocol.py
+
     def __init__(
         self,
         channels: int,

@@ -37,6 +37,8 @@ class PaperDyHeadBlock(nn.Module):
         ValueError: ``levels`` is none of these.
     """
 
+    recompute = True  # see detectors/protocol.py
+
     def __init__(
         self,
         channels: int,

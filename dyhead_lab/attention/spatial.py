@@ -55,6 +55,8 @@ class OffsetMaskConv(nn.Conv2d):
     It starts at zero: training starts from an ordinary convolution on its regular grid, with masks of 0.5.
     """
 
+    sampling_parameters = ("weight", "bias")  # see detectors/protocol.py
+
     def __init__(self, channels: int, stride: int = 1):
         super().__init__(channels, 3 * TAPS, KERNEL, stride, padding=KERNEL // 2)
         nn.init.zeros_(self.weight)

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from ..data.coco import CocoDetection, coco_folder
+from ..data.coco import coco_folder
+from ..data.dataset import DetectionData
 from ..data.synthetic_coco import write_synthetic_coco
 from ..errors import UserError
 from ..ops.bench import table
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     for kind in (loader, train):
-        kind.add_argument("recipe", help="name of a recipe in the zoo")
+        kind.add_argument("recipe", help="name of a recipe in the zoo, or a Python file that defines RECIPE")
         kind.add_argument("--batch", type=int, metavar="N", help="images a step (default: the recipe's; 2 on a CPU)")
         source = kind.add_mutually_exclusive_group()
         source.add_argument("--data", type=Path, metavar="DIR", help="COCO-format folder with a split train")
@@ -123,7 +124,7 @@ def _loader(args: argparse.Namespace) -> Measured:
         rates = loader_rates(recipe, dataset, args.images)
         rates["training, with its loader"] = step_rate(recipe, dataset, Path(folder), steps=2).images_per_second
     numbers = {f"{stage}, images/s": round(rate, 1) for stage, rate in rates.items()}
-    return _reported({"recipe": args.recipe, "images a step": recipe.batch_size, **numbers})
+    return _reported({"recipe": recipe.name, "images a step": recipe.batch_size, **numbers})
 
 
 def _train(args: argparse.Namespace) -> Measured:
@@ -159,7 +160,7 @@ def _recipe(args: argparse.Namespace):
 
 
 @contextmanager
-def _train_set(args: argparse.Namespace) -> Iterator[CocoDetection]:
+def _train_set(args: argparse.Namespace) -> Iterator[DetectionData]:
     """The training images: made up, of a folder, or the recipe's own."""
     from .. import zoo
 

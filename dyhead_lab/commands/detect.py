@@ -15,6 +15,7 @@ from ..data.images import exif_orientation, read_image, upright
 from ..errors import UserError
 from ..views.figures import Picture, detections_figure
 from ..zoo import Trained, load_trained
+from .evaluated import add_import_argument
 from .outputs import output_folder
 
 SMALLEST_PICTURE = 480  # pixels of the shorter side; smaller images are enlarged so that labels can be read
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER", help="image files; of a folder, all images in it"
     )
+    add_import_argument(parser)
     parser.add_argument("--weights", default="quickstart", help="shipped weights or a path (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=Path("detections"), help="folder of the pictures (default: %(default)s)"
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     output_folder(args.out)
     for path in paths:
         read_image(path)  # and not kept: a folder may hold more than the memory does
-    trained = load_trained(args.weights)
+    trained = load_trained(args.weights, args.imports)
     for path in paths:
         image = upright(read_image(path), exif_orientation(path))
         found, not_finite = detect(trained, image, args.threshold)

@@ -18,7 +18,9 @@ SPARSE_DETR = "sparse_detr"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which detector, and on what image."""
     parser.add_argument(
-        "recipe", metavar="RECIPE", help=f"name of a recipe in the zoo, or {SPARSE_DETR} to compare values of --rho"
+        "recipe",
+        metavar="RECIPE",
+        help=f"recipe in the zoo, Python file that defines RECIPE, or {SPARSE_DETR} to compare values of --rho",
     )
     parser.add_argument(
         "--size", metavar="HxW", help=f"image in pixels (default: 800x1333; {SPARSE_DETR}: 800x1066, as published)"

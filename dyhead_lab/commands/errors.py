@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..data.coco import CocoDetection
+from ..data.dataset import DetectionData, place_of
 from ..errors import UserError
 from ..evaluation.errors import ErrorReport, analyse_errors
 from ..views.error_images import errors_picture
@@ -35,12 +35,12 @@ def run(args: argparse.Namespace) -> int:
     refuse_negative(args, "workers", "images")
     if not 0 <= args.score <= 1:
         raise UserError(f"--score: got {args.score}, expected a number from 0 to 1")
-    trained = load_trained(args.source)
+    trained = load_trained(args.source, args.imports)
     folder = args.out or trained.path.parent / "errors"
     if args.images:
         output_folder(folder)
     dataset = dataset_of(trained, args.data, args.split)
-    print(f"{trained.path} on {dataset.annotations} ({len(dataset)} images)")
+    print(f"{trained.path} on {place_of(dataset)} ({len(dataset)} images)")
     records = kept_detections(trained, dataset)
     report = analyse_errors(dataset, detections_of(trained, dataset, args.workers) if records is None else records)
     print(report.table(args.score))
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def draw_worst(report: ErrorReport, dataset: CocoDetection, args: argparse.Namespace, folder: Path) -> list[Path]:
+def draw_worst(report: ErrorReport, dataset: DetectionData, args: argparse.Namespace, folder: Path) -> list[Path]:
     """Write a picture of each of the worst images. Returns their paths, the worst first."""
     paths = []
     try:

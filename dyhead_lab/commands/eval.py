@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from ..data.dataset import place_of
 from ..evaluation.coco import evaluate
 from ..evaluation.flips import FlipTested
 from ..evaluation.records import finite_records
@@ -33,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
     refuse_negative(args, "workers")
     if args.out:
         output_file(args.out)
-    trained = load_trained(args.source)
+    trained = load_trained(args.source, args.imports)
     dataset = dataset_of(trained, args.data, args.split)
-    print(f"{trained.path} on {dataset.annotations} ({len(dataset)} images)")
+    print(f"{trained.path} on {place_of(dataset)} ({len(dataset)} images)")
     if args.flips:
         trained = replace(trained, model=FlipTested(trained.model).eval())
     records, not_finite = finite_records(detections_of(trained, dataset, args.workers))  # JSON has no NaN

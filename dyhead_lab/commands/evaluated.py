@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..data.coco import CocoDetection, coco_folder
+from ..data.dataset import DetectionData, place_of
 from ..data.layouts import find_splits
 from ..errors import UserError
 from ..evaluation.coco import detect_dataset
@@ -17,12 +18,25 @@ from ..training.run_folder import DETECTIONS, RUN, read_json, read_part
 from ..zoo import Trained
 
 
+def add_import_argument(parser: argparse.ArgumentParser) -> None:
+    """Where to find the classes that weights name outside of this library."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="FILE_OR_MODULE",
+        help="Python file or module that defines what the weights name, such as mine.py; it is run; may be repeated",
+    )
+
+
 def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     """Which model, on which images, and what computes the metric."""
     parser.epilog = (
         "What is found in an image does not depend on the others: a batch holds only images that are padded to the "
         "same size, so each has the padding that it would have alone, as in published evaluations."
     )
+    add_import_argument(parser)
     parser.add_argument("source", metavar="RUN_OR_WEIGHTS", help="run folder, weights file or shipped weights")
     parser.add_argument(
         "--data",
@@ -50,20 +64,21 @@ def refuse_negative(args: argparse.Namespace, *names: str) -> None:
             raise UserError(f"--{name}: expected at least 0, got {getattr(args, name)}")
 
 
-def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> CocoDetection:
+def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> DetectionData:
     """The images to evaluate on: those of ``folder``, else those of the run of the weights, else those of the recipe.
 
     Raises:
         UserError: they are not there, or have classes that the model does not know.
     """
+    dataset: DetectionData
     if folder is None:
         dataset = _data_of_run(trained, split or "val") or trained.recipe.data(split or "val")
     else:
         only_one = len(find_splits(folder)) == 1
         dataset = coco_folder(folder, split or (None if only_one else "val"))
-    if dataset.categories != trained.categories:
+    if list(dataset.categories) != trained.categories:
         raise UserError(
-            f"{trained.path} knows the classes {', '.join(trained.categories)}; {dataset.annotations} has "
+            f"{trained.path} knows the classes {', '.join(trained.categories)}; {place_of(dataset)} has "
             f"{', '.join(dataset.categories)}. Name the right data with --data"
         )
     return dataset
@@ -101,7 +116,7 @@ def _folder_of_splits(annotations: Path) -> Path | None:
     return None
 
 
-def detections_of(trained: Trained, dataset: CocoDetection, workers: int = 0) -> list[dict[str, Any]]:
+def detections_of(trained: Trained, dataset: DetectionData, workers: int = 0) -> list[dict[str, Any]]:
     """COCO records of what the model finds, with a progress bar."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return detect_dataset(
@@ -114,12 +129,14 @@ def detections_of(trained: Trained, dataset: CocoDetection, workers: int = 0) ->
     )
 
 
-def kept_detections(trained: Trained, dataset: CocoDetection) -> list[dict[str, Any]] | None:
+def kept_detections(trained: Trained, dataset: DetectionData) -> list[dict[str, Any]] | None:
     """What the run of these weights wrote down about this very data set at its end; None if it did not."""
     folder = trained.path.parent
     if not (folder / RUN).exists() or not (folder / DETECTIONS).exists():
         return None
     judged_on = read_part(folder / RUN, "data")["val"]
-    is_same = Path(judged_on["annotations"]).resolve() == dataset.annotations.resolve()
+    if "annotations" not in judged_on:  # data without files of its own: nothing says that it is still the same
+        return None
+    is_same = str(Path(judged_on["annotations"]).resolve()) == str(Path(place_of(dataset)).resolve())
     is_same &= judged_on["images"] == len(dataset)  # a smoke run is judged on a few of them
     return read_json(folder / DETECTIONS) if is_same else None

@@ -10,7 +10,10 @@ from ..errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="name of an experiment, such as ablation; `dyhead-lab zoo` lists them")
+    parser.add_argument(
+        "name",
+        help="an experiment, such as ablation (`dyhead-lab zoo` lists them), or a Python file that defines EXPERIMENT",
+    )
     parser.add_argument("--show", action="store_true", help="print what the project has recorded; nothing is trained")
     parser.add_argument(
         "--data", metavar="NAME_OR_DIR", help="shapes, coco or a COCO-format folder (default: the experiment's own)"
@@ -41,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
             raise UserError("--show prints what the project recorded; it takes no other option")
         print(recorded(args.name).table())
         return 0
-    out = args.out or Path("runs/experiments") / args.name
+    out = args.out or Path("runs/experiments") / experiment.name
     output_folder(out)
     record = run_experiment(experiment, out, args.seeds, args.data, settings(args.set), command=_command(args))
     print(record.table())
-    print(f"stored in {out / (args.name + '.json')}")
+    print(f"stored in {out / (experiment.name + '.json')}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``dyhead-lab train RECIPE``: train a recipe of the zoo, or continue a run that was stopped."""
+"""``dyhead-lab train RECIPE``: train a recipe of the zoo or of your own, or continue a run that was stopped."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", help="name of a recipe in the zoo, such as quickstart")
+    parser.add_argument(
+        "recipe", help="name of a recipe in the zoo, such as quickstart, or a Python file that defines RECIPE"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="COCO-format folder with splits train and val")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
     parser.add_argument("--fresh", action="store_true", help="start anew: what a run left in the folder is removed")
     parser.add_argument(
-        "--fraction", metavar="SHARE", help="train on a fixed share of the images, such as 0.1; judge on all"
+        "--fraction", metavar="SHARE", help="train on a fixed share of the images, such as 0.1; evaluate on all"
     )
     parser.add_argument(
         "--workers",
@@ -57,6 +59,7 @@ def _run(args: argparse.Namespace) -> int:
     from ..training import train
     from ..training.interrupt import Interrupted
     from ..training.loader import WORKERS
+    from ..training.observer import ProgressBar
     from ..training.smoke import smoke_run
     from .evaluated import refuse_negative
 
@@ -68,13 +71,14 @@ def _run(args: argparse.Namespace) -> int:
     changes = settings(args.set)
     if args.fraction is not None:
         changes["fraction"] = args.fraction
-    print(f"{recipe.name}: {recipe.summary}\nexpect: {expectation(recipe, args.data)}\nrun folder: {out}")
+    print(f"{recipe.name}: {recipe.summary}" + (f" (from {recipe.file})" if recipe.file else ""))
+    print(f"expect: {expectation(recipe, args.data)}\nrun folder: {out}")
     if args.smoke:
         smoke_run(recipe, args.data, out, changes, fresh=args.fresh)
         print("every stage works; the numbers of a smoke run mean nothing")
         return 0
     try:
-        result = train(recipe, data=args.data, out=out, fresh=args.fresh, changes=changes)
+        result = train(recipe, data=args.data, out=out, fresh=args.fresh, changes=changes, observer=ProgressBar())
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 130

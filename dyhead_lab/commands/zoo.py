@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from ..data.coco import CocoDetection
+from ..data.dataset import DetectionData
 from ..paths import WEIGHTS
 from ..training.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", help="a recipe: print all that is known of it (default: list everything)")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="a recipe, or a file that defines RECIPE: print all that is known of it (default: list everything)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         print(description(zoo.get(args.name)))
         return 0
     width = max(map(len, RECIPES))
-    by_data: dict[Callable[[str], CocoDetection], list[Recipe]] = {}
+    by_data: dict[Callable[[str], DetectionData], list[Recipe]] = {}
     for recipe in RECIPES.values():
         by_data.setdefault(recipe.dataset, []).append(recipe)
     for dataset, group in by_data.items():

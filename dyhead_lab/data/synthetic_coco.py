@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .coco import CocoDetection
+from .dataset import DetectionData
 
 CLASSES = 80
 OBJECTS = 7  # an image of COCO has 7.3 on average
@@ -56,7 +56,7 @@ def write_synthetic_coco(folder: Path, images: int, seed: int = 0, height: int =
     (folder / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def stands_for_coco(dataset: CocoDetection) -> bool:
+def stands_for_coco(dataset: DetectionData) -> bool:
     """Whether :func:`write_synthetic_coco` wrote it: few images, to be treated as COCO's many would be."""
     return dataset.coco.dataset.get("info") == INFO
 

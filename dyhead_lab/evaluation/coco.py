@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..data.coco import CocoDetection
+from ..data.dataset import DetectionData
 from ..data.draws import RaisingLoader
 from .engines import run_engine
 from .ground_truth import clean_truth
@@ -81,7 +81,7 @@ def _text(value: float) -> str:
 
 
 def evaluate(
-    ground_truth: CocoDetection | COCO,
+    ground_truth: DetectionData | COCO,
     detections: Iterable[Mapping[str, Any]],
     engine: str | None = "pycocotools",
 ) -> CocoResult:
@@ -154,8 +154,8 @@ def to_coco_results(
 class _DetectionData(Protocol):
     """What :func:`detect_dataset` needs of a data set."""
 
-    category_ids: list[int]
-
+    @property
+    def category_ids(self) -> list[int]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]: ...
 

@@ -17,8 +17,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from ..data.coco import CocoDetection
 from ..data.coco_json import index_coco
+from ..data.dataset import DetectionData
 from .coco import UNDEFINED, evaluate
 from .ground_truth import clean_truth
 from .records import finite_records
@@ -136,7 +136,7 @@ def _category(mistake: Mistake) -> int:
 
 
 def analyse_errors(
-    ground_truth: CocoDetection | COCO, detections: Iterable[Record], engine: str | None = None
+    ground_truth: DetectionData | COCO, detections: Iterable[Record], engine: str | None = None
 ) -> ErrorReport:
     """Name every mistake, and measure what mending each kind would give.
 

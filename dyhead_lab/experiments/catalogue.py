@@ -1,4 +1,4 @@
-"""Experiments by name, and what was recorded of them."""
+"""Experiments by name or of a file, and what was recorded of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from ..errors import UserError
+from ..training.python_file import defined_in, is_python_file
 from .ablation import ABLATION
 from .bccd_experiment import BCCD_EXPERIMENT
 from .detector_table import DETECTOR_TABLE
@@ -13,6 +14,8 @@ from .detr_experiments import DETR_EXPERIMENTS
 from .experiment import Experiment
 from .record import Record
 
+#: What an experiment file defines.
+EXPERIMENT = "EXPERIMENT"
 #: Records that the project ships.
 RESULTS = Path(__file__).parent / "results"
 
@@ -21,20 +24,22 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-def get_experiment(name: str) -> Experiment:
-    """The experiment of that name.
+def get_experiment(name: str | Path) -> Experiment:
+    """The experiment of that name, or of a Python file that defines ``EXPERIMENT``; the file is run.
 
     Raises:
         UserError: there is none.
     """
+    if is_python_file(name):
+        return defined_in(name, EXPERIMENT, Experiment)
     if name not in EXPERIMENTS:
-        near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
+        near = difflib.get_close_matches(str(name), EXPERIMENTS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(EXPERIMENTS))}"
         raise UserError(f"no experiment {name!r}; {hint}")
-    return EXPERIMENTS[name]
+    return EXPERIMENTS[str(name)]
 
 
-def recorded(name: str) -> Record:
+def recorded(name: str | Path) -> Record:
     """What the project has measured of an experiment.
 
     Raises:

@@ -18,6 +18,7 @@ import torch
 from ..errors import UserError
 from ..ops.bench.measure import machine
 from ..training import Recipe, train
+from ..training.observer import ProgressBar
 from ..zoo.datasets import dataset
 from ..zoo.registry import current_name
 from .record import Machine, Numbers, Record
@@ -67,7 +68,7 @@ class Training:
         return {"recipe": recipe.name, "data": job.data or getattr(recipe.dataset, "__name__", ""), **recipe.settings()}
 
     def measure(self, job: Job) -> Numbers:
-        return train(self._changed(job), out=job.folder).numbers
+        return train(self._changed(job), out=job.folder, observer=ProgressBar()).numbers
 
     def _changed(self, job: Job) -> Recipe:
         recipe = self.recipe.with_changes({**self.changes, **job.changes, "seed": job.seed})

@@ -96,15 +96,23 @@ def checked(content: Any, path: Path, kind: str) -> dict[str, Any]:
     return content
 
 
-def save_weights(path: Path, model: nn.Module, recipe: str, options: dict[str, Any], categories: list[str]) -> None:
+def save_weights(
+    path: Path,
+    model: nn.Module,
+    recipe: str,
+    options: dict[str, Any],
+    categories: list[str],
+    origin: dict[str, Any] | None = None,
+) -> None:
     """Write the weights that are kept: half precision, with all that is needed to build the detector again.
 
     Args:
         path: file to write.
         model: the detector.
-        recipe: its name in the zoo.
-        options: the arguments that the recipe's detector was built with.
+        recipe: the recipe's name.
+        options: the arguments that the recipe's detector was built with, as plain values.
         categories: names of the classes, in the order of the labels.
+        origin: what ``Recipe.origin`` gives: what a recipe that the zoo does not know is built from again.
     """
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     write_atomically(
@@ -114,6 +122,7 @@ def save_weights(path: Path, model: nn.Module, recipe: str, options: dict[str, A
             "recipe": recipe,
             "options": options,
             "categories": categories,
+            **(origin or {}),
             "state_dict": state,
         },
     )

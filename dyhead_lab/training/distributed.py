@@ -1,4 +1,4 @@
-"""Several processes that train as one: statistics over the whole batch, every validation image judged once.
+"""Several processes that train as one: statistics over the whole batch, every validation image evaluated once.
 
 Accelerate starts the processes and averages their gradients. For the sum to be that of one process with the whole
 batch, losses per object (FCOS, ATSS, RepPoints, BorderDet, DETR's family) are divided by the objects of all processes
@@ -20,7 +20,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from ..data.coco import CocoDetection
+from ..data.dataset import DetectionData
 
 
 class BatchNormOfAllProcesses(nn.BatchNorm2d):
@@ -65,7 +65,7 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
 class Share:
     """One process's share of a data set: every ``world``-th image from ``rank`` on."""
 
-    def __init__(self, dataset: CocoDetection, rank: int, world: int):
+    def __init__(self, dataset: DetectionData, rank: int, world: int):
         self.dataset = dataset
         self.category_ids = dataset.category_ids
         self.indices = range(rank, len(dataset), world)

@@ -15,11 +15,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from ..data.coco import CocoDetection
+from ..data.dataset import DetectionData, ask_for_masks, place_of, refuse_incomplete
 from ..data.transforms import resizes
 from ..detectors.losses import in_parts, mean_over_processes
+from ..detectors.protocol import keep_sizes_in_training, parts_to_compile
 from ..errors import UserError
 from ..evaluation.coco import CocoResult, detect_dataset, evaluate
 from .checkpoint import CHECKPOINT, read, write_atomically
@@ -46,7 +46,7 @@ class Engine:
 
     Args:
         recipe: how to train.
-        train_set, val_set: what to train on and what to judge by; the same categories.
+        train_set, val_set: what to train on and what to evaluate on; the same categories.
         out: folder of the run.
 
     Attributes:
@@ -54,19 +54,22 @@ class Engine:
         skipped: batches skipped by this process because something was not finite.
 
     Raises:
-        UserError: a set is empty, the categories differ, or the batch cannot be shared out.
+        UserError: a set is empty or lacks what training needs, the categories differ, the batch cannot be shared out,
+            or the detector has no part that the recipe wants to compile or to compute again.
     """
 
-    def __init__(self, recipe: Recipe, train_set: CocoDetection, val_set: CocoDetection, out: Path):
+    def __init__(self, recipe: Recipe, train_set: DetectionData, val_set: DetectionData, out: Path):
         for split, dataset in (("train", train_set), ("val", val_set)):
+            refuse_incomplete(dataset, split)
             if not len(dataset) or not dataset.categories:
                 lacks = "categories" if len(dataset) else "images"
-                raise UserError(f"the {split} set has no {lacks}: {dataset.annotations}")
-        if train_set.categories != val_set.categories:
+                raise UserError(f"the {split} set has no {lacks}: {place_of(dataset)}")
+        if list(train_set.categories) != list(val_set.categories):
             raise UserError(f"train and val have different categories: {train_set.categories}, {val_set.categories}")
         self.recipe, self.out = recipe, out
         self.train_set, self.val_set = train_set, val_set
-        train_set.masks |= recipe.masks
+        if recipe.masks:
+            ask_for_masks(train_set)
         self.accelerator = Accelerator(mixed_precision="no")  # the recipe decides the precision
         parts = self.accelerator.num_processes * recipe.accumulate
         if recipe.batch_size % parts:
@@ -94,13 +97,13 @@ class Engine:
         recipe = self.recipe
         model = recipe.build(len(self.train_set.categories)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if resizes(recipe.augmentation):
-            _keep_sizes_in_training(model)
+            keep_sizes_in_training(model)
         if recipe.activation_checkpointing:
             checkpoint_activations(model)
         if self.accelerator.num_processes > 1:
             model = synchronise_batch_norm(model, self.device)
         if recipe.compile:
-            model.backbone.compile(dynamic=True)  # the heads choose their way by the targets; the backbone does not
+            _compile_parts(model)
         return model
 
     @property
@@ -137,7 +140,7 @@ class Engine:
         state = {
             "format": CHECKPOINT,
             **self._subject,
-            "settings": self.recipe.settings(),
+            **self.recipe.origin(),
             "iteration": self.iteration,
             "model": self._unwrapped.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -177,7 +180,7 @@ class Engine:
         train_set = self.train_set
         return {
             "recipe": self.recipe.name,
-            "categories": train_set.categories,
+            "categories": list(train_set.categories),
             "images": len(train_set),
             "ids of images": self._ids,
         }
@@ -321,7 +324,7 @@ class Engine:
         records = detect_dataset(model, share, size, self.device, self.autocast_dtype, workers)
         return gather_list(records, accelerator)
 
-    def judge(self, model: nn.Module) -> CocoResult:
+    def evaluate(self, model: nn.Module) -> CocoResult:
         """The COCO numbers of ``model`` on the validation set; the same on all processes.
 
         By the fastest engine there is: training waits for it.
@@ -329,8 +332,14 @@ class Engine:
         return evaluate(self.val_set, self.detect(model), engine=None)
 
 
-def _keep_sizes_in_training(model: nn.Module) -> None:
-    """Let torchvision's transform inside a detector resize only when it detects."""
-    for module in model.modules():
-        if isinstance(module, GeneralizedRCNNTransform):
-            module._skip_resize = True
+def _compile_parts(model: nn.Module) -> None:
+    """Compile what the detector names.
+
+    Raises:
+        UserError: it names nothing.
+    """
+    parts = parts_to_compile(model)
+    if not parts:
+        raise UserError("compile: this detector has no backbone; see parts_to_compile in detectors/protocol.py")
+    for part in parts:
+        part.compile(dynamic=True)

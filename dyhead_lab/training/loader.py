@@ -6,7 +6,7 @@ import os
 
 from torch.utils.data import DataLoader
 
-from ..data.coco import CocoDetection
+from ..data.dataset import DetectionData
 from ..data.draws import EndlessBatches, InMemory, RaisingLoader, RandomDraws
 from ..data.synthetic_coco import stands_for_coco
 from ..data.transforms import augmentation
@@ -20,7 +20,7 @@ WORKERS = "DYHEAD_WORKERS"  # environment variable: another number of them
 
 def training_batches(
     recipe: Recipe,
-    dataset: CocoDetection,
+    dataset: DetectionData,
     start: int = 0,
     rank: int = 0,
     world: int = 1,
@@ -44,8 +44,10 @@ def training_batches(
     groups = aspect_groups(dataset) if recipe.aspect_grouping else None
     order = EndlessBatches(len(dataset), recipe.batch_size, recipe.seed, start, rank, world, groups)
     workers = loading_workers(dataset, world)
-    kept = not workers and fits_in_memory(dataset)
-    draws = RandomDraws(InMemory(dataset) if kept else dataset, augmentation(recipe.augmentation))
+    kept: DetectionData | InMemory = dataset
+    if not workers and fits_in_memory(dataset):
+        kept = InMemory(dataset)  # type: ignore[arg-type]  # need not inherit from Dataset
+    draws = RandomDraws(kept, augmentation(recipe.augmentation))  # type: ignore[arg-type]
     return RaisingLoader(
         draws,
         batch_sampler=order,
@@ -55,19 +57,19 @@ def training_batches(
     )
 
 
-def aspect_groups(dataset: CocoDetection) -> list[int]:
+def aspect_groups(dataset: DetectionData) -> list[int]:
     """1 for every image that is taller than wide, else 0, in the order of the data set."""
     records = [dataset.coco.imgs[id] for id in dataset.image_ids]
     return [int(record["height"] > record["width"]) for record in records]
 
 
-def fits_in_memory(dataset: CocoDetection) -> bool:
+def fits_in_memory(dataset: DetectionData) -> bool:
     """Whether the images may all be kept, decoded. A few that stand for COCO are read as COCO's many are."""
     pixels = sum(record["height"] * record["width"] for record in dataset.coco.imgs.values())
     return 3 * pixels <= IN_MEMORY and not stands_for_coco(dataset)
 
 
-def loading_workers(dataset: CocoDetection, world: int) -> int:
+def loading_workers(dataset: DetectionData, world: int) -> int:
     """Processes that read images for each of ``world`` training processes; 0 for a data set that fits into memory.
 
     They get a fair share of the cores that this process may use, one core less for the training itself. The cores are

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..detectors.protocol import ParameterKind, parameter_kinds
 from ..errors import UserError
 from .recipe import Recipe
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
-
-#: The body of a backbone: ``backbone.body`` under a pyramid, ``backbone.0`` in DETR's family.
-BACKBONE = re.compile(r"(^|\.)backbone\.(\d+|body)\.")
-#: Layers that decide where others look.
-OFFSETS = re.compile(r"offset|reference_points")
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -36,26 +31,30 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Parameters by learning rate and weight decay, in the order in which the model names them.
 
-    Matrices and kernels decay; biases, gains of norms and offset layers only with ``decay_norms``. The body of the
-    backbone learns at ``lr * backbone_lr``. Offset layers learn at ``lr * offset_lr``, as in Deformable DETR: where
-    a layer looks decides what all others see.
+    Matrices and kernels decay; biases, gains of norms and what predicts sampling offsets only with ``decay_norms``.
+    The body of the backbone learns at ``lr * backbone_lr``. What predicts sampling offsets learns at
+    ``lr * offset_lr``, as in Deformable DETR: where a layer looks decides what all others see. Which parameters these
+    are is said by the detector; see :mod:`dyhead_lab.detectors.protocol`.
 
     Raises:
         UserError: ``backbone_lr`` is set, but the detector has no backbone that learns.
     """
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     has_backbone = False
+    kinds = parameter_kinds(model)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        is_offset, is_backbone = bool(OFFSETS.search(name)), bool(BACKBONE.search(name))
+        is_offset, is_backbone = (bool(kinds[name] & kind) for kind in (ParameterKind.SAMPLING, ParameterKind.BACKBONE))
         has_backbone |= is_backbone
         lr = recipe.lr * (recipe.offset_lr if is_offset else 1.0) * (recipe.backbone_lr if is_backbone else 1.0)
         decays = recipe.decay_norms or (parameter.ndim > 1 and not is_offset)
         decay = recipe.weight_decay if decays else 0.0
         groups.setdefault((lr, decay), _group(lr, decay))["params"].append(parameter)
     if recipe.backbone_lr != 1.0 and not has_backbone:
-        raise UserError(f"backbone_lr: expected 1 for a detector whose backbone rests, got {recipe.backbone_lr}")
+        raise UserError(
+            f"backbone_lr: expected 1 for a detector without a backbone that learns, got {recipe.backbone_lr}"
+        )
     return list(groups.values())
 
 

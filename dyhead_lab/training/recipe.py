@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data.coco import CocoDetection
+from ..data.dataset import DetectionData
 from ..errors import UserError
 from ..ops.autocast import has_bfloat16
+from .import_paths import import_path, to_plain
 from .values import nested, refuse_other, refuse_unknown, replaced, value_like
 
 #: Settings that are names, and the names there are.
@@ -29,7 +30,7 @@ AMOUNTS = ("momentum", "lr", "backbone_lr", "offset_lr", "weight_decay", "gamma"
 #: Bound of a seed: it is the upper half of the 64 bits that a step draws from.
 SEEDS = 2**31
 #: Settings that say something about a recipe and decide nothing.
-WORDS = ("name", "summary", "published_ap", "source", "expected")
+WORDS = ("name", "summary", "published_ap", "source", "expected", "file")
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,16 @@ class Recipe:
     Args:
         name: its name in the zoo.
         summary: one line: what it is.
-        detector: ``detector(classes=K, **model)`` builds it.
-        dataset: ``dataset(split)`` gives the data for "train" and "val".
+        detector: ``detector(classes=K, **model)`` builds it: a class, or a function that has a name. Where it takes
+            ``weights``, these are what a training starts from; trained weights are loaded into ``weights=None``.
+        dataset: ``dataset(split)`` gives the data for "train" and "val"; see :mod:`dyhead_lab.data.dataset`.
         fraction: share of the training images that is used, always the same ones; see ``data.subset.fraction_of``.
         masks: training targets hold the masks of the objects, as Mask R-CNN needs them.
         augmentation: random transform of the training images, a name in ``data.transforms.AUGMENTATIONS``,
             which also says who decides the size of an image.
         aspect_grouping: batches hold only wide or only tall images, so that little padding is computed.
-        model: arguments of ``detector``.
+        model: arguments of ``detector``: plain values, and classes or functions that a file defines, such as
+            ``{"dyhead": {"extra": JointAttention}}``. Weights name them by their import paths.
         iterations: optimiser steps. A budget in steps does not depend on the machine.
         batch_size: images per step, over all processes and micro-batches.
         accumulate: micro-batches into which each process splits its images; their gradients are averaged. Memory
@@ -68,7 +71,7 @@ class Recipe:
         warmup: steps of linear warm-up; a tenth of ``iterations`` where they are not more than that.
         warmup_factor: share of ``lr`` that the warm-up starts from.
         clip_norm: gradients are scaled down to this norm; infinity lets them be.
-        ema_decay: decay of the averaged weights, which are what is judged and kept; 0 keeps the weights themselves.
+        ema_decay: decay of the averaged weights, which are what is evaluated and kept; 0 keeps the weights themselves.
         precision: "bf16" or "fp16" (autocast; fp16 scales the loss), or "fp32".
         activation_checkpointing: forget the activations inside the blocks and compute them again for the gradient:
             less memory for about one more forward pass.
@@ -83,6 +86,7 @@ class Recipe:
         published_ap: AP on COCO val2017 that the source states, as a share: 0.424.
         source: where the settings come from.
         expected: what a reader should see, and on which machine: AP, time, memory, cost.
+        file: the Python file that defines it, for a recipe that was given by its path.
 
     Raises:
         UserError: a setting has a value that no training can follow.
@@ -91,7 +95,7 @@ class Recipe:
     name: str
     summary: str
     detector: Callable[..., nn.Module]
-    dataset: Callable[[str], CocoDetection]
+    dataset: Callable[[str], DetectionData]
     fraction: float = 1.0
     masks: bool = False
     augmentation: str = "flip"
@@ -124,6 +128,7 @@ class Recipe:
     published_ap: float | None = None
     source: str = ""
     expected: str = ""
+    file: str = ""
 
     def __post_init__(self) -> None:
         for setting, allowed in CHOICES.items():
@@ -156,7 +161,7 @@ class Recipe:
         if not abs(self.seed) < SEEDS:
             raise UserError(f"seed: expected a whole number between -{SEEDS} and {SEEDS}, got {self.seed}")
 
-    def data(self, split: str) -> CocoDetection:
+    def data(self, split: str) -> DetectionData:
         """The recipe's own data: ``split`` is "train" or "val"."""
         return self.dataset(split)
 
@@ -181,7 +186,7 @@ class Recipe:
         """
         settings, model = {}, self.model
         for key, new in changes.items():
-            known = {**self.settings(), **nested(model, "model")}
+            known = {**self._values(), **nested(model, "model")}
             del known["model"]
             refuse_unknown(key, known, f"recipe {self.name}")
             value = value_like(known[key], new, key)
@@ -202,7 +207,30 @@ class Recipe:
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[self.precision]
 
     def settings(self) -> dict[str, Any]:
-        """Every setting that decides the result, as plain values: what a checkpoint remembers."""
+        """Every setting that decides the result, as plain values: what a checkpoint remembers.
+
+        Raises:
+            UserError: one holds something that no file can hold; see :mod:`.import_paths`.
+        """
+        return {name: to_plain(value, name) for name, value in self._values().items()}
+
+    def origin(self) -> dict[str, Any]:
+        """All that builds the recipe again, as plain values: what weights remember.
+
+        Returns:
+            the import paths ``detector`` and ``dataset``, the latter None where it has none (then the run says which
+            files it used), and ``settings``.
+
+        Raises:
+            UserError: the detector has no import path, or as :meth:`settings`.
+        """
+        try:
+            dataset = import_path(self.dataset, "dataset")
+        except UserError:
+            dataset = None
+        return {"detector": import_path(self.detector, "detector"), "dataset": dataset, "settings": self.settings()}
+
+    def _values(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*WORDS, "detector", "dataset")}
 
     @classmethod

@@ -1,11 +1,12 @@
 """What a run leaves beside its checkpoint: where it came from, its numbers as they came, and its result.
 
-- ``run.json``: recipe, settings, data; one entry per start, with command, machine, versions and git state
+- ``run.json``: recipe and its file, detector and dataset by import path, settings, data; one entry per start, with
+  command, machine, versions and git state
 - ``log.jsonl``: one line of numbers each 20 iterations, evaluation and checkpoint; ``tensorboard/`` the same
 - ``metrics.json``: the COCO numbers of ``weights.pt``, AP per class, how many of its detections were not finite, and
   the bytes that a step took
 - ``detections.json``: what it found on the validation split, as COCO results
-- ``weights.pt``: what was judged; ``nonfinite_*.pt``: batches that gave no finite loss
+- ``weights.pt``: what was evaluated; ``nonfinite_*.pt``: batches that gave no finite loss
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from ..data.coco import CocoDetection
+from ..data.dataset import DetectionData, place_of
 from ..errors import UserError
 from ..evaluation.coco import METRICS, CocoResult
 from .checkpoint import RunLog, writing
@@ -67,9 +70,14 @@ class Journal:
                 self.board.add_scalar(f"{'val' if name in METRICS else 'train'}/{name}", value, iteration)
         self.observer.note({"iteration": iteration, **values})
 
-    def has_judged(self, iteration: int) -> bool:
+    def has_evaluated(self, iteration: int) -> bool:
         """Whether the log holds an evaluation of that iteration."""
         return any("AP" in entry for entry in RunLog.entries(self.log.path) if entry["iteration"] == iteration)
+
+    def has_probed(self, iteration: int) -> bool:
+        """Whether the log holds what a probe found at that iteration: neither losses nor an evaluation."""
+        entries = [entry for entry in RunLog.entries(self.log.path) if entry["iteration"] == iteration]
+        return any("loss" not in entry and "AP" not in entry for entry in entries)
 
     def finish(
         self, result: CocoResult, detections: Sequence[Mapping[str, Any]], memory: StepMemory | None = None
@@ -95,7 +103,10 @@ class MuteJournal(Journal):
         self.observer = Silent()
 
     def note(self, iteration: int, values: Mapping[str, float]) -> None: ...
-    def has_judged(self, iteration: int) -> bool:
+    def has_evaluated(self, iteration: int) -> bool:
+        return False
+
+    def has_probed(self, iteration: int) -> bool:
         return False
 
     def finish(self, result: CocoResult, detections: Any, memory: StepMemory | None = None) -> None: ...
@@ -125,18 +136,20 @@ def write_origin(engine: Engine) -> None:
     starts = read_part(path, "starts") if engine.iteration and path.exists() else []
     origin = {
         "recipe": engine.recipe.name,
-        "settings": engine.recipe.settings(),
-        "data": {
-            name: {
-                "annotations": str(data.annotations.resolve()),
-                "folder": str(data.images.resolve()),
-                "images": len(data),
-            }
-            for name, data in (("train", engine.train_set), ("val", engine.val_set))
-        },
+        "file": engine.recipe.file or None,
+        **engine.recipe.origin(),
+        "data": {name: data_origin(data) for name, data in (("train", engine.train_set), ("val", engine.val_set))},
         "starts": [*starts, {"iteration": engine.iteration, **provenance(engine.accelerator.device.type)}],
     }
     write_json(path, origin)
+
+
+def data_origin(data: DetectionData) -> dict[str, Any]:
+    """Where a data set lies: its files, or the class of one that has none; and how many images it holds."""
+    if isinstance(data, CocoDetection):
+        files = {"annotations": str(data.annotations.resolve()), "folder": str(data.images.resolve())}
+        return {**files, "images": len(data)}
+    return {"class": place_of(data), "images": len(data)}
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:

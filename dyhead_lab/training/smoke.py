@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ..data.coco import CocoDetection, coco_folder
+from ..data.coco import coco_folder
+from ..data.dataset import DetectionData
 from ..data.subset import fixed_images
 from ..data.synthetic_coco import write_synthetic_coco
 from ..data.transforms import resizes
@@ -85,7 +86,7 @@ def smoke_run(
     recipe = unweighted(recipe if torch.cuda.is_available() else shrunk(recipe))
     source = partial(coco_folder, data) if data else _data_here(recipe, out / SYNTHETIC, accelerator)
 
-    def few_images(split: str) -> CocoDetection:
+    def few_images(split: str) -> DetectionData:
         return fixed_images(source(split), IMAGES[split])
 
     few_of_it = replace(recipe, dataset=few_images)
@@ -96,7 +97,7 @@ def smoke_run(
     return train(few_of_it, out=out, observer=_StopsAfter(-1))
 
 
-def _data_here(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Callable[[str], CocoDetection]:
+def _data_here(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Callable[[str], DetectionData]:
     """The recipe's own data, or where that cannot be opened synthetic pictures, which are written into ``folder``."""
     own = cache(recipe.dataset)  # to open the annotations of COCO takes a while
     try:

@@ -13,38 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-from torchvision.models.resnet import BasicBlock, Bottleneck
-from torchvision.models.swin_transformer import SwinTransformerBlock
 
-from ..attention.dyhead import DyHeadBlock
-from ..attention.paper import PaperDyHeadBlock
-from ..detectors.detr import deformable_transformer as deformable
-from ..detectors.detr import detr
+from ..detectors.protocol import blocks_to_recompute
 from ..errors import UserError
 from .recipe import Recipe
 
-#: What is forgotten and computed again as one piece: the residual blocks of backbones, heads and transformers.
-BLOCKS = (
-    BasicBlock,
-    Bottleneck,
-    SwinTransformerBlock,
-    DyHeadBlock,
-    PaperDyHeadBlock,
-    detr.EncoderLayer,
-    detr.DecoderLayer,
-    deformable.DeformableEncoderLayer,
-    deformable.DeformableDecoderLayer,
-)
-
 
 def checkpoint_activations(model: nn.Module) -> nn.Module:
-    """Make every block of ``model`` forget its activations and compute them again when the gradient needs them.
+    """Make the blocks of ``model`` forget their activations and compute them again when the gradient needs them.
 
-    Only a block's inputs are kept. Gradients, dropout and running statistics stay what they were.
+    Only a block's inputs are kept. Gradients, dropout and running statistics stay what they were. Which modules are
+    blocks is said by the detector; see :mod:`dyhead_lab.detectors.protocol`.
+
+    Raises:
+        UserError: there are none.
 
     Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016; ``torch.utils.checkpoint``.
     """
-    blocks = [module for module in model.modules() if isinstance(module, BLOCKS)]
+    blocks = blocks_to_recompute(model)
     if not blocks:
         raise UserError("activation_checkpointing: this detector has no blocks that could be computed again")
     for block in blocks:

@@ -14,7 +14,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from ..data.coco import CocoDetection
+from ..data.dataset import DetectionData, ask_for_masks
 from ..data.draws import RandomDraws
 from ..data.synthetic_coco import rectangle_masks, synthetic_objects
 from ..data.transforms import augmentation
@@ -43,7 +43,7 @@ class StepRate:
 
 
 def step_rate(
-    recipe: Recipe, dataset: CocoDetection, folder: Path, size: tuple[int, int] | None = None, steps: int = 10
+    recipe: Recipe, dataset: DetectionData, folder: Path, size: tuple[int, int] | None = None, steps: int = 10
 ) -> StepRate:
     """Take the time of training steps, after two that warm up.
 
@@ -119,7 +119,7 @@ def _busy(run: Callable[[], None]) -> float:
     return sum(event.self_device_time_total for event in on_device) / 1e6 / seconds
 
 
-def loader_rates(recipe: Recipe, dataset: CocoDetection, images: int) -> dict[str, float]:
+def loader_rates(recipe: Recipe, dataset: DetectionData, images: int) -> dict[str, float]:
     """Images per second of each stage of loading, in the order in which an image goes through them.
 
     Args:
@@ -132,8 +132,9 @@ def loader_rates(recipe: Recipe, dataset: CocoDetection, images: int) -> dict[st
         them, with as many processes as it would use. A small data set is kept decoded there after its first pass.
         Synthetic images that stand for COCO are not: processes read them, as they would read COCO.
     """
-    dataset.masks |= recipe.masks
-    draws = RandomDraws(dataset, augmentation(recipe.augmentation))
+    if recipe.masks:
+        ask_for_masks(dataset)
+    draws = RandomDraws(dataset, augmentation(recipe.augmentation))  # type: ignore[arg-type]  # as in the loader
     indices = [index % len(dataset) for index in range(images)]
     loader = training_batches(recipe, dataset)
     turn = loader.num_workers or 1  # batches that are ready at about the same time: one from each process

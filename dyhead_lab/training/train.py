@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, overload
 
 from ..data.coco import coco_folder
 from ..data.subset import fraction_of
@@ -20,8 +20,9 @@ from .checkpoint import WEIGHTS, read, save_weights, writing
 from .distributed import gather_list
 from .engine import Engine
 from .interrupt import Interrupted, interrupt_as_request
-from .observer import Observer, ProgressBar, Silent
-from .probes import probe
+from .lookup import find_recipe
+from .observer import Observer, Silent, Together, default_observer
+from .probes import Probe
 from .recipe import Recipe
 from .run_folder import WEIGHTS_FILE, Journal, forget
 from .schedules import warmup_steps
@@ -32,15 +33,46 @@ PROBED = 2  # validation images
 Batch = tuple[list[Any], list[dict[str, Any]]]  # images and targets
 
 
+@overload
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    progress: bool = True,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    observer: Observer,
+    watching: Sequence[Observer] = (),
+    **settings: Any,
+) -> CocoResult: ...
+
+
+@overload
+def train(
+    recipe: Recipe | str | Path,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    progress: bool = True,
+    changes: Mapping[str, Any] | None = None,
+    observer: None = None,
+    watching: Sequence[Observer] = (),
+    **settings: Any,
+) -> CocoResult | None: ...
+
+
+def train(
+    recipe: Recipe | str | Path,
     data: str | Path | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
     progress: bool = True,
     changes: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
-) -> CocoResult:
+    watching: Sequence[Observer] = (),
+    **settings: Any,
+) -> CocoResult | None:
     """Train a recipe to its end. A run that was stopped or killed continues from its last checkpoint.
 
     Evaluations hold the training up while the averaged weights detect in the validation images, on purpose: the same
@@ -49,27 +81,35 @@ def train(
     after every 160,000 (the schedules of Detectron2) that is about 1 % of a training, as an image costs a third of
     what it costs in a step. The metric of 5000 images takes hotcoco less than a second. Without hotcoco it takes
     pycocotools up to a minute: ``pip install hotcoco``. A checkpoint precedes each evaluation. A run that is killed
-    while it is judged is judged first when it continues: it repeats no step, and its log lacks nothing.
+    while it is evaluated is evaluated first when it continues: it repeats no step, and its log lacks nothing.
+
+    Who watches a run cannot end it: saving comes before looking, and a watcher or a probe that fails is left out.
 
     Args:
-        recipe: from the zoo.
+        recipe: a recipe, its name in the zoo, or a Python file that defines ``RECIPE``; see :mod:`.lookup`.
         data: a COCO-format folder with splits "train" and "val" in place of the recipe's own data.
         out: folder of the run; ``runs/NAME`` by default. It receives ``last.pt`` (to continue from),
-            ``weights.pt`` (half precision, what is judged) and the files of :mod:`.run_folder`.
+            ``weights.pt`` (half precision, what is evaluated) and the files of :mod:`.run_folder`.
         fresh: start anew, even if the folder holds a run; its checkpoint and results are removed.
-        progress: show a progress bar, where there is no ``observer``.
+        progress: show how the run goes, where there is no ``observer``: live curves in a notebook cell (with
+            ``dyhead_lab.train``, which is this function), else a progress bar.
         changes: other settings for this run, such as ``{"iterations": 500, "model.dyhead_blocks": 0}``.
-        observer: who watches the run.
+        observer: who watches the run, in place of curves or bar.
+        watching: who else watches, such as :class:`~dyhead_lab.views.live_scale.LiveScale`.
+        settings: ``changes`` as arguments, such as ``iterations=500`` or ``model={"dyhead_blocks": 0}``.
 
     Returns:
-        the 12 COCO numbers of ``weights.pt`` on the validation split.
+        the 12 COCO numbers of ``weights.pt`` on the validation split. None if the run was stopped under live curves,
+        which say so: then it is saved, the next cell runs, and the same call continues it.
 
     Raises:
-        UserError: unknown settings, unusable data, a folder that holds another run, cannot be written or is not
-            shared by all machines, a loss that is not finite.
-        Interrupted: Ctrl-C, or the observer asked to stop; the checkpoint is written.
+        UserError: unknown settings, a class among them that no file could name (a lambda, say), unusable data, a
+            folder that holds another run, cannot be written or is not shared by all machines, a loss that is not
+            finite.
+        Interrupted: Ctrl-C, or an observer asked to stop, where no live curves say so; the checkpoint is written.
     """
-    recipe = recipe.with_changes(changes or {})
+    recipe = find_recipe(recipe).with_changes({**(changes or {}), **_by_dotted_name(settings)})
+    recipe.origin()  # what could not be written down at the first checkpoint is refused now
     out = Path(out or Path("runs") / recipe.name)
     train_set, val_set = (coco_folder(data, split) if data else recipe.data(split) for split in ("train", "val"))
     engine = Engine(recipe, fraction_of(train_set, recipe.fraction), val_set, out)
@@ -86,7 +126,8 @@ def train(
             f"{recipe.iterations} iterations would end within the warm-up of {recipe.warmup}: it takes "
             f"{warmup_steps(recipe)} of them (--set warmup=N chooses)"
         )
-    journal = Journal.of(engine, observer or (ProgressBar() if progress else Silent()))
+    watcher = observer or (default_observer() if progress else Silent())
+    journal = Journal.of(engine, Together([watcher, *watching]))
     message = f"{out}: failed"
     try:
         with interrupt_as_request() as interrupted:
@@ -96,9 +137,18 @@ def train(
         return result
     except Interrupted as stop:
         message = str(stop)
-        raise
+        if observer is not None or not watcher.tells_of_stops:
+            raise
+        return None
     finally:
         journal.close(message)
+
+
+def _by_dotted_name(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"model": {"blocks": 2}}`` -> ``{"model.blocks": 2}``."""
+    options = settings.get("model", {})
+    others = {name: value for name, value in settings.items() if name != "model"}
+    return others | {f"model.{name}": value for name, value in options.items()}
 
 
 def _refuse_folders_apart(engine: Engine) -> None:
@@ -132,8 +182,11 @@ def _steps(engine: Engine, journal: Journal, interrupted: Callable[[], bool]) ->
     recipe, observer, model = engine.recipe, journal.observer, engine.averaged.module
     stretch = Stretch(recipe.batch_size)
     looked_at = [engine.val_set[i][0].to(engine.accelerator.device) for i in range(min(PROBED, len(engine.val_set)))]
+    probe = Probe(looked_at)
     engine.model.train()
-    _judge_if_due(engine, journal)
+    if engine.iteration and not journal.has_probed(engine.iteration):  # killed between saving and looking
+        journal.note(engine.iteration, probe(model))
+    _evaluate_if_due(engine, journal)
     for images, targets in stretch.timed(engine.batches()):
         if engine.iteration >= recipe.iterations:
             return
@@ -144,29 +197,29 @@ def _steps(engine: Engine, journal: Journal, interrupted: Callable[[], bool]) ->
             journal.note(engine.iteration, {"lr": lr, **stretch.numbers()})
         is_last = engine.iteration == recipe.iterations
         stopping = not is_last and _all_agree_to_stop(engine, interrupted() or observer.asks_to_stop())
-        if engine.iteration % recipe.checkpoint_every == 0 or is_last or stopping or _is_judged_here(engine):
-            journal.note(engine.iteration, probe(model, looked_at))
+        if engine.iteration % recipe.checkpoint_every == 0 or is_last or stopping or _is_evaluated_here(engine):
             engine.save()
+            journal.note(engine.iteration, probe(model))
         if stopping:
             raise Interrupted(
                 f"{engine.out}: stopped at iteration {engine.iteration} of {recipe.iterations} and saved; "
                 "the same command continues from there"
             )
-        _judge_if_due(engine, journal)
+        _evaluate_if_due(engine, journal)
 
 
-def _is_judged_here(engine: Engine) -> bool:
-    """Whether the recipe says to judge the weights of this iteration. Those of the last one are judged at the end."""
+def _is_evaluated_here(engine: Engine) -> bool:
+    """Whether the recipe evaluates the weights of this iteration. Those of the last one are evaluated at the end."""
     recipe, iteration = engine.recipe, engine.iteration
     return 0 < iteration < recipe.iterations and iteration % recipe.evaluate_every == 0
 
 
-def _judge_if_due(engine: Engine, journal: Journal) -> None:
-    """Judge the averaged weights where the recipe says so, unless it was done before the run was stopped."""
-    if not _is_judged_here(engine):
+def _evaluate_if_due(engine: Engine, journal: Journal) -> None:
+    """Evaluate the averaged weights where the recipe says so, unless it was done before the run was stopped."""
+    if not _is_evaluated_here(engine):
         return
-    if not any(gather_list([journal.has_judged(engine.iteration)], engine.accelerator)):
-        journal.note(engine.iteration, engine.judge(engine.averaged.module).numbers)
+    if not any(gather_list([journal.has_evaluated(engine.iteration)], engine.accelerator)):
+        journal.note(engine.iteration, engine.evaluate(engine.averaged.module).numbers)
 
 
 def _all_agree_to_stop(engine: Engine, asked: bool) -> bool:
@@ -179,16 +232,18 @@ def _all_agree_to_stop(engine: Engine, asked: bool) -> bool:
 
 
 def _finish(engine: Engine, journal: Journal) -> CocoResult:
-    """Write the averaged weights, load them back, and judge what was written: half precision is part of the result."""
+    """Write the averaged weights, load them back, and evaluate what was written: half precision is part of it."""
     path = engine.out / WEIGHTS_FILE
     model = engine.averaged.module
     if engine.accelerator.is_main_process:
-        save_weights(path, model, engine.recipe.name, engine.recipe.model, engine.train_set.categories)
+        origin = engine.recipe.origin()
+        options, categories = origin["settings"]["model"], list(engine.train_set.categories)
+        save_weights(path, model, engine.recipe.name, options, categories, origin)
     engine.accelerator.wait_for_everyone()
     model.load_state_dict(read(path, WEIGHTS)["state_dict"])
     detections, not_finite = finite_records(engine.detect(model))  # JSON has no NaN
     result = replace(evaluate(engine.val_set, detections), not_finite=not_finite)
-    if not journal.has_judged(engine.iteration):
+    if not journal.has_evaluated(engine.iteration):
         journal.note(engine.iteration, result.numbers)
     journal.finish(result, detections, engine.memory)
     return result

@@ -16,10 +16,14 @@ def value_like(old: Any, new: Any, name: str) -> Any:
     Tuples are typed with commas and dicts as Python writes them. Where ``old`` is None, text is read as Python
     would read it, and is kept as text if that fails. In place of text, ``None`` stands for nothing.
 
+    A class or function takes the place of another one, or of None, and None takes its place.
+
     Raises:
         UserError: it cannot be read so.
     """
     try:
+        if callable(old) or callable(new):
+            return _part(old, new)
         if isinstance(old, bool):
             return {"true": True, "false": False}[str(new).lower()]
         if isinstance(old, tuple | list):
@@ -31,6 +35,14 @@ def value_like(old: Any, new: Any, name: str) -> Any:
         return _literal(new) if old is None else type(old)(new)
     except (ValueError, KeyError, TypeError, SyntaxError):
         raise UserError(f"{name}: expected a value like {old!r}, got {new!r}") from None
+
+
+def _part(old: Any, new: Any) -> Any:
+    if new in (None, "None"):
+        return None
+    if not callable(new) or not (old is None or callable(old)):
+        raise TypeError
+    return new
 
 
 def _literal(new: Any) -> Any:

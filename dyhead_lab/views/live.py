@@ -1,6 +1,6 @@
 """Live curves: a training that is watched in a notebook cell, and recorded logs that play again.
 
-``dyhead_lab.train`` is :func:`train` of this file.
+Once this file is imported, as ``dyhead_lab.train`` does, a training in a notebook shows them by itself.
 """
 
 from __future__ import annotations
@@ -15,15 +15,11 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from .. import zoo
 from ..errors import UserError
-from ..evaluation.coco import CocoResult
 from ..paths import DATA
 from ..training.checkpoint import RunLog
-from ..training.interrupt import Interrupted
-from ..training.observer import Entry, Observer, ProgressBar
+from ..training.observer import Entry, Observer, ProgressBar, watch_by_default
 from ..training.recipe import Recipe
-from ..training.train import train as run_training
 from .curves import AP, LOSS, curves, run_figure
 from .explorer import Explorer
 from .figures import INK, Picture
@@ -61,6 +57,8 @@ class LiveCurves(Explorer, static="live"):
         self._begun = 0
         super().__init__(iterations=iterations, replay=replay)
         self._show_curves()
+
+    tells_of_stops = True
 
     # What a training calls
 
@@ -118,32 +116,6 @@ class LiveCurves(Explorer, static="live"):
         return " ".join(parts)
 
 
-class Together:
-    """Several observers as one. The run stops when one of them asks for it."""
-
-    def __init__(self, observers: Sequence[Observer]):
-        self._observers = observers
-
-    def begin(self, recipe: Recipe, entries: Sequence[Entry]) -> None:
-        for observer in self._observers:
-            observer.begin(recipe, entries)
-
-    def advance(self, iteration: int) -> None:
-        for observer in self._observers:
-            observer.advance(iteration)
-
-    def note(self, entry: Entry) -> None:
-        for observer in self._observers:
-            observer.note(entry)
-
-    def end(self, message: str) -> None:
-        for observer in self._observers:
-            observer.end(message)
-
-    def asks_to_stop(self) -> bool:
-        return any(observer.asks_to_stop() for observer in self._observers)
-
-
 def _in_order(curves: Mapping[str, Mapping[str, Any]]) -> list[Any]:
     """Pairs of titles and of names: a saved notebook sorts the keys of its objects, and colours follow the order."""
     return [[title, [[name, curve] for name, curve in lines.items()]] for title, lines in curves.items()]
@@ -183,45 +155,14 @@ def replay(path: str | Path = RECORDED) -> LiveCurves:
     return curves_of_run
 
 
-def train(
-    recipe: Recipe | str,
-    data: str | Path | None = None,
-    out: str | Path | None = None,
-    fresh: bool = False,
-    watching: Sequence[Observer] = (),
-    **changes: Any,
-) -> CocoResult | None:
-    """Train a recipe: with live curves in a notebook cell, with a progress bar in a terminal.
-
-    Args:
-        recipe: from the zoo, or its name.
-        data, out, fresh: see :func:`dyhead_lab.training.train.train`.
-        watching: who else watches the run, such as :class:`~dyhead_lab.views.live_scale.LiveScale`.
-        changes: other settings for this run, such as ``iterations=500`` or ``model={"dyhead_blocks": 0}``.
-
-    Returns:
-        the COCO numbers of the weights that were kept. None if the run was stopped: then it is saved, and the same
-        call continues it.
-
-    Raises:
-        UserError: see :func:`dyhead_lab.training.train.train`.
-    """
-    chosen = zoo.get(recipe) if isinstance(recipe, str) else recipe
-    observer = Together([LiveCurves() if in_notebook() else ProgressBar(), *watching])
-    try:
-        return run_training(chosen, data, out, fresh, changes=_by_dotted_name(changes), observer=observer)
-    except Interrupted:  # the observer has shown why
-        return None
-
-
 def in_notebook() -> bool:
     """Whether this code runs in a kernel, so that widgets can be shown."""
     shell = get_ipython()
     return shell is not None and hasattr(shell, "kernel")
 
 
-def _by_dotted_name(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"model": {"blocks": 2}}`` -> ``{"model.blocks": 2}``."""
-    options = changes.get("model", {})
-    settings = {name: value for name, value in changes.items() if name != "model"}
-    return settings | {f"model.{name}": value for name, value in options.items()}
+def _watcher() -> Observer:
+    return LiveCurves() if in_notebook() else ProgressBar()
+
+
+watch_by_default(_watcher)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from IPython.display import DisplayHandle, display
 from torch import Tensor, nn
 
-from .. import zoo
 from ..training.checkpoint import CHECKPOINT, read
+from ..training.import_paths import Import, Modules
 from ..training.observer import Silent
+from ..zoo.trained import recipe_of
 from .scale_explorer import Numbers, ScaleExplorer, scale_numbers
 
 AVERAGED = "module."  # what the names of averaged weights begin with
@@ -32,17 +33,25 @@ class LiveScale(Silent):
         images: (3, H, W) each, in [0, 1]; 30 to 100 are enough for a histogram, and each costs a forward pass.
         levels: names of the levels, finest first.
         device: where to look; the CPU by default, so that the training keeps its memory on the GPU.
+        imports: where the detector's own classes lie, for a run in another process; see
+            :func:`dyhead_lab.zoo.load_trained`.
 
     Attributes:
         explorer: shows where the run stands; before its first checkpoint all ratios are 1.
     """
 
     def __init__(
-        self, out: str | Path, images: Sequence[Tensor], levels: Sequence[str], device: str | torch.device = "cpu"
+        self,
+        out: str | Path,
+        images: Sequence[Tensor],
+        levels: Sequence[str],
+        device: str | torch.device = "cpu",
+        imports: Iterable[Import] = (),
     ):
         self._path = Path(out) / "last.pt"
         self._images = [image.to(device) for image in images]
         self._device = device
+        self._modules = Modules(imports)
         self._seen: int | None = None
         self._shown: DisplayHandle | None = None
         self.explorer = ScaleExplorer(_untrained(len(images), len(levels)), levels, images)
@@ -72,18 +81,18 @@ class LiveScale(Silent):
         """Show the last checkpoint.
 
         Raises:
-            UserError: there is none, or it is damaged.
+            UserError: there is none, it is damaged, or its detector is in no module imported here.
             ValueError: its detector has no Dynamic Head.
         """
-        model, iteration = _averaged(self._path)
+        model, iteration = _averaged(self._path, self._modules)
         numbers = scale_numbers(model.to(self._device), self._images, len(self.explorer.levels))
         self.explorer.show(numbers, f"iteration {iteration}")
 
 
-def _averaged(path: Path) -> tuple[nn.Module, int]:
+def _averaged(path: Path, modules: Modules) -> tuple[nn.Module, int]:
     """The detector of a checkpoint with its averaged weights, and its iteration."""
     state = read(path, CHECKPOINT)
-    recipe = zoo.get(state["recipe"]).with_model(state["settings"]["model"])
+    recipe = recipe_of(state, modules)
     with torch.random.fork_rng():  # a training in this process must not notice
         model = recipe.architecture(len(state["categories"]))
     weights = {k.removeprefix(AVERAGED): w for k, w in state["averaged"].items() if k.startswith(AVERAGED)}

@@ -1,4 +1,4 @@
-"""Recipes by name."""
+"""Recipes by name. ``get`` also takes a recipe, or a Python file that defines one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import difflib
 from dataclasses import replace
 
 from ..errors import UserError
+from ..training.lookup import find_recipe as get
+from ..training.lookup import names_are_found_by
 from ..training.recipe import Recipe
 from .bccd import BCCD
 from .detr_coco import DETR_COCO
 from .detr_tiny import DETR_TINY
 from .dyhead_coco import DYHEAD_COCO
 from .shapes_recipes import FROZEN_ATSS, QUICKSTART, SHAPES_RECIPES
+
+__all__ = ["FORMER_NAMES", "RECIPES", "by_name", "current_name", "get", "names"]
 
 _SMALL: tuple[Recipe, ...] = (QUICKSTART, BCCD, FROZEN_ATSS, *SHAPES_RECIPES.values(), *DETR_TINY)
 #: Names that runs, weights and records may still carry -> the recipe's name now.
@@ -29,7 +33,7 @@ def current_name(name: str) -> str:
     return FORMER_NAMES.get(name, name)
 
 
-def get(name: str) -> Recipe:
+def by_name(name: str) -> Recipe:
     """The recipe of that name; under a former name, the recipe as it was called then, so that old runs continue.
 
     Raises:
@@ -42,3 +46,6 @@ def get(name: str) -> Recipe:
         hint = f"did you mean {near[0]}?" if near else "`dyhead-lab zoo` lists what there is"
         raise UserError(f"no recipe {name!r}; {hint}")
     return RECIPES[name]
+
+
+names_are_found_by(by_name)

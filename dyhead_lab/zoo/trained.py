@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
@@ -14,10 +14,12 @@ from ..detectors.official.hugging_face_files import WEIGHTS as PUBLISHED
 from ..errors import UserError
 from ..paths import WEIGHTS as SHIPPED
 from ..training.checkpoint import WEIGHTS, checked
+from ..training.import_paths import DATA_SETS, Import, Modules
 from ..training.recipe import Recipe
+from ..training.run_folder import RUN, read_json
 from ..weight_files import read_weight_file
 from .foreign import load_foreign
-from .registry import get, names
+from .registry import RECIPES, by_name, current_name, names
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Trained:
 
     Attributes:
         model: the detector, in evaluation mode, float32, on the CPU.
-        recipe: how it was trained, with the detector's options of this run.
+        recipe: how it was trained, with the settings of this run.
         categories: names of its classes, in the order of the labels.
         path: the file that the weights came from.
     """
@@ -37,16 +39,23 @@ class Trained:
     path: Path
 
 
-def load_trained(source: str | Path = "quickstart") -> Trained:
+def load_trained(source: str | Path = "quickstart", imports: Iterable[Import] = ()) -> Trained:
     """Load trained weights.
+
+    Weights name the detector, and every class among its options, by import path. What lies in this library is found
+    by itself; so is what your own program or notebook has imported or defined. Other modules are named by ``imports``:
+    what a file says is never run.
 
     Args:
         source: a weights file, a run folder that holds ``weights.pt``, or the name of weights that the project
             ships. Or published weights, a file or a folder of Hugging Face, in a layout that
             :mod:`~dyhead_lab.detectors.official` lists: their labels count the classes that have names.
+        imports: where to find what the weights name outside of this library: Python files such as ``"mine.py"``, or
+            modules. They are run.
 
     Raises:
-        UserError: nothing is found there, or the file is damaged or does not fit its recipe.
+        UserError: nothing is found there, the file is damaged or does not fit its recipe, or names a class that is in
+            no module imported here.
     """
     path = _find(source)
     content = None if path.name.endswith(INDEX) else read_weight_file(path)
@@ -54,7 +63,12 @@ def load_trained(source: str | Path = "quickstart") -> Trained:
         model, recipe, categories = load_foreign(path)
         return Trained(model, recipe, categories, path)
     content = checked(content, path, WEIGHTS)
-    recipe = get(content["recipe"]).with_model(content["options"])
+    try:
+        recipe = recipe_of(content, Modules(imports))
+    except UserError as error:
+        raise UserError(f"{path}: {error}{_hint(path)}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: damaged (its settings: {error})") from error
     return Trained(_filled(recipe, content, path), recipe, content["categories"], path)
 
 
@@ -70,6 +84,58 @@ def _filled(recipe: Recipe, content: Mapping[str, Any], path: Path) -> nn.Module
         problems = " ".join(str(error).split())
         raise UserError(f"{path} does not fit recipe {recipe.name}: {problems}") from error
     return model.eval()
+
+
+def recipe_of(content: Mapping[str, Any], modules: Modules) -> Recipe:
+    """The recipe that weights or a checkpoint were made with.
+
+    Args:
+        content: of the file. Files from before import paths were kept name a recipe of the zoo and its options.
+        modules: where to find what lies outside of this library.
+
+    Raises:
+        UserError: the zoo does not know the recipe of an early file, or an import path is refused.
+    """
+    kept = {field.name for field in fields(Recipe)}
+    settings = {name: value for name, value in content.get("settings", {}).items() if name in kept}
+    options = modules.from_plain(content["options"] if "options" in content else settings["model"])
+    if "detector" not in content:
+        return by_name(content["recipe"]).with_model(options)
+    detector = modules.resolve(content["detector"])
+    name = content["recipe"]
+    known = RECIPES.get(current_name(name))
+    if known is not None and known.detector is detector:
+        recipe = replace(known, name=name)
+    else:
+        recipe = Recipe(name, f"a recipe outside of the zoo, on {content['detector']}", detector, _no_data)
+    dataset = _dataset(content.get("dataset"), modules)
+    return replace(recipe, **{**settings, "model": options, "dataset": dataset})
+
+
+def _dataset(path: str | None, modules: Modules) -> Any:
+    """The data set of an import path; one that cannot be found is missed only where it is asked for."""
+    if path is None:
+        return _no_data
+    try:
+        return modules.resolve(path, DATA_SETS)
+    except UserError as error:
+        reason = str(error)
+
+    def missing(split: str) -> NoReturn:
+        raise UserError(f"the data of this recipe: {reason}; or name other data with --data")
+
+    return missing
+
+
+def _no_data(split: str) -> NoReturn:
+    raise UserError("these weights do not say what data they were trained on; name it with --data")
+
+
+def _hint(path: Path) -> str:
+    """The recipe file that the run of these weights remembers."""
+    run = path.parent / RUN
+    file = read_json(run).get("file") if run.exists() else None
+    return f". The run was trained from {file}" if file else ""
 
 
 def _find(source: str | Path) -> Path:

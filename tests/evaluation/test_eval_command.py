@@ -41,7 +41,7 @@ def trained(tmp_path, monkeypatch):
         name="whole", autocast_dtype=lambda device: None, data=lambda split: coco_folder(own, split)
     )
     trained = Trained(WholeImage(), recipe, ["dog", "cat"], Path("whole.pt"))
-    monkeypatch.setattr("dyhead_lab.commands.eval.load_trained", lambda source: trained)
+    monkeypatch.setattr("dyhead_lab.commands.eval.load_trained", lambda source, imports: trained)
     return trained
 
 
@@ -102,7 +102,9 @@ class NotFinite(WholeImage):
 
 
 def test_what_is_not_finite_is_counted_and_leaves_the_file_readable(trained, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("dyhead_lab.commands.eval.load_trained", lambda source: replace(trained, model=NotFinite()))
+    monkeypatch.setattr(
+        "dyhead_lab.commands.eval.load_trained", lambda source, imports: replace(trained, model=NotFinite())
+    )
     results = tmp_path / "results.json"
     with pytest.warns(UserWarning, match="1 of 2 detections are not finite") as told:
         assert main(["eval", "whole", "--out", str(results)]) == 0
@@ -139,6 +141,6 @@ def test_a_damaged_run_is_named(content, trained, tmp_path, monkeypatch, capsys)
     run.mkdir()
     (run / "run.json").write_text(content)
     of_run = replace(trained, path=run / "weights.pt")
-    monkeypatch.setattr("dyhead_lab.commands.eval.load_trained", lambda source: of_run)
+    monkeypatch.setattr("dyhead_lab.commands.eval.load_trained", lambda source, imports: of_run)
     assert main(["eval", "whole"]) == 1
     assert f"{run / 'run.json'}: damaged" in capsys.readouterr().err

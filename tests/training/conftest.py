@@ -7,7 +7,7 @@ from .tiny import write_pictures
 
 @pytest.fixture(scope="session")
 def small_pictures(tmp_path_factory):
-    """Shapes of 32 pixels: six images to train on, three to judge by."""
+    """Shapes of 32 pixels: six images to train on, three to evaluate on."""
     folder = tmp_path_factory.mktemp("small_shapes")
     write_pictures(folder)
     return folder

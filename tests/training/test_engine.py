@@ -31,7 +31,7 @@ def assert_same_weights(first, second, **tolerance):
 
 
 def test_accumulated_micro_batches_are_the_big_batch(small_pictures, tmp_path):
-    """To 1e-5 after three steps of SGD, in float32, for losses normalised per image and norms that rest."""
+    """To 1e-5 after three steps of SGD, in float32, for losses normalised per image and frozen norms."""
     whole = engine_of(frozen_recipe(optimizer="sgd", lr=0.01), small_pictures, tmp_path)
     parts = engine_of(frozen_recipe(optimizer="sgd", lr=0.01, accumulate=4), small_pictures, tmp_path)
     for here, there in zip(make_steps(whole, 3), make_steps(parts, 3), strict=True):

@@ -20,7 +20,7 @@ from dyhead_lab.training import train
 from dyhead_lab.training.checkpoint import CHECKPOINT, read
 from dyhead_lab.training.engine import Engine
 from dyhead_lab.training.interrupt import Interrupted, interrupt_as_request
-from dyhead_lab.training.observer import Silent
+from dyhead_lab.training.observer import Silent, Together
 from dyhead_lab.training.probes import probe
 from dyhead_lab.training.provenance import git_state
 from dyhead_lab.training.run_folder import read_json
@@ -106,7 +106,7 @@ def test_the_log_holds_what_the_observer_was_told(stopped_and_continued):
     assert entries[-1]["AP"] == result["AP"]
 
 
-def judged(out):
+def evaluations(out):
     """Iteration and AP of every evaluation in a log."""
     return [(e["iteration"], e["AP"]) for e in map(json.loads, (out / "log.jsonl").open()) if "AP" in e]
 
@@ -115,31 +115,88 @@ def test_an_evaluation_that_a_stop_prevented_is_made_up_for(stopped_and_continue
     """Asked to stop right before it, and killed in it: the log ends up with the same numbers, each once."""
     with pytest.raises(Interrupted, match="iteration 10"):
         run(pictures, tmp_path, Notebook(stop_after=10))
-    assert judged(tmp_path) == [] and read(tmp_path / "last.pt", CHECKPOINT)["iteration"] == 10
+    assert evaluations(tmp_path) == [] and read(tmp_path / "last.pt", CHECKPOINT)["iteration"] == 10
 
     def killed(engine, model):
         raise SystemExit("killed")
 
     with monkeypatch.context() as patched, pytest.raises(SystemExit):
-        patched.setattr("dyhead_lab.training.engine.Engine.judge", killed)
+        patched.setattr("dyhead_lab.training.engine.Engine.evaluate", killed)
         run(pictures, tmp_path, Notebook())
     again = Notebook()
     run(pictures, tmp_path, again)
     assert again.iterations == list(range(11, 21))
-    assert judged(tmp_path) == judged(stopped_and_continued[0])
+    assert evaluations(tmp_path) == evaluations(stopped_and_continued[0])
 
 
 def test_a_checkpoint_precedes_each_evaluation(pictures, tmp_path, monkeypatch):
     saved = []
-    judge = Engine.judge
+    evaluate = Engine.evaluate
 
     def look(engine, model):
         saved.append(read(tmp_path / "last.pt", CHECKPOINT)["iteration"])
-        return judge(engine, model)
+        return evaluate(engine, model)
 
-    monkeypatch.setattr(Engine, "judge", look)
+    monkeypatch.setattr(Engine, "evaluate", look)
     run(pictures, tmp_path, Notebook(), iterations=4, evaluate_every=3, checkpoint_every=100)
     assert saved == [3]
+
+
+class Clumsy(Silent):
+    """Fails whenever it is told something, and counts how often that was."""
+
+    def __init__(self, fails_at):
+        self.fails_at, self.told = fails_at, 0
+
+    def __getattribute__(self, name):
+        if name == object.__getattribute__(self, "fails_at"):
+            object.__setattr__(self, "told", object.__getattribute__(self, "told") + 1)
+            raise ZeroDivisionError(f"in {name}")
+        return object.__getattribute__(self, name)
+
+
+@pytest.mark.parametrize("fails_at", ["begin", "advance", "note", "asks_to_stop", "end"])
+def test_a_watcher_that_fails_is_left_out(fails_at):
+    clumsy, careful = Clumsy(fails_at), Notebook()
+    both = Together([clumsy, careful])
+    with pytest.warns(UserWarning, match=f"Clumsy watches no longer.*ZeroDivisionError: in {fails_at}"):
+        both.begin(None, [])
+        for iteration in (1, 2):
+            both.advance(iteration)
+            both.note({"iteration": iteration})
+            assert not both.asks_to_stop()
+        both.end("done")
+    assert clumsy.told == 1 and careful.iterations == [1, 2] and careful.told[-1] == ("end", "done")
+
+
+def test_neither_a_watcher_nor_a_probe_ends_a_run(pictures, tmp_path, monkeypatch):
+    """Both fail at the first checkpoint, which is there by then; each is told once."""
+
+    def broken(model, images):
+        assert read(tmp_path / "last.pt", CHECKPOINT)["iteration"] in (10, 20)  # saving comes before looking
+        raise KeyError("scale_weights")
+
+    monkeypatch.setattr("dyhead_lab.training.probes.probe", broken)
+    settings = {**SETTINGS, "evaluate_every": 20}
+    with pytest.warns(UserWarning) as warned:
+        result = train("quickstart", pictures, tmp_path, progress=False, changes=settings, watching=[Clumsy("note")])
+    assert "AP" in result.numbers
+    texts = [str(warning.message) for warning in warned]
+    assert sum("Clumsy watches no longer" in text for text in texts) == 1
+    assert sum("no numbers of attention in the log" in text and "KeyError" in text for text in texts) == 1
+
+
+def test_a_probe_that_a_kill_prevented_is_made_up_for(stopped_and_continued, pictures, tmp_path, monkeypatch):
+    def killed(model, images):
+        raise SystemExit("killed")
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr("dyhead_lab.training.probes.probe", killed)
+        run(pictures, tmp_path, Notebook())
+    assert read(tmp_path / "last.pt", CHECKPOINT)["iteration"] == 10
+    run(pictures, tmp_path, Notebook())
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
+    assert [entry["iteration"] for entry in entries if "scale_ratio/1/4" in entry] == [10, 20]
 
 
 def test_a_finished_run_that_is_started_again_changes_no_number(stopped_and_continued, pictures):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from dyhead_lab.attention.spatial import OffsetMaskConv
 from dyhead_lab.errors import UserError
 from dyhead_lab.training.optimizers import build_optimizer, parameter_groups, warm_average
 
@@ -11,19 +12,22 @@ from .tiny import frozen_recipe, quick_recipe
 
 
 class Named(nn.Module):
-    """One parameter of every kind, under the names that the detectors give them."""
+    """One parameter of every kind, and one whose name alone would mean something."""
+
+    sampling_parameters = ("sampling_offsets", "reference_points")
 
     def __init__(self):
         super().__init__()
         self.backbone = nn.ModuleDict(
             {
-                "body": nn.ModuleDict({"conv": nn.Conv2d(3, 4, 1), "offset_mask": nn.Linear(2, 2)}),
+                "body": nn.ModuleDict({"conv": nn.Conv2d(3, 4, 1), "offset_mask": OffsetMaskConv(2)}),
                 "fpn": nn.Linear(4, 4),
             }
         )
         self.norm = nn.LayerNorm(4)
         self.sampling_offsets = nn.Linear(4, 2)
         self.reference_points = nn.Linear(4, 2)
+        self.offset_of_rows = nn.Linear(4, 2)
         self.frozen = nn.Parameter(torch.zeros(2, 2), requires_grad=False)
 
 
@@ -52,6 +56,7 @@ def test_matrices_decay_and_offsets_learn_slowly():
     assert got["backbone.fpn.weight"] == pytest.approx((1, 0.05))
     assert got["norm.weight"] == pytest.approx((1, 0))
     assert got["sampling_offsets.weight"] == got["reference_points.bias"] == pytest.approx((0.1, 0))
+    assert got["offset_of_rows.weight"] == pytest.approx((1, 0.05))  # nothing is guessed from a name
     assert "frozen" not in got
 
 

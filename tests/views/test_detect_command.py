@@ -30,7 +30,7 @@ class OneBox(nn.Module):
 @pytest.fixture(autouse=True)
 def model(monkeypatch, tmp_path):
     trained = Trained(OneBox().eval(), None, ["all", "half"], tmp_path / "weights.pt")
-    monkeypatch.setattr(detect, "load_trained", lambda source: trained)
+    monkeypatch.setattr(detect, "load_trained", lambda source, imports: trained)
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import dyhead_lab
 from dyhead_lab import zoo
 from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.errors import UserError
+from dyhead_lab.training import train
 from dyhead_lab.training.observer import ProgressBar
 from dyhead_lab.views import live
 from dyhead_lab.views.curves import LOSS, MOST_LINES, OVERLAP, RATE, RATIO, Curve, comparison_figure, curves, run_figure
-from dyhead_lab.views.live import LiveCurves, duration, replay, train
+from dyhead_lab.views.live import LiveCurves, duration, replay
 
 LOG = [
     {"iteration": 20, "lr": 0.1, "images_per_second": 5.0, "waiting": 0.1, "loss": 3.0, "box": 2.0, "class": 1.0},
@@ -111,16 +112,20 @@ def test_a_continued_run_shows_what_came_before(shown):
     assert page.curves[LOSS]["sum"] == [[20], [3.0]] and page.iteration == 20
 
 
+def test_there_is_one_train():
+    assert dyhead_lab.train is train
+
+
 def test_train_in_a_cell_is_watched_and_stops_without_an_error(tmp_path, shown, monkeypatch):
     for split, images in (("train", 4), ("val", 2)):
         write_shapes(tmp_path / "data" / split, images=images, seed=1, size=64)
     settings = {"iterations": 2, "batch_size": 1, "precision": "fp32", "model": {"image_size": 64}}
     monkeypatch.setattr(live, "in_notebook", lambda: True)
     monkeypatch.setattr(LiveCurves, "asks_to_stop", lambda self: True)
-    assert train("quickstart", tmp_path / "data", tmp_path / "run", **settings) is None
+    assert dyhead_lab.train("quickstart", tmp_path / "data", tmp_path / "run", **settings) is None
     assert "stopped at iteration 1 of 2" in shown[-1][1].status
     result = dyhead_lab.train("quickstart", tmp_path / "data", tmp_path / "run", **settings)
-    assert result is not None and "finished" in shown[-1][1].status
+    assert "AP" in result.numbers and "finished" in shown[-1][1].status
 
 
 def test_outside_of_a_notebook_there_is_a_bar(capsys):

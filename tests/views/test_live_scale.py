@@ -7,8 +7,9 @@ import torch
 
 from dyhead_lab.data.shapes import draw_set, write_shapes
 from dyhead_lab.errors import UserError
+from dyhead_lab.training import train
+from dyhead_lab.training.observer import Together
 from dyhead_lab.views import live_scale
-from dyhead_lab.views.live import Together, train
 from dyhead_lab.views.live_scale import LiveScale
 from dyhead_lab.views.scale_explorer import RATIO, scale_numbers
 from dyhead_lab.zoo import load_trained

@@ -124,6 +124,7 @@ class DeformableTransformer(nn.Module):
             self.pos_trans_norm = nn.LayerNorm(outputs)
         else:
             self.reference_points = nn.Linear(C, 2)
+            self.sampling_parameters = ("reference_points",)  # see detectors/protocol.py
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

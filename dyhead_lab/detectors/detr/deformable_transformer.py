@@ -72,6 +72,8 @@ def _join(maps: Iterable[Tensor]) -> Tensor:
 class DeformableEncoderLayer(nn.Module):
     """Deformable attention over the memory, then a feed-forward network; each with residual and LayerNorm."""
 
+    recompute = True  # see detectors/protocol.py
+
     def __init__(self, channels: int, feedforward: int, dropout: float, levels: int, heads: int, points: int):
         super().__init__()
         self.self_attn = MultiScaleDeformableAttention(channels, levels, heads, points)
@@ -131,6 +133,8 @@ class DeformableDecoderLayer(nn.Module):
         self_attention: without it, queries do not see each other (an ablation).
         The others are as in :class:`DeformableEncoderLayer`.
     """
+
+    recompute = True  # see detectors/protocol.py
 
     def __init__(
         self,

@@ -66,6 +66,8 @@ class FlatMap:
 class EncoderLayer(nn.Module):
     """Attention over all tokens, then a feed-forward network; each with residual and LayerNorm."""
 
+    recompute = True  # see detectors/protocol.py
+
     def __init__(self, config: DETRConfig):
         super().__init__()
         C = config.channels
@@ -106,6 +108,8 @@ class Encoder(nn.Module):
 
 class DecoderLayer(nn.Module):
     """Self-attention among queries, attention into the memory, feed-forward; residual and LayerNorm each."""
+
+    recompute = True  # see detectors/protocol.py
 
     def __init__(self, config: DETRConfig):
         super().__init__()
