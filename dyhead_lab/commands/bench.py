@@ -27,11 +27,16 @@ SYNTHETIC_IMAGES = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(devices=table.DEVICES)
     kinds = parser.add_subparsers(metavar="WHAT", required=True)
 
     ops = kinds.add_parser("ops", help="deform_conv2d and ms_deform_attn beside their peers")
-    ops.add_argument("--quick", action="store_true", help="small problems, few rounds; checks that all runs")
     ops.set_defaults(measure=_ops)
+
+    cpu = kinds.add_parser("cpu", help="what each hand-written part of the operators' CPU path buys")
+    cpu.set_defaults(measure=_cpu, devices=("cpu",))
+    for kind in (ops, cpu):
+        kind.add_argument("--quick", action="store_true", help="small problems, few rounds; checks that all runs")
 
     dyhead = kinds.add_parser("dyhead", help="a Dynamic Head by itself, in each precision")
     dyhead.add_argument("--blocks", type=int, default=6, metavar="N", help="of the head (default: %(default)s)")
@@ -58,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         source = kind.add_mutually_exclusive_group()
         source.add_argument("--data", type=Path, metavar="DIR", help="COCO-format folder with a split train")
         source.add_argument("--synthetic-coco", action="store_true", help="made-up images of COCO's sizes")
-    for name, kind in (("ops", ops), ("dyhead", dyhead), ("loader", loader), ("train", train)):
+    for name, kind in (("ops", ops), ("cpu_parts", cpu), ("dyhead", dyhead), ("loader", loader), ("train", train)):
         file = Path(f"runs/bench_{name}.json")
         kind.add_argument("--out", type=Path, default=file, metavar="FILE", help="results (default: %(default)s)")
 
@@ -66,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and store by device. Returns 0."""
     _refuse(args)
-    table.store(args.measure(args), args.out)
+    table.store(args.measure(args), args.out, args.devices)
     print(f"stored in {args.out}")
     return 0
 
@@ -104,6 +109,12 @@ def _ops(args: argparse.Namespace) -> Measured:
     else:
         print(f"\ncuda: {table.NOT_MEASURED}, torch sees no GPU here")
     return tables
+
+
+def _cpu(args: argparse.Namespace) -> Measured:
+    from ..ops.bench import cpu_parts  # here, because it imports Numba, which takes a second
+
+    return {"cpu": cpu_parts.measured(args.quick)}
 
 
 def _dyhead(args: argparse.Namespace) -> Measured:

@@ -22,8 +22,9 @@ def numba() -> str:
         raise Broken("a compiled 1 + 1 is not 2")
     from ..ops.cpu.threads import team
 
-    threads = team(items=1_000_000).threads
-    return f"{numba.__version__}, kernels on {threads} of PyTorch's threads, {os.cpu_count()} processors"
+    helpers = team(items=1_000_000)
+    whose = "PyTorch's" if helpers.openmp else "Numba's"
+    return f"{numba.__version__}, kernels on {helpers.threads} of {whose} threads, {os.cpu_count()} processors"
 
 
 @check("JupyterLab", REPAIR, needed=True)

@@ -40,10 +40,15 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorated
 
 
-#: Loops as they are written: every operation rounds as IEEE says, in the order of the source.
-literal = _compiled()
+_REORDERED = {"contract", "reassoc", "nsz"}
+
+#: Loops as they are written: every operation rounds as IEEE says, in the order of the source. Without
+#: ``fastmath=False`` Numba would give them the flags of the first function that calls them, and keep that on disk.
+literal = _compiled(fastmath=False)
 #: Loops that may add in another order and fuse a product with a sum, so that they fill the vector units.
-fast = _compiled(fastmath={"contract", "reassoc", "nsz"})
+fast = _compiled(fastmath=_REORDERED)
+#: The same, where a loop over ``prange`` runs in Numba's own threads.
+in_parallel = _compiled(fastmath=_REORDERED, parallel=True)
 #: A function written in LLVM's own language. It gets the typing context from Numba, so its callers pass one argument
 #: less than it has, which a type checker cannot know.
 intrinsic: Any = extending.intrinsic

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dyhead_lab.ops import deform_conv2d, ms_deform_attn
 from dyhead_lab.ops.backends import present
+from dyhead_lab.ops.numba_reference import loops
 
 #: The backends that are held against the formula on this machine.
 BACKENDS = [backend for backend in present() if backend != "formula"]
@@ -43,7 +44,10 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Conv:
-    """A deformable convolution. ``places``: where samples lie, "between" pixels, on "integer" positions or "far"."""
+    """A deformable convolution. ``places``: where samples lie, "between" pixels, on "integer" positions or "far".
+
+    ``exact``: offset and mask are float32 beside halves.
+    """
 
     B: int = 2
     C: int = 8
@@ -56,6 +60,7 @@ class Conv:
     groups: int = 1
     G: int = 1
     masked: bool = True
+    exact: bool = False
     places: str = "between"
     layout: str = "contiguous"
     seed: int = 0
@@ -84,7 +89,9 @@ class Conv:
         }
         if self.masked:
             tensors["mask"] = draw(self.B, self.G * K, Ho, Wo).sigmoid()
-        return {name: LAYOUTS[self.layout](t.to(device, dtype)) for name, t in tensors.items()}
+        of_points = torch.promote_types(dtype, torch.float32) if self.exact else dtype
+        dtypes = {name: of_points if name in ("offset", "mask") else dtype for name in tensors}
+        return {name: LAYOUTS[self.layout](t.to(device, dtypes[name])) for name, t in tensors.items()}
 
     def run(self, tensors: dict[str, Tensor], backend: str | None) -> Tensor:
         steps = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
@@ -138,9 +145,34 @@ def answers(case: Any, tensors: dict[str, Tensor], backend: str | None) -> dict[
     """The output, and the gradient to every tensor for a fixed random gradient of the output."""
     leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
     out = case.run(leaves, backend)
-    cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    grads = torch.autograd.grad(out, list(leaves.values()), cotangent.to(out.device, out.dtype))
+    grads = torch.autograd.grad(out, list(leaves.values()), cotangent(out.shape).to(out.device, out.dtype))
     return {"out": out.detach(), **{f"grad_{name}": g for name, g in zip(leaves, grads, strict=True)}}
+
+
+def cotangent(shape: torch.Size) -> Tensor:
+    """The gradient of an output in these tests, float64."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def answers_of_loops(case: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same from the literal loops, which know neither version 1 nor the bias of a convolution."""
+    arrays = [t.numpy() for name, t in tensors.items() if name != "bias"]
+    dtype = tensors["input" if isinstance(case, Conv) else "value"].dtype
+    if isinstance(case, Conv):
+        steps = case.stride, case.padding, case.dilation
+        out = torch.from_numpy(loops.deform_conv2d(*arrays, *steps))
+        grads = loops.deform_conv2d_backward(cotangent(out.shape).to(dtype).numpy(), *arrays, *steps)
+    else:
+        value, *points = arrays
+        levels = [t.numpy() for t in levels_of(case.levels)]
+        out = torch.from_numpy(loops.ms_deform_attn(value, *levels, *points))
+        grad = cotangent(out.flatten(2).shape).view(out.shape).to(dtype).numpy()
+        grads = loops.ms_deform_attn_backward(grad, value, *levels, *points)
+        out = out.flatten(2)
+    if "bias" in tensors:
+        out = out + tensors["bias"].view(-1, 1, 1)
+    names = [name for name in tensors if name != "bias"]
+    return {"out": out, **{f"grad_{name}": torch.from_numpy(g) for name, g in zip(names, grads, strict=True)}}
 
 
 def distance(got: Tensor, expected: Tensor) -> float:

@@ -1,5 +1,34 @@
 """The emulated kernels of these tests run in the debug build, which checks the bounds of every access."""
 
+import ctypes
 import os
+from functools import cache
+
+import pytest
+import torch
 
 os.environ.setdefault("DYHEAD_EMULATOR", "debug")
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    """Run with this many threads, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def no_openmp(monkeypatch):
+    """Call it, and PyTorch's library of OpenMP cannot be found, as on macOS and Windows."""
+    from dyhead_lab.ops.cpu import threads as shared_threads
+
+    def missing(path):
+        raise OSError(f"{path}: cannot open shared object file")
+
+    def hide():
+        monkeypatch.setattr(ctypes, "CDLL", missing)
+        monkeypatch.setattr(shared_threads, "_openmp", cache(shared_threads._openmp.__wrapped__))
+
+    return hide

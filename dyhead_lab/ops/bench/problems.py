@@ -88,8 +88,11 @@ def convolution(name: str, B: int, C: int, H: int, W: int, device: str, dtype: t
     }
     if device == "cuda" and dtype == torch.float32:
         contenders |= {f"{name} tf32": replace(each, tf32=True) for name, each in contenders.items()}
-    contenders |= _simple_kernels(ours, device) | _deformops(peers.deformops_conv2d, device)  # they know no TF32
-    return Problem(name, [t.to(device, dtype) for t in tensors], contenders, 2 * B * H * W * C * C * 9)
+    contenders |= _simple_kernels(ours, device) | _deformops(peers.deformops_conv2d, device, dtype)  # they know no TF32
+    input, offset, weight, mask = tensors
+    exact = torch.float32 if dtype == BF16 else dtype  # of offsets and masks, as under autocast
+    floats = [input.to(device, dtype), offset.to(device, exact), weight.to(device, dtype), mask.to(device, exact)]
+    return Problem(name, floats, contenders, 2 * B * H * W * C * C * 9)
 
 
 def attention(
@@ -100,24 +103,28 @@ def attention(
     device: str,
     dtype: torch.dtype = torch.float32,
     uniform: bool = False,
+    heads: int = 8,
+    channels: int = 32,
+    strides: tuple[int, ...] = (8, 16, 32, 64),
 ) -> Problem:
-    """8 heads of 32 channels, 4 levels of strides 8 to 64, 4 points. ``Q`` is None for an encoder: a query per token.
+    """4 points a level; ``channels`` of each head. ``Q`` is None for an encoder: a query per token.
 
     Samples lie 2 pixels (standard deviation) from their query, so that neighbours share what they read; or, if
     ``uniform``, anywhere in the image, which is the worst case for a cache.
     """
     random = torch.Generator().manual_seed(0)
-    sizes = [(-(-image[0] // stride), -(-image[1] // stride)) for stride in (8, 16, 32, 64)]
+    sizes = [(-(-image[0] // stride), -(-image[1] // stride)) for stride in strides]
     shapes = torch.tensor(sizes)
     starts = shapes.prod(1).cumsum(0) - shapes.prod(1)
     N = int(shapes.prod(1).sum())
     centres = torch.cat([_centres(H, W) for H, W in sizes]) if Q is None else torch.rand(Q, 2, generator=random)
-    steps = torch.randn(B, len(centres), 8, 4, 4, 2, generator=random) * 2
-    near = centres.view(-1, 1, 1, 1, 2) + steps / shapes.flip(1).view(4, 1, 2)
+    L, P = len(strides), 4
+    steps = torch.randn(B, len(centres), heads, L, P, 2, generator=random) * 2
+    near = centres.view(-1, 1, 1, 1, 2) + steps / shapes.flip(1).view(L, 1, 2)
     tensors = [
-        torch.randn(B, N, 8, 32, generator=random),
+        torch.randn(B, N, heads, channels, generator=random),
         torch.rand(near.shape, generator=random) if uniform else near,
-        torch.rand(B, len(centres), 8, 16, generator=random).softmax(-1).view(B, -1, 8, 4, 4),
+        torch.rand(B, len(centres), heads, L * P, generator=random).softmax(-1).view(B, -1, heads, L, P),
     ]
 
     def bound(operator: Callable[..., Tensor], levels_on: str = device) -> Callable[..., Tensor]:

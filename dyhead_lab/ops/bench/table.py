@@ -21,6 +21,9 @@ RESULTS = Path(__file__).parents[1] / "results" / "bench_ops.json"
 
 L2 = {"read": "l2_read_bytes_per_second", "atomics of 16 bytes": "l2_add_bytes_per_second"}
 
+#: What a table is kept of.
+DEVICES = ("cpu", "cuda")
+
 #: What stands for a device that this file has no measurements of.
 NOT_MEASURED = "not measured"
 
@@ -164,7 +167,7 @@ def recorded(device: str, file: Path = RESULTS) -> Table | None:
     return None if table == NOT_MEASURED else table
 
 
-def store(tables: dict[str, Table], file: Path, devices: Sequence[str] = ("cpu", "cuda")) -> None:
+def store(tables: dict[str, Table], file: Path, devices: Sequence[str] = DEVICES) -> None:
     """Write tables by device. What the file already holds about another device stays; else it is not measured."""
     before = json.loads(file.read_text()) if file.exists() else {}
     merged = {device: tables.get(device, before.get(device, NOT_MEASURED)) for device in devices}

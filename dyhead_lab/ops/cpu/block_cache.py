@@ -1,4 +1,4 @@
-"""Memory for large tensors, in large pages, and used again.
+"""Memory for large tensors, in large pages, and used again. Where this part is left out, ``torch.empty`` gives it.
 
 To touch new memory costs as much as to compute on it: Linux must find every page and clear it.
 """
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import parts
+
 #: NumPy asks Linux for pages of 2 MiB from this size on. PyTorch does so only where the environment says it.
 LARGE = 4 << 20
 #: Bytes of a cache line: a vector that begins with a line is read at once, another one in two parts.
@@ -19,15 +21,15 @@ LINE = 64
 #: Blocks that no tensor uses any more wait for the next one, up to this many bytes in all.
 KEPT = 256 << 20
 
-#: These blocks, by their id, in the order in which they came back. Several threads may take and bring: each step below
-#: that changes the dictionary is one call, which Python does not interrupt.
+#: These blocks, by their id, in the order in which they came back. Several threads may take and bring: in `_taken` and
+#: `_bring` each step that changes the dictionary is one call, which Python does not interrupt.
 _idle: dict[int, np.ndarray] = {}
 
 
 def empty(*shape: int, like: Tensor) -> Tensor:
     """A tensor with the dtype of ``like`` on the CPU, its values undefined."""
     size = prod(shape) * like.element_size()
-    if size < LARGE:
+    if size < LARGE or not parts.has("block cache"):
         return torch.empty(shape, dtype=like.dtype)
     block = _taken(size + LINE)
     first = -block.ctypes.data % LINE
@@ -46,7 +48,7 @@ def _taken(size: int) -> np.ndarray:
 
 
 def _bring(block: np.ndarray) -> None:
-    """Keep a block for the next tensor, in place of those that have been idle for longest if it gets too much."""
+    """Keep a block for the next tensor. Beyond :data:`KEPT` bytes in all, those that were idle longest are freed."""
     if block.nbytes > KEPT:
         return
     _idle[id(block)] = block

@@ -9,28 +9,30 @@ A *piece* is a run of channels that share their convolution group and their offs
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import gcd, lcm, prod
 from typing import NamedTuple
 
 import torch
+from numba import prange
 from torch import Tensor
 from torch.nn.functional import conv2d
 from torch.nn.grad import conv2d_weight
 
 from ..checks import Geometry
-from ..numba_compile import fast, literal
+from ..numba_compile import fast, in_parallel, literal
 from . import block_cache as memory
-from .lanes import LANES, load, store
-from .pixels import add_back, axis
-from .threads import in_threads, team
+from . import parts
+from .image_rows import empty_images, put_rows, rows_of
+from .lanes import LANES, load_or_zeros, store
+from .pixels import add_back, add_row, axis
+from .threads import in_threads, run, share
 
 #: Columns are made and used in strips of this size: large enough for a fast matrix product, and small beside memory.
 STRIP_BYTES = 32 << 20
 #: Channels of a piece in the backward pass: few, so that the image rows around an output row stay in cache.
 CHANNELS = 64
-#: Rows of pixels that change their order together, few enough to stay in cache.
-ROWS_AT_ONCE = 4
+#: Stands for a row or a column outside the image: every sum and multiple of it that a kernel forms is negative.
+FAR = -(1 << 40)
 
 
 class Taps(NamedTuple):
@@ -52,26 +54,48 @@ def tap(dy, dx, taps, b, k, i, j):
     """The four pixels of tap ``k`` at output pixel (``i``, ``j``) of image ``b``, moved by (dy, dx).
 
     Returns:
-        First pixels of the two image rows, the two columns, and weights and slopes by y and x (see ``axis``).
+        First pixels of the two image rows, the two columns (:data:`FAR` outside the image), and weights and slopes by
+        y and x (see ``axis``).
     """
     dtype = type(dy)
     y = i * taps.stride_y - taps.padding_y + k // taps.kernel_w * taps.dilation_y
     x = j * taps.stride_x - taps.padding_x + k % taps.kernel_w * taps.dilation_x
     rows, weights_y, slopes_y = axis(dtype(y) + dy, dtype(taps.H))
     columns, weights_x, slopes_x = axis(dtype(x) + dx, dtype(taps.W))
-    first = (b * taps.H + int(rows[0])) * taps.W, (b * taps.H + int(rows[1])) * taps.W
-    return first, (int(columns[0]), int(columns[1])), weights_y, weights_x, slopes_y, slopes_x
+    upper = (b * taps.H + int(rows[0])) * taps.W if rows[0] >= 0 else FAR
+    lower = (b * taps.H + int(rows[1])) * taps.W if rows[1] >= 0 else FAR
+    left, right = int(columns[0]) if columns[0] >= 0 else FAR, int(columns[1]) if columns[1] >= 0 else FAR
+    return (upper, lower), (left, right), weights_y, weights_x, slopes_y, slopes_x
 
 
 @fast
-def sample_rows(first, last, start, x, offset, mask, taps, shape, columns):
+def blend(plain, x, rows, weights, columns, n):
+    """Row ``n`` of columns = sum over the four pixels of a sample: weight times row of x; outside: zeros."""
+    r00, r01, r10, r11 = rows
+    w00, w01, w10, w11 = weights
+    if plain is None:
+        for c in range(0, x.shape[1], LANES):
+            upper = w00 * load_or_zeros(x, r00, c) + w01 * load_or_zeros(x, r01, c)
+            lower = w10 * load_or_zeros(x, r10, c) + w11 * load_or_zeros(x, r11, c)
+            store(columns, n, c, upper + lower)
+    elif min(r00, r01, r10, r11) >= 0:
+        for c in range(x.shape[1]):
+            columns[n, c] = w00 * x[r00, c] + w01 * x[r01, c] + w10 * x[r10, c] + w11 * x[r11, c]
+    else:
+        columns[n] = 0
+        for i in range(4):
+            add_row(weights[i], x, rows[i], columns, n)
+
+
+@fast
+def sample_rows(first, last, plain, start, x, offset, mask, taps, shape, columns):
     """Fill rows ``first`` .. ``last`` of a strip that begins at row ``start`` of the batch's output.
 
     A sample is four weighted rows of x, (B*H*W*pieces, width). ``columns`` has a row for every entry of
     (rows, *shape), shape = (Wo, groups, K, pieces / groups).
     """
     Wo, groups, K, pieces_of_group = shape
-    pieces, G, Ho, width = groups * pieces_of_group, offset.shape[1], offset.shape[4], x.shape[1]
+    pieces, G, Ho = groups * pieces_of_group, offset.shape[1], offset.shape[4]
     for task in range(first, last):
         b, i = (start + task) // Ho, (start + task) % Ho
         for j in range(Wo):
@@ -82,17 +106,15 @@ def sample_rows(first, last, start, x, offset, mask, taps, shape, columns):
                     dy, dx = offset[b, g, k, 0, i, j], offset[b, g, k, 1, i, j]
                     (r0, r1), (c0, c1), (top, bottom), (left, right), _, _ = tap(dy, dx, taps, b, k, i, j)
                     m = mask[b, g, k, i, j]
-                    w00, w01, w10, w11 = m * top * left, m * top * right, m * bottom * left, m * bottom * right
+                    weights = m * top * left, m * top * right, m * bottom * left, m * bottom * right
                     x00, x01 = (r0 + c0) * pieces + piece, (r0 + c1) * pieces + piece
                     x10, x11 = (r1 + c0) * pieces + piece, (r1 + c1) * pieces + piece
                     n = (((task * Wo + j) * groups + group) * K + k) * pieces_of_group + place
-                    for c in range(0, width, LANES):
-                        upper = w00 * load(x, x00, c) + w01 * load(x, x01, c)
-                        store(columns, n, c, upper + w10 * load(x, x10, c) + w11 * load(x, x11, c))
+                    blend(plain, x, (x00, x01, x10, x11), weights, columns, n)
 
 
 @fast
-def scatter_rows(first, last, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
+def scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
     """Spread a strip's gradient over image, positions and mask, for the pieces ``first`` .. ``last``.
 
     grad_columns: a row for every entry of (rows, *shape), as in ``sample_rows``.
@@ -117,7 +139,7 @@ def scatter_rows(first, last, start, x, offset, mask, taps, shape, grad_columns,
                         for z in range(2):
                             row = (rows[y] + columns[z]) * pieces + piece
                             weight = weights_y[y] * weights_x[z]
-                            dot = add_back(m * weight, grad_columns, n, x, row, grad_x)
+                            dot = add_back(plain, m * weight, grad_columns, n, x, row, grad_x)
                             sum_y += slopes_y[y] * weights_x[z] * dot
                             sum_x += weights_y[y] * slopes_x[z] * dot
                             sum_m += weight * dot
@@ -127,13 +149,30 @@ def scatter_rows(first, last, start, x, offset, mask, taps, shape, grad_columns,
 
 
 @fast
-def sample_in_threads(team, start, x, offset, mask, taps, shape, columns):
-    in_threads(sample_rows, team, (start, x, offset, mask, taps, shape, columns))
+def sample_on_openmp(team, plain, start, x, offset, mask, taps, shape, columns):
+    in_threads(sample_rows, team, (plain, start, x, offset, mask, taps, shape, columns))
+
+
+@in_parallel
+def sample_on_numba(team, plain, start, x, offset, mask, taps, shape, columns):
+    failed = 0
+    for n in prange(team.threads):
+        failed += share(sample_rows, team, n, (plain, start, x, offset, mask, taps, shape, columns))
+    return failed
 
 
 @fast
-def scatter_in_threads(team, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
-    in_threads(scatter_rows, team, (start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points))
+def scatter_on_openmp(team, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
+    in_threads(scatter_rows, team, (plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points))
+
+
+@in_parallel
+def scatter_on_numba(team, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
+    failed = 0
+    for n in prange(team.threads):
+        arguments = plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points
+        failed += share(scatter_rows, team, n, arguments)
+    return failed
 
 
 def deform_conv2d(
@@ -150,10 +189,10 @@ def deform_conv2d(
     """
     B, _, Ho, Wo = offset.shape
     matrix, sampler = _matrix(weight).to(factors), _Sampler(geometry, input, offset, weight, mask)
-    out = _images(B, weight.shape[0], Ho, Wo, like=input)
+    out = empty_images(B, weight.shape[0], Ho, Wo, like=input)
     for strip in sampler.strips():
         columns = _as_image(sampler.columns(strip)).to(factors)
-        _put(_as_rows(conv2d(columns, matrix, groups=geometry.groups)), strip.start, out)
+        put_rows(_as_rows(conv2d(columns, matrix, groups=geometry.groups)), strip.start, out)
     return out
 
 
@@ -170,12 +209,13 @@ def deform_conv2d_backward(
     groups, matrix = geometry.groups, _matrix(weight).to(factors)
     transposed = _transposed(matrix, groups)
     grad_transposed = torch.zeros_like(transposed, dtype=weight.dtype)
-    grad_rows = _rows(grad).to(factors)
+    grad_rows = rows_of(grad).to(factors)
     sampler = _Sampler(geometry, input, offset, weight, mask)
     scatterer = _Scatterer(geometry, input, offset, weight, mask)
     for strip in sampler.strips():
         columns, grad_out = _as_image(sampler.columns(strip)).to(factors), _as_image(grad_rows[strip])
-        grad_transposed += conv2d_weight(grad_out, transposed.shape, columns, groups=groups)  # faster than the other
+        # With factors exchanged, (columns, grad_out), the same product is slower.
+        grad_transposed += conv2d_weight(grad_out, transposed.shape, columns, groups=groups)
         grad_columns = conv2d(grad_out, transposed, groups=groups)  # oneDNN is slower at conv2d's own backward
         scatterer.add(strip, _as_rows(grad_columns).to(weight.dtype))
     grad_matrix = _transposed(grad_transposed, groups)
@@ -191,43 +231,6 @@ def _pieces_of_scatter(geometry: Geometry, C: int) -> int:
         pieces *= 2
     more = threads // gcd(pieces, threads)
     return pieces * more if C // pieces % more == 0 else pieces
-
-
-def _images(B: int, C: int, H: int, W: int, like: Tensor) -> Tensor:
-    """Memory for a batch of images, their elements in the order of ``like``."""
-    if like.is_contiguous():
-        return memory.empty(B, C, H, W, like=like)
-    return memory.empty(B, H, W, C, like=like).permute(0, 3, 1, 2)
-
-
-def _put(rows: Tensor, start: int, images: Tensor) -> None:
-    """Write rows of pixels, (rows, W, C), into images (B, C, H, W), from row ``start`` of the batch on."""
-    for source, target in _lines(images, start, start + len(rows)):
-        target[:] = rows[source].permute(2, 0, 1)
-
-
-def _rows(images: Tensor) -> Tensor:
-    """Images (B, C, H, W) as rows of pixels, (B * H, W, C): a view of channels-last images, else a copy."""
-    B, C, H, W = images.shape
-    last = images.permute(0, 2, 3, 1)
-    if last.is_contiguous():
-        return last.view(B * H, W, C)
-    rows = memory.empty(B * H, W, C, like=images)
-    for target, source in _lines(images, 0, B * H):
-        rows[target] = source.permute(1, 2, 0)
-    return rows
-
-
-def _lines(images: Tensor, start: int, stop: int) -> Iterator[tuple[slice, Tensor]]:
-    """The rows ``start`` .. ``stop`` of a batch of images, a few of one image at a time: where they lie among
-    these rows, and themselves, (C, n, W)."""
-    H = images.shape[2]
-    first = start
-    while first < stop:
-        b, row = divmod(first, H)
-        n = min(ROWS_AT_ONCE, stop - first, H - row)
-        yield slice(first - start, first - start + n), images[b, :, row : row + n]
-        first += n
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -259,7 +262,7 @@ class _Strips:
         (B, C, H, W), (Ho, Wo) = input.shape, offset.shape[2:]
         G, K = geometry.offset_groups, weight.shape[2] * weight.shape[3]
         self.rows, self.shape = B * Ho, (Wo, geometry.groups, K, pieces // geometry.groups, C // pieces)
-        self.x = _rows(input).view(B * H * W * pieces, C // pieces)
+        self.x = rows_of(input).view(B * H * W * pieces, C // pieces)
         self.arguments = (
             self.x.numpy(),
             offset.contiguous().view(B, G, K, 2, Ho, Wo).numpy(),
@@ -284,7 +287,8 @@ class _Sampler(_Strips):
         """All samples of a strip, times the mask: (rows, Wo, groups, K, pieces / groups, width)."""
         columns = self.strip[: strip.stop - strip.start]
         entries = columns.view(-1, self.shape[-1]).numpy()
-        sample_in_threads(team(len(columns)), strip.start, *self.arguments, self.shape[:-1], entries)
+        arguments = parts.plain(), strip.start, *self.arguments, self.shape[:-1], entries
+        run(sample_on_openmp, sample_on_numba, len(columns), *arguments)
         return columns
 
 
@@ -303,9 +307,8 @@ class _Scatterer(_Strips):
         """Spread the gradient of a strip's columns, (rows, Wo, groups * K * C / groups)."""
         entries = grad_columns.contiguous().view(-1, self.shape[-1]).numpy()
         results = self.grad_x.numpy(), self.grad_points.numpy()
-        scatter_in_threads(
-            team(self.grad_points.shape[1]), strip.start, *self.arguments, self.shape[:-1], entries, *results
-        )
+        arguments = parts.plain(), strip.start, *self.arguments, self.shape[:-1], entries, *results
+        run(scatter_on_openmp, scatter_on_numba, self.grad_points.shape[1], *arguments)
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients to input, offset and mask, once every strip has been added."""
@@ -313,6 +316,6 @@ class _Scatterer(_Strips):
         K, G = self.shape[2], self.mask.shape[1] // self.shape[2]
         grad_points = self.grad_points.view(B, G, -1, 3, K, *self.offset.shape[2:]).sum(2)
         grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(self.offset.shape)
-        grad_input = _images(B, C, H, W, like=self.input)
-        _put(self.grad_x.view(B * H, W, C), 0, grad_input)
+        grad_input = empty_images(B, C, H, W, like=self.input)
+        put_rows(self.grad_x.view(B * H, W, C), 0, grad_input)
         return grad_input, grad_offset, grad_points[:, :, 2].reshape(self.mask.shape)

@@ -12,14 +12,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numba import prange
 from torch import Tensor
 
-from ..numba_compile import fast
+from ..numba_compile import fast, in_parallel
 from ..numba_reference.loops import level_position
 from . import block_cache as memory
-from .lanes import LANES, load, store, zeros
-from .pixels import add_back, axis
-from .threads import in_threads, team
+from . import parts
+from .lanes import LANES, load_or_zeros, store, zeros
+from .pixels import OUTSIDE, add_back, add_row, axis
+from .threads import in_threads, run, share
 
 #: Queries of a block: enough for loops to pay, few enough for what is found to stay in the first-level cache.
 QUERIES = 32
@@ -72,11 +74,12 @@ def find_slopes(positions, sizes, slopes):
 
 @fast
 def find_tokens(points, rows, columns, tokens):
-    """The tokens of the four pixels around each point, (4, n)."""
+    """The tokens of the four pixels around each point, (4, n); :data:`OUTSIDE` for a pixel outside the level."""
     for i in range(4):
         row, column, token = rows[i // 2], columns[i % 2], tokens[i]
         for n in range(len(token)):
-            token[n] = points.start[n] + np.int32(row[n]) * np.int32(points.W[n]) + np.int32(column[n])
+            pixel = points.start[n] + np.int32(row[n]) * np.int32(points.W[n]) + np.int32(column[n])
+            token[n] = pixel if (row[n] >= 0) & (column[n] >= 0) else OUTSIDE
 
 
 @fast
@@ -89,22 +92,39 @@ def find_weights(a, weights_y, weights_x, weights):
 
 
 @fast
-def add_rows(x, head, M, tokens, weights, first, last, out, row):
-    """Row of out = sum over n in first .. last and i of weights[i, n] x[head + tokens[i, n] * M]."""
-    for d in range(0, x.shape[1], LANES):
-        upper, lower = zeros(x), zeros(x)
+def add_rows(plain, x, m, M, tokens, weights, first, last, out, row):
+    """Row of out = sum over n in first .. last and i of weights[i, n] x[tokens[i, n] * M + m]; outside: zeros.
+
+    x: the rows of one image, so that :data:`OUTSIDE` is a negative row for every head.
+    """
+    if plain is None:
+        for d in range(0, x.shape[1], LANES):
+            upper, lower = zeros(x), zeros(x)
+            for n in range(first, last):
+                r0, r1 = tokens[0, n] * M + m, tokens[1, n] * M + m
+                r2, r3 = tokens[2, n] * M + m, tokens[3, n] * M + m
+                upper = upper + weights[0, n] * load_or_zeros(x, r0, d) + weights[1, n] * load_or_zeros(x, r1, d)
+                lower = lower + weights[2, n] * load_or_zeros(x, r2, d) + weights[3, n] * load_or_zeros(x, r3, d)
+            store(out, row, d, upper + lower)
+    else:
+        out[row] = 0
         for n in range(first, last):
-            r0, r1 = head + tokens[0, n] * M, head + tokens[1, n] * M
-            r2, r3 = head + tokens[2, n] * M, head + tokens[3, n] * M
-            upper = upper + weights[0, n] * load(x, r0, d) + weights[1, n] * load(x, r1, d)
-            lower = lower + weights[2, n] * load(x, r2, d) + weights[3, n] * load(x, r3, d)
-        store(out, row, d, upper + lower)
+            r0, r1 = tokens[0, n] * M + m, tokens[1, n] * M + m
+            r2, r3 = tokens[2, n] * M + m, tokens[3, n] * M + m
+            w0, w1, w2, w3 = weights[0, n], weights[1, n], weights[2, n], weights[3, n]
+            if min(r0, r1, r2, r3) >= 0:
+                for d in range(x.shape[1]):
+                    out[row, d] += w0 * x[r0, d] + w1 * x[r1, d] + w2 * x[r2, d] + w3 * x[r3, d]
+            else:
+                for i in range(4):
+                    add_row(weights[i, n], x, tokens[i, n] * M + m, out, row)
 
 
 @fast
-def attend(first, last, points, x, locations, A, out):
+def attend(first, last, plain, points, x, locations, A, out):
     """Blocks ``first`` .. ``last``, counted through all heads of all images. x: (B * N * M, D), out: (B * Q * M, D)."""
     B, Q, M, LP = A.shape
+    rows = len(x) // B
     blocks, size = (Q + QUERIES - 1) // QUERIES, len(points.H)
     tokens, weights = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
     positions, a = np.zeros((2, size), A.dtype), np.zeros(size, A.dtype)
@@ -117,23 +137,23 @@ def attend(first, last, points, x, locations, A, out):
         find_axis(positions[1], points.W, pixels[2:], shares[2:])
         find_tokens(points, pixels[:2], pixels[2:], tokens)
         find_weights(a, shares[:2], shares[2:], weights)
-        head = len(x) // B * b + m
+        image = x[b * rows : (b + 1) * rows]
         for i in range(count):
             row = (b * Q + q + i) * M + m
-            add_rows(x, head, M, tokens, weights, i * LP, (i + 1) * LP, out, row)
+            add_rows(plain, image, m, M, tokens, weights, i * LP, (i + 1) * LP, out, row)
 
 
 @fast
-def scatter(first, last, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+def scatter(first, last, plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
     """Gradients of heads ``first`` .. ``last``, counted through all images. x: (B * N * M, D), grad: (B * Q * M, D)."""
     B, Q, M, LP = A.shape
-    size, zero = len(points.H), A.dtype.type(0)
+    size, rows, zero = len(points.H), len(x) // B, A.dtype.type(0)
     tokens, slopes = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
     positions, a = np.zeros((2, size), A.dtype), np.zeros(size, A.dtype)
     pixels, shares = np.zeros((4, size), A.dtype), np.zeros((4, size), A.dtype)
     for task in range(first, last):
         b, m = task // M, task % M
-        head = len(x) // B * b + m
+        image, grad_image = x[b * rows : (b + 1) * rows], grad_x[b * rows : (b + 1) * rows]
         for q in range(0, Q, QUERIES):
             count = min(QUERIES, Q - q)
             take_block(q, count, b, m, points, locations, A, positions[0], positions[1], a)
@@ -148,9 +168,10 @@ def scatter(first, last, points, x, locations, A, grad, grad_x, grad_locations, 
                     p = i * LP + n
                     sum_A = sum_y = sum_x = zero
                     for z in range(4):
-                        row = head + tokens[z, p] * M
+                        row = tokens[z, p] * M + m
                         weight_y, weight_x = shares[z // 2, p], shares[2 + z % 2, p]
-                        dot = add_back(a[p] * weight_y * weight_x, grad, query, x, row, grad_x)
+                        weight = a[p] * weight_y * weight_x
+                        dot = add_back(plain, weight, grad, query, image, row, grad_image)
                         sum_A += weight_y * weight_x * dot
                         sum_y += slopes[z // 2, p] * weight_x * dot
                         sum_x += weight_y * slopes[2 + z % 2, p] * dot
@@ -160,13 +181,29 @@ def scatter(first, last, points, x, locations, A, grad, grad_x, grad_locations, 
 
 
 @fast
-def attend_in_threads(team, points, x, locations, A, out):
-    in_threads(attend, team, (points, x, locations, A, out))
+def attend_on_openmp(team, plain, points, x, locations, A, out):
+    in_threads(attend, team, (plain, points, x, locations, A, out))
+
+
+@in_parallel
+def attend_on_numba(team, plain, points, x, locations, A, out):
+    failed = 0
+    for n in prange(team.threads):
+        failed += share(attend, team, n, (plain, points, x, locations, A, out))
+    return failed
 
 
 @fast
-def scatter_in_threads(team, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
-    in_threads(scatter, team, (points, x, locations, A, grad, grad_x, grad_locations, grad_A))
+def scatter_on_openmp(team, plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+    in_threads(scatter, team, (plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A))
+
+
+@in_parallel
+def scatter_on_numba(team, plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+    failed = 0
+    for n in prange(team.threads):
+        failed += share(scatter, team, n, (plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A))
+    return failed
 
 
 def ms_deform_attn(
@@ -185,7 +222,7 @@ def ms_deform_attn(
     out = memory.empty(B, Q, heads, value.shape[3], like=value)
     points = _points(spatial_shapes, level_start_index, P, value)
     arrays = [_rows(x), *_arrays(locations, A), _rows(out)]
-    attend_in_threads(team(B * heads * -(-Q // QUERIES)), points, *arrays)
+    run(attend_on_openmp, attend_on_numba, B * heads * -(-Q // QUERIES), parts.plain(), points, *arrays)
     return (_heads_together(out, M) if apart else out).flatten(2)
 
 
@@ -207,7 +244,7 @@ def ms_deform_attn_backward(
     grads = memory.zeros(*x.shape, like=x), memory.empty(*locations.shape, like=x), memory.empty(*A.shape, like=x)
     points = _points(spatial_shapes, level_start_index, P, value)
     arrays = [_rows(x), *_arrays(locations, A), _rows(grad), _rows(grads[0]), *_arrays(*grads[1:])]
-    scatter_in_threads(team(B * heads), points, *arrays)
+    run(scatter_on_openmp, scatter_on_numba, B * heads, parts.plain(), points, *arrays)
     grad_value, grad_locations, grad_A = (_heads_together(t, M) for t in grads) if apart else grads
     return grad_value, grad_locations.view(sampling_locations.shape), grad_A.view(attention_weights.shape)
 

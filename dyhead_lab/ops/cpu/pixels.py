@@ -7,38 +7,56 @@ import numpy as np
 from ..numba_compile import fast, literal
 from .lanes import LANES, load, store, total, zeros
 
+#: In place of a pixel that lies outside the image. A row of channels with a negative number is a row of zeros.
+OUTSIDE = -1
+
 
 @literal
 def axis(p, size):
     """The two pixels around position ``p`` on an axis of ``size`` pixels, without a branch.
 
-    A pixel outside becomes the nearest one inside, with weight and slope 0, which changes nothing as long as that
-    pixel is a finite number. A ``p`` that is NaN finds pixel 0 with weight 0. All numbers have the dtype of ``p``, so
-    that a loop over positions fills vector units.
+    A pixel outside is :data:`OUTSIDE`; its weight and slope are what they are. Where ``p`` is NaN or infinite, both
+    pixels are outside, and weights and slopes are NaN: zeros times NaN carry the mistake into every result. All
+    numbers have the dtype of ``p``, so that a loop over positions fills vector units.
 
     Returns:
         (low, high), (weight of low, of high), (slope of low, of high): slopes are the weights' derivatives by p.
     """
-    zero, one = type(p)(0), type(p)(1)
+    zero, one, outside = type(p)(0), type(p)(1), type(p)(OUTSIDE)
     low = np.floor(p)
     part = p - low
+    slope = one + (p - p)
     low_inside, high_inside = (low >= zero) & (low < size), (low >= -one) & (low < size - one)
-    below = zero if low < zero or p != p else size - one
-    pixels = low if low_inside else below, low + one if high_inside else below
-    weights = one - part if low_inside else zero, part if high_inside else zero
-    slopes = -one if low_inside else zero, one if high_inside else zero
-    return pixels, weights, slopes
+    pixels = low if low_inside else outside, low + one if high_inside else outside
+    return pixels, (one - part, part), (-slope, slope)
 
 
 @fast
-def add_back(weight, grad, sample, x, row, grad_x):
+def add_row(weight, x, row, out, n):
+    """Add ``weight`` times a row of x to row ``n`` of out. A negative ``row`` is one of zeros: NaN times zero shows."""
+    for c in range(x.shape[1]):
+        out[n, c] += weight * (x[row, c] if row >= 0 else x.dtype.type(0))
+
+
+@fast
+def add_back(plain, weight, grad, sample, x, row, grad_x):
     """Add ``weight`` times a sample's gradient to a pixel's gradient; return what the sample gains from the pixel.
 
-    grad: (samples, channels); x and grad_x: (rows, channels).
+    grad: (samples, channels); x and grad_x: (rows, channels). A negative ``row`` gains nothing. ``plain``: see
+    ``parts.py``.
     """
-    dot = zeros(x)
-    for c in range(0, x.shape[1], LANES):
-        dy = load(grad, sample, c)
-        store(grad_x, row, c, load(grad_x, row, c) + weight * dy)
-        dot = dot + dy * load(x, row, c)
-    return total(dot)
+    if row < 0:
+        return x.dtype.type(0)
+    if plain is None:
+        dots = zeros(x)
+        for c in range(0, x.shape[1], LANES):
+            dy = load(grad, sample, c)
+            store(grad_x, row, c, load(grad_x, row, c) + weight * dy)
+            dots = dots + dy * load(x, row, c)
+        return total(dots)
+    dot = x.dtype.type(0)
+    for c in range(x.shape[1]):
+        dot += grad[sample, c] * x[row, c]
+    for c in range(x.shape[1]):  # by itself: a loop that only sums needs no check that arrays overlap
+        grad_x[row, c] += weight * grad[sample, c]
+    return dot

@@ -42,10 +42,16 @@ def near(p_y, p_x, H, W):
 
 
 @literal
+def nothing(p_y, p_x):
+    """What is read where no pixel is near: 0, or NaN at a position that is not finite, so that the mistake shows."""
+    return (p_y - p_y) + (p_x - p_x)
+
+
+@literal
 def bilinear(image_HW, p_y, p_x):
     """x(p) = sum over q of G(q, p) x(q)."""
     H, W = image_HW.shape
-    total = image_HW.dtype.type(0)
+    total = image_HW.dtype.type(nothing(p_y, p_x))
     if near(p_y, p_x, H, W):
         for row, column, G, _, _ in around(p_y, p_x):
             if inside(row, column, H, W):
@@ -116,6 +122,8 @@ def deform_conv2d_backward(grad, input, offset, weight, mask, stride, padding, d
                             grad_weight[o, c - first, k // Kw, k % Kw] += dy * x * m
                             grad_mask[b, g * K + k, i, j] += dy * w * x
                             if not near(p_y, p_x, H, W):
+                                grad_offset[b, 2 * (g * K + k), i, j] += nothing(p_y, p_x)
+                                grad_offset[b, 2 * (g * K + k) + 1, i, j] += nothing(p_y, p_x)
                                 continue
                             for row, column, value, slope_y, slope_x in around(p_y, p_x):
                                 if inside(row, column, H, W):
@@ -178,6 +186,8 @@ def ms_deform_attn_backward(grad, value, spatial_shapes, level_start_index, samp
                         p_y = level_position(dtype, sampling_locations[b, q, m, l, p, 1], H)
                         A = attention_weights[b, q, m, l, p]
                         if not near(p_y, p_x, H, W):
+                            grad_weights[b, q, m, l, p] += nothing(p_y, p_x)
+                            grad_locations[b, q, m, l, p, :] += nothing(p_y, p_x)
                             continue
                         for row, column, G, slope_y, slope_x in around(p_y, p_x):
                             if not inside(row, column, H, W):

@@ -1,0 +1,224 @@
+"""The parts of the CPU path one by one: lanes, the block cache, threads, and the way to leave each out."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from numba import njit, prange
+
+from dyhead_lab.ops.cpu import block_cache as memory
+from dyhead_lab.ops.cpu import lanes, parts
+from dyhead_lab.ops.cpu import threads as shared_threads
+from dyhead_lab.ops.cpu.threads import in_threads, run, share, team
+
+
+def test_parts_come_back_even_after_an_error():
+    with pytest.raises(ZeroDivisionError), parts.without("lanes"):
+        with parts.without("lanes", "threads"):
+            assert [part for part in parts.PARTS if parts.has(part)] == ["block cache"]
+        assert not parts.has("lanes") and parts.has("threads")
+        assert parts.plain() is True
+        raise ZeroDivisionError
+    assert all(map(parts.has, parts.PARTS)) and parts.plain() is None
+    with pytest.raises(ValueError, match="called laces; expected lanes, block cache, threads"), parts.without("laces"):
+        pass
+
+
+# Threads
+
+
+@njit(nogil=True)
+def mark(first, last, bounds, done):
+    bounds[first] = last
+    done[first:last] += 1
+
+
+@njit(nogil=True)
+def mark_on_openmp(team, bounds, done):
+    in_threads(mark, team, (bounds, done))
+
+
+@njit(nogil=True, parallel=True)
+def mark_on_numba(team, bounds, done):
+    failed = 0
+    for n in prange(team.threads):
+        failed += share(mark, team, n, (bounds, done))
+    return failed
+
+
+@njit(nogil=True)
+def fail(first, last, where):
+    if first <= where < last:
+        raise ValueError("here")
+
+
+@njit(nogil=True)
+def fail_on_openmp(team, where):
+    in_threads(fail, team, (where,))
+
+
+@njit(nogil=True, parallel=True)
+def fail_on_numba(team, where):
+    failed = 0
+    for n in prange(team.threads):
+        failed += share(fail, team, n, (where,))
+    return failed
+
+
+@pytest.fixture(params=["openmp", "numba"])
+def pool(request, no_openmp):
+    """Whose threads help."""
+    if request.param == "numba":
+        no_openmp()
+    return request.param
+
+
+def ranges_of(count):
+    """Where the ranges of ``count`` items begin and end; refuses items that are not done exactly once."""
+    bounds, done = np.zeros(8, int), np.zeros(8, int)
+    run(mark_on_openmp, mark_on_numba, count, bounds, done)
+    assert done.tolist() == [1] * count + [0] * (8 - count)
+    return [(int(first), int(bounds[first])) for first in np.flatnonzero(bounds)]
+
+
+def test_every_item_is_done_by_exactly_one_thread(threads, pool):
+    for count in (0, 1, 2, 7):
+        assert len(ranges_of(count)) == min(threads, count)
+    assert ranges_of(7) == {1: [(0, 7)], 2: [(0, 3), (3, 7)], 3: [(0, 2), (2, 4), (4, 7)]}[threads]
+
+
+@pytest.mark.parametrize("where", [0, 6])
+def test_an_error_in_any_thread_is_raised(threads, pool, where):
+    with pytest.raises(RuntimeError, match="CPU kernel failed"):
+        run(fail_on_openmp, fail_on_numba, 7, where)
+    run(fail_on_openmp, fail_on_numba, 7, 7)  # nobody reaches it
+
+
+def test_pytorchs_openmp_is_found_and_its_absence_is_no_error(no_openmp):
+    assert sys.platform != "linux" or team(5).openmp
+    with parts.without("threads"):
+        assert not team(5).openmp
+    no_openmp()
+    assert not team(5).openmp
+
+
+def test_a_pytorch_with_other_threads_is_no_error(monkeypatch):
+    monkeypatch.setattr(shared_threads.ctypes, "CDLL", lambda path: object())  # a library without GOMP_parallel
+    assert shared_threads._openmp.__wrapped__() == 0
+
+
+WITHOUT_FORK_OR_OPENMP = """
+import os, torch
+del os.register_at_fork
+import ctypes
+load = ctypes.CDLL
+def hidden(name, *rest, **more):
+    if "libtorch_cpu" in str(name):
+        raise OSError("no such library")
+    return load(name, *rest, **more)
+ctypes.CDLL = hidden
+from dyhead_lab.ops import deform_conv2d
+torch.set_num_threads(2)
+x = torch.arange(50.0).view(1, 2, 5, 5).requires_grad_()
+out = deform_conv2d(x, torch.full((1, 2, 5, 5), 0.5), torch.ones(1, 2, 1, 1))
+out.sum().backward()
+print(out[0, 0, 0, 0].item(), x.grad[0, 0, 2, 2].item())
+"""
+
+
+def test_the_operators_run_where_there_is_neither_fork_nor_openmp():
+    """As on Windows. Half a pixel down and right of the first: the mean of 0, 1, 5, 6, and 25 more in channel 1."""
+    command = [sys.executable, "-c", WITHOUT_FORK_OR_OPENMP]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "31.0 1.0\n"
+
+
+def test_threads_that_launch_at_once_wait_for_each_other_on_numbas_pool(no_openmp, monkeypatch):
+    """Its simplest pool aborts the process when two threads launch at once."""
+    no_openmp()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    inside, most = [], []
+
+    def launch(team):
+        inside.append(1)
+        most.append(len(inside))
+        inside.pop()
+        return 0
+
+    workers = [threading.Thread(target=lambda: run(launch, launch, 5)) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert most == [1] * 8
+
+
+# Memory
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_memory_in_large_pages_is_ordinary_memory(dtype, monkeypatch):
+    monkeypatch.setattr(memory, "LARGE", 1)
+    image = torch.rand(2, 3, 4, 5, dtype=dtype)
+    rows = memory.contiguous(image.permute(0, 2, 3, 1))
+    assert rows.dtype == dtype and rows.is_contiguous() and torch.equal(rows.permute(0, 3, 1, 2), image)
+    assert memory.contiguous(image) is image
+    assert memory.zeros(2, 3, like=image).count_nonzero() == 0
+    assert rows.data_ptr() % memory.LINE == 0
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    """An empty pool that takes tensors of any size."""
+    monkeypatch.setattr(memory, "LARGE", 1)
+    monkeypatch.setattr(memory, "_idle", {})
+    return memory._idle
+
+
+def test_memory_is_used_again_once_no_tensor_uses_it(idle):
+    like = torch.zeros(1)
+    first = memory.empty(100, 10, like=like)
+    view, address = first[5:].numpy(), first.data_ptr()
+    del first
+    other = memory.empty(100, 10, like=like)
+    assert other.data_ptr() != address  # the view still reads the first block
+    del view
+    small, large, fitting = (memory.empty(rows, 10, like=like) for rows in (1, 1000, 60))
+    assert fitting.data_ptr() == address and address not in (small.data_ptr(), large.data_ptr())
+
+
+def test_idle_memory_never_exceeds_its_limit_and_the_oldest_goes_first(idle, monkeypatch):
+    monkeypatch.setattr(memory, "KEPT", 100_000)
+    tensors = [memory.empty(10_000, like=torch.zeros(1)) for _ in range(4)]
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    while tensors:
+        tensors.pop(0)
+        assert sum(block.nbytes for block in idle.values()) <= 100_000
+    kept = [-block.ctypes.data % memory.LINE + block.ctypes.data for block in idle.values()]
+    assert kept == addresses[2:]  # two blocks of 40 kB fit
+    memory.empty(100_000, like=torch.zeros(1))  # too large to keep
+    assert len(idle) == 2
+
+
+# Lanes
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 31, 32, 33, 100])
+def test_lanes_touch_the_channels_of_their_row_alone(channels, dtype):
+    rows = np.arange(3 * channels, dtype=dtype).reshape(3, channels)
+    sums, dots = np.full((3, channels), -1, dtype), np.zeros(3, dtype)
+    add_to_row_1(rows, sums, dots)
+    assert np.array_equal(sums, np.stack((np.full(channels, -1), 2 * rows[0] + rows[2], np.full(channels, -1))))
+    # Whole numbers, exact in float32 up to 2^24: any order of the sum gives the same.
+    assert dots.tolist() == [0, rows[0] @ rows[2], 0]
+
+
+@njit
+def add_to_row_1(rows, sums, dots):
+    for c in range(0, rows.shape[1], lanes.LANES):
+        first, last = lanes.load(rows, 0, c), lanes.load(rows, 2, c)
+        lanes.store(sums, 1, c, rows.dtype.type(2) * first + last)
+        dots[1] += lanes.total(first * last)
