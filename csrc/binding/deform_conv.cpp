@@ -18,9 +18,13 @@ struct Call {
   Geometry g;
   Type type;
   Arguments arguments;
+  ScalarType exact;     // of offsets and masks, and of their gradients, as kernels read and write them
+  Tensor exact_offset;  // `arguments` points to it, and to the mask
+  std::optional<Tensor> exact_mask;
 
   Call(const Tensor& input, const Tensor& offset, const Tensor& weight, const std::optional<Tensor>& mask,
-       const Sizes& stride, const Sizes& pad, const Sizes& dilation, int64_t groups, int64_t G) {
+       const Sizes& stride, const Sizes& pad, const Sizes& dilation, int64_t groups, int64_t G)
+      : exact(accumulator_of(input)), exact_offset(offset), exact_mask(mask) {
     const Sizes of_input = sizes_of(input, "input", 4), of_weight = sizes_of(weight, "weight", 4);
     const int64_t B = of_input[0], C = of_input[1], H = of_input[2], W = of_input[3];
     const int64_t Co = of_weight[0], kernel_h = of_weight[2], kernel_w = of_weight[3], K = kernel_h * kernel_w;
@@ -51,10 +55,15 @@ struct Call {
     type = type_of(input, "input");
     const ScalarType scalar = input.scalar_type();
     expect(input, "input", of_input, scalar, input);
-    expect(offset, "offset", {B, 2 * G * K, Ho, Wo}, scalar, input);
+    STD_TORCH_CHECK(offset.scalar_type() == scalar || offset.scalar_type() == exact,
+                    "'offset' must have the dtype of 'input', or float32 beside a 16-bit 'input'");
+    expect(offset, "offset", {B, 2 * G * K, Ho, Wo}, offset.scalar_type(), input);
     expect(weight, "weight", {Co, C / groups, kernel_h, kernel_w}, scalar, input);
-    if (mask) expect(*mask, "mask", {B, G * K, Ho, Wo}, scalar, input);
-    arguments = {buffer(input, "input"), buffer(offset, "offset"), buffer(weight, "weight"), optional(mask, "mask")};
+    if (mask) expect(*mask, "mask", {B, G * K, Ho, Wo}, offset.scalar_type(), input);
+    exact_offset = torch::stable::to(offset, exact);
+    if (mask) exact_mask = torch::stable::to(*mask, exact);
+    arguments = {buffer(input, "input"), buffer(exact_offset, "offset"), buffer(weight, "weight"),
+                 optional(exact_mask, "mask")};
   }
 
   static Buffer optional(const std::optional<Tensor>& tensor, const char* name) {
@@ -106,13 +115,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, T
   expect(grad, "grad", {g.B, g.Co, g.Ho, g.Wo}, input.scalar_type(), input);
   const OnDevice device(input);
   const bool fast = choose_fast(kernel, is_fast(g, call.type));
-  const ScalarType exact = accumulator_of(input);
+  const ScalarType exact = call.exact;
   Tensor grad_input = zeros_like(input, exact);
-  const Tensor grad_offset = torch::stable::empty_like(offset), grad_weight = torch::stable::empty_like(weight);
-  const Tensor grad_mask = torch::stable::new_empty(input, mask ? Sizes{g.B, g.G * g.K(), g.Ho, g.Wo} : Sizes{0});
+  const Tensor grad_offset = torch::stable::empty_like(call.exact_offset);
+  const Tensor grad_weight = torch::stable::empty_like(weight);
+  const Tensor grad_mask =
+      mask ? torch::stable::empty_like(*call.exact_mask) : torch::stable::new_empty(input, Sizes{0});
   const Buffer grad_output = buffer(grad, "grad");
   Gradients gradients{buffer(grad_input, "grad_input"), buffer(grad_offset, "grad_offset"),
                       mask ? buffer(grad_mask, "grad_mask") : Buffer{nullptr, 0, "grad_mask"}};
+  const auto results = [&](const Tensor& grad_input) {
+    const ScalarType of_points = offset.scalar_type();
+    return std::tuple(torch::stable::contiguous(torch::stable::to(grad_input, input.scalar_type())),
+                      torch::stable::to(grad_offset, of_points), grad_weight,
+                      mask ? torch::stable::to(grad_mask, of_points) : grad_mask);
+  };
   if (!fast || deterministic) {
     const Tensor columns = torch::stable::new_empty(input, Sizes{g.C * g.K() * g.So()}, exact);
     backward(g, call.type, call.arguments, grad_output, gradients, buffer(columns, "columns"), deterministic,
@@ -120,7 +137,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, T
   }
   if (!fast) {
     backward_weight(g, call.type, call.arguments, grad_output, buffer(grad_weight, "grad_weight"), device.stream);
-    return {torch::stable::to(grad_input, input.scalar_type()), grad_offset, grad_weight, grad_mask};
+    return results(grad_input);
   }
   const Tensor pixels = channels_last(input);
   call.arguments.input = buffer(pixels, "input");
@@ -133,8 +150,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, T
   const Tensor parts = torch::stable::new_empty(input, Sizes{weight_parts(g) * weight.numel()}, exact);
   backward_weight_fast(g, call.type, tf32, call.arguments, grad_output, buffer(parts, "parts"),
                        buffer(grad_weight, "grad_weight"), device.stream);
-  return {torch::stable::contiguous(torch::stable::to(grad_input, input.scalar_type())), grad_offset, grad_weight,
-          grad_mask};
+  return results(grad_input);
 }
 
 }  // namespace dyhead

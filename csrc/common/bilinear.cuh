@@ -7,17 +7,19 @@ namespace dyhead {
 
 /// The four pixels around the point (y, x). Corner (i, j) is pixel (top + i, left + j), i and j in {0, 1}.
 ///
-/// At an integer position the point belongs to the cell on its floor side, and so do its gradients.
+/// At an integer position the point belongs to the cell on its floor side, and so do its gradients. A point that is not
+/// finite lies in no cell, and all its weights and slopes are NaN, so that the mistake shows in every result.
 template <class A>
 struct Cell {
   int top, left;
-  A dy, dx;     // the point's place in the cell, in [0, 1)
-  bool inside;  // false: all four pixels lie outside the image, or a coordinate is not a number
+  A dy, dx;     // the point's place in the cell, in [0, 1); both NaN where a coordinate is not finite
+  bool inside;  // false: all four pixels lie outside the image, or a coordinate is not finite
 
   __device__ Cell(A y, A x, int H, int W) {
     inside = y >= A(-1) && x >= A(-1) && y < A(H) && x < A(W);
     const A floor_y = floor(y), floor_x = floor(x);
-    dy = y - floor_y, dx = x - floor_x;
+    const A zero_or_nan = (y - y) + (x - x);
+    dy = y - floor_y + zero_or_nan, dx = x - floor_x + zero_or_nan;
     top = inside ? int(floor_y) : 0, left = inside ? int(floor_x) : 0;
   }
 

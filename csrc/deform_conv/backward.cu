@@ -18,7 +18,7 @@ static void run_simple(const Geometry& g, const Arguments& arguments, Buffer gra
     launch(over(deterministic ? g.C * g.H : all_columns, stream), scatter, g, in, b, global<const A>(columns),
            global<A>(gradients.input));
     launch(over(g.G * g.K() * g.So(), stream), backward_taps_simple<T>, g, in, b, global<const A>(columns),
-           global<T>(gradients.offset), global<T>(gradients.mask));
+           global<A>(gradients.offset), global<A>(gradients.mask));
   }
 }
 
@@ -36,7 +36,7 @@ void backward_fast(const Geometry& g, Type type, bool tf32, const Arguments& arg
   with_factors(type, tf32, [&](auto tag, auto factors) {
     using T = typename decltype(tag)::type;
     const BackwardArrays<T> arrays{global<const T>(grad_output), global<float>(gradients.input),
-                                   global<T>(gradients.offset), global<T>(gradients.mask)};
+                                   global<float>(gradients.offset), global<float>(gradients.mask)};
     launch(at, scatter_product<T, typename decltype(factors)::type>, g, Inputs<T>(arguments), arrays);
   });
 }

@@ -17,8 +17,7 @@ constexpr int kRound = 64;                                           // channels
 template <class T>
 struct BackwardArrays {
   Global<const T> grad_output;
-  Global<float> grad_input;
-  Global<T> grad_offset, grad_mask;
+  Global<float> grad_input, grad_offset, grad_mask;
 };
 
 /// Two stages in shared memory, the corners of the block's pixels, and, over the stages, gradients of samples.
@@ -109,9 +108,9 @@ __device__ inline void finish_tap(const Geometry& g, const Inputs<T>& in, const 
   const float modulation = in.modulation(g, tap);
   const float corner[2][2] = {{products[0], products[1]}, {products[2], products[3]}};
   const int64_t at = in.offset_index(g, tap);
-  store(out.grad_offset, at, narrow<T>(modulation * cell.slope_y(corner)));
-  store(out.grad_offset, at + g.So(), narrow<T>(modulation * cell.slope_x(corner)));
-  if (out.grad_mask.data) store(out.grad_mask, in.mask_index(g, tap), narrow<T>(cell.value(corner)));
+  store(out.grad_offset, at, modulation * cell.slope_y(corner));
+  store(out.grad_offset, at + g.So(), modulation * cell.slope_x(corner));
+  if (out.grad_mask.data) store(out.grad_mask, in.mask_index(g, tap), cell.value(corner));
 }
 
 /// A block does one tap of 64 pixels. Its threads form the gradients of the samples on the tensor cores, 256 channels

@@ -20,7 +20,7 @@ struct Geometry {
   HOST_DEVICE int64_t offset_group_channels() const { return C / G; }
 };
 
-/// The arguments of the operator, all of one type.
+/// The arguments of the operator: input and weight of one type T, offset and mask of type Accumulator<T>.
 struct Arguments {
   Buffer input;   // (B, C, H, W)
   Buffer offset;  // (B, 2*G*K, Ho, Wo), (dy, dx) per tap

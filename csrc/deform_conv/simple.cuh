@@ -62,7 +62,7 @@ __global__ void backward_input_simple(Geometry g, Inputs<T> in, int64_t b, Globa
 /// A thread owns one tap at one pixel and sums over its channels what its offset and its mask change.
 template <class T>
 __global__ void backward_taps_simple(Geometry g, Inputs<T> in, int64_t b, Global<const Accumulator<T>> columns,
-                                     Global<T> grad_offset, Global<T> grad_mask) {
+                                     Global<Accumulator<T>> grad_offset, Global<Accumulator<T>> grad_mask) {
   using A = Accumulator<T>;
   for (int64_t i = thread_number(); i < g.G * g.K() * g.So(); i += thread_count()) {
     const Tap tap{b, int(i / g.So() / g.K()), int(i / g.So() % g.K()), i % g.So()};
@@ -79,9 +79,9 @@ __global__ void backward_taps_simple(Geometry g, Inputs<T> in, int64_t b, Global
     }
     const A modulation = in.modulation(g, tap);
     const int64_t at = in.offset_index(g, tap);
-    store(grad_offset, at, narrow<T>(modulation * sum_y));
-    store(grad_offset, at + g.So(), narrow<T>(modulation * sum_x));
-    if (grad_mask.data) store(grad_mask, in.mask_index(g, tap), narrow<T>(sum));
+    store(grad_offset, at, modulation * sum_y);
+    store(grad_offset, at + g.So(), modulation * sum_x);
+    if (grad_mask.data) store(grad_mask, in.mask_index(g, tap), sum);
   }
 }
 

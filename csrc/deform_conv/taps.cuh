@@ -14,16 +14,18 @@ struct Tap {
   int64_t p;
 };
 
+/// The arguments with their types. Offsets and masks are never 16 bits wide: an error of an offset moves a sample.
 template <class T>
 struct Inputs {
   using A = Accumulator<T>;
-  Global<const T> input, offset, weight, mask;
+  Global<const T> input, weight;
+  Global<const A> offset, mask;
 
   explicit Inputs(const Arguments& from)
       : input(global<const T>(from.input)),
-        offset(global<const T>(from.offset)),
         weight(global<const T>(from.weight)),
-        mask(global<const T>(from.mask)) {}
+        offset(global<const A>(from.offset)),
+        mask(global<const A>(from.mask)) {}
 
   /// Index of the tap in the mask; its offset lies at offset_index (dy) and one plane further (dx).
   __device__ int64_t mask_index(const Geometry& g, const Tap& t) const {
@@ -38,12 +40,12 @@ struct Inputs {
     const int64_t at = offset_index(g, t);
     const int y = int(t.p / g.Wo) * g.stride_h - g.pad_h + t.k / g.kernel_w * g.dilation_h;
     const int x = int(t.p % g.Wo) * g.stride_w - g.pad_w + t.k % g.kernel_w * g.dilation_w;
-    return Cell<A>(y + A(widen(load(offset, at))), x + A(widen(load(offset, at + g.So()))), g.H, g.W);
+    return Cell<A>(y + load(offset, at), x + load(offset, at + g.So()), g.H, g.W);
   }
 
   /// dm_k, or 1 without a mask.
   __device__ A modulation(const Geometry& g, const Tap& t) const {
-    return mask.data ? A(widen(load(mask, mask_index(g, t)))) : A(1);
+    return mask.data ? load(mask, mask_index(g, t)) : A(1);
   }
 
   /// Channel c of image b at the four corners of a cell; zeros outside.

@@ -21,9 +21,10 @@ def target(tensor: object) -> torch.dtype | None:
     return torch.get_autocast_dtype(device)
 
 
-def cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """``tensor`` in ``dtype``, unless there is none to cast to or the tensor is no candidate for autocast."""
-    return tensor if dtype is None or target(tensor) is None else tensor.to(dtype)
+def cast(tensor: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """``tensor`` in ``dtype``, unless the tensor is no candidate for autocast. Places, which say where an operator
+    reads, stay float32: their rounding would move every sample."""
+    return tensor if target(tensor) is None else tensor.to(dtype)
 
 
 def has_bfloat16(device: torch.device) -> bool:

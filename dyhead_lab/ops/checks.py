@@ -51,13 +51,12 @@ def deform_conv2d(
         ValueError: a shape, device or number that does not fit the others.
     """
     _tensor("input", input, "B, C, H, W")
-    for name, tensor, letters in (
-        ("offset", offset, "B, 2*G*K, Ho, Wo"),
-        ("weight", weight, "Co, C / groups, Kh, Kw"),
-        ("bias", bias, "Co"),
-        ("mask", mask, "B, G*K, Ho, Wo"),
-    ):
-        if tensor is not None or name in ("offset", "weight"):
+    _beside("offset", offset, "B, 2*G*K, Ho, Wo", "input", input)
+    if mask is not None:
+        _beside("mask", mask, "B, G*K, Ho, Wo", "input", input)
+        _dtype("mask", mask, (offset.dtype,), "that of offset")
+    for name, tensor, letters in (("weight", weight, "Co, C / groups, Kh, Kw"), ("bias", bias, "Co")):
+        if tensor is not None or name == "weight":
             given = _tensor(name, tensor, letters)
             _same_device(name, given, "input", input)
             _dtype(name, given, (input.dtype,), "that of input")
@@ -110,14 +109,9 @@ def ms_deform_attn(
         _tensor(name, tensor, letters, (torch.int64,))
         if tensor.device.type != "cpu":
             _same_device(name, tensor, "value", value)
-    exact = (torch.float32,) if value.dtype in HALVES else ()
-    for name, tensor, letters in (
-        ("sampling_locations", sampling_locations, "B, Q, M, L, P, 2"),
-        ("attention_weights", attention_weights, "B, Q, M, L, P"),
-    ):
-        _tensor(name, tensor, letters)
-        _same_device(name, tensor, "value", value)
-        _dtype(name, tensor, (value.dtype, *exact), "that of value" + " or float32" * bool(exact))
+    _beside("sampling_locations", sampling_locations, "B, Q, M, L, P, 2", "value", value)
+    _beside("attention_weights", attention_weights, "B, Q, M, L, P", "value", value)
+    _dtype("attention_weights", attention_weights, (sampling_locations.dtype,), "that of sampling_locations")
     _at_least_one("spatial_shapes", spatial_shapes, {"L": 0})
     _at_least_one("sampling_locations", sampling_locations, {"P": 4})
     B, _, M, _ = value.shape
@@ -161,6 +155,16 @@ def _tensor(name: str, given: Tensor | None, letters: str, dtypes: Sequence[torc
     if given.dim() != letters.count(",") + 1:
         raise ValueError(f"{name} has shape {tuple(given.shape)}; expected ({letters})")
     return given
+
+
+def _beside(name: str, given: Tensor, letters: str, other: str, like: Tensor) -> None:
+    """A tensor of the dtype of ``like``, or of float32 beside a half: places must be exact, features need not be."""
+    _tensor(name, given, letters)
+    _same_device(name, given, other, like)
+    if like.dtype in HALVES:
+        _dtype(name, given, (like.dtype, torch.float32), f"that of {other} or float32")
+    else:
+        _dtype(name, given, (like.dtype,), f"that of {other}")
 
 
 def _dtype(name: str, given: Tensor, dtypes: Sequence[torch.dtype], reason: str) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor
 def bilinear(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Read images between their pixels: x(p) = sum over the four pixels q around p of G(q, p) x(q).
 
-    G(q, p) = (1 - |q_y - p_y|) (1 - |q_x - p_x|). A pixel outside the image counts as zero.
+    G(q, p) = (1 - |q_y - p_y|) (1 - |q_x - p_x|). A pixel outside the image counts as zero. A position that is NaN
+    or infinite lies nowhere: it reads NaN.
 
     Args:
         image: (..., C, H, W).
@@ -30,13 +31,15 @@ def bilinear(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
     pixels = image.flatten(-2)
     y_floor, x_floor = y.detach().floor(), x.detach().floor()
     y_part, x_part = y - y_floor, x - x_floor
+    nothing = ((y - y) + (x - x)).detach().unsqueeze(-2)  # 0, or NaN where a position is not finite
     total = torch.zeros((), dtype=image.dtype, device=image.device)
     for row, weight_y in ((y_floor, 1 - y_part), (y_floor + 1, y_part)):
         for column, weight_x in ((x_floor, 1 - x_part), (x_floor + 1, x_part)):
             inside = (row >= 0) & (row < H) & (column >= 0) & (column < W)
             q = torch.where(inside, row, 0).long() * W + torch.where(inside, column, 0).long()
             corner = pixels.gather(-1, q.unsqueeze(-2).expand(*q.shape[:-1], C, q.shape[-1]))
-            total = total + (weight_y * weight_x * inside).unsqueeze(-2) * corner
+            corner = torch.where(inside.unsqueeze(-2), corner, nothing)
+            total = total + (weight_y * weight_x).unsqueeze(-2) * corner
     return total
 
 

@@ -27,6 +27,10 @@ def ms_deform_attn(
     by bilinear interpolation, with zeros outside the level; phi_l stretches [0, 1] over the level's outer
     edges, as ``grid_sample(align_corners=False)`` does.
 
+    A location that is NaN or infinite is a mistake, and it shows in every backend alike: its query's output in that
+    head is NaN, and so are the gradients to that location (x and y) and to its attention weight. The gradient to
+    ``value`` is what the other samples give. A location that is finite, however far outside, reads zeros.
+
     Args:
         value: (B, N, M, D), the levels one after another; float64, float32, bfloat16 or float16.
         spatial_shapes: (L, 2) int64, (H_l, W_l). N is the sum of H_l * W_l.
@@ -34,7 +38,7 @@ def ms_deform_attn(
             GPU the wait for their check.
         sampling_locations: (B, Q, M, L, P, 2), (x, y), normalised; in the dtype of ``value``, or float32
             beside a half.
-        attention_weights: (B, Q, M, L, P), in the same dtypes.
+        attention_weights: (B, Q, M, L, P), in the dtype of ``sampling_locations``.
         backend: ``cuda``, ``numba``, ``formula`` or ``emulated``; None picks the fastest for the device.
     Returns:
         (B, Q, M * D), of the dtype of ``value``. Under autocast ``value`` is cast to its dtype, and locations
@@ -47,8 +51,7 @@ def ms_deform_attn(
     dtype = autocast.target(value)
     if dtype is not None:
         value = autocast.cast(value, dtype)
-        sampling_locations = autocast.cast(sampling_locations, torch.float32)
-        attention_weights = autocast.cast(attention_weights, torch.float32)
+        sampling_locations, attention_weights = autocast.cast(sampling_locations), autocast.cast(attention_weights)
     checks.ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
     return _forward(
         value,

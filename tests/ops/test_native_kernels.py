@@ -144,7 +144,7 @@ FAST_CONVOLUTIONS = [name for name in CONVOLUTION_SHAPES if name != "groups"]
 class Convolution:
     """One case: the tensors of a call and its settings."""
 
-    def __init__(self, name: str, dtype: torch.dtype, seed: int = 0) -> None:
+    def __init__(self, name: str, dtype: torch.dtype, of_points: torch.dtype | None = None, seed: int = 0) -> None:
         B, C, size, Co, kernel, self.stride, self.padding, self.dilation, self.groups, self.G, masked = (
             CONVOLUTION_SHAPES[name]
         )
@@ -160,9 +160,9 @@ class Convolution:
 
         self.tensors = (
             random(B, C, *size),
-            random(B, 2 * self.G * K, *out) * 2,
+            (random(B, 2 * self.G * K, *out) * 2).to(of_points or dtype),
             random(Co, C // self.groups, *kernel),
-            random(B, self.G * K, *out) if masked else None,
+            random(B, self.G * K, *out).to(of_points or dtype) if masked else None,
         )
         self.grad = random(B, Co, *out)
         self.numbers = (*self.stride, *self.padding, *self.dilation, self.groups, self.G)
@@ -192,6 +192,15 @@ def test_convolution_simple(name: str, dtype: torch.dtype) -> None:
 def test_convolution_fast(name: str, dtype: torch.dtype) -> None:
     case = Convolution(name, dtype)
     assert_close(case.native("fast"), case.by_formula(), dtype)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("kernel", ["simple", "fast"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["3x3", "no mask", "offset groups"])
+def test_convolution_with_float32_offsets(name: str, dtype: torch.dtype, kernel: str, deterministic: bool) -> None:
+    case = Convolution(name, dtype, torch.float32)
+    assert_close(case.native(kernel, deterministic), case.by_formula(), dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -295,6 +304,12 @@ def test_wrong_shapes_are_refused_before_a_kernel_runs() -> None:
     value, shapes, starts, locations, weights, _ = attention_case("decoder", torch.float32)
     with pytest.raises(RuntimeError, match="'attention_weights' has the wrong shape"):
         operators.ms_deform_attn_forward(value, shapes, starts, locations, weights[:, :, :, :, :1], "auto")
+    case = Convolution("3x3", torch.bfloat16, torch.float32)
+    input, offset, weight, mask = case.tensors
+    with pytest.raises(RuntimeError, match="'mask' has the wrong dtype"):
+        operators.deform_conv2d_forward(input, offset, weight, mask.bfloat16(), *case.numbers)
+    with pytest.raises(RuntimeError, match="'offset' must have the dtype of 'input', or float32"):
+        operators.deform_conv2d_forward(input, offset.double(), weight, mask.double(), *case.numbers)
     with pytest.raises(RuntimeError, match="'spatial_shapes' has the wrong dtype"):
         operators.ms_deform_attn_forward(value, shapes.int(), starts, locations, weights, "auto")
     with pytest.raises(RuntimeError, match="'value' must be contiguous"):

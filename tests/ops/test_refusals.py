@@ -152,6 +152,34 @@ def test_attention_refuses(name, given, error, message):
         ms_deform_attn(**{**GOOD_ATTENTION, name: given})
 
 
+HALF_CONV = Conv(exact=True).tensors(torch.bfloat16)
+HALF_ATTENTION = ATTENTION.tensors(torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "message"),
+    [
+        ("offset", torch.float64, "has dtype torch.float64; expected bfloat16, float32 (that of input or float32)"),
+        ("offset", torch.float16, "has dtype torch.float16; expected bfloat16, float32 (that of input or float32)"),
+        ("offset", torch.bfloat16, "mask of shape (2, 9, 7, 6) has dtype torch.float32; expected bfloat16 (that of of"),
+        ("mask", torch.bfloat16, "mask of shape (2, 9, 7, 6) has dtype torch.bfloat16; expected float32 (that of off"),
+        ("weight", torch.float32, "weight of shape (6, 8, 3, 3) has dtype torch.float32; expected bfloat16 (that of i"),
+        ("bias", torch.float32, "bias of shape (6,) has dtype torch.float32; expected bfloat16 (that of input)"),
+    ],
+    ids=label,
+)
+def test_beside_halves_only_offset_and_mask_may_be_float32_and_both_must_agree(name, dtype, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        deform_conv2d(**{**HALF_CONV, name: HALF_CONV[name].to(dtype)}, padding=1)
+
+
+def test_attention_weights_have_the_dtype_of_the_locations():
+    value, locations, weights = HALF_ATTENTION.values()
+    message = "attention_weights of shape (2, 7, 3, 2, 2) has dtype torch.bfloat16; expected float32 (that of sampling"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        ms_deform_attn(value, SHAPES, STARTS, locations, weights.bfloat16())
+
+
 def test_the_good_arguments_are_accepted():
     assert deform_conv2d(**GOOD).shape == (2, 6, Ho, Wo)
     assert ms_deform_attn(**GOOD_ATTENTION).shape == (2, 7, 3 * 8)

@@ -8,7 +8,7 @@ from torch.library import opcheck
 
 from dyhead_lab.ops import backends, deform_conv2d, ms_deform_attn
 
-from .cases import BACKENDS, Attention, Conv, answers, assert_same, device_of, levels_of
+from .cases import BACKENDS, Attention, Conv, answers, assert_same, device_of, distance, levels_of
 
 CONV = Conv(B=1, C=4, Co=2, size=(5, 4), groups=2, G=2)
 ATTENTION = Attention(B=1, levels=((3, 2), (1, 1)), Q=3, M=2, D=4)
@@ -24,7 +24,18 @@ attention_operators = torch.ops.dyhead_lab.ms_deform_attn, torch.ops.dyhead_lab.
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_opcheck_of_the_convolution(backend, layout, masked):
     case = Conv(**{**vars(CONV), "layout": layout, "masked": masked})
-    tensors = case.tensors(torch.float32, device_of(backend))
+    check_convolution(case, case.tensors(torch.float32, device_of(backend)), backend)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_opcheck_of_the_convolution_with_exact_offsets(backend, dtype, masked):
+    case = Conv(**{**vars(CONV), "exact": True, "masked": masked})
+    check_convolution(case, case.tensors(dtype, device_of(backend)), backend)
+
+
+def check_convolution(case, tensors, backend):
     grad = case.run(tensors, backend)
     arguments = tensors["input"], tensors["offset"], tensors["weight"], tensors.get("mask")
     opcheck(conv_operators[1], (grad, *arguments, *STEPS, backend))
@@ -72,15 +83,39 @@ def test_exported_programs_survive_a_round_trip(case, tmp_path):
 @pytest.mark.parametrize("backend", [*BACKENDS, "formula"])
 def test_autocast_lowers_the_convolution(backend):
     tensors = CONV.tensors(torch.float32, device_of(backend))
-    low = {name: t.bfloat16() for name, t in tensors.items()}
+    low = {name: t if name in ("offset", "mask") else t.bfloat16() for name, t in tensors.items()}
     with torch.autocast(device_of(backend), torch.bfloat16):
         got = answers(CONV, tensors, backend)
         mixed = CONV.run({**tensors, "input": low["input"]}, backend)
+        halves = CONV.run({**tensors, **{name: tensors[name].bfloat16() for name in ("offset", "mask")}}, backend)
     expected = {name: t.to(torch.float32) for name, t in answers(CONV, low, backend).items()}
-    assert got["out"].dtype == mixed.dtype == torch.bfloat16
+    assert got["out"].dtype == mixed.dtype == halves.dtype == torch.bfloat16
     assert torch.equal(got["out"], mixed)
-    # Gradients arrive in float32, rounded to bfloat16 on their way: bit-equal to those of bfloat16 arguments.
+    # Gradients arrive in float32, those of input, weight and bias rounded to bfloat16 on their way: bit-equal to those
+    # of bfloat16 arguments beside exact offsets and masks.
     assert_same({**got, "out": got["out"].float()}, expected, 0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("backend", [*BACKENDS, "formula"])
+def test_autocast_keeps_offsets_and_masks_exact(backend, dtype):
+    """Rounded to bfloat16 they would put their own gradient off by 12 %."""
+    case = Conv(B=1, C=32, Co=32, size=(12, 12))
+    tensors = case.tensors(torch.float32, device_of(backend))
+    exact = answers(case, tensors, backend)
+    with torch.autocast(device_of(backend), dtype):
+        got = answers(case, tensors, backend)
+    # Features and weights have 8 bits of mantissa in bfloat16, 2^-9 of rounding: 0.4 %. float16 has three bits more.
+    for name in ("grad_offset", "grad_mask"):
+        assert got[name].dtype == torch.float32
+        assert distance(got[name], exact[name]) < (4e-3 if dtype == torch.bfloat16 else 5e-4), name
+
+
+@pytest.mark.parametrize("case", [CONV, ATTENTION], ids=["conv", "attention"])
+def test_compiled_code_under_autocast_gives_the_same_answer(case):
+    tensors = case.tensors(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_same(answers(Compiled(case), tensors, None), answers(case, tensors, None), 0.0)
 
 
 @pytest.mark.parametrize("backend", [*BACKENDS, "formula"])

@@ -1,4 +1,4 @@
-"""Backend ``numba``: the fast CPU path, for every dtype."""
+"""Backend ``numba``: the production CPU path of ``ops/cpu``, for every dtype."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ def deform_conv2d_backward(
     grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     tensors = map(_computed, (grad, input, offset, weight, _full(mask, offset)))
-    grads = fast_deform_conv.deform_conv2d_backward(geometry, _factors(input), *tensors)
-    grad_input, grad_offset, grad_weight, grad_mask = (g.to(input.dtype) for g in grads)
-    return grad_input, grad_offset, grad_weight, grad.new_empty(0) if mask is None else grad_mask
+    grad_input, grad_offset, grad_weight, grad_mask = fast_deform_conv.deform_conv2d_backward(
+        geometry, _factors(input), *tensors
+    )
+    grad_mask = grad.new_empty(0) if mask is None else grad_mask.to(mask.dtype)
+    return grad_input.to(input.dtype), grad_offset.to(offset.dtype), grad_weight.to(weight.dtype), grad_mask
 
 
 def _factors(input: Tensor) -> torch.dtype:
