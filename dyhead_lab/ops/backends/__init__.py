@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 
 from .. import native
+from . import by_formula, by_native
 
-#: backend -> (the device it needs, or None for any; the module that has its four functions)
-BACKENDS: dict[str, tuple[str | None, str]] = {
-    "cuda": ("cuda", "by_native"),
-    "numba": ("cpu", "by_numba"),
-    "formula": (None, "by_formula"),
-    "emulated": ("cpu", "by_native"),
+
+def _by_numba() -> ModuleType:
+    from . import by_numba  # here, because Numba takes a second to import, and not every program calls an operator
+
+    return by_numba
+
+
+class Backend(NamedTuple):
+    """One way to compute both operators.
+
+    Attributes:
+        device: the type of the device where tensors must be, or None for any.
+        functions: gives the module with ``deform_conv2d``, ``ms_deform_attn`` and their ``_backward``.
+    """
+
+    device: str | None
+    functions: Callable[[], ModuleType]
+
+
+BACKENDS = {
+    "cuda": Backend("cuda", lambda: by_native),  # the kernels of csrc on a GPU
+    "numba": Backend("cpu", _by_numba),  # the production CPU path, ops/cpu
+    "formula": Backend(None, lambda: by_formula),  # the oracle
+    "emulated": Backend("cpu", lambda: by_native),  # the kernels of csrc under the emulator
 }
 
 
 def implementation(backend: str) -> ModuleType:
     """The module with ``deform_conv2d``, ``ms_deform_attn`` and their ``_backward``."""
-    return import_module(f"{__name__}.{BACKENDS[backend][1]}")
+    return BACKENDS[backend].functions()
 
 
 def present() -> list[str]:
@@ -49,7 +69,7 @@ def choose(backend: str | None, device: torch.device) -> str:
         return _fastest(device.type)
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}, or None")
-    needs = BACKENDS[backend][0]
+    needs = BACKENDS[backend].device
     if needs not in (None, device.type):
         raise ValueError(f"backend {backend!r} needs tensors on {needs}; these are on {device.type}")
     if backend in ("cuda", "emulated") and not native.available(backend):
