@@ -229,7 +229,7 @@ def compile_object(source: Path, command: list[str], headers: str) -> Path:
 
 
 def link_library(library: Library, objects: list[Path]) -> None:
-    """Link, unless the library there was made of the same objects. Whoever has the old one open keeps it."""
+    """Link, unless the library there was made of the same objects. A process that has the old one open keeps it."""
     stamp = library.path.with_suffix(".stamp")
     content = " ".join([*library.link, *(path.name for path in objects)])
     if library.path.exists() and stamp.exists() and stamp.read_text() == content:

@@ -58,6 +58,15 @@ def test_constraints_pin_every_direct_requirement_inside_its_range(requirement):
     assert requirement.specifier.contains(pinned[name])
 
 
+def test_numba_is_bounded_as_long_as_private_parts_of_it_are_used():
+    ops = ROOT / "dyhead_lab" / "ops"
+    private = ("_source_stamp", "numba.core", "llvmlite")
+    users = [p.name for p in ops.rglob("*.py") if any(word in p.read_text() for word in private)]
+    (numba,) = (requirement for requirement in direct_requirements() if requirement.name == "numba")
+    major, minor = constraints()["numba"].split(".")[:2]
+    assert not users or not numba.specifier.contains(f"{major}.{int(minor) + 1}.0"), users
+
+
 def test_conda_environment_has_the_direct_requirements_at_the_pinned_versions():
     option, *lines = conda_pip_section()
     assert option == "--constraint constraints.txt"

@@ -43,7 +43,7 @@ class Fiber {
     setcontext(&context);
   }
 
-  /// Called inside the fiber: go back to whoever entered.
+  /// Called inside the fiber: go back to the caller of `enter`.
   void leave() {
     if (_setjmp(inside_) == 0) _longjmp(outside_, 1);
   }

@@ -34,7 +34,7 @@ def deform_conv2d(
     An offset that is NaN or infinite is a mistake, and it shows in every backend alike: the outputs of its position
     are NaN, and so are the gradients to that offset (dy and dx), to its mask and to the weight of its tap. The
     gradient to ``input`` is what the other samples give. An offset that is finite, however large, reads zeros outside
-    the image. (torchvision reads zeros at an infinite offset, too; at NaN its CPU kernel reads foreign memory.)
+    the image. (torchvision 0.26 reads zeros at an infinite offset; at NaN its CPU kernel ends the process.)
 
     Args:
         input: (B, C, H, W), float64, float32, bfloat16 or float16. All tensors share its device.

@@ -32,3 +32,11 @@ def no_openmp(monkeypatch):
         monkeypatch.setattr(shared_threads, "_openmp", cache(shared_threads._openmp.__wrapped__))
 
     return hide
+
+
+@pytest.fixture(params=["openmp", "numba"])
+def pool(request, no_openmp):
+    """Whose threads help."""
+    if request.param == "numba":
+        no_openmp()
+    return request.param

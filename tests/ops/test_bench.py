@@ -16,7 +16,8 @@ import torch
 from dyhead_lab.commands import bench
 from dyhead_lab.errors import UserError
 from dyhead_lab.ops import deform_conv2d, ms_deform_attn, native
-from dyhead_lab.ops.bench import measure, problems, table
+from dyhead_lab.ops.bench import cpu_parts, measure, problems, table
+from dyhead_lab.ops.cpu import parts
 
 from .cases import distance
 
@@ -225,6 +226,42 @@ def test_the_command_prints_and_stores(tmp_path, capsys, monkeypatch):
     assert stored["cpu"]["quick"] is True
     assert stored["cpu"]["machine"].keys() >= {"device", "threads", "date", "torch", "torchvision", "numba"}
     assert all(row["problem"] in printed and row["median_ms"] > 0 for row in stored["cpu"]["rows"])
+
+
+def test_the_parts_of_the_cpu_path_are_measured_one_by_one(tmp_path, capsys, monkeypatch):
+    left_out = []
+
+    def medians(runs, rounds, device):
+        for run in runs.values():
+            run()
+        return {name: 0.002 if name == cpu_parts.WHOLE else 0.003 for name in runs}
+
+    def conv(*floats):
+        left_out.append([part for part in parts.PARTS if not parts.has(part)])
+        return floats[0] * 2
+
+    problem = problems.Problem("conv", [torch.ones(2)], {"dyhead_lab": problems.Contender(conv)}, 0)
+    monkeypatch.setattr(cpu_parts.measure, "medians", medians)
+    monkeypatch.setattr(cpu_parts, "QUICK", [lambda device: problem])
+    file = tmp_path / "bench.json"
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    assert bench.run(parser.parse_args(["cpu", "--quick", "--out", str(file)])) == 0
+    stored = json.loads(file.read_text())
+    assert stored.keys() == {"cpu"} and stored["cpu"]["parts"] == parts.PARTS
+    assert [(row["pass"], row["without"]) for row in stored["cpu"]["rows"]] == [
+        (name, part) for name in ("forward", "forward + backward") for part in parts.PARTS
+    ]
+    assert left_out == [[], *([part] for part in parts.PARTS)] * 2
+    row = stored["cpu"]["rows"][0]
+    assert (row["milliseconds"], row["whole_milliseconds"], row["times_faster_with_it"]) == (3.0, 2.0, 1.5)
+    assert "without" in capsys.readouterr().out
+
+
+def test_the_attention_of_the_book_has_the_sizes_of_its_tiny_models():
+    tiny = cpu_parts.FULL[4]("cpu").floats
+    # deformable_detr_tiny: 4 heads of 16 channels, maps of 20, 10 and 5 cells, 50 queries, 4 points.
+    assert [tuple(t.shape) for t in tiny] == [(1, 525, 4, 16), (1, 50, 4, 3, 4, 2), (1, 50, 4, 3, 4)]
 
 
 def test_a_folder_is_no_file(tmp_path):

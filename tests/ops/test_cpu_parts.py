@@ -68,14 +68,6 @@ def fail_on_numba(team, where):
     return failed
 
 
-@pytest.fixture(params=["openmp", "numba"])
-def pool(request, no_openmp):
-    """Whose threads help."""
-    if request.param == "numba":
-        no_openmp()
-    return request.param
-
-
 def ranges_of(count):
     """Where the ranges of ``count`` items begin and end; refuses items that are not done exactly once."""
     bounds, done = np.zeros(8, int), np.zeros(8, int)

@@ -75,7 +75,8 @@ def test_numbas_threads_give_the_same_bits_where_pytorch_has_no_openmp(case, thr
     assert_same(answers(case, tensors, "numba"), expected, 0.0)
 
 
-def test_operators_run_from_several_threads_at_once():
+def test_operators_run_from_several_threads_at_once(pool, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     case = Attention(Q=50)
     tensors = case.tensors(torch.float32)
     expected = case.run(tensors, "numba")
@@ -92,7 +93,7 @@ def _answer_in_child(queue):
     queue.put(ATTENTION.run(ATTENTION.tensors(torch.float32), "numba").sum().item())
 
 
-def test_operators_run_in_a_forked_process():
+def test_operators_run_in_a_forked_process(pool):
     torch_threads = torch.get_num_threads()
     expected = ATTENTION.run(ATTENTION.tensors(torch.float32), "numba").sum().item()
     context = multiprocessing.get_context("fork")

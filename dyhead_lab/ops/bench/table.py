@@ -119,7 +119,7 @@ def _able(
             run = _run_of(problem, contender, make)
             run()
             runs[who] = run
-        except Exception as error:  # whatever a stranger's code raises
+        except Exception as error:  # a peer's code may raise anything
             if not runs:  # it is ours
                 raise
             reason = str(error).strip().splitlines() or [""]

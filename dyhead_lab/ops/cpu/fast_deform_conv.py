@@ -23,8 +23,8 @@ from ..numba_compile import fast, in_parallel, literal
 from . import block_cache as memory
 from . import parts
 from .image_rows import empty_images, put_rows, rows_of
-from .lanes import LANES, load_or_zeros, store
-from .pixels import add_back, add_row, axis
+from .lanes import LANES, load, store
+from .pixels import add_back, axis
 from .threads import in_threads, run, share
 
 #: Columns are made and used in strips of this size: large enough for a fast matrix product, and small beside memory.
@@ -50,41 +50,37 @@ class Taps(NamedTuple):
 
 
 @literal
-def tap(dy, dx, taps, b, k, i, j):
+def tap(dy, dx, taps, b, k, i, j, outside):
     """The four pixels of tap ``k`` at output pixel (``i``, ``j``) of image ``b``, moved by (dy, dx).
 
     Returns:
-        First pixels of the two image rows, the two columns (:data:`FAR` outside the image), and weights and slopes by
-        y and x (see ``axis``).
+        First pixels of the two image rows, the two columns, and weights and slopes by y and x (see ``axis``). For rows
+        and columns outside the image stands ``outside``.
     """
     dtype = type(dy)
     y = i * taps.stride_y - taps.padding_y + k // taps.kernel_w * taps.dilation_y
     x = j * taps.stride_x - taps.padding_x + k % taps.kernel_w * taps.dilation_x
     rows, weights_y, slopes_y = axis(dtype(y) + dy, dtype(taps.H))
     columns, weights_x, slopes_x = axis(dtype(x) + dx, dtype(taps.W))
-    upper = (b * taps.H + int(rows[0])) * taps.W if rows[0] >= 0 else FAR
-    lower = (b * taps.H + int(rows[1])) * taps.W if rows[1] >= 0 else FAR
-    left, right = int(columns[0]) if columns[0] >= 0 else FAR, int(columns[1]) if columns[1] >= 0 else FAR
+    upper = (b * taps.H + int(rows[0])) * taps.W if rows[0] >= 0 else outside
+    lower = (b * taps.H + int(rows[1])) * taps.W if rows[1] >= 0 else outside
+    left, right = int(columns[0]) if columns[0] >= 0 else outside, int(columns[1]) if columns[1] >= 0 else outside
     return (upper, lower), (left, right), weights_y, weights_x, slopes_y, slopes_x
 
 
 @fast
 def blend(plain, x, rows, weights, columns, n):
-    """Row ``n`` of columns = sum over the four pixels of a sample: weight times row of x; outside: zeros."""
+    """Row ``n`` of columns = sum over the four pixels of a sample: weight times row of x."""
     r00, r01, r10, r11 = rows
     w00, w01, w10, w11 = weights
     if plain is None:
         for c in range(0, x.shape[1], LANES):
-            upper = w00 * load_or_zeros(x, r00, c) + w01 * load_or_zeros(x, r01, c)
-            lower = w10 * load_or_zeros(x, r10, c) + w11 * load_or_zeros(x, r11, c)
+            upper = w00 * load(x, r00, c) + w01 * load(x, r01, c)
+            lower = w10 * load(x, r10, c) + w11 * load(x, r11, c)
             store(columns, n, c, upper + lower)
-    elif min(r00, r01, r10, r11) >= 0:
+    else:
         for c in range(x.shape[1]):
             columns[n, c] = w00 * x[r00, c] + w01 * x[r01, c] + w10 * x[r10, c] + w11 * x[r11, c]
-    else:
-        columns[n] = 0
-        for i in range(4):
-            add_row(weights[i], x, rows[i], columns, n)
 
 
 @fast
@@ -92,7 +88,8 @@ def sample_rows(first, last, plain, start, x, offset, mask, taps, shape, columns
     """Fill rows ``first`` .. ``last`` of a strip that begins at row ``start`` of the batch's output.
 
     A sample is four weighted rows of x, (B*H*W*pieces, width). ``columns`` has a row for every entry of
-    (rows, *shape), shape = (Wo, groups, K, pieces / groups).
+    (rows, *shape), shape = (Wo, groups, K, pieces / groups). In place of a pixel outside another
+    one is read, with weight 0: that changes nothing as long as it is finite. To read zeros would take 8 % longer.
     """
     Wo, groups, K, pieces_of_group = shape
     pieces, G, Ho = groups * pieces_of_group, offset.shape[1], offset.shape[4]
@@ -104,7 +101,7 @@ def sample_rows(first, last, plain, start, x, offset, mask, taps, shape, columns
                 group, place = piece // pieces_of_group, piece % pieces_of_group
                 for k in range(K):
                     dy, dx = offset[b, g, k, 0, i, j], offset[b, g, k, 1, i, j]
-                    (r0, r1), (c0, c1), (top, bottom), (left, right), _, _ = tap(dy, dx, taps, b, k, i, j)
+                    (r0, r1), (c0, c1), (top, bottom), (left, right), _, _ = tap(dy, dx, taps, b, k, i, j, 0)
                     m = mask[b, g, k, i, j]
                     weights = m * top * left, m * top * right, m * bottom * left, m * bottom * right
                     x00, x01 = (r0 + c0) * pieces + piece, (r0 + c1) * pieces + piece
@@ -131,7 +128,7 @@ def scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, grad_c
             for j in range(Wo):
                 for k in range(K):
                     dy, dx = offset[b, g, k, 0, i, j], offset[b, g, k, 1, i, j]
-                    rows, columns, weights_y, weights_x, slopes_y, slopes_x = tap(dy, dx, taps, b, k, i, j)
+                    rows, columns, weights_y, weights_x, slopes_y, slopes_x = tap(dy, dx, taps, b, k, i, j, FAR)
                     m = mask[b, g, k, i, j]
                     n = (((line * Wo + j) * groups + group) * K + k) * pieces_of_group + place
                     sum_y = sum_x = sum_m = zero

@@ -60,21 +60,6 @@ def load(typing, array, row, first):
 
 
 @intrinsic
-def load_or_zeros(typing, array, row, first):
-    """The same; zeros where ``row`` is negative."""
-
-    def generate(context, builder, signature, arguments):
-        place, mask, vector, align = _span(context, builder, signature.args[0], *arguments)
-        nothing = cgutils.global_constant(builder, "zeros", ir.Constant(vector, None))
-        outside = builder.icmp_signed("<", arguments[1], _I64(0))
-        place = builder.select(outside, nothing, place)
-        function = _llvm(builder, "load", vector, vector, [place.type, _I32, mask.type, vector])
-        return builder.call(function, [place, align, mask, ir.Constant(vector, None)])
-
-    return Lanes(array.dtype)(array, types.intp, types.intp), generate
-
-
-@intrinsic
 def store(typing, array, row, first, lanes):
     """Write lanes where :func:`load` reads; nothing beyond the row's end."""
 

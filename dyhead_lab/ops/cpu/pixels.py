@@ -7,7 +7,7 @@ import numpy as np
 from ..numba_compile import fast, literal
 from .lanes import LANES, load, store, total, zeros
 
-#: In place of a pixel that lies outside the image. A row of channels with a negative number is a row of zeros.
+#: In place of a pixel that lies outside the image.
 OUTSIDE = -1
 
 
@@ -15,35 +15,29 @@ OUTSIDE = -1
 def axis(p, size):
     """The two pixels around position ``p`` on an axis of ``size`` pixels, without a branch.
 
-    A pixel outside is :data:`OUTSIDE`; its weight and slope are what they are. Where ``p`` is NaN or infinite, both
-    pixels are outside, and weights and slopes are NaN: zeros times NaN carry the mistake into every result. All
-    numbers have the dtype of ``p``, so that a loop over positions fills vector units.
+    A pixel outside is :data:`OUTSIDE`, with weight 0. Where ``p`` is NaN or infinite, both pixels are outside, and
+    weights and slopes are NaN: they carry the mistake into every result. All numbers have the dtype of ``p``, so that
+    a loop over positions fills vector units.
 
     Returns:
         (low, high), (weight of low, of high), (slope of low, of high): slopes are the weights' derivatives by p.
     """
     zero, one, outside = type(p)(0), type(p)(1), type(p)(OUTSIDE)
     low = np.floor(p)
-    part = p - low
-    slope = one + (p - p)
+    part, nothing = p - low, p - p  # 0, or NaN where p is not finite
+    slope = one + nothing
     low_inside, high_inside = (low >= zero) & (low < size), (low >= -one) & (low < size - one)
     pixels = low if low_inside else outside, low + one if high_inside else outside
-    return pixels, (one - part, part), (-slope, slope)
-
-
-@fast
-def add_row(weight, x, row, out, n):
-    """Add ``weight`` times a row of x to row ``n`` of out. A negative ``row`` is one of zeros: NaN times zero shows."""
-    for c in range(x.shape[1]):
-        out[n, c] += weight * (x[row, c] if row >= 0 else x.dtype.type(0))
+    weights = one - part if low_inside else nothing, part if high_inside else nothing
+    return pixels, weights, (-slope, slope)
 
 
 @fast
 def add_back(plain, weight, grad, sample, x, row, grad_x):
     """Add ``weight`` times a sample's gradient to a pixel's gradient; return what the sample gains from the pixel.
 
-    grad: (samples, channels); x and grad_x: (rows, channels). A negative ``row`` gains nothing. ``plain``: see
-    ``parts.py``.
+    grad: (samples, channels); x and grad_x: (rows, channels). A negative ``row`` stands for a pixel outside,
+    which neither gains nor gives. ``plain``: see ``parts.py``.
     """
     if row < 0:
         return x.dtype.type(0)
