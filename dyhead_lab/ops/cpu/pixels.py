@@ -15,7 +15,7 @@ OUTSIDE = -1
 def axis(p, size):
     """The two pixels around position ``p`` on an axis of ``size`` pixels, without a branch.
 
-    A pixel outside is :data:`OUTSIDE`, with weight 0. Where ``p`` is NaN or infinite, both pixels are outside, and
+    A pixel outside is :data:`OUTSIDE`, with weight 0; its slope is for nothing, since nothing is read there. Where ``p`` is NaN or infinite, both pixels are outside, and
     weights and slopes are NaN: they carry the mistake into every result. All numbers have the dtype of ``p``, so that
     a loop over positions fills vector units.
 
@@ -24,7 +24,8 @@ def axis(p, size):
     """
     zero, one, outside = type(p)(0), type(p)(1), type(p)(OUTSIDE)
     low = np.floor(p)
-    part, nothing = p - low, p - p  # 0, or NaN where p is not finite
+    part = p - low
+    nothing = p - p  # 0, or NaN where p is not finite
     slope = one + nothing
     low_inside, high_inside = (low >= zero) & (low < size), (low >= -one) & (low < size - one)
     pixels = low if low_inside else outside, low + one if high_inside else outside
