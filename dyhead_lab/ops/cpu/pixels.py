@@ -15,9 +15,9 @@ OUTSIDE = -1
 def axis(p, size):
     """The two pixels around position ``p`` on an axis of ``size`` pixels, without a branch.
 
-    A pixel outside is :data:`OUTSIDE`, with weight 0; its slope is for nothing, since nothing is read there. Where ``p`` is NaN or infinite, both pixels are outside, and
-    weights and slopes are NaN: they carry the mistake into every result. All numbers have the dtype of ``p``, so that
-    a loop over positions fills vector units.
+    A pixel outside is :data:`OUTSIDE`, with weight 0; its slope meets no gradient. Where ``p`` is NaN or
+    infinite, both pixels are outside, and weights and slopes are NaN: they carry the mistake into every result. All
+    numbers have the dtype of ``p``, so that a loop over positions fills vector units.
 
     Returns:
         (low, high), (weight of low, of high), (slope of low, of high): slopes are the weights' derivatives by p.
