@@ -7,7 +7,8 @@ is told in ``status.json`` beside them; ``dyhead_lab.ops.native`` reads it.
 Environment:
     CXX                the C++ compiler (default: c++, then g++)
     CUDA_HOME          the CUDA toolkit (default: where nvcc is)
-    DYHEAD_CUDA        auto (default): build for the GPU if that is possible; 0: do not; 1: fail if it is not possible
+    DYHEAD_CUDA        auto (default): build for the GPU if this machine has one and it is possible; 0: do not;
+                       1: build, on a machine without a GPU too, and fail if it is not possible
     DYHEAD_CUDA_ARCHS  architectures, such as "90" or "80,90" (default: ARCHITECTURES)
 """
 
@@ -21,9 +22,14 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package may not be installed yet
+from dyhead_lab.hardware import has_nvidia_gpu
 
 SOURCE = Path(__file__).resolve().parent
 ROOT = SOURCE.parent
@@ -119,8 +125,11 @@ def plan_emulated_debug() -> Library:
 
 
 def plan_cuda() -> Library:
-    if os.environ.get("DYHEAD_CUDA", "auto") == "0":
+    wish = os.environ.get("DYHEAD_CUDA", "auto")
+    if wish == "0":
         raise CannotBuild("not wanted (DYHEAD_CUDA=0)", "Run: DYHEAD_CUDA=1 make native")
+    if wish == "auto" and not has_nvidia_gpu():
+        raise CannotBuild("this machine has no NVIDIA GPU", "Run: DYHEAD_CUDA=1 make native")
     toolkit, torch, host = find_toolkit(), torch_folder(), cxx()
     if not list((torch / "lib").glob("libtorch_cuda.*")):
         raise CannotBuild("this torch is built without CUDA", "Install a CUDA build of torch, then run: make native")
@@ -194,19 +203,23 @@ def architecture_flags(toolkit: Path) -> list[str]:
 def build(libraries: list[Library]) -> dict[str, dict[str, str]]:
     """Compile what has changed, two files at a time or as many as there are cores, and link."""
     headers = digest(*sorted(SOURCE.glob("*/*.h")), *sorted(SOURCE.glob("*/*.cuh")))
+    for library in libraries:
+        library.objects = [object_path(source, command, headers) for source, command in library.compiles]
+    progress = Progress(sum(not path.exists() for library in libraries for path in library.objects))
     results: dict[str, dict[str, str]] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         pending = {
             library.name: [
-                pool.submit(compile_object, source, command, headers) for source, command in library.compiles
+                pool.submit(compile_object, source, command, path, progress)
+                for (source, command), path in zip(library.compiles, library.objects, strict=True)
             ]
             for library in libraries
         }
         for library in libraries:
             try:
-                objects = [job.result() for job in pending[library.name]]
-                link_library(library, objects)
-                library.objects = objects
+                for job in pending[library.name]:
+                    job.result()
+                link_library(library)
                 results[library.name] = {}
             except subprocess.CalledProcessError as error:
                 lines = "\n".join(error.output.strip().splitlines()[-ERROR_LINES:])
@@ -217,25 +230,45 @@ def build(libraries: list[Library]) -> dict[str, dict[str, str]]:
     return results
 
 
-def compile_object(source: Path, command: list[str], headers: str) -> Path:
-    """Compile one file, unless that was done before with the same sources and the same command."""
-    name = digest(source, text=f"{command} {headers}")
-    target = OBJECTS / f"{source.parent.name}_{source.stem}_{name}.o"
+class Progress:
+    """Says which file has been compiled, of how many, since when. CUDA kernels take minutes each."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self.begun = time.monotonic()
+        self.lock = threading.Lock()
+        if total:
+            print(f"[native] {total} files to compile", file=sys.stderr, flush=True)
+
+    def finished(self, source: Path, compiler: str) -> None:
+        with self.lock:
+            self.done += 1
+            line = f"{self.done} of {self.total}: {source.parent.name}/{source.name} by {Path(compiler).name}"
+            print(f"[native] {line}, {time.monotonic() - self.begun:.0f} s", file=sys.stderr, flush=True)
+
+
+def object_path(source: Path, command: list[str], headers: str) -> Path:
+    """Where the object of a file lies; its name says from what sources and by what command it was made."""
+    return OBJECTS / f"{source.parent.name}_{source.stem}_{digest(source, text=f'{command} {headers}')}.o"
+
+
+def compile_object(source: Path, command: list[str], target: Path, progress: Progress) -> None:
+    """Compile one file, unless that was done before."""
     if not target.exists():
         unfinished = target.with_suffix(f".{os.getpid()}")
         run([*command, "-c", str(source), "-o", str(unfinished)])
         unfinished.replace(target)
-    return target
+        progress.finished(source, command[0])
 
 
-def link_library(library: Library, objects: list[Path]) -> None:
+def link_library(library: Library) -> None:
     """Link, unless the library there was made of the same objects. Whoever has the old one open keeps it."""
     stamp = library.path.with_suffix(".stamp")
-    content = " ".join([*library.link, *(path.name for path in objects)])
+    content = " ".join([*library.link, *(path.name for path in library.objects)])
     if library.path.exists() and stamp.exists() and stamp.read_text() == content:
         return
     unfinished = library.path.with_suffix(f".{os.getpid()}")
-    run([*library.link[:2], "-o", str(unfinished), *map(str, objects), *library.link[2:]])
+    run([*library.link[:2], "-o", str(unfinished), *map(str, library.objects), *library.link[2:]])
     unfinished.replace(library.path)
     stamp.write_text(content)
 

@@ -38,7 +38,8 @@ def house(tmp_path, monkeypatch):
 
     def call(command, environment=None):
         state.commands.append(command)
-        step = "venv" if "venv" in command else "native" if "--editable" in command else "packages"
+        steps = {"venv": "venv", str(tmp_path / "csrc" / "build.py"): "native", "--editable": "project"}
+        step = next((steps[word] for word in command if word in steps), "packages")
         state.steps.append(step)
         if step == "venv":
             shutil.rmtree(state.venv, ignore_errors=True)
@@ -65,7 +66,7 @@ def steps_of_one_more_call(house, *argv):
 
 class TestSteps:
     def test_a_fresh_machine_gets_everything(self, house):
-        assert steps_of_one_more_call(house) == ["venv", "packages", "native"]
+        assert steps_of_one_more_call(house) == ["venv", "packages", "native", "project"]
 
     def test_the_lab_saves_widgets_with_a_notebook(self, house):
         assert bootstrap.main([], house.root) == 0
@@ -80,25 +81,25 @@ class TestSteps:
     def test_other_versions_are_installed_and_what_stands_on_them_is_built(self, house, name):
         steps_of_one_more_call(house)
         (house.root / name).write_text((house.root / name).read_text() + "# changed\n")
-        assert steps_of_one_more_call(house) == ["packages", "native"]
+        assert steps_of_one_more_call(house) == ["packages", "native", "project"]
 
     @pytest.mark.parametrize("change", ["other text", None])
     def test_other_sources_are_built_again(self, house, change):
         steps_of_one_more_call(house)
         kernel = house.root / "csrc" / "kernel.cu"
         kernel.write_text(change) if change else kernel.unlink()
-        assert steps_of_one_more_call(house) == ["native"]
+        assert steps_of_one_more_call(house) == ["native", "project"]
 
     def test_a_compiler_that_appears_is_used(self, house, monkeypatch):
         monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
         steps_of_one_more_call(house)
         monkeypatch.setattr(bootstrap.shutil, "which", lambda name: f"/usr/bin/{name}")
-        assert steps_of_one_more_call(house) == ["native"]
+        assert steps_of_one_more_call(house) == ["native", "project"]
 
     def test_native_and_repair_insist(self, house):
         steps_of_one_more_call(house)
-        assert steps_of_one_more_call(house, "--native") == ["native"]
-        assert steps_of_one_more_call(house, "--repair") == ["packages", "native"]
+        assert steps_of_one_more_call(house, "--native") == ["native", "project"]
+        assert steps_of_one_more_call(house, "--repair") == ["packages", "native", "project"]
 
     def test_pip_gets_the_pins_and_every_requirement_once(self, house):
         steps_of_one_more_call(house)
@@ -109,7 +110,7 @@ class TestSteps:
             *["setuptools", "torch>=2.11", "numpy", "pytest"],
         ]
 
-    @pytest.mark.parametrize("failing", ["venv", "packages", "native"])
+    @pytest.mark.parametrize("failing", ["venv", "packages", "native", "project"])
     def test_a_step_that_failed_is_done_again(self, house, capsys, failing):
         house.failing = failing
         assert bootstrap.main([], house.root) == 1
@@ -118,7 +119,7 @@ class TestSteps:
         house.failing = ""
         if failing == "venv":
             house.version = None  # what venv left behind does not run
-        assert steps_of_one_more_call(house)[0] == failing
+        assert steps_of_one_more_call(house)[0] == ("native" if failing == "project" else failing)
         assert steps_of_one_more_call(house) == []
 
     def test_an_interrupt_says_that_the_same_command_continues(self, house, monkeypatch, capsys):
@@ -196,7 +197,7 @@ class TestDisk:
         steps_of_one_more_call(house)
         monkeypatch.setattr(bootstrap, "folder_size", lambda folder: 6.0e9)
         free_space(monkeypatch, 1)
-        assert steps_of_one_more_call(house, "--repair") == ["packages", "native"]
+        assert steps_of_one_more_call(house, "--repair") == ["packages", "native", "project"]
 
     def test_an_environment_that_is_replaced_makes_room(self, house, monkeypatch):
         monkeypatch.setattr(bootstrap, "folder_size", lambda folder: 6.0e9 if house.version is None else 0)
@@ -227,7 +228,7 @@ class TestDisk:
         assert "--no-cache-dir" in house.commands[1]
         free_space(monkeypatch, 100)
         steps_of_one_more_call(house, "--repair")
-        assert "--no-cache-dir" not in house.commands[-2]
+        assert "--no-cache-dir" not in house.commands[-3]
 
     def test_folder_size_counts_all_files(self, tmp_path):
         (tmp_path / "a").write_bytes(b"12345")

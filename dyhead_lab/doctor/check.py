@@ -18,9 +18,6 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-#: Checks every package of ``.venv`` against the pins, and installs what is missing or changed.
-REPAIR = "make repair"
-
 
 @dataclass(frozen=True)
 class Check:

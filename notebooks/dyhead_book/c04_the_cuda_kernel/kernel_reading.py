@@ -9,9 +9,9 @@ import torch
 
 from dyhead_lab.ops import native
 from dyhead_lab.ops.native import Access
-from dyhead_lab.paths import REPOSITORY
+from dyhead_lab.paths import CSRC
 
-SIMPLE = REPOSITORY / "csrc" / "deform_conv" / "simple.cuh"
+SIMPLE = CSRC / "deform_conv" / "simple.cuh"
 UNIT = (1, 1)
 
 

@@ -10,7 +10,7 @@ from pygments.formatters import HtmlFormatter
 
 from dyhead_lab.commands.outputs import output_folder
 from dyhead_lab.errors import UserError
-from dyhead_lab.paths import REPOSITORY
+from dyhead_lab.paths import CHAPTERS
 
 from .page import Page, read_page
 
@@ -18,7 +18,7 @@ STYLE = Path(__file__).parent / "book.css"
 TITLE = "Attention in object detection"
 
 
-def build_site(out: Path, notebooks: Path = REPOSITORY / "notebooks") -> list[Path]:
+def build_site(out: Path, notebooks: Path = CHAPTERS) -> list[Path]:
     """Write the site of all built notebooks.
 
     Args:
