@@ -127,9 +127,9 @@ def plan_emulated_debug() -> Library:
 def plan_cuda() -> Library:
     wish = os.environ.get("DYHEAD_CUDA", "auto")
     if wish == "0":
-        raise CannotBuild("not wanted (DYHEAD_CUDA=0)", "Run: DYHEAD_CUDA=1 make native")
+        raise CannotBuild("not wanted (DYHEAD_CUDA=0)", "Run: export DYHEAD_CUDA=1 && make native")
     if wish == "auto" and not has_nvidia_gpu():
-        raise CannotBuild("this machine has no NVIDIA GPU", "Run: DYHEAD_CUDA=1 make native")
+        raise CannotBuild("this machine has no NVIDIA GPU", "Run: export DYHEAD_CUDA=1 && make native")
     toolkit, torch, host = find_toolkit(), torch_folder(), cxx()
     if not list((torch / "lib").glob("libtorch_cuda.*")):
         raise CannotBuild("this torch is built without CUDA", "Install a CUDA build of torch, then run: make native")
@@ -140,8 +140,8 @@ def plan_cuda() -> Library:
     compiles = [(source, nvcc) for source in KERNELS] + [(source, binding) for source in BINDING]
     link = [host, "-shared", f"-L{toolkit / 'lib64'}", f"-L{toolkit / 'lib'}", f"-L{torch / 'lib'}"]
     link += ["-ltorch_cpu", "-ltorch_cuda", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
-    remedy = "nvcc and the C++ compiler must fit each other and CUDA. Mend that, then run: DYHEAD_CUDA=1 make native"
-    return Library("cuda", compiles, link, remedy)
+    remedy = "nvcc and the C++ compiler must fit each other and CUDA. Mend that, then run: "
+    return Library("cuda", compiles, link, remedy + "export DYHEAD_CUDA=1 && make native")
 
 
 def cxx() -> str:

@@ -10,6 +10,7 @@ from . import __version__
 from .paths import CHECKOUT
 
 NAME = "dyhead-lab"
+SETUPTOOLS = "setuptools>=80"  # pyproject.toml says so of the build
 SDIST = f"dyhead_lab-{__version__}.tar.gz"
 
 
@@ -34,11 +35,11 @@ def restore(path: str) -> str:
 
 
 def rebuild() -> str:
-    """Compile the native code. A wheel cannot do that; the sdist can."""
+    """Compile the native code. A wheel cannot do that; the sdist can, with the torch that is there."""
     if CHECKOUT:
         return "make native"
     source = SDIST if origin().endswith(".whl") or origin() == NAME else origin()
-    return pip(f"--force-reinstall --no-deps --no-build-isolation {source}")
+    return f"{pip(repr(SETUPTOOLS))} && {pip(f'--force-reinstall --no-deps --no-build-isolation {source}')}"
 
 
 def origin() -> str:

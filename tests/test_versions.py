@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import dyhead_lab
+from dyhead_lab import remedies
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -81,6 +82,10 @@ def test_torch_and_torchvision_are_the_pair_that_belongs_together():
     assert version("torchvision") == pinned["torchvision"]
     (torch,) = (r for r in map(Requirement, requires("torchvision") or []) if r.name == "torch")
     assert torch.specifier == SpecifierSet(f"=={pinned['torch']}")
+
+
+def test_the_remedy_that_builds_anew_asks_for_the_setuptools_of_the_build():
+    assert remedies.SETUPTOOLS in PYPROJECT["build-system"]["requires"]
 
 
 def test_package_version_is_the_projects_version():

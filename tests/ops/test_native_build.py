@@ -138,7 +138,7 @@ def test_a_machine_without_a_gpu_compiles_for_one_only_if_asked(
     monkeypatch.setattr(build, "has_nvidia_gpu", lambda: False)
     with pytest.raises(build.CannotBuild, match="this machine has no NVIDIA GPU") as told:
         build.plan_cuda()
-    assert told.value.remedy == "Run: DYHEAD_CUDA=1 make native"
+    assert told.value.remedy == "Run: export DYHEAD_CUDA=1 && make native"
     write_script(workshop / "toolkit" / "bin" / "nvcc", "echo compute_90")
     monkeypatch.setenv("CUDA_HOME", str(workshop / "toolkit"))
     monkeypatch.setenv("DYHEAD_CUDA", "1")
