@@ -9,16 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..data.coco import coco_folder
-from ..data.dataset import DetectionData
-from ..data.synthetic_coco import write_synthetic_coco
 from ..errors import UserError
-from ..ops.bench import table
-from ..ops.bench.measure import machine
+
+if TYPE_CHECKING:
+    from ..data.dataset import DetectionData
 
 COCO_SIZE = (800, 1333)
 #: On a processor a step at COCO's size takes seconds an image. This size shows that everything runs.
@@ -66,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and store by device. Returns 0."""
     _refuse(args)
+
+    from ..ops.bench import table
+
     table.store(args.measure(args), args.out)
     print(f"stored in {args.out}")
     return 0
@@ -97,6 +96,10 @@ Measured = dict[str, Any]  # device -> what was measured there
 
 
 def _ops(args: argparse.Namespace) -> Measured:
+    import torch
+
+    from ..ops.bench import table
+
     tables = {"cpu": table.measured("cpu", args.quick)}
     if torch.cuda.is_available():
         print()
@@ -107,6 +110,8 @@ def _ops(args: argparse.Namespace) -> Measured:
 
 
 def _dyhead(args: argparse.Namespace) -> Measured:
+    import torch
+
     from ..evaluation.dyhead_speed import milliseconds
 
     size = (args.size[0], args.size[1])
@@ -128,6 +133,9 @@ def _loader(args: argparse.Namespace) -> Measured:
 
 
 def _train(args: argparse.Namespace) -> Measured:
+    import torch
+
+    from ..ops.bench.table import NOT_MEASURED
     from ..training.throughput import step_rate
 
     recipe = _recipe(args)
@@ -144,7 +152,7 @@ def _train(args: argparse.Namespace) -> Measured:
         "image size": f"{size[0]} x {size[1]}" if size else "the data set's",
         "images/s": round(rate.images_per_second, 2),
         "memory": str(rate.memory),
-        "GPU busy": table.NOT_MEASURED if rate.busy is None else f"{rate.busy:.0%}",
+        "GPU busy": NOT_MEASURED if rate.busy is None else f"{rate.busy:.0%}",
     }
     if not torch.cuda.is_available():
         print("on a processor this says that everything runs, no more")
@@ -152,6 +160,8 @@ def _train(args: argparse.Namespace) -> Measured:
 
 
 def _recipe(args: argparse.Namespace):
+    import torch
+
     from .. import zoo
 
     recipe = zoo.get(args.recipe)
@@ -163,6 +173,8 @@ def _recipe(args: argparse.Namespace):
 def _train_set(args: argparse.Namespace) -> Iterator[DetectionData]:
     """The training images: made up, of a folder, or the recipe's own."""
     from .. import zoo
+    from ..data.coco import coco_folder
+    from ..data.synthetic_coco import write_synthetic_coco
 
     if args.synthetic_coco:
         with TemporaryDirectory() as folder:
@@ -174,10 +186,15 @@ def _train_set(args: argparse.Namespace) -> Iterator[DetectionData]:
 
 def _reported(numbers: dict[str, Any]) -> Measured:
     """Print what was measured, and the machine; return both, by device."""
+    import torch
+
+    from ..ops.bench.measure import machine
+    from ..ops.bench.table import NOT_MEASURED
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = {**numbers, "machine": machine(device)}
     for name, value in found.items():
         print(f"{name}: {json.dumps(value) if isinstance(value, dict) else value}")
     if device == "cpu":
-        print(f"cuda: {table.NOT_MEASURED}, torch sees no GPU here")
+        print(f"cuda: {NOT_MEASURED}, torch sees no GPU here")
     return {device: found}

@@ -30,7 +30,7 @@ class OneBox(nn.Module):
 @pytest.fixture(autouse=True)
 def model(monkeypatch, tmp_path):
     trained = Trained(OneBox().eval(), None, ["all", "half"], tmp_path / "weights.pt")
-    monkeypatch.setattr(detect, "load_trained", lambda source, imports: trained)
+    monkeypatch.setattr("dyhead_lab.zoo.load_trained", lambda source, imports: trained)
 
 
 @pytest.fixture
@@ -126,6 +126,6 @@ def test_photos_are_turned_upright_as_pillow_does(orientation):
 
 @pytest.mark.parametrize("weights", ["quickstart", "detr_tiny", "deformable_detr_tiny", "sparse_detr_tiny"])
 def test_every_shipped_detector_detects(weights, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr(detect, "load_trained", load_trained)
+    monkeypatch.setattr("dyhead_lab.zoo.load_trained", load_trained)
     assert cli.main(["detect", str(photo), "--weights", weights, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "photo.png").stat().st_size > 0
