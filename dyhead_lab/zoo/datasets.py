@@ -25,7 +25,7 @@ def shapes(split: str, folder: Path | None = None) -> CocoDetection:
         folder: where the splits are kept (default: ``shapes`` in ``paths.data_folder()``).
 
     Raises:
-        UserError: there is no such split.
+        UserError: there is no such split, or the folder cannot be written.
     """
     if split not in SHAPES_SPLITS:
         raise UserError(f"Shapes has the splits {' and '.join(SHAPES_SPLITS)}, not {split!r}")
@@ -34,10 +34,14 @@ def shapes(split: str, folder: Path | None = None) -> CocoDetection:
     if not (folder / split / "annotations.json").exists():
         notice(f"drawing {images} images of Shapes into {folder / split} (once)")
         partial = folder / f"{split}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        write_shapes(partial, images, seed)
-        shutil.rmtree(folder / split, ignore_errors=True)
-        partial.rename(folder / split)
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            write_shapes(partial, images, seed)
+            shutil.rmtree(folder / split, ignore_errors=True)
+            partial.rename(folder / split)
+        except OSError as error:
+            reason = f"{folder} cannot be written ({error.strerror})"
+            raise UserError(f"{reason}: name another folder with the environment variable DYHEAD_DATA") from error
     return coco_folder(folder, split)
 
 
