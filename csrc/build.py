@@ -100,7 +100,7 @@ def build_all() -> dict[str, dict[str, str]]:
         if "error" in entry:
             (TARGET / f"libdyhead_{name}.so").unlink(missing_ok=True)
         print(f"[native] {name}: {entry.get('error', 'built')}", file=sys.stderr)
-    (TARGET / "status.json").write_text(json.dumps(status, indent=1))
+    (TARGET / "status.json").write_text(json.dumps(status, indent=1), encoding="utf-8")
     if wish == "1" and "error" in status["cuda"]:
         raise SystemExit(f"DYHEAD_CUDA=1, but: {status['cuda']['error']}\n{status['cuda']['remedy']}")
     return status
@@ -168,7 +168,7 @@ def find_toolkit() -> Path:
     nvcc = shutil.which("nvcc")
     if nvcc:
         command = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
-        answer = subprocess.run(command, capture_output=True, text=True)
+        answer = subprocess.run(command, capture_output=True, text=True, errors="replace")
         top = re.search(r"^#\$ TOP=(.+)$", answer.stderr, re.MULTILINE)
         if top:
             return Path(top[1].strip()).resolve()
@@ -183,7 +183,9 @@ def find_toolkit() -> Path:
 
 def architecture_flags(toolkit: Path) -> list[str]:
     """nvcc's flags for the architectures that are wanted and that this toolkit knows."""
-    answer = subprocess.run([str(toolkit / "bin" / "nvcc"), "--list-gpu-arch"], capture_output=True, text=True)
+    answer = subprocess.run(
+        [str(toolkit / "bin" / "nvcc"), "--list-gpu-arch"], capture_output=True, text=True, errors="replace"
+    )
     known = set(re.findall(r"compute_(\d+)", answer.stdout))
     wish = os.environ.get("DYHEAD_CUDA_ARCHS")
     wanted = re.findall(r"\d+", wish.replace(".", "")) if wish else list(ARCHITECTURES)
@@ -265,16 +267,16 @@ def link_library(library: Library) -> None:
     """Link, unless the library there was made of the same objects. Whoever has the old one open keeps it."""
     stamp = library.path.with_suffix(".stamp")
     content = " ".join([*library.link, *(path.name for path in library.objects)])
-    if library.path.exists() and stamp.exists() and stamp.read_text() == content:
+    if library.path.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == content:
         return
     unfinished = library.path.with_suffix(f".{os.getpid()}")
     run([*library.link[:2], "-o", str(unfinished), *map(str, library.objects), *library.link[2:]])
     unfinished.replace(library.path)
-    stamp.write_text(content)
+    stamp.write_text(content, encoding="utf-8")
 
 
 def run(command: list[str]) -> None:
-    subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    subprocess.run(command, check=True, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def digest(*paths: Path, text: str = "") -> str:

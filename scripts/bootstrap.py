@@ -161,7 +161,7 @@ def configure_lab(venv):
     """Let JupyterLab save widgets with a notebook: opened again without a kernel, they are seen instead of an error."""
     settings = venv / "share" / "jupyter" / "lab" / "settings"
     settings.mkdir(parents=True, exist_ok=True)
-    (settings / "overrides.json").write_text(json.dumps(LAB_SETTINGS, indent=1) + "\n")
+    (settings / "overrides.json").write_text(json.dumps(LAB_SETTINGS, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -268,14 +268,14 @@ class Stamp:
         self.fingerprint = fingerprint
 
     def fits(self):
-        return self.path.is_file() and self.path.read_text() == self.fingerprint
+        return self.path.is_file() and self.path.read_text(encoding="utf-8") == self.fingerprint
 
     def clear(self):
         if self.path.exists():
             self.path.unlink()
 
     def write(self):
-        self.path.write_text(self.fingerprint)
+        self.path.write_text(self.fingerprint, encoding="utf-8")
 
 
 def packages_fingerprint(root, venv):

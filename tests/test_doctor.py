@@ -208,7 +208,7 @@ def test_which_code_runs_on_which_card(capability, architectures, expected):
 
 def executable(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
     path.chmod(0o755)
     return path
 

@@ -15,9 +15,9 @@ import dyhead_lab
 from dyhead_lab import remedies
 
 ROOT = Path(__file__).resolve().parent.parent
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
-ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 
 
 def direct_requirements() -> list[Requirement]:
@@ -42,7 +42,7 @@ def parse_pins(lines: list[str]) -> dict[str, str]:
 
 
 def constraints() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return parse_pins([line for line in lines if line and not line.startswith("#")])
 
 

@@ -85,7 +85,7 @@ def _refuse(args: argparse.Namespace) -> None:
         raise UserError(f"--out {args.out} is a folder; name a file, such as {args.out / 'bench.json'}")
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        stored = json.loads(args.out.read_text()) if args.out.exists() else {}
+        stored = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
     except (OSError, ValueError) as error:
         raise UserError(f"--out {args.out} cannot hold results: {error}") from error
     if not isinstance(stored, dict):

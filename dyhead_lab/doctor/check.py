@@ -105,7 +105,7 @@ def specifier(package: str, dependency: str) -> SpecifierSet:
 
 def first_output(*command: str) -> str:
     """What a command prints; raises with its error text if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=False)
     if done.returncode:
         raise Broken(one_line(f"{' '.join(command)} fails: {done.stderr}"))
     return done.stdout

@@ -94,7 +94,7 @@ def _why_not_built(name: str) -> str | None:
     if _library(name).is_file():
         return None
     try:
-        status = json.loads((FOLDER / "status.json").read_text())[name]
+        status = json.loads((FOLDER / "status.json").read_text(encoding="utf-8"))[name]
         remedy = status["remedy"].replace("make native", rebuild())  # it was written where the library was built
         return f"They were not built: {status['error']}\n{remedy}"
     except (OSError, ValueError, KeyError):

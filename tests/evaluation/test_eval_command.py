@@ -57,7 +57,9 @@ def test_the_recipes_own_data(trained, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "(1 images)" in printed and set(METRICS) <= set(numbers(printed))
     assert numbers(printed)["AP_medium"] == "1.0000" and numbers(printed)["AP_small"] == "-"
-    assert json.loads(results.read_text()) == [{"image_id": 1, "category_id": 3, "bbox": [0, 0, 40, 30], "score": 1.0}]
+    assert json.loads(results.read_text(encoding="utf-8")) == [
+        {"image_id": 1, "category_id": 3, "bbox": [0, 0, 40, 30], "score": 1.0}
+    ]
     assert main(["eval", "quickstart", "--split", "train"]) == 0
     assert "(2 images)" in capsys.readouterr().out
 
@@ -102,22 +104,22 @@ class NotFinite(WholeImage):
 
 
 def test_what_is_not_finite_is_counted_and_leaves_the_file_readable(trained, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "dyhead_lab.zoo.load_trained", lambda source, imports: replace(trained, model=NotFinite())
-    )
+    monkeypatch.setattr("dyhead_lab.zoo.load_trained", lambda source, imports: replace(trained, model=NotFinite()))
     results = tmp_path / "results.json"
     with pytest.warns(UserWarning, match="1 of 2 detections are not finite") as told:
         assert main(["eval", "quickstart", "--out", str(results)]) == 0
     assert len(told) == 1
     printed = capsys.readouterr().out
     assert "1 detections were not finite" in printed and numbers(printed)["AP50"] == "0.5000"
-    written = json.loads(results.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    written = json.loads(
+        results.read_text(encoding="utf-8"), parse_constant=lambda word: pytest.fail(f"{word} is no JSON")
+    )
     assert [(r["bbox"], r["score"]) for r in written] == [([0, 0, 40, 30], 0.5), ([0, 0, 0, 0], pytest.approx(0.9))]
 
 
 def test_a_file_that_cannot_be_written_is_named_before_anything_is_computed(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("dyhead_lab.commands.eval.detections_of", None)
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     assert main(["eval", "quickstart", "--out", str(tmp_path)]) == 1
     assert f"--out {tmp_path}: expected a file to write, but it is a folder" in capsys.readouterr().err
     assert main(["eval", "quickstart", "--out", str(tmp_path / "file/results.json")]) == 1
@@ -139,7 +141,7 @@ def test_less_than_no_process_is_refused(trained, capsys):
 def test_a_damaged_run_is_named(content, trained, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     run.mkdir()
-    (run / "run.json").write_text(content)
+    (run / "run.json").write_text(content, encoding="utf-8")
     of_run = replace(trained, path=run / "weights.pt")
     monkeypatch.setattr("dyhead_lab.zoo.load_trained", lambda source, imports: of_run)
     assert main(["eval", "quickstart"]) == 1

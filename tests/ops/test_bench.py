@@ -200,9 +200,9 @@ def test_a_row_follows_from_its_time():
 def test_a_file_keeps_what_it_holds_about_another_device(tmp_path):
     file = tmp_path / "results" / "bench.json"
     table.store({"cpu": {"rows": [1]}}, file)
-    assert json.loads(file.read_text()) == {"cpu": {"rows": [1]}, "cuda": "not measured"}
+    assert json.loads(file.read_text(encoding="utf-8")) == {"cpu": {"rows": [1]}, "cuda": "not measured"}
     table.store({"cuda": {"rows": [2]}}, file)
-    assert json.loads(file.read_text()) == {"cpu": {"rows": [1]}, "cuda": {"rows": [2]}}
+    assert json.loads(file.read_text(encoding="utf-8")) == {"cpu": {"rows": [1]}, "cuda": {"rows": [2]}}
 
 
 def test_a_recorded_table_is_read_and_a_missing_one_is_none(tmp_path):
@@ -219,7 +219,7 @@ def test_the_command_prints_and_stores(tmp_path, capsys, monkeypatch):
     file = tmp_path / "bench.json"
     assert bench.run(_arguments("--quick", "--out", str(file))) == 0
     printed = capsys.readouterr().out
-    stored = json.loads(file.read_text())
+    stored = json.loads(file.read_text(encoding="utf-8"))
     assert "cuda: not measured" in printed and stored["cuda"] == "not measured"
     assert len(stored["cpu"]["rows"]) == 10
     assert stored["cpu"]["quick"] is True

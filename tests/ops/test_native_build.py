@@ -21,7 +21,7 @@ sys.path.remove(str(CSRC))
 
 def write_script(path: Path, body: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
     path.chmod(0o755)
     return path
 
@@ -53,7 +53,7 @@ def test_a_machine_without_a_compiler_is_told_the_remedy(workshop: Path, monkeyp
     monkeypatch.setenv("PATH", str(workshop / "bin"))
     status = build.build_all()
     assert status["emulated"]["error"] == "no C++ compiler was found"
-    assert json.loads((workshop / "lib" / "status.json").read_text()) == status
+    assert json.loads((workshop / "lib" / "status.json").read_text(encoding="utf-8")) == status
     assert native.why_missing("emulated") == (
         "They were not built: no C++ compiler was found\nRun: sudo apt-get install g++ && make native"
     )
@@ -78,14 +78,15 @@ def test_nothing_is_compiled_twice(workshop: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DYHEAD_CUDA", "0")
     calls = workshop / "bin" / "calls"
     assert "error" not in build.build_all()["emulated"]
-    first = len(calls.read_text().split())
+    first = len(calls.read_text(encoding="utf-8").split())
     sources = len(build.KERNELS) + len(build.BINDING)
     assert first == 2 * sources + 1 + 2  # both builds, the recorder, two links
     assert "error" not in build.build_all()["emulated"]
-    assert len(calls.read_text().split()) == first
+    assert len(calls.read_text(encoding="utf-8").split()) == first
     next((workshop / "objects").glob("binding_library_*.o")).unlink()
     build.build_all()
-    assert len(calls.read_text().split()) == first + 1  # what came out is the same, so nothing is linked
+    # What came out is the same, so nothing is linked.
+    assert len(calls.read_text(encoding="utf-8").split()) == first + 1
 
 
 def test_asking_for_cuda_in_vain_fails(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -324,7 +324,7 @@ def test_the_gpu_library_was_built_or_says_why_not() -> None:
 
     ``test_native_build.py`` holds elsewhere that nvcc takes every source.
     """
-    status = json.loads((native.FOLDER / "status.json").read_text())["cuda"]
+    status = json.loads((native.FOLDER / "status.json").read_text(encoding="utf-8"))["cuda"]
     if "error" in status:
         assert status["remedy"], status["error"]
         assert not status["error"].startswith("the compiler failed"), status["error"]

@@ -79,7 +79,7 @@ def test_what_the_user_can_mend_is_named(arguments, message, photo, tmp_path, ca
     other = Path(shutil.copy(photo, folder))
     empty = tmp_path / "empty"
     empty.mkdir()
-    (empty / "notes.txt").write_text("no image")
+    (empty / "notes.txt").write_text("no image", encoding="utf-8")
     before = twin.read_bytes()
     names = {"broken": broken, "photo": photo, "twin": twin, "folder": folder, "other": other, "empty": empty}
     filled = [a.format(**names) for a in arguments]
@@ -93,7 +93,7 @@ def test_of_a_folder_all_images_are_looked_at(photo, tmp_path, capsys):
     (folder / "deeper").mkdir(parents=True)
     for name in ("b.jpg", "a.PNG", "c.bmp", "c.png"):
         Image.open(photo).save(folder / name)
-    (folder / "notes.txt").write_text("no image")
+    (folder / "notes.txt").write_text("no image", encoding="utf-8")
     assert cli.main(["detect", str(folder), str(photo), str(photo), "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [Path(line.split(": ")[0]).name for line in lines] == ["a.PNG", "b.jpg", "c.bmp", "c.png", "photo.jpg"]

@@ -41,14 +41,17 @@ def build_site(out: Path, notebooks: Path = CHAPTERS) -> list[Path]:
         except ValueError as error:
             raise UserError(f"{source.name}: {error}") from error
     output_folder(out)
-    (out / "book.css").write_text(f"{STYLE.read_text()}\n{_code_style()}")
+    (out / "book.css").write_text(f"{STYLE.read_text(encoding='utf-8')}\n{_code_style()}", encoding="utf-8")
     written = []
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None], strict=False):
         path = out / f"{page.name}.html"
-        path.write_text(_document(page, pages, before, after))
+        path.write_text(_document(page, pages, before, after), encoding="utf-8")
         written.append(path)
     index = out / "index.html"
-    index.write_text(f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; {written[0].name}">')
+    index.write_text(
+        f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; {written[0].name}">',
+        encoding="utf-8",
+    )
     return [index, *written]
 
 
