@@ -1,5 +1,8 @@
 """``dyhead-lab book --notebooks``: a reader gets chapters to work in, and never loses work."""
 
+import pytest
+
+from dyhead_book import build
 from dyhead_lab.cli import main
 from dyhead_lab.paths import CHAPTERS
 
@@ -22,3 +25,10 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path, capsys):
     (tmp_path / "taken").touch()
     assert main(["book", "--notebooks", "--out", str(tmp_path / "taken")]) == 1
     assert f"--out {tmp_path / 'taken'} cannot be written" in capsys.readouterr().err
+
+
+def test_chapters_are_not_built_into_an_installed_package(monkeypatch, capsys):
+    monkeypatch.setattr(build, "CHECKOUT", None)
+    with pytest.raises(SystemExit):
+        build.main(["00"])
+    assert "built in a checkout; `dyhead-lab book --notebooks` copies" in capsys.readouterr().err

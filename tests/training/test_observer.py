@@ -329,3 +329,4 @@ def test_a_folder_that_cannot_be_written_is_named(pictures, tmp_path):
 
 def test_outside_of_git_there_is_no_state(tmp_path):
     assert git_state(tmp_path) is None
+    assert git_state(None) is None  # an installed package, in whosever repository it may lie
