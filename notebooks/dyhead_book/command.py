@@ -6,6 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
+from dyhead_lab.commands.outputs import output_folder
 from dyhead_lab.errors import UserError
 from dyhead_lab.paths import CHAPTERS
 
@@ -21,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the site, or the notebooks. Returns 0.
 
     Raises:
-        UserError: there are no chapters, or the folder cannot be written.
+        UserError: there are no chapters, or the folder cannot be made.
     """
     out = args.out or Path("chapters" if args.notebooks else "site")
     if args.notebooks:
@@ -43,16 +44,13 @@ def copy_chapters(out: Path) -> tuple[int, int]:
         how many were copied, and how many were there.
 
     Raises:
-        UserError: the project's chapters are not there, or the folder cannot be written.
+        UserError: the project's chapters are not there, or the folder cannot be made.
     """
     chapters = sorted(CHAPTERS.glob("*.ipynb"))
     if not chapters:
         raise UserError(f"no notebooks in {CHAPTERS}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        missing = [chapter for chapter in chapters if not (out / chapter.name).exists()]
-        for chapter in missing:
-            shutil.copyfile(chapter, out / chapter.name)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error.strerror}") from error
+    output_folder(out)
+    missing = [chapter for chapter in chapters if not (out / chapter.name).exists()]
+    for chapter in missing:
+        shutil.copyfile(chapter, out / chapter.name)
     return len(missing), len(chapters) - len(missing)
