@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from dyhead_lab import cli
-from dyhead_lab.commands import detect
+from dyhead_lab.data.images import upright
 from dyhead_lab.zoo import Trained, load_trained
 
 
@@ -121,7 +121,7 @@ def test_photos_are_turned_upright_as_pillow_does(orientation):
     buffer = io.BytesIO()
     image.save(buffer, "PNG", exif=exif)
     expected = torch.from_numpy(np.array(ImageOps.exif_transpose(Image.open(buffer)))).permute(2, 0, 1)
-    assert torch.equal(detect.upright(torch.from_numpy(np.array(image)).permute(2, 0, 1), orientation), expected)
+    assert torch.equal(upright(torch.from_numpy(np.array(image)).permute(2, 0, 1), orientation), expected)
 
 
 @pytest.mark.parametrize("weights", ["quickstart", "detr_tiny", "deformable_detr_tiny", "sparse_detr_tiny"])
