@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from .ops.deform_conv import deform_conv2d
     from .ops.ms_deform_attn import ms_deform_attn
     from .trace import trace
-    from .training import Recipe, train
+    from .training.recipe import Recipe
+    from .training.train import train
     from .views.figures import detections_figure
     from .views.sampling_points import SamplingPoints
     from .views.scale_explorer import ScaleExplorer
