@@ -7,7 +7,8 @@ is told in ``status.json`` beside them; ``dyhead_lab.ops.native`` reads it.
 Environment:
     CXX                the C++ compiler (default: c++, then g++)
     CUDA_HOME          the CUDA toolkit (default: where nvcc is)
-    DYHEAD_CUDA        auto (default): build for the GPU if that is possible; 0: do not; 1: fail if it is not possible
+    DYHEAD_CUDA        auto (default): build for the GPU if this machine has one and it is possible; 0: do not;
+                       1: build, on a machine without a GPU too, and fail if it is not possible
     DYHEAD_CUDA_ARCHS  architectures, such as "90" or "80,90" (default: ARCHITECTURES)
 """
 
@@ -21,9 +22,14 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package may not be installed yet
+from dyhead_lab.hardware import has_nvidia_gpu
 
 SOURCE = Path(__file__).resolve().parent
 ROOT = SOURCE.parent
@@ -94,7 +100,7 @@ def build_all() -> dict[str, dict[str, str]]:
         if "error" in entry:
             (TARGET / f"libdyhead_{name}.so").unlink(missing_ok=True)
         print(f"[native] {name}: {entry.get('error', 'built')}", file=sys.stderr)
-    (TARGET / "status.json").write_text(json.dumps(status, indent=1))
+    (TARGET / "status.json").write_text(json.dumps(status, indent=1), encoding="utf-8")
     if wish == "1" and "error" in status["cuda"]:
         raise SystemExit(f"DYHEAD_CUDA=1, but: {status['cuda']['error']}\n{status['cuda']['remedy']}")
     return status
@@ -119,8 +125,11 @@ def plan_emulated_debug() -> Library:
 
 
 def plan_cuda() -> Library:
-    if os.environ.get("DYHEAD_CUDA", "auto") == "0":
-        raise CannotBuild("not wanted (DYHEAD_CUDA=0)", "Run: DYHEAD_CUDA=1 make native")
+    wish = os.environ.get("DYHEAD_CUDA", "auto")
+    if wish == "0":
+        raise CannotBuild("not wanted (DYHEAD_CUDA=0)", "Run: export DYHEAD_CUDA=1 && make native")
+    if wish == "auto" and not has_nvidia_gpu():
+        raise CannotBuild("this machine has no NVIDIA GPU", "Run: export DYHEAD_CUDA=1 && make native")
     toolkit, torch, host = find_toolkit(), torch_folder(), cxx()
     if not list((torch / "lib").glob("libtorch_cuda.*")):
         raise CannotBuild("this torch is built without CUDA", "Install a CUDA build of torch, then run: make native")
@@ -131,8 +140,8 @@ def plan_cuda() -> Library:
     compiles = [(source, nvcc) for source in KERNELS] + [(source, binding) for source in BINDING]
     link = [host, "-shared", f"-L{toolkit / 'lib64'}", f"-L{toolkit / 'lib'}", f"-L{torch / 'lib'}"]
     link += ["-ltorch_cpu", "-ltorch_cuda", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
-    remedy = "nvcc and the C++ compiler must fit each other and CUDA. Mend that, then run: DYHEAD_CUDA=1 make native"
-    return Library("cuda", compiles, link, remedy)
+    remedy = "nvcc and the C++ compiler must fit each other and CUDA. Mend that, then run: "
+    return Library("cuda", compiles, link, remedy + "export DYHEAD_CUDA=1 && make native")
 
 
 def cxx() -> str:
@@ -159,7 +168,7 @@ def find_toolkit() -> Path:
     nvcc = shutil.which("nvcc")
     if nvcc:
         command = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
-        answer = subprocess.run(command, capture_output=True, text=True)
+        answer = subprocess.run(command, capture_output=True, text=True, errors="replace")
         top = re.search(r"^#\$ TOP=(.+)$", answer.stderr, re.MULTILINE)
         if top:
             return Path(top[1].strip()).resolve()
@@ -174,7 +183,9 @@ def find_toolkit() -> Path:
 
 def architecture_flags(toolkit: Path) -> list[str]:
     """nvcc's flags for the architectures that are wanted and that this toolkit knows."""
-    answer = subprocess.run([str(toolkit / "bin" / "nvcc"), "--list-gpu-arch"], capture_output=True, text=True)
+    answer = subprocess.run(
+        [str(toolkit / "bin" / "nvcc"), "--list-gpu-arch"], capture_output=True, text=True, errors="replace"
+    )
     known = set(re.findall(r"compute_(\d+)", answer.stdout))
     wish = os.environ.get("DYHEAD_CUDA_ARCHS")
     wanted = re.findall(r"\d+", wish.replace(".", "")) if wish else list(ARCHITECTURES)
@@ -194,19 +205,23 @@ def architecture_flags(toolkit: Path) -> list[str]:
 def build(libraries: list[Library]) -> dict[str, dict[str, str]]:
     """Compile what has changed, two files at a time or as many as there are cores, and link."""
     headers = digest(*sorted(SOURCE.glob("*/*.h")), *sorted(SOURCE.glob("*/*.cuh")))
+    for library in libraries:
+        library.objects = [object_path(source, command, headers) for source, command in library.compiles]
+    progress = Progress(sum(not path.exists() for library in libraries for path in library.objects))
     results: dict[str, dict[str, str]] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         pending = {
             library.name: [
-                pool.submit(compile_object, source, command, headers) for source, command in library.compiles
+                pool.submit(compile_object, source, command, path, progress)
+                for (source, command), path in zip(library.compiles, library.objects, strict=True)
             ]
             for library in libraries
         }
         for library in libraries:
             try:
-                objects = [job.result() for job in pending[library.name]]
-                link_library(library, objects)
-                library.objects = objects
+                for job in pending[library.name]:
+                    job.result()
+                link_library(library)
                 results[library.name] = {}
             except subprocess.CalledProcessError as error:
                 lines = "\n".join(error.output.strip().splitlines()[-ERROR_LINES:])
@@ -217,31 +232,51 @@ def build(libraries: list[Library]) -> dict[str, dict[str, str]]:
     return results
 
 
-def compile_object(source: Path, command: list[str], headers: str) -> Path:
-    """Compile one file, unless that was done before with the same sources and the same command."""
-    name = digest(source, text=f"{command} {headers}")
-    target = OBJECTS / f"{source.parent.name}_{source.stem}_{name}.o"
+class Progress:
+    """Says which file has been compiled, of how many, since when. CUDA kernels take minutes each."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self.begun = time.monotonic()
+        self.lock = threading.Lock()
+        if total:
+            print(f"[native] {total} files to compile", file=sys.stderr, flush=True)
+
+    def finished(self, source: Path, compiler: str) -> None:
+        with self.lock:
+            self.done += 1
+            line = f"{self.done} of {self.total}: {source.parent.name}/{source.name} by {Path(compiler).name}"
+            print(f"[native] {line}, {time.monotonic() - self.begun:.0f} s", file=sys.stderr, flush=True)
+
+
+def object_path(source: Path, command: list[str], headers: str) -> Path:
+    """Where the object of a file lies; its name says from what sources and by what command it was made."""
+    return OBJECTS / f"{source.parent.name}_{source.stem}_{digest(source, text=f'{command} {headers}')}.o"
+
+
+def compile_object(source: Path, command: list[str], target: Path, progress: Progress) -> None:
+    """Compile one file, unless that was done before."""
     if not target.exists():
         unfinished = target.with_suffix(f".{os.getpid()}")
         run([*command, "-c", str(source), "-o", str(unfinished)])
         unfinished.replace(target)
-    return target
+        progress.finished(source, command[0])
 
 
-def link_library(library: Library, objects: list[Path]) -> None:
+def link_library(library: Library) -> None:
     """Link, unless the library there was made of the same objects. A process that has the old one open keeps it."""
     stamp = library.path.with_suffix(".stamp")
-    content = " ".join([*library.link, *(path.name for path in objects)])
-    if library.path.exists() and stamp.exists() and stamp.read_text() == content:
+    content = " ".join([*library.link, *(path.name for path in library.objects)])
+    if library.path.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == content:
         return
     unfinished = library.path.with_suffix(f".{os.getpid()}")
-    run([*library.link[:2], "-o", str(unfinished), *map(str, objects), *library.link[2:]])
+    run([*library.link[:2], "-o", str(unfinished), *map(str, library.objects), *library.link[2:]])
     unfinished.replace(library.path)
-    stamp.write_text(content)
+    stamp.write_text(content, encoding="utf-8")
 
 
 def run(command: list[str]) -> None:
-    subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    subprocess.run(command, check=True, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def digest(*paths: Path, text: str = "") -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
+from io import TextIOWrapper
 
 from . import __version__
 from .errors import UserError
@@ -65,6 +66,9 @@ def _output_is_closed() -> bool:
 
 
 def _run(argv: list[str]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may lack letters; a table with "?" is better than none
     parser = argparse.ArgumentParser(prog="dyhead-lab", description="A workbook on attention in object detection.")
     parser.add_argument("--version", action="version", version=f"dyhead-lab {__version__}")
     there = commands()

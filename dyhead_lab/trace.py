@@ -15,8 +15,10 @@ call, in order.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -156,3 +158,15 @@ def emit(module: nn.Module, **tensors: Any) -> None:
 def is_traced() -> bool:
     """True while a trace is open: for intermediates that are worth computing only then."""
     return bool(_open_traces)
+
+
+class _TraceModule(ModuleType):
+    """This module, which can be called as its function: ``dyhead_lab.trace`` is both.
+
+    Python binds the name of an imported submodule in its package to the module, whatever the package says.
+    """
+
+    __call__ = staticmethod(trace)
+
+
+sys.modules[__name__].__class__ = _TraceModule

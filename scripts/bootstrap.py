@@ -161,7 +161,7 @@ def configure_lab(venv):
     """Let JupyterLab save widgets with a notebook: opened again without a kernel, they are seen instead of an error."""
     settings = venv / "share" / "jupyter" / "lab" / "settings"
     settings.mkdir(parents=True, exist_ok=True)
-    (settings / "overrides.json").write_text(json.dumps(LAB_SETTINGS, indent=1) + "\n")
+    (settings / "overrides.json").write_text(json.dumps(LAB_SETTINGS, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -246,8 +246,11 @@ def folder_size(folder):
 
 
 def build_native(root, venv):
-    """Install the project itself in place; its setup.py builds what the machine's compilers can build."""
-    say("building the native code; this takes a minute or two")
+    """Build what the machine's compilers can build, and install the project itself in place."""
+    say("building the native code: a minute or two, and several more where CUDA kernels are compiled")
+    # setup.py would do this too, but pip shows nothing of it until all is over.
+    if call([venv_python(venv), str(root / "csrc" / "build.py")]) != 0:
+        raise SetupError("the native code could not be built; the reason stands above")
     command = [venv_python(venv), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
     command += ["--no-build-isolation", "--no-deps", "--editable", str(root)]
     if call(command) != 0:
@@ -265,14 +268,14 @@ class Stamp:
         self.fingerprint = fingerprint
 
     def fits(self):
-        return self.path.is_file() and self.path.read_text() == self.fingerprint
+        return self.path.is_file() and self.path.read_text(encoding="utf-8") == self.fingerprint
 
     def clear(self):
         if self.path.exists():
             self.path.unlink()
 
     def write(self):
-        self.path.write_text(self.fingerprint)
+        self.path.write_text(self.fingerprint, encoding="utf-8")
 
 
 def packages_fingerprint(root, venv):
@@ -284,7 +287,7 @@ def native_fingerprint(root, packages):
     """What the built libraries depend on: sources, compilers, the packages (torch above all)."""
     sources = sorted(path for path in (root / "csrc").glob("**/*") if path.is_file())
     compilers = [shutil.which(name) for name in ("c++", "g++", "nvcc")]
-    settings = [os.environ.get(name) for name in ("CXX", "CUDA_HOME", "DYHEAD_CUDA")]
+    settings = [os.environ.get(name) for name in ("CXX", "CUDA_HOME", "CUDA_PATH", "DYHEAD_CUDA", "DYHEAD_CUDA_ARCHS")]
     return fingerprint([root / "setup.py", *sources], packages, compilers, settings)
 
 

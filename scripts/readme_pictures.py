@@ -3,7 +3,7 @@
 import torch
 
 from dyhead_lab.data.shapes import draw_image
-from dyhead_lab.paths import DATA
+from dyhead_lab.paths import SAMPLE
 from dyhead_lab.trace import trace
 from dyhead_lab.training.checkpoint import RunLog
 from dyhead_lab.views.curves import run_figure
@@ -36,7 +36,7 @@ def main() -> None:
         ),
     }
     for name, (figure, alt) in figures.items():
-        path = DATA / "sample" / f"{name}.png"
+        path = SAMPLE / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(Picture(figure, alt).png)
         print(path)

@@ -27,7 +27,7 @@ def main() -> int:
     command = [sys.executable, "-m", "pip", "freeze", "--all", "--exclude", "pip", "--exclude", "wheel"]
     freeze = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     path = ROOT / "constraints.txt"
-    path.write_text(HEADER + "\n".join(pins(freeze)) + "\n")
+    path.write_text(HEADER + "\n".join(pins(freeze)) + "\n", encoding="utf-8")
     print(f"{path.name}: {len(pins(freeze))} packages")
     return 0
 

@@ -40,4 +40,4 @@ def load(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with np.load(FOLDER / f"{name}.npz") as file:
         arrays = {key: file[key] for key in file.files}
     facts = FOLDER / f"{name}.json"
-    return arrays, json.loads(facts.read_text()) if facts.exists() else {}
+    return arrays, json.loads(facts.read_text(encoding="utf-8")) if facts.exists() else {}

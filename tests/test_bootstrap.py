@@ -26,19 +26,21 @@ RUNNING = tuple(sys.version_info[:2])
 @pytest.fixture
 def house(tmp_path, monkeypatch):
     """A project folder on a machine with room; commands are noted instead of run, and .venv appears by itself."""
-    (tmp_path / "constraints.txt").write_text("torch==2.11.0\n")
+    (tmp_path / "constraints.txt").write_text("torch==2.11.0\n", encoding="utf-8")
     (tmp_path / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["setuptools", "torch>=2.11"]\n'
         '[project]\ndependencies = ["torch>=2.11", "numpy"]\n'
-        '[project.optional-dependencies]\ntest = ["pytest"]\n'
+        '[project.optional-dependencies]\ntest = ["pytest"]\n',
+        encoding="utf-8",
     )
     (tmp_path / "csrc").mkdir()
-    (tmp_path / "csrc" / "kernel.cu").write_text("one")
+    (tmp_path / "csrc" / "kernel.cu").write_text("one", encoding="utf-8")
     state = SimpleNamespace(root=tmp_path, venv=tmp_path / ".venv", steps=[], failing="", version=None, commands=[])
 
     def call(command, environment=None):
         state.commands.append(command)
-        step = "venv" if "venv" in command else "native" if "--editable" in command else "packages"
+        steps = {"venv": "venv", str(tmp_path / "csrc" / "build.py"): "native", "--editable": "project"}
+        step = next((steps[word] for word in command if word in steps), "packages")
         state.steps.append(step)
         if step == "venv":
             shutil.rmtree(state.venv, ignore_errors=True)
@@ -65,11 +67,11 @@ def steps_of_one_more_call(house, *argv):
 
 class TestSteps:
     def test_a_fresh_machine_gets_everything(self, house):
-        assert steps_of_one_more_call(house) == ["venv", "packages", "native"]
+        assert steps_of_one_more_call(house) == ["venv", "packages", "native", "project"]
 
     def test_the_lab_saves_widgets_with_a_notebook(self, house):
         assert bootstrap.main([], house.root) == 0
-        settings = json.loads((house.venv / "share/jupyter/lab/settings/overrides.json").read_text())
+        settings = json.loads((house.venv / "share/jupyter/lab/settings/overrides.json").read_text(encoding="utf-8"))
         assert settings == {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}}
 
     def test_the_second_call_does_nothing(self, house):
@@ -79,26 +81,28 @@ class TestSteps:
     @pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
     def test_other_versions_are_installed_and_what_stands_on_them_is_built(self, house, name):
         steps_of_one_more_call(house)
-        (house.root / name).write_text((house.root / name).read_text() + "# changed\n")
-        assert steps_of_one_more_call(house) == ["packages", "native"]
+        (house.root / name).write_text(
+            (house.root / name).read_text(encoding="utf-8") + "# changed\n", encoding="utf-8"
+        )
+        assert steps_of_one_more_call(house) == ["packages", "native", "project"]
 
     @pytest.mark.parametrize("change", ["other text", None])
     def test_other_sources_are_built_again(self, house, change):
         steps_of_one_more_call(house)
         kernel = house.root / "csrc" / "kernel.cu"
-        kernel.write_text(change) if change else kernel.unlink()
-        assert steps_of_one_more_call(house) == ["native"]
+        kernel.write_text(change, encoding="utf-8") if change else kernel.unlink()
+        assert steps_of_one_more_call(house) == ["native", "project"]
 
     def test_a_compiler_that_appears_is_used(self, house, monkeypatch):
         monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
         steps_of_one_more_call(house)
         monkeypatch.setattr(bootstrap.shutil, "which", lambda name: f"/usr/bin/{name}")
-        assert steps_of_one_more_call(house) == ["native"]
+        assert steps_of_one_more_call(house) == ["native", "project"]
 
     def test_native_and_repair_insist(self, house):
         steps_of_one_more_call(house)
-        assert steps_of_one_more_call(house, "--native") == ["native"]
-        assert steps_of_one_more_call(house, "--repair") == ["packages", "native"]
+        assert steps_of_one_more_call(house, "--native") == ["native", "project"]
+        assert steps_of_one_more_call(house, "--repair") == ["packages", "native", "project"]
 
     def test_pip_gets_the_pins_and_every_requirement_once(self, house):
         steps_of_one_more_call(house)
@@ -109,7 +113,7 @@ class TestSteps:
             *["setuptools", "torch>=2.11", "numpy", "pytest"],
         ]
 
-    @pytest.mark.parametrize("failing", ["venv", "packages", "native"])
+    @pytest.mark.parametrize("failing", ["venv", "packages", "native", "project"])
     def test_a_step_that_failed_is_done_again(self, house, capsys, failing):
         house.failing = failing
         assert bootstrap.main([], house.root) == 1
@@ -118,7 +122,7 @@ class TestSteps:
         house.failing = ""
         if failing == "venv":
             house.version = None  # what venv left behind does not run
-        assert steps_of_one_more_call(house)[0] == failing
+        assert steps_of_one_more_call(house)[0] == ("native" if failing == "project" else failing)
         assert steps_of_one_more_call(house) == []
 
     def test_an_interrupt_says_that_the_same_command_continues(self, house, monkeypatch, capsys):
@@ -158,7 +162,7 @@ class TestPython:
 
     def test_an_old_python_can_read_the_script(self):
         """3.6 is the oldest that its f-strings allow. The module that 3.11 brought is imported late."""
-        tree = ast.parse(SCRIPT.read_text(), feature_version=(3, 6))
+        tree = ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 6))
         top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         assert "tomllib" not in top and top <= sys.stdlib_module_names
 
@@ -196,7 +200,7 @@ class TestDisk:
         steps_of_one_more_call(house)
         monkeypatch.setattr(bootstrap, "folder_size", lambda folder: 6.0e9)
         free_space(monkeypatch, 1)
-        assert steps_of_one_more_call(house, "--repair") == ["packages", "native"]
+        assert steps_of_one_more_call(house, "--repair") == ["packages", "native", "project"]
 
     def test_an_environment_that_is_replaced_makes_room(self, house, monkeypatch):
         monkeypatch.setattr(bootstrap, "folder_size", lambda folder: 6.0e9 if house.version is None else 0)
@@ -227,7 +231,7 @@ class TestDisk:
         assert "--no-cache-dir" in house.commands[1]
         free_space(monkeypatch, 100)
         steps_of_one_more_call(house, "--repair")
-        assert "--no-cache-dir" not in house.commands[-2]
+        assert "--no-cache-dir" not in house.commands[-3]
 
     def test_folder_size_counts_all_files(self, tmp_path):
         (tmp_path / "a").write_bytes(b"12345")
@@ -244,9 +248,10 @@ class TestHalfInstalledPackages:
         packages = tmp_path / "lib" / "python3.11" / "site-packages"
         info = packages / "thing-1.0.dist-info"
         info.mkdir(parents=True)
-        (packages / "thing.py").write_text("x = 1\n")
+        (packages / "thing.py").write_text("x = 1\n", encoding="utf-8")
         (info / "RECORD").write_text(
-            'thing.py,sha256=abc,6\n"__pycache__/thing.cpython-311.pyc",,\nthing-1.0.dist-info/RECORD,,\n'
+            'thing.py,sha256=abc,6\n"__pycache__/thing.cpython-311.pyc",,\nthing-1.0.dist-info/RECORD,,\n',
+            encoding="utf-8",
         )
         return SimpleNamespace(venv=tmp_path, info=info, module=packages / "thing.py")
 
@@ -259,7 +264,7 @@ class TestHalfInstalledPackages:
         if damage == "no module":
             package.module.unlink()
         elif damage == "half a module":
-            package.module.write_text("x =")
+            package.module.write_text("x =", encoding="utf-8")
         else:
             (package.info / "RECORD").unlink()
         assert bootstrap.drop_half_installed(package.venv) == ["thing-1.0"]

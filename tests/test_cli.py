@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from dyhead_lab import __version__, cli
+from dyhead_lab.commands.evaluated import refuse_missing
 from dyhead_lab.errors import UserError
 
 
@@ -88,14 +89,53 @@ def test_every_command_explains_itself(name, capsys):
     assert f"usage: dyhead-lab {name}" in capsys.readouterr().out
 
 
-def test_help_and_version_do_not_load_torch():
+#: Runs the command line and says what stayed unknown to Python meanwhile.
+LIGHT = """
+import sys
+from dyhead_lab.cli import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as end:
+    status = end.code
+print(status, sorted({"torch", "torchvision", "matplotlib"} & set(sys.modules)))
+"""
+
+
+def light(*words):
+    """Run a command in a process of its own: all it printed, and its last line, ``status [heavy modules]``."""
+    done = subprocess.run([sys.executable, "-c", LIGHT, *words], capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr, done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "words", [["--version"], ["--help"], *([name, "--help"] for name in cli.COMMANDS)], ids=" ".join
+)
+def test_help_and_version_load_nothing_heavy(words):
     """They answer at once: importing torch takes seconds."""
-    code = (
-        "import sys\n"
-        "from dyhead_lab.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit: print('torch' in sys.modules)"
-    )
-    for option, shown in (("--version", __version__), ("--help", "doctor")):
-        done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=True)
-        assert shown in done.stdout and done.stdout.endswith("False\n")
+    told, end = light(*words)
+    assert end == "0 []" and (__version__ in told or "usage: dyhead-lab" in told)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("eval nowhere", "no weights at nowhere: expected a weights file, a run folder"),
+        ("errors nowhere", "no weights at nowhere"),
+        ("errors quickstart --score 2", "--score: got 2.0"),
+        ("detect nowhere.jpg", "image not found: nowhere.jpg"),
+        ("detect README.md --weights nowhere", "no weights at nowhere"),
+        ("compare nowhere", "nowhere: expected a run folder"),
+        ("train quickstart --set lr", "--set lr: expected KEY=VALUE"),
+        ("efficiency quickstart --size big", "--size: expected HEIGHTxWIDTH"),
+        ("bench ops --out .", "--out . is a folder"),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_told_before_anything_heavy_is_loaded(words, message):
+    told, end = light(*words.split())
+    assert end == "1 []" and message in told
+
+
+def test_what_is_shipped_stands_in_the_message_about_missing_weights():
+    with pytest.raises(UserError, match="deformable_detr_tiny, detr_tiny, quickstart, sparse_detr_tiny"):
+        refuse_missing("nowhere")
+    refuse_missing("quickstart")

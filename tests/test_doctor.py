@@ -68,6 +68,7 @@ class TestCommand:
         monkeypatch.setenv("PATH", "")
         monkeypatch.setenv("CUDA_HOME", "/nowhere")
         monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
         found = doctor.report()
         assert len(found) == len(doctor.CHECKS)
         assert {line.name for line in found if line.status == "missing"} >= {"nvcc", "C++ compiler", "Chromium"}
@@ -100,6 +101,7 @@ def card(monkeypatch):
     """A simulated machine with an H100 and a driver for CUDA 13.0; tests change what they are about."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(machine, "driver_cuda", lambda: (13, 0))
+    monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     for name, value in {
         "is_available": True,
@@ -154,9 +156,24 @@ class TestCudaDevice:
         card.setattr(torch.cuda, "is_available", lambda: False)
         assert machine.cuda_device().status == "broken"
 
-    def test_torch_for_the_cpu_is_missing(self, card):
+    def test_torch_for_the_cpu_is_missing_where_there_is_a_gpu(self, card):
         card.setattr(torch.version, "cuda", None)
-        assert machine.cuda_device().status == "missing"
+        card.setattr(machine, "installed", {"torch": "2.11.0+cpu", "torchvision": "0.26.0+cpu"}.__getitem__)
+        found = machine.cuda_device()
+        assert found.status == "missing"
+        assert found.remedy.endswith("pip install --force-reinstall torch==2.11.0 torchvision==0.26.0")
+
+    @pytest.mark.parametrize("cuda", ["13.0", None], ids=["torch with CUDA", "torch for the CPU"])
+    def test_a_laptop_is_told_to_install_nothing(self, card, cuda):
+        card.setattr(machine, "driver_cuda", lambda: None)
+        card.setattr(machine, "has_nvidia_gpu", lambda: False)
+        card.setattr(torch.version, "cuda", cuda)
+        card.setattr(native, "why_missing", lambda kind: "They were not built")
+        card.setenv("PATH", "")
+        card.setenv("CUDA_HOME", "/nowhere")
+        for look in (machine.cuda_device, machine.nvcc, machine.native_cuda):
+            found = look()
+            assert (found.status, found.remedy) == ("ok", "") and "no NVIDIA GPU" in found.detail
 
     @pytest.mark.gpu
     def test_the_real_device(self):
@@ -191,7 +208,7 @@ def test_which_code_runs_on_which_card(capability, architectures, expected):
 
 def executable(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
     path.chmod(0o755)
     return path
 
@@ -226,6 +243,7 @@ class TestCompilers:
 class TestNativeCode:
     @pytest.mark.parametrize("kind", native.KINDS)
     def test_what_ops_native_says_is_told(self, monkeypatch, kind):
+        monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
         look = {"emulated": machine.native_cpu, "cuda": machine.native_cuda}[kind]
         monkeypatch.setattr(native, "why_missing", lambda asked: None if asked == kind else "another")
         assert look().status == "ok"
@@ -233,6 +251,7 @@ class TestNativeCode:
     def test_the_stored_reason_and_its_remedy_come_apart(self, monkeypatch):
         stored = "They were not built: the compiler failed:\na.cu:3: error: x.y\nMend it, then run: FLAG=1 make native"
         monkeypatch.setattr(native, "why_missing", lambda kind: stored)
+        monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
         found = machine.native_cuda()
         assert found.detail == "They were not built: the compiler failed: a.cu:3: error: x.y"
         assert found.remedy == "FLAG=1 make native"
@@ -267,7 +286,7 @@ class TestWorkbook:
         assert found.status == "broken" and "@jupyter-widgets/jupyterlab-manager" in found.detail
 
     def test_missing_weights_make_the_lab_unusable(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(workbook, "REPOSITORY", tmp_path)
+        monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(workbook, "WEIGHTS", tmp_path / "weights")
         found = workbook.weights()
         assert (found.status, found.needed) == ("missing", True)
@@ -275,14 +294,14 @@ class TestWorkbook:
 
     def test_damaged_weights_are_broken(self, monkeypatch, tmp_path):
         (tmp_path / "quickstart.pt").write_bytes(b"not weights")
-        monkeypatch.setattr(workbook, "REPOSITORY", tmp_path)
         monkeypatch.setattr(workbook, "WEIGHTS", tmp_path)
         assert workbook.weights().status == "broken"
 
     def test_a_coco_folder_tells_what_it_lacks(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(workbook, "REPOSITORY", tmp_path)
-        monkeypatch.setattr(workbook, "COCO", tmp_path / "coco2017")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("DYHEAD_DATA", str(tmp_path))
         assert workbook.coco().detail.startswith("no coco2017")
+        assert workbook.coco().remedy == "dyhead-lab data coco --out coco2017"
         for part in ("annotations", "val2017"):
             (tmp_path / "coco2017" / part).mkdir(parents=True)
         (tmp_path / "coco2017/annotations/instances_val2017.json").touch()

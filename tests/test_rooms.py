@@ -25,7 +25,7 @@ def read_rooms(contributing: str) -> dict[str, int]:
     return rooms
 
 
-ROOMS = read_rooms((ROOT / "CONTRIBUTING.md").read_text())
+ROOMS = read_rooms((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
@@ -81,7 +81,7 @@ def test_table_of_rooms_is_read():
 def test_imports_go_up_only(path):
     module = module_of(path)
     assert room_of(module) in ROOMS, f"{room_of(module)} has no row in the table of CONTRIBUTING.md"
-    below = misplaced(path.read_text(), module, is_package=path.name == "__init__.py")
+    below = misplaced(path.read_text(encoding="utf-8"), module, is_package=path.name == "__init__.py")
     assert not below, f"{module} imports {', '.join(sorted(below))}, which lie below it in CONTRIBUTING.md"
 
 
@@ -232,7 +232,7 @@ def test_files_are_short():
     suffixes = {".py", ".js", ".css", ".cu", ".cuh", ".cpp", ".h"}
     files = [path for path in tracked_files() if path.suffix in suffixes and path.name != "chapter.py"]
     assert len(files) > 50
-    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files}
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert not {name: lines for name, lines in lengths.items() if lines > MOST_LINES}
 
 

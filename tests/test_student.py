@@ -197,7 +197,7 @@ def student(tmp_path_factory):
     """The student's folder after ``dyhead-lab train mine.py``, which was killed once and started again."""
     folder = tmp_path_factory.mktemp("student")
     for name, text in FILES.items():
-        (folder / name).write_text(dedent(text).lstrip())
+        (folder / name).write_text(dedent(text).lstrip(), encoding="utf-8")
     first = lab(folder, "train", "mine.py")
     checkpoint = folder / "runs/rows/last.pt"
     while not checkpoint.exists():

@@ -12,11 +12,12 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import dyhead_lab
+from dyhead_lab import remedies
 
 ROOT = Path(__file__).resolve().parent.parent
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
-ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 
 
 def direct_requirements() -> list[Requirement]:
@@ -41,7 +42,7 @@ def parse_pins(lines: list[str]) -> dict[str, str]:
 
 
 def constraints() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return parse_pins([line for line in lines if line and not line.startswith("#")])
 
 
@@ -61,7 +62,7 @@ def test_constraints_pin_every_direct_requirement_inside_its_range(requirement):
 def test_numba_is_bounded_as_long_as_private_parts_of_it_are_used():
     ops = ROOT / "dyhead_lab" / "ops"
     private = ("_source_stamp", "numba.core", "llvmlite")
-    users = [p.name for p in ops.rglob("*.py") if any(word in p.read_text() for word in private)]
+    users = [p.name for p in ops.rglob("*.py") if any(word in p.read_text(encoding="utf-8") for word in private)]
     (numba,) = (requirement for requirement in direct_requirements() if requirement.name == "numba")
     major, minor = constraints()["numba"].split(".")[:2]
     assert not users or not numba.specifier.contains(f"{major}.{int(minor) + 1}.0"), users
@@ -90,6 +91,10 @@ def test_torch_and_torchvision_are_the_pair_that_belongs_together():
     assert version("torchvision") == pinned["torchvision"]
     (torch,) = (r for r in map(Requirement, requires("torchvision") or []) if r.name == "torch")
     assert torch.specifier == SpecifierSet(f"=={pinned['torch']}")
+
+
+def test_the_remedy_that_builds_anew_asks_for_the_setuptools_of_the_build():
+    assert remedies.SETUPTOOLS in PYPROJECT["build-system"]["requires"]
 
 
 def test_package_version_is_the_projects_version():

@@ -9,16 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..data.coco import coco_folder
-from ..data.dataset import DetectionData
-from ..data.synthetic_coco import write_synthetic_coco
 from ..errors import UserError
-from ..ops.bench import table
-from ..ops.bench.measure import machine
+
+if TYPE_CHECKING:
+    from ..data.dataset import DetectionData
 
 COCO_SIZE = (800, 1333)
 #: On a processor a step at COCO's size takes seconds an image. This size shows that everything runs.
@@ -27,7 +23,7 @@ SYNTHETIC_IMAGES = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(devices=table.DEVICES)
+    parser.set_defaults(devices=None)
     kinds = parser.add_subparsers(metavar="WHAT", required=True)
 
     ops = kinds.add_parser("ops", help="deform_conv2d and ms_deform_attn beside their peers")
@@ -71,7 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and store by device. Returns 0."""
     _refuse(args)
-    table.store(args.measure(args), args.out, args.devices)
+
+    from ..ops.bench import table
+
+    table.store(args.measure(args), args.out, args.devices or table.DEVICES)
     print(f"stored in {args.out}")
     return 0
 
@@ -91,7 +90,7 @@ def _refuse(args: argparse.Namespace) -> None:
         raise UserError(f"--out {args.out} is a folder; name a file, such as {args.out / 'bench.json'}")
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        stored = json.loads(args.out.read_text()) if args.out.exists() else {}
+        stored = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
     except (OSError, ValueError) as error:
         raise UserError(f"--out {args.out} cannot hold results: {error}") from error
     if not isinstance(stored, dict):
@@ -102,6 +101,10 @@ Measured = dict[str, Any]  # device -> what was measured there
 
 
 def _ops(args: argparse.Namespace) -> Measured:
+    import torch
+
+    from ..ops.bench import table
+
     tables = {"cpu": table.measured("cpu", args.quick)}
     if torch.cuda.is_available():
         print()
@@ -118,6 +121,8 @@ def _cpu(args: argparse.Namespace) -> Measured:
 
 
 def _dyhead(args: argparse.Namespace) -> Measured:
+    import torch
+
     from ..evaluation.dyhead_speed import milliseconds
 
     size = (args.size[0], args.size[1])
@@ -139,6 +144,9 @@ def _loader(args: argparse.Namespace) -> Measured:
 
 
 def _train(args: argparse.Namespace) -> Measured:
+    import torch
+
+    from ..ops.bench.table import NOT_MEASURED
     from ..training.throughput import step_rate
 
     recipe = _recipe(args)
@@ -155,7 +163,7 @@ def _train(args: argparse.Namespace) -> Measured:
         "image size": f"{size[0]} x {size[1]}" if size else "the data set's",
         "images/s": round(rate.images_per_second, 2),
         "memory": str(rate.memory),
-        "GPU busy": table.NOT_MEASURED if rate.busy is None else f"{rate.busy:.0%}",
+        "GPU busy": NOT_MEASURED if rate.busy is None else f"{rate.busy:.0%}",
     }
     if not torch.cuda.is_available():
         print("on a processor this says that everything runs, no more")
@@ -163,6 +171,8 @@ def _train(args: argparse.Namespace) -> Measured:
 
 
 def _recipe(args: argparse.Namespace):
+    import torch
+
     from .. import zoo
 
     recipe = zoo.get(args.recipe)
@@ -174,6 +184,8 @@ def _recipe(args: argparse.Namespace):
 def _train_set(args: argparse.Namespace) -> Iterator[DetectionData]:
     """The training images: made up, of a folder, or the recipe's own."""
     from .. import zoo
+    from ..data.coco import coco_folder
+    from ..data.synthetic_coco import write_synthetic_coco
 
     if args.synthetic_coco:
         with TemporaryDirectory() as folder:
@@ -185,10 +197,15 @@ def _train_set(args: argparse.Namespace) -> Iterator[DetectionData]:
 
 def _reported(numbers: dict[str, Any]) -> Measured:
     """Print what was measured, and the machine; return both, by device."""
+    import torch
+
+    from ..ops.bench.measure import machine
+    from ..ops.bench.table import NOT_MEASURED
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = {**numbers, "machine": machine(device)}
     for name, value in found.items():
         print(f"{name}: {json.dumps(value) if isinstance(value, dict) else value}")
     if device == "cpu":
-        print(f"cuda: {table.NOT_MEASURED}, torch sees no GPU here")
+        print(f"cuda: {NOT_MEASURED}, torch sees no GPU here")
     return {device: found}

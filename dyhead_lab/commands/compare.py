@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..evaluation.coco import METRICS, UNDEFINED
-from ..training.checkpoint import RunLog
-from ..training.run_folder import LOG, RUN, read_part
-from ..views.curves import comparison_figure
 from .outputs import output_file
-
-SHOWN = list(METRICS)[:6]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +25,14 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.out.suffix not in (".svg", ".png"):
         raise UserError(f"--out {args.out}: expected a name that ends in .svg or .png")
+    for folder in args.runs:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: expected a run folder, found none")
     output_file(args.out)
+
+    from ..training.run_folder import RUN, read_part
+    from ..views.curves import comparison_figure
+
     names = distinct_names(args.runs)
     logs = {name: _log(folder) for name, folder in zip(names, args.runs, strict=True)}
     print(table(logs))
@@ -69,6 +70,9 @@ def distinct_names(runs: list[Path]) -> list[str]:
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:
+    from ..training.checkpoint import RunLog
+    from ..training.run_folder import LOG
+
     entries = RunLog.entries(folder / LOG)
     if not entries:
         raise UserError(f"{folder}: expected a run folder with {LOG}, found no line of a log")
@@ -77,19 +81,19 @@ def _log(folder: Path) -> list[dict[str, Any]]:
 
 def table(logs: dict[str, list[dict[str, Any]]]) -> str:
     """A line for each run: its last iteration, its last evaluation, and images per second over the run."""
+    from ..evaluation.coco import METRICS, UNDEFINED
+
+    shown = list(METRICS)[:6]
     width = max(len(name) for name in logs)
-    lines = [f"{'run':<{width}} {'iteration':>9} {'images/s':>9} " + " ".join(f"{name:>9}" for name in SHOWN)]
+    lines = [f"{'run':<{width}} {'iteration':>9} {'images/s':>9} " + " ".join(f"{name:>9}" for name in shown)]
     for name, entries in logs.items():
         evaluated: dict[str, Any] = next((entry for entry in reversed(entries) if "AP" in entry), {})
         speeds = [entry["images_per_second"] for entry in entries if "images_per_second" in entry]
         speed = f"{sum(speeds) / len(speeds):9.1f}" if speeds else f"{'-':>9}"
-        numbers = " ".join(_number(evaluated.get(metric, UNDEFINED)) for metric in SHOWN)
-        lines.append(f"{name:<{width}} {entries[-1]['iteration']:9d} {speed} {numbers}")
+        numbers = [evaluated.get(metric, UNDEFINED) for metric in shown]
+        words = " ".join(f"{'-':>9}" if number == UNDEFINED else f"{number:9.4f}" for number in numbers)
+        lines.append(f"{name:<{width}} {entries[-1]['iteration']:9d} {speed} {words}")
     return "\n".join(lines)
-
-
-def _number(value: float) -> str:
-    return f"{'-':>9}" if value == UNDEFINED else f"{value:9.4f}"
 
 
 def differences(settings: dict[str, dict[str, Any]]) -> list[str]:

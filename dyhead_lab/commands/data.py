@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..data import shapes
-from ..data.coco_writer import WrittenSplit
 from ..data.download import ARCHIVES, BASE_URL, download_coco
-from ..data.splitting import split_folder
-from ..data.voc import convert_voc
-from ..data.yolo import convert_yolo
 from .outputs import output_folder
+
+if TYPE_CHECKING:
+    from ..data.coco_writer import WrittenSplit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,19 +68,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shapes(args: argparse.Namespace) -> None:
+    from ..data import shapes
+
     shapes.write_shapes(args.out, args.images, seed=args.seed, size=args.size)
     print(f"{args.out}: {args.images} images")
 
 
 def _voc(args: argparse.Namespace) -> None:
+    from ..data.voc import convert_voc
+
     _tell(convert_voc(args.voc, args.out), args.out)
 
 
 def _yolo(args: argparse.Namespace) -> None:
+    from ..data.yolo import convert_yolo
+
     _tell(convert_yolo(args.yolo, args.out), args.out)
 
 
 def _split(args: argparse.Namespace) -> None:
+    from ..data.splitting import split_folder
+
     _tell(split_folder(args.data, args.out, args.val), args.out)
 
 

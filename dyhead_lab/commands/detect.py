@@ -6,17 +6,18 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
-from torch import Tensor
 
-from ..data.images import exif_orientation, read_image, upright
 from ..errors import UserError
-from ..views.figures import Picture, detections_figure
-from ..zoo import Trained, load_trained
-from .evaluated import add_import_argument
+from .evaluated import add_import_argument, refuse_missing
 from .outputs import output_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..zoo import Trained
 
 SMALLEST_PICTURE = 480  # pixels of the shorter side; smaller images are enlarged so that labels can be read
 
@@ -46,7 +47,13 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--threshold: got {args.threshold}, expected a number from 0 to 1")
     paths = image_files(args.images)
     pictures = _picture_paths(paths, args.out)
+    refuse_missing(args.weights)
     output_folder(args.out)
+
+    from ..data.images import exif_orientation, read_image, upright
+    from ..views.figures import Picture, detections_figure
+    from ..zoo import load_trained
+
     for path in paths:
         read_image(path)  # and not kept: a folder may hold more than the memory does
     trained = load_trained(args.weights, args.imports)
@@ -66,11 +73,13 @@ def image_files(named: Sequence[Path]) -> list[Path]:
     """The files that were named, and in the place of a folder the images in it, by name.
 
     Raises:
-        UserError: a folder holds no file that ends as images do.
+        UserError: there is no such file, or a folder holds none that ends as images do.
     """
     endings = Image.registered_extensions()
     files: list[Path] = []
     for path in named:
+        if not path.exists():
+            raise UserError(f"image not found: {path}")
         if not path.is_dir():
             files.append(path)
             continue
@@ -81,10 +90,12 @@ def image_files(named: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-@torch.inference_mode()
 def detect(trained: Trained, image: Tensor, threshold: float) -> tuple[dict[str, Tensor], int]:
     """Boxes, scores and labels with a score of at least ``threshold``, best first; and how many were not finite."""
-    (found,) = trained.model([image])
+    import torch
+
+    with torch.inference_mode():
+        (found,) = trained.model([image])
     finite = found["boxes"].isfinite().all(1) & found["scores"].isfinite()
     kept = finite & (found["scores"] >= threshold)
     order = found["scores"][kept].argsort(descending=True)

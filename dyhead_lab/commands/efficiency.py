@@ -5,12 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-import torch
-
 from ..errors import UserError
-from ..evaluation import sparse_efficiency
-from ..evaluation.efficiency import dyhead_levels, efficiency, offset_fit_macs
-from ..zoo import get
 
 SPARSE_DETR = "sparse_detr"
 
@@ -36,18 +31,26 @@ def run(args: argparse.Namespace) -> int:
     """Print the table. Returns 0."""
     if args.runs < 1:
         raise UserError(f"--runs: expected at least 1, got {args.runs}")
+    given = None if args.size is None else _size(args.size)
+    if args.rho and args.recipe != SPARSE_DETR:
+        raise UserError(f"--rho: only {SPARSE_DETR} has it; {args.recipe} is counted as it is")
+
+    import torch
+
+    from ..evaluation import sparse_efficiency
+    from ..evaluation.efficiency import dyhead_levels, efficiency, offset_fit_macs
+    from ..zoo import get
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if args.recipe == SPARSE_DETR:
         rhos = args.rho or [0.1, 0.2, 0.3, 0.5, 1.0]
         if not all(0 < rho <= 1 for rho in rhos):
             raise UserError(f"--rho: expected numbers in (0, 1], got {' '.join(map(str, rhos))}")
-        size = sparse_efficiency.SIZE if args.size is None else _size(args.size)
+        size = given or sparse_efficiency.SIZE
         print(f"{SPARSE_DETR}, ResNet-50, {torch.get_num_threads()} CPU threads, encoder timed on {device}")
         print(sparse_efficiency.table(rhos, size, args.runs, device))
         return 0
-    if args.rho:
-        raise UserError(f"--rho: only {SPARSE_DETR} has it; {args.recipe} is counted as it is")
-    size = (800, 1333) if args.size is None else _size(args.size)
+    size = given or (800, 1333)
     model = get(args.recipe).architecture(args.classes).to(device)
     print(f"{args.recipe}, {args.classes} classes, {torch.get_num_threads()} CPU threads")
     print(efficiency(model, size, args.runs).table())

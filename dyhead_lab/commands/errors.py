@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..data.dataset import DetectionData, place_of
 from ..errors import UserError
-from ..evaluation.errors import ErrorReport, analyse_errors
-from ..views.error_images import errors_picture
-from ..zoo import load_trained
-from .evaluated import add_evaluation_arguments, dataset_of, detections_of, kept_detections, refuse_negative
+from .evaluated import (
+    add_evaluation_arguments,
+    dataset_of,
+    detections_of,
+    kept_detections,
+    refuse_missing,
+    refuse_negative,
+)
 from .outputs import output_folder
+
+if TYPE_CHECKING:
+    from ..data.dataset import DetectionData
+    from ..evaluation.errors import ErrorReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +38,18 @@ def run(args: argparse.Namespace) -> int:
     """Print the table and draw the worst images. Returns 0.
 
     Raises:
-        UserError: the score is not in [0, 1], a count is below 0, or the folder cannot be written.
+        UserError: the score is not in [0, 1], a count is below 0, no weights are there, or the folder cannot be
+            written.
     """
     refuse_negative(args, "workers", "images")
     if not 0 <= args.score <= 1:
         raise UserError(f"--score: got {args.score}, expected a number from 0 to 1")
+    refuse_missing(args.source)
+
+    from ..data.dataset import place_of
+    from ..evaluation.errors import analyse_errors
+    from ..zoo import load_trained
+
     trained = load_trained(args.source, args.imports)
     folder = args.out or trained.path.parent / "errors"
     if args.images:
@@ -51,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
 def draw_worst(report: ErrorReport, dataset: DetectionData, args: argparse.Namespace, folder: Path) -> list[Path]:
     """Write a picture of each of the worst images. Returns their paths, the worst first."""
+    from ..views.error_images import errors_picture
+
     paths = []
     try:
         for image_id in report.worst_images(args.images):

@@ -6,13 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from ..data.dataset import place_of
-from ..evaluation.coco import evaluate
-from ..evaluation.flips import FlipTested
-from ..evaluation.records import finite_records
-from ..training.run_folder import write_json
-from ..zoo import load_trained
-from .evaluated import add_evaluation_arguments, dataset_of, detections_of, refuse_negative
+from .evaluated import add_evaluation_arguments, dataset_of, detections_of, refuse_missing, refuse_negative
 from .outputs import output_file
 
 
@@ -29,11 +23,20 @@ def run(args: argparse.Namespace) -> int:
     """Print the numbers. Returns 0.
 
     Raises:
-        UserError: a number of processes below 0, or a file that cannot be written.
+        UserError: a number of processes below 0, no weights there, or a file that cannot be written.
     """
     refuse_negative(args, "workers")
+    refuse_missing(args.source)
     if args.out:
         output_file(args.out)
+
+    from ..data.dataset import place_of
+    from ..evaluation.coco import evaluate
+    from ..evaluation.flips import FlipTested
+    from ..evaluation.records import finite_records
+    from ..training.run_folder import write_json
+    from ..zoo import load_trained
+
     trained = load_trained(args.source, args.imports)
     dataset = dataset_of(trained, args.data, args.split)
     print(f"{trained.path} on {place_of(dataset)} ({len(dataset)} images)")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..data.coco import CocoDetection, coco_folder
-from ..data.dataset import DetectionData, place_of
-from ..data.layouts import find_splits
 from ..errors import UserError
-from ..evaluation.coco import detect_dataset
 from ..evaluation.engines import ENGINES
-from ..training.run_folder import DETECTIONS, RUN, read_json, read_part
-from ..zoo import Trained
+from ..paths import WEIGHTS, find_weights
+
+if TYPE_CHECKING:
+    from ..data.coco import CocoDetection
+    from ..data.dataset import DetectionData
+    from ..zoo import Trained
 
 
 def add_import_argument(parser: argparse.ArgumentParser) -> None:
@@ -64,12 +62,30 @@ def refuse_negative(args: argparse.Namespace, *names: str) -> None:
             raise UserError(f"--{name}: expected at least 0, got {getattr(args, name)}")
 
 
+def refuse_missing(source: str | Path) -> None:
+    """Refuse weights that are not there, before anything is imported that takes seconds.
+
+    Raises:
+        UserError: ``source`` is neither a file or folder nor the name of shipped weights.
+    """
+    if find_weights(source) is None and not Path(source).exists():
+        shipped = ", ".join(sorted(path.stem for path in WEIGHTS.glob("*.pt")))
+        raise UserError(
+            f"no weights at {source}: expected a weights file, a run folder with weights.pt, or one of {shipped}. "
+            "A recipe is trained first: dyhead-lab train RECIPE"
+        )
+
+
 def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> DetectionData:
     """The images to evaluate on: those of ``folder``, else those of the run of the weights, else those of the recipe.
 
     Raises:
         UserError: they are not there, or have classes that the model does not know.
     """
+    from ..data.coco import coco_folder
+    from ..data.dataset import place_of
+    from ..data.layouts import find_splits
+
     dataset: DetectionData
     if folder is None:
         dataset = _data_of_run(trained, split or "val") or trained.recipe.data(split or "val")
@@ -92,6 +108,9 @@ def _data_of_run(trained: Trained, split: str) -> CocoDetection | None:
     Raises:
         UserError: the data is not where it was, or no such split lies beside it.
     """
+    from ..data.coco import CocoDetection, coco_folder
+    from ..training.run_folder import RUN, read_part
+
     run = trained.path.parent / RUN
     parts = read_part(run, "data") if run.exists() else {}
     used = {name: part for name, part in parts.items() if "folder" in part}
@@ -110,6 +129,8 @@ def _data_of_run(trained: Trained, split: str) -> CocoDetection | None:
 
 def _folder_of_splits(annotations: Path) -> Path | None:
     """The folder of data among whose splits is the one of these annotations."""
+    from ..data.layouts import find_splits
+
     for folder in (annotations.parent.parent, annotations.parent):
         if any(split.annotations.resolve() == annotations.resolve() for split in find_splits(folder).values()):
             return folder
@@ -118,6 +139,10 @@ def _folder_of_splits(annotations: Path) -> Path | None:
 
 def detections_of(trained: Trained, dataset: DetectionData, workers: int = 0) -> list[dict[str, Any]]:
     """COCO records of what the model finds, with a progress bar."""
+    import torch
+
+    from ..evaluation.coco import detect_dataset
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return detect_dataset(
         trained.model.to(device),
@@ -131,6 +156,9 @@ def detections_of(trained: Trained, dataset: DetectionData, workers: int = 0) ->
 
 def kept_detections(trained: Trained, dataset: DetectionData) -> list[dict[str, Any]] | None:
     """What the run of these weights wrote down about this very data set at its end; None if it did not."""
+    from ..data.dataset import place_of
+    from ..training.run_folder import DETECTIONS, RUN, read_json, read_part
+
     folder = trained.path.parent
     if not (folder / RUN).exists() or not (folder / DETECTIONS).exists():
         return None

@@ -48,13 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train to the end. Returns 0, or 130 if the run was stopped: it is saved, and the message says how to go on."""
+    changes = settings(args.set)
+
     from ..training.distributed import one_voice
 
     with one_voice():
-        return _run(args)
+        return _run(args, changes)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, changes: dict[str, str]) -> int:
     from .. import zoo
     from ..training import train
     from ..training.interrupt import Interrupted
@@ -68,7 +70,6 @@ def _run(args: argparse.Namespace) -> int:
         os.environ[WORKERS] = str(args.workers)
     recipe = zoo.get(args.recipe)
     out = args.out or Path("runs") / (f"{recipe.name}_smoke" if args.smoke else recipe.name)
-    changes = settings(args.set)
     if args.fraction is not None:
         changes["fraction"] = args.fraction
     print(f"{recipe.name}: {recipe.summary}" + (f" (from {recipe.file})" if recipe.file else ""))

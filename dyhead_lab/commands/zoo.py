@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..data.dataset import DetectionData
 from ..paths import WEIGHTS
-from ..training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from ..data.dataset import DetectionData
+    from ..training.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -182,7 +182,9 @@ def write_shapes(out: Path | str, images: int, seed: int = 0, size: int = 160) -
             records["annotations"].append(_annotation(item, index + 1, len(records["annotations"]) + 1))
     categories = [{"id": i + 1, "name": name, "supercategory": "shape"} for i, name in enumerate(CLASSES)]
     info = {"description": f"Shapes, seed {seed}, {images} images of {size} px", "version": "1"}
-    json_path.write_text(json.dumps({"info": info, "licenses": [], **records, "categories": categories}))
+    json_path.write_text(
+        json.dumps({"info": info, "licenses": [], **records, "categories": categories}), encoding="utf-8"
+    )
     return json_path
 
 

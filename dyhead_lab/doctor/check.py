@@ -18,9 +18,6 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-#: Checks every package of ``.venv`` against the pins, and installs what is missing or changed.
-REPAIR = "make repair"
-
 
 @dataclass(frozen=True)
 class Check:
@@ -108,7 +105,7 @@ def specifier(package: str, dependency: str) -> SpecifierSet:
 
 def first_output(*command: str) -> str:
     """What a command prints; raises with its error text if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=False)
     if done.returncode:
         raise Broken(one_line(f"{' '.join(command)} fails: {done.stderr}"))
     return done.stdout

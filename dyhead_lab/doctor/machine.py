@@ -12,28 +12,33 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-from .check import REPAIR, Broken, Missing, check, first_output, installed, one_line, specifier
+from ..hardware import has_nvidia_gpu
+from ..remedies import NAME, another_python, pip, rebuild, repair
+from .check import Broken, Missing, check, first_output, installed, one_line, specifier
 
 #: CUDA major version -> the first driver that runs programs built with it (NVIDIA, CUDA compatibility guide).
 FIRST_DRIVER = {12: 525, 13: 580}
+
+#: What is no fault: most laptops have none.
+NO_GPU = "this machine has no NVIDIA GPU"
 
 
 # Python and torch
 
 
-@check("Python", "make lab PYTHON=python3.12", needed=True)
+@check("Python", another_python(), needed=True)
 def python() -> str:
     try:
-        accepted = SpecifierSet(metadata("dyhead-lab")["Requires-Python"])
+        accepted = SpecifierSet(metadata(NAME)["Requires-Python"])
     except PackageNotFoundError:
-        raise Broken(f"{sys.prefix} does not hold this project", "make setup") from None
+        raise Broken(f"{sys.prefix} does not hold this project", repair(NAME)) from None
     running = sys.version.split()[0]
     if not accepted.contains(running, prereleases=True):
         raise Broken(f"{running} in {sys.prefix}, but Python {accepted} is needed")
     return f"{running} in {sys.prefix}"
 
 
-@check("torch", REPAIR, needed=True)
+@check("torch", repair("torch", "torchvision"), needed=True)
 def torch_pair() -> str:
     torch_version, vision_version = installed("torch"), installed("torchvision")
     expected = specifier("torchvision", "torch")
@@ -48,9 +53,11 @@ def torch_pair() -> str:
 def cuda_device() -> str:
     import torch
 
-    if torch.version.cuda is None:
-        raise Missing(f"torch {torch.__version__} is built for the CPU only", REPAIR)
     supported = driver_cuda()
+    if supported is None and not has_nvidia_gpu():
+        return f"none, {NO_GPU}; everything runs on the CPU"
+    if torch.version.cuda is None:
+        raise Missing(f"torch {torch.__version__} is built for the CPU only", with_cuda())
     if supported is None:
         raise Missing("no NVIDIA driver; everything runs on the CPU")
     built = version_pair(torch.version.cuda)
@@ -65,6 +72,15 @@ def cuda_device() -> str:
     if not torch.cuda.is_available():
         raise Broken("the driver is there, but torch finds no device", "nvidia-smi")
     return describe_device()
+
+
+def with_cuda() -> str:
+    """The command that puts builds with CUDA in the place of builds for the CPU, of the same versions.
+
+    pip takes "2.11.0+cpu" for 2.11.0 and leaves it, unless it must install it again.
+    """
+    pair = (f"{name}=={installed(name).partition('+')[0]}" for name in ("torch", "torchvision"))
+    return pip(f"--force-reinstall {' '.join(pair)}")
 
 
 def describe_device() -> str:
@@ -119,13 +135,15 @@ def driver_cuda() -> tuple[int, int] | None:
 # Native code
 
 
-@check("nvcc", "sudo apt-get install cuda-toolkit-13-0 && make native")
+@check("nvcc", f"sudo apt-get install cuda-toolkit-13-0 && {rebuild()}")
 def nvcc() -> str:
     import torch
 
     home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
     path = shutil.which("nvcc") or shutil.which("nvcc", path=str(Path(home) / "bin"))
     if path is None:
+        if not has_nvidia_gpu():
+            return f"not needed, {NO_GPU}"
         raise Missing("not on PATH; it compiles the CUDA kernels")
     release = re.search(r"release (\d+\.\d+)", first_output(path, "--version"))
     if release is None:
@@ -135,7 +153,7 @@ def nvcc() -> str:
     return f"{release[1]} ({path})"
 
 
-@check("C++ compiler", "sudo apt-get install g++ && make native")
+@check("C++ compiler", f"sudo apt-get install g++ && {rebuild()}")
 def compiler() -> str:
     names = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++"]
     path = next(filter(None, map(shutil.which, names)), None)
@@ -144,13 +162,15 @@ def compiler() -> str:
     return f"{first_output(path, '--version').splitlines()[0]} ({path})"
 
 
-@check("native code for the CPU", "make native")
+@check("native code for the CPU", rebuild())
 def native_cpu() -> str:
     return native_kernels("emulated")
 
 
-@check("native code for CUDA", "make native")
+@check("native code for CUDA", rebuild())
 def native_cuda() -> str:
+    if not has_nvidia_gpu():
+        return f"not needed, {NO_GPU}"
     return native_kernels("cuda")
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
-from ..paths import COCO, REPOSITORY, WEIGHTS
-from .check import REPAIR, Broken, Missing, check, installed, specifier
+from ..paths import CHECKOUT, WEIGHTS, coco_path
+from ..remedies import repair, restore
+from .check import Broken, Missing, check, installed, specifier
 
 # Packages
 
 
-@check("Numba", REPAIR, needed=True)
+@check("Numba", repair("numba"), needed=True)
 def numba() -> str:
     installed("numba")
     import numba
@@ -27,7 +29,7 @@ def numba() -> str:
     return f"{numba.__version__}, kernels on {helpers.threads} of {whose} threads, {os.cpu_count()} processors"
 
 
-@check("JupyterLab", REPAIR, needed=True)
+@check("JupyterLab", repair("jupyterlab"), needed=True)
 def jupyterlab() -> str:
     found = installed("jupyterlab")
     if shutil.which("jupyter", path=str(Path(sys.executable).parent)) is None:
@@ -35,7 +37,7 @@ def jupyterlab() -> str:
     return found
 
 
-@check("widgets", REPAIR, needed=True)
+@check("widgets", repair("ipywidgets", "jupyterlab_widgets", "anywidget"), needed=True)
 def widgets() -> str:
     found = {name: installed(name) for name in ("ipywidgets", "jupyterlab_widgets", "anywidget")}
     for package, part in (("ipywidgets", "jupyterlab_widgets"), ("anywidget", "ipywidgets")):
@@ -54,6 +56,8 @@ def widgets() -> str:
 def chromium() -> str:
     path = shutil.which("chromium")
     if path is None:
+        if CHECKOUT is None:
+            return "not needed, only the tests of a checkout use it"
         raise Missing("not on PATH; the browser tests are skipped")
     return path
 
@@ -61,7 +65,7 @@ def chromium() -> str:
 # Data
 
 
-@check("sample data", "git checkout HEAD -- dyhead_lab", needed=True)
+@check("sample data", restore("dyhead_lab"), needed=True)
 def sample_data() -> str:
     from ..data.shapes import draw_image
 
@@ -69,7 +73,7 @@ def sample_data() -> str:
     return f"Shapes draws images of {height} x {width} pixels"
 
 
-@check("trained weights", "git checkout HEAD -- data/weights", needed=True)
+@check("trained weights", restore("data/weights"), needed=True)
 def weights() -> str:
     from ..zoo import load_trained
 
@@ -80,17 +84,20 @@ def weights() -> str:
     return f"{short(path)}, {parameters:,} parameters"
 
 
-@check("COCO", f"dyhead-lab data coco --out {COCO.relative_to(REPOSITORY)}")
+@check("COCO", "dyhead-lab data coco")
 def coco() -> str:
-    if not COCO.is_dir():
-        raise Missing(f"no {short(COCO)}; it takes 20 GB")
+    folder = coco_path()
+    remedy = f"dyhead-lab data coco --out {shlex.quote(short(folder))}"
+    if not folder.is_dir():
+        raise Missing(f"no {short(folder)}; it takes 20 GB", remedy)
     parts = ["annotations/instances_train2017.json", "annotations/instances_val2017.json", "train2017", "val2017"]
-    absent = [part for part in parts if not (COCO / part).exists()]
+    absent = [part for part in parts if not (folder / part).exists()]
     if absent:
-        raise Missing(f"{short(COCO)} lacks {', '.join(absent)}")
-    return short(COCO)
+        raise Missing(f"{short(folder)} lacks {', '.join(absent)}", remedy)
+    return short(folder)
 
 
 def short(path: Path) -> str:
-    """A path as seen from the repository."""
-    return str(path.relative_to(REPOSITORY))
+    """A path as seen from where the command runs, if it lies there."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

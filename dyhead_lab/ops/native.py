@@ -20,10 +20,12 @@ from typing import Any
 
 import torch
 
+from ..remedies import rebuild
+
 KINDS = ("emulated", "cuda")
 KERNELS = ("auto", "simple", "fast")
 FOLDER = Path(__file__).parent / "lib"
-MEND = "Run: make native"
+MEND = f"Run: {rebuild()}"
 
 
 def available(kind: str) -> bool:
@@ -92,8 +94,9 @@ def _why_not_built(name: str) -> str | None:
     if _library(name).is_file():
         return None
     try:
-        status = json.loads((FOLDER / "status.json").read_text())[name]
-        return f"They were not built: {status['error']}\n{status['remedy']}"
+        status = json.loads((FOLDER / "status.json").read_text(encoding="utf-8"))[name]
+        remedy = status["remedy"].replace("make native", rebuild())  # it was written where the library was built
+        return f"They were not built: {status['error']}\n{remedy}"
     except (OSError, ValueError, KeyError):
         return f"They were never built. {MEND}"
 

@@ -141,7 +141,7 @@ class RunLog:
         partial = path.with_name(path.name + ".partial")
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+            partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
             partial.replace(path)
 
     @staticmethod
@@ -166,7 +166,7 @@ class RunLog:
         return entries
 
     def add(self, iteration: int, **values: Any) -> None:
-        with writing(self.path), open(self.path, "a") as file:
+        with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"iteration": iteration, **values}) + "\n")
 
 

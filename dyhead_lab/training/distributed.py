@@ -90,5 +90,5 @@ def one_voice() -> Iterator[None]:
     if os.environ.get("RANK", "0") == "0":  # set by torchrun and accelerate
         yield
         return
-    with open(os.devnull, "w") as silence, redirect_stdout(silence):
+    with open(os.devnull, "w", encoding="utf-8") as silence, redirect_stdout(silence):
         yield

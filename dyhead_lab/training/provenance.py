@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..ops.bench.measure import machine
-from ..paths import REPOSITORY
+from ..paths import CHECKOUT
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
@@ -26,8 +26,13 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     return {"command": shlex.join(words), "machine": machine(device), "git": git_state()}
 
 
-def git_state(folder: Path = REPOSITORY) -> dict[str, Any] | None:
-    """The commit of a checkout and whether tracked files differ from it. None outside of git."""
+def git_state(folder: Path | None = CHECKOUT) -> dict[str, Any] | None:
+    """The commit of a checkout and whether tracked files differ from it. None outside of git.
+
+    An installed package has none: a repository around it belongs to somebody else.
+    """
+    if folder is None:
+        return None
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return {"commit": commit, "changed": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}

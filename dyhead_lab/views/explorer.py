@@ -33,7 +33,7 @@ class Explorer(anywidget.AnyWidget):
     def __init_subclass__(cls, static: str | None = None, **kwargs: Any) -> None:
         if static is not None:
             cls._esm, cls._css = (
-                "\n".join((STATIC / f"{name}.{kind}").read_text() for name in ("explorer", static))
+                "\n".join((STATIC / f"{name}.{kind}").read_text(encoding="utf-8") for name in ("explorer", static))
                 for kind in ("js", "css")
             )
         super().__init_subclass__(**kwargs)

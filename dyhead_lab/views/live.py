@@ -16,7 +16,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from ..errors import UserError
-from ..paths import DATA
+from ..paths import SAMPLE
 from ..training.checkpoint import RunLog
 from ..training.observer import Entry, Observer, ProgressBar, watch_by_default
 from ..training.recipe import Recipe
@@ -25,7 +25,7 @@ from .explorer import Explorer
 from .figures import INK, Picture
 
 #: The log of a real run: recipe bccd, one CPU core.
-RECORDED = DATA / "sample" / "bccd_log.jsonl"
+RECORDED = SAMPLE / "bccd_log.jsonl"
 
 POINTS = 200  # of a curve; more cannot be seen
 UPDATE = 0.5  # seconds between two updates of the page

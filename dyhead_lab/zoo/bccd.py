@@ -7,22 +7,23 @@ from pathlib import Path
 from ..data.coco import CocoDetection, coco_folder
 from ..detectors.one_stage.quickstart import quickstart
 from ..errors import UserError
-from ..paths import DATA
+from ..paths import data_folder
 from ..training.recipe import Recipe
 
 
-def bccd(split: str, folder: Path = DATA / "bccd") -> CocoDetection:
+def bccd(split: str, folder: Path | None = None) -> CocoDetection:
     """BCCD: photographs of blood, 640 x 480, with red cells, white cells and platelets.
 
     Args:
         split: "train" (205 images), "val" (87) or "test" (72).
-        folder: where the converted splits lie.
+        folder: where the converted splits lie (default: ``bccd`` in ``paths.data_folder()``).
 
     Raises:
         UserError: the data set is not there, or has no such split.
 
     Source: https://github.com/Shenggan/BCCD_Dataset (MIT licence).
     """
+    folder = folder or data_folder() / "bccd"
     if not folder.is_dir():
         raise UserError(
             f"BCCD is not in {folder}: git clone https://github.com/Shenggan/BCCD_Dataset, then "

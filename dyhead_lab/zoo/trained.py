@@ -12,7 +12,7 @@ from torch import nn
 from ..detectors.official.hugging_face_files import INDEX
 from ..detectors.official.hugging_face_files import WEIGHTS as PUBLISHED
 from ..errors import UserError
-from ..paths import WEIGHTS as SHIPPED
+from ..paths import find_weights
 from ..training.checkpoint import WEIGHTS, checked
 from ..training.import_paths import DATA_SETS, Import, Modules
 from ..training.recipe import Recipe
@@ -140,10 +140,10 @@ def _hint(path: Path) -> str:
 
 def _find(source: str | Path) -> Path:
     path = Path(source)
-    candidates = [path, path / "weights.pt", SHIPPED / f"{source}.pt", *(path / name for name in PUBLISHED)]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+    published = (path / name for name in PUBLISHED if (path / name).is_file())
+    found = find_weights(source) or next(published, None)
+    if found is not None:
+        return found
     if path.is_dir() and (path / "last.pt").exists():
         raise UserError(f"{path} is not trained to its end yet: run the same train command again")
     if str(source) in names():

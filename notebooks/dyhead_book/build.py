@@ -26,6 +26,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from dyhead_lab.paths import CHECKOUT
+
 BOOK = Path(__file__).resolve().parent
 NOTEBOOKS = BOOK.parent
 
@@ -139,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("chapters", nargs="*", help="first letters of the chapters' names, such as 00; default: all")
     parser.add_argument("--check", action="store_true", help="compare code with source, execute nothing")
     args = parser.parse_args(argv)
+    if CHECKOUT is None:
+        parser.error("chapters are built in a checkout; `dyhead-lab book --notebooks` copies those of this package")
     try:
         sources = chapters(args.chapters)
     except ValueError as error:

@@ -62,7 +62,7 @@ class Found:
 
 @cache
 def statements(source: Path) -> list[ast.stmt]:
-    return ast.parse(source.read_text()).body
+    return ast.parse(source.read_text(encoding="utf-8")).body
 
 
 @cache
@@ -147,14 +147,16 @@ def test_every_check_names_at_least_five_mistakes_and_the_chapter_plants_one(sou
 @pytest.mark.parametrize("source", CHAPTERS, ids=NAMES)
 def test_the_tables_of_every_chapter_are_proven(source):
     """The check of every exercise stands in a test of this folder that plants the bugs of its table."""
-    proofs = "\n".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__))
+    proofs = "\n".join(
+        path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__)
+    )
     for card in exercises(source):
         assert meant(card.check(), source).__name__ in proofs, card.title
 
 
 @pytest.mark.parametrize("source", CHAPTERS, ids=NAMES)
 def test_predictions_are_kept_and_revisited(source):
-    text = source.read_text()
+    text = source.read_text(encoding="utf-8")
     asked = {
         target.id
         for s in statements(source)

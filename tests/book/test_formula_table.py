@@ -22,7 +22,7 @@ INSTALLED = Path(dyhead_lab.__file__).parents[1]  # the checkout, or where packa
 @pytest.mark.parametrize("formula", FORMULAS, ids=lambda formula: formula.name)
 def test_the_code_computes_the_formula(formula):
     path, line = formula.line().split(":")
-    assert 0 < int(line) <= len((INSTALLED / path).read_text().splitlines())
+    assert 0 < int(line) <= len((INSTALLED / path).read_text(encoding="utf-8").splitlines())
     assert formula.error() < TOLERANCE
 
 
@@ -51,13 +51,13 @@ def test_the_numbered_equations_of_dynamic_head_are_all_there():
 
 
 def test_a_formula_that_stands_twice_or_lacks_a_field_is_refused(tmp_path):
-    entries = TABLE.read_text().split("[[formula]]")
+    entries = TABLE.read_text(encoding="utf-8").split("[[formula]]")
     twice = tmp_path / "twice.toml"
-    twice.write_text("[[formula]]".join([*entries, entries[1]]))
+    twice.write_text("[[formula]]".join([*entries, entries[1]]), encoding="utf-8")
     with pytest.raises(ValueError, match="Bilinear interpolation"):
         read_formulas(twice)
     lacking = tmp_path / "lacking.toml"
-    lacking.write_text('[[formula]]\nname = "Nameless"\n')
+    lacking.write_text('[[formula]]\nname = "Nameless"\n', encoding="utf-8")
     with pytest.raises(ValueError, match=r"lacking\.toml, Nameless: .*missing"):
         read_formulas(lacking)
 

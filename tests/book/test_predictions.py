@@ -46,7 +46,7 @@ def test_a_guess_that_is_no_choice_any_more_does_not_count():
 
 def test_a_folder_that_cannot_be_written_keeps_the_guess_until_the_kernel_stops(monkeypatch, tmp_path):
     blocked = tmp_path / "file"
-    blocked.write_text("")  # a folder cannot be made below a file, whoever runs the test
+    blocked.write_text("", encoding="utf-8")  # a folder cannot be made below a file, whoever runs the test
     monkeypatch.setenv("DYHEAD_READER", str(blocked / "reader"))
     with pytest.warns(UserWarning, match="cannot be read"):
         assert "kept until the kernel stops" in repr(question().guess("a"))
@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_written_keeps_the_guess_until_the_kernel_stops(
 
 def test_a_damaged_file_is_reported_and_replaced_by_the_next_guess():
     predictions_file().parent.mkdir(parents=True)
-    predictions_file().write_text("[1, 2")
+    predictions_file().write_text("[1, 2", encoding="utf-8")
     with pytest.warns(UserWarning, match="earlier guesses are not shown"):
         question().guess("a")
     assert question().earlier() == "a"

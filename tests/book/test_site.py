@@ -44,15 +44,15 @@ def notebook(folder, *sources, name="01_name.ipynb"):
 
 def test_nothing_is_loaded_but_the_style_and_pictures_inside_the_page(site):
     for page in site[1:]:
-        links = Links(page.read_text())
+        links = Links(page.read_text(encoding="utf-8"))
         outside = [load for load in links.loads if load != "book.css" and not load.startswith("data:")]
         assert not outside, f"{page.name} loads {outside}"
         assert "script" not in links.tags
-    assert "url(" not in (site[0].parent / "book.css").read_text()
+    assert "url(" not in (site[0].parent / "book.css").read_text(encoding="utf-8")
 
 
 def test_every_link_between_pages_leads_to_a_page_and_a_part(site):
-    pages = {page.name: Links(page.read_text()) for page in site[1:]}
+    pages = {page.name: Links(page.read_text(encoding="utf-8")) for page in site[1:]}
     for name, links in pages.items():
         for url in links.leads:
             if re.match(r"[a-z]+:", url):
@@ -64,15 +64,15 @@ def test_every_link_between_pages_leads_to_a_page_and_a_part(site):
 
 def test_all_formulas_are_drawn(site):
     for page in site[1:]:
-        text = re.sub(r"<(pre|code)[ >].*?</\1>", "", page.read_text(), flags=re.DOTALL)
+        text = re.sub(r"<(pre|code)[ >].*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         assert not re.search(r"\$[^$<>]*\\[a-z]+", text), f"{page.name} holds raw LaTeX"
-    assert sum(page.read_text().count("<math") for page in site) > 20
+    assert sum(page.read_text(encoding="utf-8").count("<math") for page in site) > 20
 
 
 def test_each_page_names_its_neighbours(site):
-    assert 'rel="prev"' not in site[1].read_text() and f'rel="next" href="{site[2].name}"' in site[1].read_text()
-    assert f'rel="prev" href="{site[-2].name}"' in site[-1].read_text()
-    assert site[1].name in site[0].read_text()
+    index, first, last = (site[at].read_text(encoding="utf-8") for at in (0, 1, -1))
+    assert 'rel="prev"' not in first and f'rel="next" href="{site[2].name}"' in first
+    assert f'rel="prev" href="{site[-2].name}"' in last and site[1].name in index
 
 
 def test_a_formula_is_mathml_and_one_that_cannot_be_drawn_is_named():
@@ -96,7 +96,7 @@ def test_a_widget_leaves_its_picture(tmp_path):
     content.cells.append(cell)
     content.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {"m": {}}}}
     nbformat.write(content, tmp_path / "01_name.ipynb")
-    text = build_site(tmp_path / "site", tmp_path)[1].read_text()
+    text = build_site(tmp_path / "site", tmp_path)[1].read_text(encoding="utf-8")
     assert "data:image/png;base64,aGVsbG8=" in text and "widget-view" not in text
 
 
@@ -105,7 +105,8 @@ def test_an_earlier_build_is_replaced(tmp_path):
     build_site(tmp_path / "site", tmp_path)
     notebook(tmp_path, "# After", "## A part of it")
     [_, page] = build_site(tmp_path / "site", tmp_path)
-    assert "Before" not in page.read_text() and '<h2 id="a-part-of-it">' in page.read_text()
+    text = page.read_text(encoding="utf-8")
+    assert "Before" not in text and '<h2 id="a-part-of-it">' in text
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         port = probe.getsockname()[1]
     quiet = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
-    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8")
     environment = os.environ | {
         "DYHEAD_FAST": "1",
         "PYTHONPATH": builder.python_path(),
@@ -84,7 +84,7 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
             return
         except (URLError, OSError):
             time.sleep(0.2)
-    pytest.fail(f"JupyterLab did not start; the end of its log:\n{log.read_text()[-2000:]}")
+    pytest.fail(f"JupyterLab did not start; the end of its log:\n{log.read_text(encoding='utf-8')[-2000:]}")
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def coco_dict(annotations: list[Any], images: int = 1) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 

@@ -147,10 +147,10 @@ def write_zip(path, entries):
 def test_unpacking(tmp_path):
     archive = write_zip(tmp_path / "a.zip", {"x/": "", "x/a.txt": "new", "x/y/b.txt": "b"})
     (tmp_path / "out/x").mkdir(parents=True)
-    (tmp_path / "out/x/a.txt").write_text("old and longer")
+    (tmp_path / "out/x/a.txt").write_text("old and longer", encoding="utf-8")
     assert list(map(str, unpack(archive, tmp_path / "out"))) == ["x/a.txt", "x/y/b.txt"]
-    assert (tmp_path / "out/x/a.txt").read_text() == "new"
-    assert (tmp_path / "out/x/y/b.txt").read_text() == "b"
+    assert (tmp_path / "out/x/a.txt").read_text(encoding="utf-8") == "new"
+    assert (tmp_path / "out/x/y/b.txt").read_text(encoding="utf-8") == "b"
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "x/../../evil.txt", "{tmp_path}/evil.txt"])

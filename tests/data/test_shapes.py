@@ -77,10 +77,10 @@ def test_refusals_name_what_is_wrong(tmp_path):
     with pytest.raises(UserError, match="size: got 8"):
         write_shapes(tmp_path, images=1, size=8)
     write_shapes(tmp_path, images=1, size=32)
-    before = json.loads((tmp_path / "annotations.json").read_text())
+    before = json.loads((tmp_path / "annotations.json").read_text(encoding="utf-8"))
     with pytest.raises(UserError, match="exists already"):
         write_shapes(tmp_path, images=2, size=32)
-    assert json.loads((tmp_path / "annotations.json").read_text()) == before
+    assert json.loads((tmp_path / "annotations.json").read_text(encoding="utf-8")) == before
 
 
 def test_masks_of_the_written_set_are_the_painted_ones(tmp_path):

@@ -22,11 +22,13 @@ def write_voc(folder, splits):
     for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (folder / part).mkdir(parents=True)
     for split, images in splits.items():
-        (folder / f"ImageSets/Main/{split}.txt").write_text("".join(f"{name} 1\n" for name in images) + "\n")
+        (folder / f"ImageSets/Main/{split}.txt").write_text(
+            "".join(f"{name} 1\n" for name in images) + "\n", encoding="utf-8"
+        )
         for name, objects in images.items():
             Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(folder / f"JPEGImages/{name}.jpg")
             body = "".join(OBJECT.format(*item) for item in objects)
-            (folder / f"Annotations/{name}.xml").write_text(f"<annotation>{body}</annotation>")
+            (folder / f"Annotations/{name}.xml").write_text(f"<annotation>{body}</annotation>", encoding="utf-8")
     return folder
 
 
@@ -77,9 +79,9 @@ def test_a_split_without_images_is_written(tmp_path):
 def test_converting_twice_gives_the_same(tmp_path):
     voc = write_voc(tmp_path / "voc", {"val": {"a": [("dog", 0, 1, 1, 9, 9)]}})
     convert_voc(voc, tmp_path / "out")
-    first = (tmp_path / "out/val/annotations.json").read_text()
+    first = (tmp_path / "out/val/annotations.json").read_text(encoding="utf-8")
     convert_voc(voc, tmp_path / "out")
-    assert (tmp_path / "out/val/annotations.json").read_text() == first
+    assert (tmp_path / "out/val/annotations.json").read_text(encoding="utf-8") == first
     assert coco_folder(tmp_path / "out", "val")[0][0].shape == (3, 30, 40)
 
 
@@ -88,19 +90,19 @@ def test_what_is_missing_or_broken_is_named(tmp_path):
         convert_voc(tmp_path, tmp_path / "out")
     voc = write_voc(tmp_path / "voc", {"val": {"a": [("dog", 0, 1, 1, 9, 9)]}})
     xml, jpg = voc / "Annotations/a.xml", voc / "JPEGImages/a.jpg"
-    whole, picture = xml.read_text(), jpg.read_bytes()
+    whole, picture = xml.read_text(encoding="utf-8"), jpg.read_bytes()
     for text, message in [
         (whole[:40], r"a\.xml"),
         (whole.replace("<xmin>1</xmin>", ""), r"a\.xml.*bndbox/xmin"),
         (whole.replace("<xmin>1<", "<xmin>one<"), r"a\.xml.*one"),
     ]:
-        xml.write_text(text)
+        xml.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=message):
             convert_voc(voc, tmp_path / "out")
     xml.unlink()
     with pytest.raises(UserError, match=r"not found: .*a\.xml"):
         convert_voc(voc, tmp_path / "out")
-    xml.write_text(whole)
+    xml.write_text(whole, encoding="utf-8")
     jpg.write_bytes(picture[:10])
     with pytest.raises(UserError, match=r"a\.jpg"):
         convert_voc(voc, tmp_path / "out")
@@ -121,7 +123,7 @@ def test_the_command_on_blood_cells(shared, tmp_path, capsys):
         dataset = coco_folder(tmp_path / "bccd", split)
         sizes[split] = len(dataset)
         assert dataset.problems == [] and dataset.categories == ["Platelets", "RBC", "WBC"]
-        boxes = json.loads(dataset.annotations.read_text())["annotations"]
+        boxes = json.loads(dataset.annotations.read_text(encoding="utf-8"))["annotations"]
         assert all(x >= 0 and y >= 0 and x + w <= 640 and y + h <= 480 for x, y, w, h in (b["bbox"] for b in boxes))
     assert sizes == {"train": 205, "val": 87, "test": 72}  # counts of shared/data/README.md
     assert dataset[0][0].shape == (3, 480, 640)

@@ -23,7 +23,7 @@ def write_pair(image, lines, size=(WIDTH, HEIGHT), **options):
     if lines is not None:
         labels = label_file(image)
         labels.parent.mkdir(parents=True, exist_ok=True)
-        labels.write_text("\n".join(lines) + "\n")
+        labels.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return image
 
 
@@ -32,7 +32,7 @@ def write_yolo(folder, lines, images="images/train", **content):
     write_pair(folder / images / "a.jpg", lines)
     write_pair(folder / "images/val/b.jpg", [])
     content = {"names": NAMES, "train": images, "val": "images/val"} | content
-    (folder / "data.yaml").write_text(yaml.safe_dump(content))
+    (folder / "data.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return folder
 
 
@@ -61,7 +61,7 @@ def roboflow(folder):
     for split in ("train", "valid", "test"):
         write_pair(folder / f"{split}/images/a.jpg", ["1 0.5 0.5 0.5 0.5"])
     places = {key: f"../{split}/images" for key, split in (("train", "train"), ("val", "valid"), ("test", "test"))}
-    (folder / "data.yaml").write_text(yaml.safe_dump({**places, "nc": 2, "names": NAMES}))
+    (folder / "data.yaml").write_text(yaml.safe_dump({**places, "nc": 2, "names": NAMES}), encoding="utf-8")
     return {"train", "val", "test"}
 
 
@@ -69,35 +69,37 @@ def ultralytics(folder):
     for split in ("train2017", "val2017"):
         write_pair(folder / f"images/{split}/a.jpg", ["1 0.5 0.5 0.5 0.5"])
     content = {"path": "../datasets/coco", "train": "images/train2017", "val": "images/val2017", "test": None}
-    (folder / "coco.yaml").write_text(yaml.safe_dump({**content, "names": dict(enumerate(NAMES))}))
+    (folder / "coco.yaml").write_text(yaml.safe_dump({**content, "names": dict(enumerate(NAMES))}), encoding="utf-8")
     return {"train", "val"}
 
 
 def lists_of_files(folder):
     for split in ("train", "val"):
         write_pair(folder / f"images/{split}.jpg", ["1 0.5 0.5 0.5 0.5"])
-        (folder / f"{split}.txt").write_text(f"./images/{split}.jpg\n\n")
-    (folder / "data.yml").write_text(yaml.safe_dump({"train": "train.txt", "val": ["val.txt"], "names": NAMES}))
+        (folder / f"{split}.txt").write_text(f"./images/{split}.jpg\n\n", encoding="utf-8")
+    (folder / "data.yml").write_text(
+        yaml.safe_dump({"train": "train.txt", "val": ["val.txt"], "names": NAMES}), encoding="utf-8"
+    )
     return {"train", "val"}
 
 
 def without_its_test_split(folder):
     ultralytics(folder)
     content = {"train": "images/train2017", "test": "../test/images", "names": NAMES}
-    (folder / "coco.yaml").write_text(yaml.safe_dump(content))
+    (folder / "coco.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return {"train"}
 
 
 def label_studio(folder):
     write_pair(folder / "images/a.jpg", ["1 0.5 0.5 0.5 0.5"])
-    (folder / "classes.txt").write_text("cat\ndog\n")
+    (folder / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
     return {""}
 
 
 def darknet(folder):
     for split in ("train", "valid"):
         write_pair(folder / f"{split}/a.jpg", ["1 0.5 0.5 0.5 0.5"])
-        (folder / f"{split}/_darknet.labels").write_text("cat\ndog\n")
+        (folder / f"{split}/_darknet.labels").write_text("cat\ndog\n", encoding="utf-8")
     return {"train", "val"}
 
 
@@ -126,7 +128,7 @@ def test_labels_beside_an_image_count_before_those_in_another_folder(tmp_path):
 def test_images_of_one_name_in_several_folders_stay_apart(tmp_path):
     for part in ("a", "b"):
         write_pair(tmp_path / f"yolo/images/{part}/1.jpg", ["0 0.5 0.5 0.5 0.5"])
-    (tmp_path / "yolo/classes.txt").write_text("cat")
+    (tmp_path / "yolo/classes.txt").write_text("cat", encoding="utf-8")
     convert_yolo(tmp_path / "yolo", tmp_path / "out")
     dataset = coco_folder(tmp_path / "out")
     assert [dataset.image_path(i).relative_to(tmp_path / "out").as_posix() for i in (0, 1)] == [
@@ -154,7 +156,7 @@ def test_labels_refer_to_the_upright_image(tmp_path, orientation):
     exif[0x0112] = orientation
     path = write_pair(tmp_path / "yolo/images/a.png", [f"0 0.125 {5 / 30} 0.25 {10 / 30}"])
     stored.save(path, exif=exif)
-    (tmp_path / "yolo/classes.txt").write_text("corner")
+    (tmp_path / "yolo/classes.txt").write_text("corner", encoding="utf-8")
     convert_yolo(tmp_path / "yolo", tmp_path / "out")
     image, target = coco_folder(tmp_path / "out")[0]
     assert image.shape == (3, HEIGHT, WIDTH)
@@ -216,10 +218,10 @@ def test_folders_that_are_no_yolo_data_are_named(tmp_path):
     with pytest.raises(UserError, match=r"no yaml file, and none of classes\.txt"):
         convert_yolo(tmp_path, tmp_path / "out")
     write_pair(tmp_path / "images/a.jpg", None)
-    (tmp_path / "classes.txt").write_text("cat")
+    (tmp_path / "classes.txt").write_text("cat", encoding="utf-8")
     with pytest.raises(UserError, match=r"no label file for any of the 1 images .*looked for .*labels/a\.txt"):
         convert_yolo(tmp_path, tmp_path / "out")
-    (tmp_path / "a.yaml").write_text("names: [cat")
+    (tmp_path / "a.yaml").write_text("names: [cat", encoding="utf-8")
     with pytest.raises(UserError, match=r"cannot read .*a\.yaml"):
         convert_yolo(tmp_path, tmp_path / "out")
     (tmp_path / "b.yaml").touch()
@@ -241,4 +243,4 @@ def test_the_command_says_what_it_wrote_and_converts_again(tmp_path, capsys):
         assert main(["data", "yolo", "--yolo", str(tmp_path / source), "--out", str(tmp_path / "out")]) == 0
         printed = capsys.readouterr().out
         assert f"{tmp_path / 'out/train'}: 1 images, 1 objects" in printed and "line 2: cat is there twice" in printed
-    assert len(json.loads((tmp_path / "out/train/annotations.json").read_text())["annotations"]) == 1
+    assert len(json.loads((tmp_path / "out/train/annotations.json").read_text(encoding="utf-8"))["annotations"]) == 1

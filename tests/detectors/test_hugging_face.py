@@ -260,7 +260,7 @@ def test_every_layout_gives_the_same_detector(saved, layout, tmp_path):
 
 def write_config(folder, **config):
     save_file({"w": torch.zeros(1)}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -305,13 +305,13 @@ def test_folders_that_lack_something_say_what(tmp_path):
     with pytest.raises(UserError, match=r"holds no weights: expected model\.safetensors, "):
         load_detr(tmp_path)
     write_config(tmp_path)
-    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"config\.json is no JSON"):
         load_detr(tmp_path)
     (tmp_path / "config.json").unlink()
     (tmp_path / "model.safetensors").unlink()
     index, shard = tmp_path / "model.safetensors.index.json", "model-00001-of-00002.safetensors"
-    index.write_text(json.dumps({"weight_map": {"w": shard, "v": shard}}))
+    index.write_text(json.dumps({"weight_map": {"w": shard, "v": shard}}), encoding="utf-8")
     with pytest.raises(UserError, match=rf"{shard}: no such file"):
         load_detr(tmp_path)
     save_file({"w": torch.zeros(1)}, tmp_path / shard)
@@ -319,7 +319,7 @@ def test_folders_that_lack_something_say_what(tmp_path):
         load_detr(index)
     with pytest.raises(UserError, match=rf"{shard} is one of 2 files that belong together: name their folder"):
         load_detr(tmp_path / shard)
-    index.write_text(json.dumps({"weight_map": {"w": "../elsewhere.safetensors"}}))
+    index.write_text(json.dumps({"weight_map": {"w": "../elsewhere.safetensors"}}), encoding="utf-8")
     with pytest.raises(UserError, match=r"expected names of files beside it, got '\.\./elsewhere"):
         load_detr(tmp_path)
 

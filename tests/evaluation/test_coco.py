@@ -33,10 +33,10 @@ def oracle(shared):
 
 def test_the_published_numbers(oracle, tmp_path, capsys):
     truth = CocoDetection(tmp_path, oracle / "ground_truth.json")
-    detections = json.loads((oracle / "detections.json").read_text())
+    detections = json.loads((oracle / "detections.json").read_text(encoding="utf-8"))
     before = copy.deepcopy(detections)
     result = evaluate(truth, detections)
-    expected = json.loads((oracle / "expected.json").read_text())["bbox"]
+    expected = json.loads((oracle / "expected.json").read_text(encoding="utf-8"))["bbox"]
     assert list(expected) == list(METRICS)
     for name, value in expected.items():
         assert result[name] == pytest.approx(value, abs=1e-9)  # the oracle is stated to all digits of float64

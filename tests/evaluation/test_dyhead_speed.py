@@ -47,7 +47,7 @@ def test_the_command_stores_what_it_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     file = tmp_path / "bench.json"
     assert bench.run(arguments("--blocks", "2", "--size", "64", "96", "--out", str(file))) == 0
-    stored = json.loads(file.read_text())
+    stored = json.loads(file.read_text(encoding="utf-8"))
     assert stored["cuda"] == "not measured"
     assert stored["cpu"].pop("machine")["torch"] == torch.__version__.partition("+")[0]
     assert stored["cpu"] == {"blocks": 2, "images": 2, "image size": "64 x 96", "float32, ms": 1.25}
@@ -71,9 +71,9 @@ def test_numbers_that_measure_nothing_are_refused(words, message):
 def test_a_file_that_cannot_hold_the_results_is_refused_before_anything_is_measured(content, tmp_path, monkeypatch):
     monkeypatch.setattr(dyhead_speed, "milliseconds", lambda *_: pytest.fail("measured"))
     file = tmp_path / "bench.json"
-    file.write_text(content)
+    file.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match="--out"):
         bench.run(arguments("--out", str(file)))
-    assert file.read_text() == content
+    assert file.read_text(encoding="utf-8") == content
     with pytest.raises(UserError, match="--out"):
         bench.run(arguments("--out", str(file / "below" / "a_file.json")))

@@ -34,8 +34,8 @@ def test_the_published_numbers(shared, tmp_path):
     if not oracle.is_dir():
         pytest.skip("needs shared/data/coco_eval_oracle")
     truth = CocoDetection(tmp_path, oracle / "ground_truth.json")
-    result = assert_equal(truth, json.loads((oracle / "detections.json").read_text()))
-    expected = json.loads((oracle / "expected.json").read_text())["bbox"]
+    result = assert_equal(truth, json.loads((oracle / "detections.json").read_text(encoding="utf-8")))
+    expected = json.loads((oracle / "expected.json").read_text(encoding="utf-8"))["bbox"]
     assert [result[name] for name in METRICS] == pytest.approx(list(expected.values()), abs=TOLERANCE)
 
 

@@ -47,8 +47,8 @@ def test_a_run_is_evaluated_on_the_data_that_it_was_trained_on(runs, tmp_path, c
     """Also on a split that the training did not use."""
     data, run = shutil.copytree(runs / "data", tmp_path / "data"), shutil.copytree(runs / "slow", tmp_path / "run")
     write_shapes(data / "test", images=3, seed=3, size=64)
-    origin = (run / "run.json").read_text().replace(str((runs / "data").resolve()), str(data.resolve()))
-    (run / "run.json").write_text(origin)
+    origin = (run / "run.json").read_text(encoding="utf-8").replace(str((runs / "data").resolve()), str(data.resolve()))
+    (run / "run.json").write_text(origin, encoding="utf-8")
     assert main(["eval", str(run), "--split", "test"]) == 0
     printed = capsys.readouterr().out
     assert str(data / "test/annotations.json") in printed and "(3 images)" in printed
@@ -72,7 +72,7 @@ def test_files_of_cocos_own_layout_are_found_too(runs, tmp_path, capsys):
         (data / "moved/images").rename(data / f"{split}2017")
         (data / "moved").rmdir()
     part = {"annotations": str(data / "annotations/instances_val2017.json"), "folder": str(data / "val2017")}
-    (run / "run.json").write_text(json.dumps({"data": {"train": part, "val": part}}))
+    (run / "run.json").write_text(json.dumps({"data": {"train": part, "val": part}}), encoding="utf-8")
     assert main(["eval", str(run), "--split", "test"]) == 0
     assert "instances_test2017.json (2 images)" in capsys.readouterr().out
 
@@ -87,9 +87,9 @@ def test_training_on_own_data_promises_nothing(runs, tmp_path, capsys):
 def test_errors_looks_at_all_images_where_the_run_was_evaluated_on_a_few(runs, tmp_path, capsys, monkeypatch):
     """As a smoke run is: what it wrote down says nothing about the others."""
     run = shutil.copytree(runs / "slow", tmp_path / "run")
-    origin = json.loads((run / "run.json").read_text())
+    origin = json.loads((run / "run.json").read_text(encoding="utf-8"))
     origin["data"]["val"]["images"] = 1
-    (run / "run.json").write_text(json.dumps(origin))
+    (run / "run.json").write_text(json.dumps(origin), encoding="utf-8")
     looked = []
     monkeypatch.setattr("dyhead_lab.commands.errors.detections_of", lambda *args: looked.append(args) or [])
     assert main(["errors", str(run), "--images", "0"]) == 0
@@ -115,7 +115,7 @@ def test_compare_prints_a_table_what_differs_and_writes_curves(runs, tmp_path, c
     picture = tmp_path / f"deep/curves.{suffix}"
     assert main(["compare", str(runs / "slow"), str(runs / "quick"), "--out", str(picture)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    numbers = json.loads((runs / "slow/metrics.json").read_text())["numbers"]
+    numbers = json.loads((runs / "slow/metrics.json").read_text(encoding="utf-8"))["numbers"]
     assert lines[0].split()[:4] == ["run", "iteration", "images/s", "AP"]
     assert lines[1].split()[:2] == ["slow", "2"] and lines[1].split()[3] == f"{numbers['AP']:.4f}"
     assert lines[3] == "lr: slow 0.0001, quick 0.001"
@@ -150,7 +150,7 @@ def test_without_a_gpu_large_recipes_smoke_with_small_images():
 def test_a_fraction_of_the_images(runs, tmp_path, capsys):
     command = ["train", "quickstart", "--data", str(runs / "data"), "--out", str(tmp_path), "--fraction", "0.5"]
     assert main([*command, *(word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}"))]) == 0
-    assert json.loads((tmp_path / "run.json").read_text())["data"]["train"]["images"] == 2
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["data"]["train"]["images"] == 2
     assert main([*command[:-1], "ten"]) == 1
     assert "fraction" in capsys.readouterr().err
 

@@ -57,7 +57,7 @@ def test_stopped_experiment_does_only_what_is_missing(tmp_path):
     a, b = Counting(0.0), Counting(0.5, broken={1})
     with pytest.raises(KeyboardInterrupt):
         run_experiment(toy(a=a, b=b), tmp_path, say=quiet)
-    kept = json.loads((tmp_path / "toy.json").read_text())["runs"]
+    kept = json.loads((tmp_path / "toy.json").read_text(encoding="utf-8"))["runs"]
     assert {(run["row"], run["seed"]) for run in kept} == {("a", 0), ("b", 0), ("a", 1)}
     b.broken.clear()
     record = run_experiment(toy(a=a, b=b), tmp_path, say=quiet)

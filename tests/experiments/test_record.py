@@ -89,7 +89,7 @@ def test_file_holds_all_of_it(tmp_path):
     before = record(base=[0.1, 0.2], better=[0.3])
     before.save(tmp_path / "toy.json")
     assert Record.load(tmp_path / "toy.json") == before
-    assert json.loads((tmp_path / "toy.json").read_text())["runs"][0]["row"] == "base"
+    assert json.loads((tmp_path / "toy.json").read_text(encoding="utf-8"))["runs"][0]["row"] == "base"
 
 
 def test_a_record_without_runs_can_be_stored(tmp_path):
@@ -100,7 +100,7 @@ def test_a_record_without_runs_can_be_stored(tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": "something else"}'])
 def test_other_files_are_refused_by_name(tmp_path, content):
     path = tmp_path / "toy.json"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"toy\.json"):
         Record.load(path)
 

@@ -87,7 +87,7 @@ def test_a_kernel_finds_this_book_and_this_library_in_any_folder(tmp_path, monke
 def test_widgets_are_numbered_and_ids_follow_the_text(tmp_path, monkeypatch):
     source = tmp_path / "c99_example" / "chapter.py"
     source.parent.mkdir()
-    source.write_text("# %%\nfrom ipywidgets import IntSlider\n\nIntSlider()\n\n# %%\n1\n\n# %%\n1\n")
+    source.write_text("# %%\nfrom ipywidgets import IntSlider\n\nIntSlider()\n\n# %%\n1\n\n# %%\n1\n", encoding="utf-8")
     empty = builder.read_source(source)
     assert len({cell.id for cell in empty.cells}) == 3, "equal cells need different ids"
     texts = [builder.serialise(builder.execute(builder.read_source(source), tmp_path)) for _ in range(2)]
@@ -98,10 +98,12 @@ def test_widgets_are_numbered_and_ids_follow_the_text(tmp_path, monkeypatch):
 def test_paths_of_this_machine_do_not_enter_a_notebook(tmp_path):
     source = tmp_path / "c99_example" / "chapter.py"
     source.parent.mkdir()
-    source.write_text(f"# %% [markdown]\n# {builder.NOTEBOOKS.parent}/data in {builder.NOTEBOOKS.parent}\n")
+    source.write_text(
+        f"# %% [markdown]\n# {builder.NOTEBOOKS.parent}/data in {builder.NOTEBOOKS.parent}\n", encoding="utf-8"
+    )
     cell = json.loads(builder.serialise(builder.read_source(source)))["cells"][0]
     assert "".join(cell["source"]) == "data in ."
-    source.write_text(f"# %% [markdown]\n# {Path.home()}/secret\n")
+    source.write_text(f"# %% [markdown]\n# {Path.home()}/secret\n", encoding="utf-8")
     with pytest.raises(ValueError, match="path of this machine"):
         builder.serialise(builder.read_source(source))
 
@@ -109,11 +111,13 @@ def test_paths_of_this_machine_do_not_enter_a_notebook(tmp_path):
 def test_guesses_of_whoever_builds_do_not_enter_a_notebook(tmp_path, monkeypatch):
     own = tmp_path / "own"
     own.mkdir()
-    (own / "predictions.json").write_text('{"99 example": "a"}')
+    (own / "predictions.json").write_text('{"99 example": "a"}', encoding="utf-8")
     monkeypatch.setenv("DYHEAD_READER", str(own))
     source = tmp_path / "c99_example" / "chapter.py"
     source.parent.mkdir()
     question = 'Question("99 example", "Which?", a="this", b="that")'
-    source.write_text(f"# %%\nfrom dyhead_book.practice.predictions import Question\n\n{question}.guess(None)\n")
+    source.write_text(
+        f"# %%\nfrom dyhead_book.practice.predictions import Question\n\n{question}.guess(None)\n", encoding="utf-8"
+    )
     text = builder.serialise(builder.execute(builder.read_source(source), tmp_path))
     assert "Put your guess here" in text and "Your guess so far" not in text

@@ -201,9 +201,9 @@ def test_a_row_follows_from_its_time():
 def test_a_file_keeps_what_it_holds_about_another_device(tmp_path):
     file = tmp_path / "results" / "bench.json"
     table.store({"cpu": {"rows": [1]}}, file)
-    assert json.loads(file.read_text()) == {"cpu": {"rows": [1]}, "cuda": "not measured"}
+    assert json.loads(file.read_text(encoding="utf-8")) == {"cpu": {"rows": [1]}, "cuda": "not measured"}
     table.store({"cuda": {"rows": [2]}}, file)
-    assert json.loads(file.read_text()) == {"cpu": {"rows": [1]}, "cuda": {"rows": [2]}}
+    assert json.loads(file.read_text(encoding="utf-8")) == {"cpu": {"rows": [1]}, "cuda": {"rows": [2]}}
 
 
 def test_a_recorded_table_is_read_and_a_missing_one_is_none(tmp_path):
@@ -220,7 +220,7 @@ def test_the_command_prints_and_stores(tmp_path, capsys, monkeypatch):
     file = tmp_path / "bench.json"
     assert bench.run(_arguments("--quick", "--out", str(file))) == 0
     printed = capsys.readouterr().out
-    stored = json.loads(file.read_text())
+    stored = json.loads(file.read_text(encoding="utf-8"))
     assert "cuda: not measured" in printed and stored["cuda"] == "not measured"
     assert len(stored["cpu"]["rows"]) == 10
     assert stored["cpu"]["quick"] is True
@@ -247,7 +247,7 @@ def test_the_parts_of_the_cpu_path_are_measured_one_by_one(tmp_path, capsys, mon
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
     assert bench.run(parser.parse_args(["cpu", "--quick", "--out", str(file)])) == 0
-    stored = json.loads(file.read_text())
+    stored = json.loads(file.read_text(encoding="utf-8"))
     assert stored.keys() == {"cpu"} and stored["cpu"]["parts"] == parts.PARTS
     assert [(row["pass"], row["without"]) for row in stored["cpu"]["rows"]] == [
         (name, part) for name in ("forward", "forward + backward") for part in parts.PARTS

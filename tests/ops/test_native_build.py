@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ sys.path.remove(str(CSRC))
 
 def write_script(path: Path, body: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
     path.chmod(0o755)
     return path
 
@@ -51,7 +53,7 @@ def test_a_machine_without_a_compiler_is_told_the_remedy(workshop: Path, monkeyp
     monkeypatch.setenv("PATH", str(workshop / "bin"))
     status = build.build_all()
     assert status["emulated"]["error"] == "no C++ compiler was found"
-    assert json.loads((workshop / "lib" / "status.json").read_text()) == status
+    assert json.loads((workshop / "lib" / "status.json").read_text(encoding="utf-8")) == status
     assert native.why_missing("emulated") == (
         "They were not built: no C++ compiler was found\nRun: sudo apt-get install g++ && make native"
     )
@@ -76,14 +78,15 @@ def test_nothing_is_compiled_twice(workshop: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DYHEAD_CUDA", "0")
     calls = workshop / "bin" / "calls"
     assert "error" not in build.build_all()["emulated"]
-    first = len(calls.read_text().split())
+    first = len(calls.read_text(encoding="utf-8").split())
     sources = len(build.KERNELS) + len(build.BINDING)
     assert first == 2 * sources + 1 + 2  # both builds, the recorder, two links
     assert "error" not in build.build_all()["emulated"]
-    assert len(calls.read_text().split()) == first
+    assert len(calls.read_text(encoding="utf-8").split()) == first
     next((workshop / "objects").glob("binding_library_*.o")).unlink()
     build.build_all()
-    assert len(calls.read_text().split()) == first + 1  # what came out is the same, so nothing is linked
+    # What came out is the same, so nothing is linked.
+    assert len(calls.read_text(encoding="utf-8").split()) == first + 1
 
 
 def test_asking_for_cuda_in_vain_fails(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,3 +131,60 @@ def test_only_architectures_that_nvcc_knows(workshop: Path, monkeypatch: pytest.
     monkeypatch.setenv("DYHEAD_CUDA_ARCHS", "90,100")
     with pytest.raises(build.CannotBuild, match="does not know architecture 100"):
         build.architecture_flags(workshop / "toolkit")
+
+
+def test_a_machine_without_a_gpu_compiles_for_one_only_if_asked(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "has_nvidia_gpu", lambda: False)
+    with pytest.raises(build.CannotBuild, match="this machine has no NVIDIA GPU") as told:
+        build.plan_cuda()
+    assert told.value.remedy == "Run: export DYHEAD_CUDA=1 && make native"
+    write_script(workshop / "toolkit" / "bin" / "nvcc", "echo compute_90")
+    monkeypatch.setenv("CUDA_HOME", str(workshop / "toolkit"))
+    monkeypatch.setenv("DYHEAD_CUDA", "1")
+    (workshop / "torch" / "lib").mkdir(parents=True)
+    (workshop / "torch" / "lib" / "libtorch_cuda.so").touch()
+    monkeypatch.setattr(build, "torch_folder", lambda: workshop / "torch")
+    assert len(build.plan_cuda().compiles) == len(build.KERNELS) + len(build.BINDING)
+    monkeypatch.delenv("DYHEAD_CUDA")
+    monkeypatch.setattr(build, "has_nvidia_gpu", lambda: True)
+    assert build.plan_cuda().name == "cuda"
+
+
+def test_progress_names_every_file_that_is_compiled(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", str(write_script(workshop / "bin" / "c++", COUNTING)))
+    monkeypatch.setenv("DYHEAD_CUDA", "0")
+    build.build_all()
+    total = 2 * (len(build.KERNELS) + len(build.BINDING)) + 1  # both builds, the recorder
+    told = capsys.readouterr().err
+    assert f"[native] {total} files to compile" in told and f"[native] {total} of {total}: " in told
+    assert all(f"{path.parent.name}/{path.name} by c++" in told for path in [*build.KERNELS, *build.BINDING])
+    build.build_all()
+    assert "to compile" not in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def cuda_plan() -> Any:
+    """What would be compiled for a GPU, on this machine, with or without one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DYHEAD_CUDA", "1")
+        try:
+            return build.plan_cuda()
+        except build.CannotBuild as error:
+            pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("source", [*build.KERNELS, *build.BINDING], ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_cuda_compilers_take_every_source(cuda_plan: Any, source: Path, tmp_path: Path) -> None:
+    """Intermediate code for the oldest and the newest way through the sources: machine code takes minutes."""
+    [command] = [command for path, command in cuda_plan.compiles if path == source]
+    plain = [word for word in command if not word.startswith("-gencode=")]
+    ways = [["--ptx", "-arch=compute_75"], ["--ptx", "-arch=compute_90"]] if source.suffix == ".cu" else [["-c"]]
+    for way in ways:
+        done = subprocess.run(
+            [*plain, *way, str(source), "-o", str(tmp_path / "out")], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr

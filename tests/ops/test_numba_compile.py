@@ -74,5 +74,8 @@ def test_kernels_are_compiled_again_when_a_file_changes_that_they_inline(tmp_pat
     run = lambda: subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout  # noqa: E731
     assert [run(), run()] == ["1.0\n"] * 2
     pixels = copy / "ops" / "cpu" / "pixels.py"
-    pixels.write_text(pixels.read_text().replace("weights = one - part if", "weights = one + one - part if"))
+    pixels.write_text(
+        pixels.read_text(encoding="utf-8").replace("weights = one - part if", "weights = one + one - part if"),
+        encoding="utf-8",
+    )
     assert [run(), run()] == ["4.0\n"] * 2

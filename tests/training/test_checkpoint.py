@@ -51,13 +51,13 @@ def test_a_real_full_disk_keeps_the_previous_file(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(UserError, match=r"cannot write .*file/run/last\.pt"):
         write_atomically(tmp_path / "file" / "run" / "last.pt", {"format": CHECKPOINT})
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(UserError, match=r"cannot write .*file/log\.jsonl: File exists"):
         RunLog(tmp_path / "file" / "log.jsonl", iteration=0)
     log = RunLog(tmp_path / "log.jsonl", iteration=0)
@@ -123,10 +123,12 @@ def test_a_log_of_bytes_is_refused_by_name(tmp_path):
 
 def test_the_log_is_cut_back_to_the_checkpoint(tmp_path):
     path = tmp_path / "log.jsonl"
-    path.write_text('{"iteration": 20, "loss": 3}\n{"iteration": 40, "loss": 2}\n{"iteration": 60, "lo')
+    path.write_text(
+        '{"iteration": 20, "loss": 3}\n{"iteration": 40, "loss": 2}\n{"iteration": 60, "lo', encoding="utf-8"
+    )
     log = RunLog(path, iteration=20)
     log.add(40, loss=2.5)
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [
         {"iteration": 20, "loss": 3},
         {"iteration": 40, "loss": 2.5},
     ]

@@ -12,7 +12,7 @@ PROBE_ONLY = '{"iteration": 2, "scale_ratio/1/1": 0.5}\n'
 def run(tmp_path):
     folder = tmp_path / "a"
     folder.mkdir()
-    (folder / "log.jsonl").write_text(LOSS)
+    (folder / "log.jsonl").write_text(LOSS, encoding="utf-8")
     return folder
 
 
@@ -24,7 +24,7 @@ def refusal(capsys, *runs):
 
 
 def test_a_run_without_losses_or_evaluations_cannot_be_drawn(run, capsys):
-    (run / "log.jsonl").write_text(PROBE_ONLY)
+    (run / "log.jsonl").write_text(PROBE_ONLY, encoding="utf-8")
     assert f"expected losses or evaluations in the log of {run}, found none" in refusal(capsys, run)
     assert not (run / "curves.svg").exists()
 
@@ -36,7 +36,7 @@ def test_a_run_that_is_given_twice_is_named(run, capsys):
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_a_damaged_origin_is_named(run, capsys, content):
-    (run / "run.json").write_text(content)
+    (run / "run.json").write_text(content, encoding="utf-8")
     assert f"{run / 'run.json'}: damaged" in refusal(capsys, run)
 
 

@@ -147,7 +147,7 @@ def test_data_sets_have_a_room_of_their_own():
 
 
 def test_what_the_caller_names_is_imported_and_nothing_else(tmp_path):
-    (tmp_path / "my_parts.py").write_text("def part(channels):\n    return channels\n")
+    (tmp_path / "my_parts.py").write_text("def part(channels):\n    return channels\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"--import my_parts\.py, or imports=\['my_parts\.py'\]"):
         Modules().resolve("my_parts:part")
     assert "my_parts" not in sys.modules
@@ -246,10 +246,10 @@ except UserError as error:
 
 
 def test_a_script_is_named_after_its_file_and_a_program_without_one_is_refused(tmp_path):
-    (tmp_path / "my_script.py").write_text(dedent(SCRIPT))
+    (tmp_path / "my_script.py").write_text(dedent(SCRIPT), encoding="utf-8")
     assert python(tmp_path / "my_script.py").stdout.split() == ["my_script:Net"]
     assert Modules([tmp_path / "my_script.py"]).resolve("my_script:Net").__name__ == "Net"
-    (tmp_path / "my-script.py").write_text(dedent(SCRIPT))
+    (tmp_path / "my-script.py").write_text(dedent(SCRIPT), encoding="utf-8")
     assert "Net lies in my-script.py, a name that cannot be imported" in python(tmp_path / "my-script.py").stdout
     refused = python("-c", SCRIPT).stdout
     assert refused.startswith("detector: Net belongs to a program that is no file; put it into a file")

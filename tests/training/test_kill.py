@@ -42,5 +42,7 @@ def test_the_weights_are_those_of_an_uninterrupted_run(runs):
 
 
 def test_the_log_has_every_line_once(runs):
-    killed, whole = ([line for line in (runs[0] / name / "log.jsonl").open()] for name in ("killed", "whole"))
+    killed, whole = (
+        [line for line in (runs[0] / name / "log.jsonl").open(encoding="utf-8")] for name in ("killed", "whole")
+    )
     assert len(killed) == len(set(killed)) == len(whole)

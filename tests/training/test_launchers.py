@@ -38,7 +38,7 @@ def test_two_processes_train_together(launcher, small_pictures, tmp_path):
         [sys.executable, *command], env={**os.environ, **settings}, cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [entry["iteration"] for entry in entries if "AP" in entry] == [1, 2]  # both trained, one wrote
     assert {"last.pt", "weights.pt"} <= {path.name for path in (tmp_path / "run").iterdir()}
     assert done.stdout.count("run folder") == (launcher is accelerate_launch)  # one of two says where

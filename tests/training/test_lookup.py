@@ -30,7 +30,7 @@ def write(tmp_path, monkeypatch):
     before = set(sys.modules)
 
     def write(name, text):
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
         return tmp_path / name
 
     yield write
@@ -95,7 +95,7 @@ def test_a_file_that_has_changed_is_run_again(write):
     """A notebook edits its recipe and trains again, in one process."""
     path = write("edited.py", RECIPE)
     assert find_recipe(path).summary == "one of my own"
-    path.write_text(RECIPE.replace("one of my own", "another one of my own"))
+    path.write_text(RECIPE.replace("one of my own", "another one of my own"), encoding="utf-8")
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 2_000_000_000))
     assert find_recipe(path).summary == "another one of my own"
 
@@ -109,7 +109,7 @@ def test_a_folder_of_the_same_name_is_no_module(write, tmp_path):
 def test_a_file_finds_its_neighbours(write):
     write("neighbour.py", "def data(split):\n    raise NotImplementedError\n")
     path = write("beside.py", RECIPE.replace("name=", "dataset=data, name=") + "\n")
-    path.write_text("from neighbour import data\n" + path.read_text())
+    path.write_text("from neighbour import data\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
     assert find_recipe(path).origin()["dataset"] == "neighbour:data"
 
 

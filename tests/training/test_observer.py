@@ -94,7 +94,7 @@ def test_a_run_that_is_asked_to_stop_is_saved_and_continues(stopped_and_continue
 
 def test_the_log_holds_what_the_observer_was_told(stopped_and_continued):
     out, first, second, _, result = stopped_and_continued
-    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert entries == first.noted + second.noted
     (losses,) = (entry for entry in entries if "loss" in entry)
     parts = ("classification", "bbox_regression", "bbox_ctrness")
@@ -108,7 +108,7 @@ def test_the_log_holds_what_the_observer_was_told(stopped_and_continued):
 
 def evaluations(out):
     """Iteration and AP of every evaluation in a log."""
-    return [(e["iteration"], e["AP"]) for e in map(json.loads, (out / "log.jsonl").open()) if "AP" in e]
+    return [(e["iteration"], e["AP"]) for e in map(json.loads, (out / "log.jsonl").open(encoding="utf-8")) if "AP" in e]
 
 
 def test_an_evaluation_that_a_stop_prevented_is_made_up_for(stopped_and_continued, pictures, tmp_path, monkeypatch):
@@ -195,16 +195,16 @@ def test_a_probe_that_a_kill_prevented_is_made_up_for(stopped_and_continued, pic
         run(pictures, tmp_path, Notebook())
     assert read(tmp_path / "last.pt", CHECKPOINT)["iteration"] == 10
     run(pictures, tmp_path, Notebook())
-    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").open(encoding="utf-8")]
     assert [entry["iteration"] for entry in entries if "scale_ratio/1/4" in entry] == [10, 20]
 
 
 def test_a_finished_run_that_is_started_again_changes_no_number(stopped_and_continued, pictures):
     out, _, _, _, result = stopped_and_continued
-    before = (out / "log.jsonl").read_text()
+    before = (out / "log.jsonl").read_text(encoding="utf-8")
     watching = Notebook()
     assert run(pictures, out, watching).numbers == result.numbers
-    assert (out / "log.jsonl").read_text() == before and watching.iterations == []
+    assert (out / "log.jsonl").read_text(encoding="utf-8") == before and watching.iterations == []
 
 
 def test_the_folder_says_where_the_run_came_from_and_what_it_reached(stopped_and_continued, pictures):
@@ -322,10 +322,11 @@ def test_scale_ratios_per_block_and_level(form):
 
 
 def test_a_folder_that_cannot_be_written_is_named(pictures, tmp_path):
-    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     with pytest.raises(UserError, match=r"cannot write .*file/run/log\.jsonl: Not a directory"):
         run(pictures, tmp_path / "file/run", Notebook(), iterations=1)
 
 
 def test_outside_of_git_there_is_no_state(tmp_path):
     assert git_state(tmp_path) is None
+    assert git_state(None) is None  # an installed package, in whosever repository it may lie

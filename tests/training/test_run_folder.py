@@ -167,13 +167,13 @@ def test_two_processes_with_a_folder_each_do_not_start(small_pictures, tmp_path)
 def test_a_damaged_origin_is_named(small_pictures, tmp_path, content):
     with pytest.raises(Interrupted):
         run(small_pictures, tmp_path, Watcher(last=1))
-    (tmp_path / "run.json").write_text(content)
+    (tmp_path / "run.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"run\.json: damaged"):
         run(small_pictures, tmp_path)
 
 
 def test_parts_of_a_file_are_read_by_name(tmp_path):
-    (tmp_path / "run.json").write_text('{"starts": [1]}')
+    (tmp_path / "run.json").write_text('{"starts": [1]}', encoding="utf-8")
     assert read_part(tmp_path / "run.json", "starts") == [1]
     with pytest.raises(UserError, match=r"run\.json: damaged \(no settings\)"):
         read_part(tmp_path / "run.json", "settings")

@@ -20,7 +20,7 @@ MODEL = {name: value for name, value in QUICK.items() if name.startswith("model.
 
 
 def batch_size(out):
-    return json.loads((out / "run.json").read_text())["settings"]["batch_size"]
+    return json.loads((out / "run.json").read_text(encoding="utf-8"))["settings"]["batch_size"]
 
 
 def smoke(pictures, out, *words, **changes):
@@ -71,7 +71,7 @@ def test_without_the_recipes_data_synthetic_pictures_take_its_place_and_it_is_sa
     told = capsys.readouterr().out
     assert "COCO is not in data/coco2017\nsynthetic pictures take the place of the data of quickstart" in told
     assert len(result.per_class) == 80
-    used = json.loads((tmp_path / "run.json").read_text())["data"]
+    used = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["data"]
     assert {name: part["images"] for name, part in used.items()} == {"train": 8, "val": 4}
     assert Path(used["val"]["annotations"]).is_file()  # so that `eval` and `errors` work on it
 

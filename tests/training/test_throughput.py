@@ -45,7 +45,9 @@ def test_synthetic_coco_looks_like_coco(tmp_path):
     assert all(50_000 < size < 250_000 for size in sizes)  # COCO's have 160 kB on average
     again = tmp_path / "again"
     write_synthetic_coco(again, images=2)
-    assert (again / "annotations.json").read_text() == (tmp_path / "annotations.json").read_text()
+    assert (again / "annotations.json").read_text(encoding="utf-8") == (tmp_path / "annotations.json").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_random_batches_have_the_size_that_was_asked_for():
@@ -179,7 +181,7 @@ def test_the_commands_print_and_store_by_device(what, shapes, tmp_path, capsys):
     size = {"loader": ["--images", "4"], "train": ["--steps", "1"]}[what]
     assert main(["bench", what, "quickstart", "--data", str(shapes), "--out", str(out), *size]) == 0
     printed = capsys.readouterr().out
-    stored = json.loads(out.read_text())
+    stored = json.loads(out.read_text(encoding="utf-8"))
     assert "cuda: not measured" in printed and stored["cuda"] == "not measured"
     found = stored["cpu"]
     assert found["recipe"] == "quickstart" and found["images a step"] == 2 and found["machine"]["date"]
@@ -190,7 +192,7 @@ def test_synthetic_coco_is_small_on_a_cpu(tmp_path, capsys):
     out = tmp_path / "bench.json"
     command = ["bench", "train", "quickstart", "--synthetic-coco", "--steps", "1", "--batch", "1", "--out", str(out)]
     assert main(command) == 0
-    assert json.loads(out.read_text())["cpu"]["image size"] == "128 x 224"
+    assert json.loads(out.read_text(encoding="utf-8"))["cpu"]["image size"] == "128 x 224"
     assert "GPU busy: not measured" in capsys.readouterr().out
 
 

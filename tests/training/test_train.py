@@ -45,7 +45,7 @@ def engine(pictures, out, **changes):
 
 def test_a_run_leaves_its_files(finished):
     out, result = finished
-    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert entries[-1]["iteration"] == 6 and entries[-1]["AP"] == result["AP"]
     assert read(out / "last.pt", CHECKPOINT)["iteration"] == 6
     state = read(out / "weights.pt", WEIGHTS)["state_dict"]

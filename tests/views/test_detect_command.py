@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from dyhead_lab import cli
-from dyhead_lab.commands import detect
+from dyhead_lab.data.images import upright
 from dyhead_lab.zoo import Trained, load_trained
 
 
@@ -30,7 +30,7 @@ class OneBox(nn.Module):
 @pytest.fixture(autouse=True)
 def model(monkeypatch, tmp_path):
     trained = Trained(OneBox().eval(), None, ["all", "half"], tmp_path / "weights.pt")
-    monkeypatch.setattr(detect, "load_trained", lambda source, imports: trained)
+    monkeypatch.setattr("dyhead_lab.zoo.load_trained", lambda source, imports: trained)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_what_the_user_can_mend_is_named(arguments, message, photo, tmp_path, ca
     other = Path(shutil.copy(photo, folder))
     empty = tmp_path / "empty"
     empty.mkdir()
-    (empty / "notes.txt").write_text("no image")
+    (empty / "notes.txt").write_text("no image", encoding="utf-8")
     before = twin.read_bytes()
     names = {"broken": broken, "photo": photo, "twin": twin, "folder": folder, "other": other, "empty": empty}
     filled = [a.format(**names) for a in arguments]
@@ -93,7 +93,7 @@ def test_of_a_folder_all_images_are_looked_at(photo, tmp_path, capsys):
     (folder / "deeper").mkdir(parents=True)
     for name in ("b.jpg", "a.PNG", "c.bmp", "c.png"):
         Image.open(photo).save(folder / name)
-    (folder / "notes.txt").write_text("no image")
+    (folder / "notes.txt").write_text("no image", encoding="utf-8")
     assert cli.main(["detect", str(folder), str(photo), str(photo), "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [Path(line.split(": ")[0]).name for line in lines] == ["a.PNG", "b.jpg", "c.bmp", "c.png", "photo.jpg"]
@@ -121,11 +121,11 @@ def test_photos_are_turned_upright_as_pillow_does(orientation):
     buffer = io.BytesIO()
     image.save(buffer, "PNG", exif=exif)
     expected = torch.from_numpy(np.array(ImageOps.exif_transpose(Image.open(buffer)))).permute(2, 0, 1)
-    assert torch.equal(detect.upright(torch.from_numpy(np.array(image)).permute(2, 0, 1), orientation), expected)
+    assert torch.equal(upright(torch.from_numpy(np.array(image)).permute(2, 0, 1), orientation), expected)
 
 
 @pytest.mark.parametrize("weights", ["quickstart", "detr_tiny", "deformable_detr_tiny", "sparse_detr_tiny"])
 def test_every_shipped_detector_detects(weights, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr(detect, "load_trained", load_trained)
+    monkeypatch.setattr("dyhead_lab.zoo.load_trained", load_trained)
     assert cli.main(["detect", str(photo), "--weights", weights, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "photo.png").stat().st_size > 0

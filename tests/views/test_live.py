@@ -142,7 +142,7 @@ def test_outside_of_a_notebook_there_is_a_bar(capsys):
 
 def test_a_log_plays_again(tmp_path):
     path = tmp_path / "log.jsonl"
-    path.write_text("\n".join(json.dumps(entry) for entry in LOG))
+    path.write_text("\n".join(json.dumps(entry) for entry in LOG), encoding="utf-8")
     for source in (path, tmp_path):
         page = replay(source)
         assert page.replay and page.iterations == 40 and page.curves[LOSS]["box"] == [[20, 40], [2.0, 1.5]]

@@ -202,13 +202,13 @@ def test_a_layer_with_fewer_points_and_heads_forgets_the_head_and_the_moved_poin
 
 def test_tables_arrays_and_graphics_are_written(explorer, tmp_path):
     explorer.to_csv(tmp_path / "points.csv")
-    rows = list(csv.DictReader((tmp_path / "points.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "points.csv").open(encoding="utf-8")))
     assert len(rows) == 9 and float(rows[3]["weight"]) == pytest.approx(explorer.points[3][4])
     explorer.to_npz(tmp_path / "points.npz")
     arrays = np.load(tmp_path / "points.npz")
     assert arrays["positions"].shape == (9, 2) and arrays["read"].shape[0] == 9
     explorer.to_svg(tmp_path / "points.svg")
-    assert "<svg" in (tmp_path / "points.svg").read_text()
+    assert "<svg" in (tmp_path / "points.svg").read_text(encoding="utf-8")
 
 
 def test_a_button_gets_the_file_that_the_method_writes(explorer, monkeypatch, tmp_path):

@@ -58,9 +58,11 @@ def test_a_folder_tells_names_and_size(tmp_path):
     folder.mkdir()
     save_file(model.state_dict(), folder / "model.safetensors")
     (folder / "config.json").write_text(
-        json.dumps({"model_type": "detr", "id2label": {"0": "cat", "1": "N/A", "2": "dog"}})
+        json.dumps({"model_type": "detr", "id2label": {"0": "cat", "1": "N/A", "2": "dog"}}), encoding="utf-8"
     )
-    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": 480, "longest_edge": 640}}))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"size": {"shortest_edge": 480, "longest_edge": 640}}), encoding="utf-8"
+    )
     trained = zoo.load_trained(folder)
     assert trained.categories == ["cat", "dog"] and trained.recipe.name == "my-detr"
     assert trained.model.detection_size == (480, 640)

@@ -59,7 +59,7 @@ def test_a_run_that_was_started_under_the_former_name_goes_on(tmp_path, pictures
     monkeypatch.setattr(Engine, "step", lambda self, *batch: done.append(self.iteration) or step(self, *batch))
     train(recipe, data=str(pictures), out=out, progress=False)
     assert done == [1]
-    assert json.loads((out / "run.json").read_text())["recipe"] == "resting_atss_shapes"
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["recipe"] == "resting_atss_shapes"
     assert isinstance(zoo.load_trained(out).model.backbone, FrozenPyramid)
 
 
@@ -69,5 +69,5 @@ def test_finished_rows_of_an_experiment_are_not_measured_again(tmp_path):
     settings = json.loads(json.dumps(row.settings(job), default=repr))
     assert settings["recipe"] == "frozen_atss_shapes"
     kept = {"settings": {**settings, "recipe": "resting_atss_shapes"}, "machine": {}, "numbers": {"AP": 0.5}}
-    (tmp_path / "result.json").write_text(json.dumps(kept))
+    (tmp_path / "result.json").write_text(json.dumps(kept), encoding="utf-8")
     assert finished(row, job) == ({"AP": 0.5}, {})

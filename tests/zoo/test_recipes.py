@@ -12,7 +12,7 @@ from dyhead_lab.data.transforms import AUGMENTATIONS
 from dyhead_lab.errors import UserError
 from dyhead_lab.evaluation.efficiency import macs
 from dyhead_lab.paths import WEIGHTS
-from dyhead_lab.zoo.datasets import coco
+from dyhead_lab.zoo.datasets import coco, shapes
 from dyhead_lab.zoo.dyhead_coco import COUNTED, DEPTHS, DYHEAD_COCO, SWITCHES
 from dyhead_lab.zoo.registry import RECIPES
 
@@ -135,6 +135,16 @@ def test_building_for_weights_of_ones_own_downloads_nothing(monkeypatch):
 def test_missing_coco_is_named_with_its_remedy(tmp_path):
     with pytest.raises(UserError, match=r"dyhead-lab data coco --out .*coco2017"):
         coco("train", tmp_path / "coco2017")
+
+
+def test_shapes_is_drawn_where_the_reader_says_or_names_the_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("dyhead_lab.zoo.datasets.SHAPES_SPLITS", {"val": (2, 1)})
+    monkeypatch.setenv("DYHEAD_DATA", str(tmp_path / "mine"))
+    assert len(shapes("val")) == 2 and (tmp_path / "mine" / "shapes" / "val" / "annotations.json").is_file()
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv("DYHEAD_DATA", str(tmp_path / "taken"))
+    with pytest.raises(UserError, match=r"taken.shapes cannot be written \(Not a directory\): .* DYHEAD_DATA"):
+        shapes("val")
 
 
 def test_command_lists_everything(capsys):

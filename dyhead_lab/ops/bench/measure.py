@@ -153,6 +153,6 @@ def machine(device: str) -> dict[str, str | int]:
 def _processor() -> str:
     """The processor's name, from /proc where there is one: ``platform.processor`` is empty on most Linux systems."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

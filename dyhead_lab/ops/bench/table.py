@@ -163,13 +163,13 @@ def line(row: Row) -> str:
 
 def recorded(device: str, file: Path = RESULTS) -> Table | None:
     """The table of ``device`` that the project ships, with its machine and date; None where nothing was measured."""
-    table = json.loads(file.read_text()).get(device, NOT_MEASURED)
+    table = json.loads(file.read_text(encoding="utf-8")).get(device, NOT_MEASURED)
     return None if table == NOT_MEASURED else table
 
 
 def store(tables: dict[str, Table], file: Path, devices: Sequence[str] = DEVICES) -> None:
     """Write tables by device. What the file already holds about another device stays; else it is not measured."""
-    before = json.loads(file.read_text()) if file.exists() else {}
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     merged = {device: tables.get(device, before.get(device, NOT_MEASURED)) for device in devices}
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(merged, indent=1) + "\n")
+    file.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")

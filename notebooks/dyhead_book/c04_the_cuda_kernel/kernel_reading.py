@@ -9,9 +9,9 @@ import torch
 
 from dyhead_lab.ops import native
 from dyhead_lab.ops.native import Access
-from dyhead_lab.paths import REPOSITORY
+from dyhead_lab.paths import CSRC
 
-SIMPLE = REPOSITORY / "csrc" / "deform_conv" / "simple.cuh"
+SIMPLE = CSRC / "deform_conv" / "simple.cuh"
 UNIT = (1, 1)
 
 
@@ -31,7 +31,9 @@ class Listing:
 
 def kernel_source(name: str) -> Listing:
     """The kernel ``name`` of csrc/deform_conv/simple.cuh, with the sentence that says what a thread does."""
-    found = re.search(rf"(///[^\n]*\n)+template[^\n]*\n__global__ void {name}\(.*?\n}}", SIMPLE.read_text(), re.DOTALL)
+    found = re.search(
+        rf"(///[^\n]*\n)+template[^\n]*\n__global__ void {name}\(.*?\n}}", SIMPLE.read_text(encoding="utf-8"), re.DOTALL
+    )
     if found is None:
         raise ValueError(f"name: {SIMPLE.name} has no kernel {name!r}")
     return Listing(found.group())

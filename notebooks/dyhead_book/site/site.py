@@ -10,7 +10,7 @@ from pygments.formatters import HtmlFormatter
 
 from dyhead_lab.commands.outputs import output_folder
 from dyhead_lab.errors import UserError
-from dyhead_lab.paths import REPOSITORY
+from dyhead_lab.paths import CHAPTERS
 
 from .page import Page, read_page
 
@@ -18,7 +18,7 @@ STYLE = Path(__file__).parent / "book.css"
 TITLE = "Attention in object detection"
 
 
-def build_site(out: Path, notebooks: Path = REPOSITORY / "notebooks") -> list[Path]:
+def build_site(out: Path, notebooks: Path = CHAPTERS) -> list[Path]:
     """Write the site of all built notebooks.
 
     Args:
@@ -41,14 +41,17 @@ def build_site(out: Path, notebooks: Path = REPOSITORY / "notebooks") -> list[Pa
         except ValueError as error:
             raise UserError(f"{source.name}: {error}") from error
     output_folder(out)
-    (out / "book.css").write_text(f"{STYLE.read_text()}\n{_code_style()}")
+    (out / "book.css").write_text(f"{STYLE.read_text(encoding='utf-8')}\n{_code_style()}", encoding="utf-8")
     written = []
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None], strict=False):
         path = out / f"{page.name}.html"
-        path.write_text(_document(page, pages, before, after))
+        path.write_text(_document(page, pages, before, after), encoding="utf-8")
         written.append(path)
     index = out / "index.html"
-    index.write_text(f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; {written[0].name}">')
+    index.write_text(
+        f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; {written[0].name}">',
+        encoding="utf-8",
+    )
     return [index, *written]
 
 
