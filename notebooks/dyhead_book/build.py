@@ -33,6 +33,7 @@ NOTEBOOKS = BOOK.parent
 
 LARGEST = 1_500_000  # bytes of one notebook; larger ones are slow to open and not shown on GitHub
 SLOWEST_CELL = 300  # seconds
+MARKS = ("tags", "exercise", "check")  # what a source may say of a cell; see ``editions``
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
@@ -67,7 +68,7 @@ def read_source(source: Path) -> NotebookNode:
         digest = hashlib.sha256(f"{cell.cell_type}:{cell.source}".encode()).hexdigest()[:12]
         seen[digest] += 1
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags"})
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in MARKS})
     return notebook
 
 

@@ -1,0 +1,75 @@
+"""A shipped detector, rebuilt around the reader's own classes, with its trained weights.
+
+The proof of a chapter is not only that numbers agree on random cases: the detector that the project ships runs on what
+the reader wrote, and finds the same boxes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from dyhead_lab.zoo import load_trained
+
+LIBRARY = "dyhead_lab"
+
+
+@contextmanager
+def rebuilt(weights: str, **replacements: Any) -> Iterator[nn.Module]:
+    """A trained detector in which the reader's classes and functions stand for the library's of the same names.
+
+    ::
+
+        with rebuilt("quickstart", ScaleAwareAttention=ScaleAwareAttention) as model:
+            model([image])
+
+    While the block runs, every module of the library that uses one of these names finds the reader's object in its
+    place, and the detector is built anew and filled with the trained weights, strictly: every parameter must be there,
+    under its name and with its shape.
+
+    Args:
+        weights: what :func:`dyhead_lab.zoo.load_trained` takes.
+        replacements: name of a class or function of the library -> the reader's.
+
+    Yields:
+        the detector in evaluation mode.
+
+    Raises:
+        ValueError: the library has no class or function of that name, or the detector does not use it.
+        UserError: the weights do not fit the reader's classes.
+    """
+    trained = load_trained(weights)  # also imports whatever the detector is made of
+    places = [place for name in replacements for place in _users(name)]
+    before = [(module, name, getattr(module, name)) for module, name in places]
+    try:
+        for module, name in places:
+            setattr(module, name, replacements[name])
+        model = load_trained(trained.path).model
+        for name, own in replacements.items():
+            if isinstance(own, type) and not any(type(part) is own for part in model.modules()):
+                raise ValueError(f"{name}: the detector {weights} is not made of it, so nothing would be proved")
+        yield model
+    finally:
+        for module, name, original in before:
+            setattr(module, name, original)
+
+
+def _users(name: str) -> list[tuple[Any, str]]:
+    """The library's loaded modules in which ``name`` means one and the same class or function of the library.
+
+    Raises:
+        ValueError: there is none.
+    """
+    modules = [module for path, module in sys.modules.items() if path.split(".")[0] == LIBRARY and module]
+    found = [(module, getattr(module, name)) for module in modules if hasattr(module, name)]
+    ours = [(module, thing) for module, thing in found if getattr(thing, "__module__", "").startswith(f"{LIBRARY}.")]
+    if not ours:
+        raise ValueError(f"{name}: the library has no class or function of that name")
+    homes = {thing.__module__ for _, thing in ours}
+    if len(homes) > 1:
+        raise ValueError(f"{name}: several things of the library are called so, in {', '.join(sorted(homes))}")
+    return [(module, name) for module, _ in ours]

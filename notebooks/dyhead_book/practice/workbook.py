@@ -1,0 +1,123 @@
+"""The reader's side of a workbook: a check of every answer, and the book's version wherever an answer is not right yet.
+
+A chapter must run to its end whatever the reader has written: nothing, something wrong, or something that raises. So a
+check never raises. Where the answer is not right it says what was seen, and gives later cells the book's version.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import traceback
+import warnings
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from dyhead_lab.paths import reader_folder
+
+from .checks import Verdict
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check says to the reader."""
+
+    verdict: Verdict
+    takes_over: tuple[str, ...]
+
+    @property
+    def _words(self) -> list[str]:
+        words = [repr(self.verdict)]
+        if self.takes_over:
+            words.append(f"From here on the chapter uses the book's {' and '.join(self.takes_over)}.")
+        return words
+
+    def __repr__(self) -> str:
+        return "\n".join(self._words)
+
+    def _repr_html_(self) -> str:
+        mark = "✓" if self.verdict else "○"
+        lines = "<br>".join(html.escape(line) for words in self._words for line in words.splitlines())
+        return f"<p>{mark} {lines}</p>"
+
+
+class Workbook:
+    """One chapter of the workbook while it is worked through.
+
+    Args:
+        chapter: number and name, such as "02_scale_aware".
+        namespace: of the notebook: ``globals()``.
+
+    Raises:
+        ValueError: there is no such chapter.
+    """
+
+    def __init__(self, chapter: str, namespace: MutableMapping[str, Any]):
+        from ..build import chapters, read_source
+        from ..editions import exercises
+
+        (source,) = chapters([chapter])
+        self.chapter, self._namespace = chapter, namespace
+        self._exercises = {exercise.name: exercise for exercise in exercises(read_source(source))}
+
+    def check(self, name: str, judge: Callable[[], Verdict]) -> Report:
+        """Check what the reader wrote for exercise ``name``; see this module.
+
+        Args:
+            name: of the exercise.
+            judge: runs the chapter's check on the reader's names.
+        """
+        exercise = self._exercises[name]
+        verdict = _verdict(judge, exercise.names, self._namespace)
+        record(self.chapter, name, bool(verdict))
+        if verdict:
+            return Report(verdict, ())
+        exec(compile(exercise.answer, f"<the book's {name}>", "exec"), self._namespace)
+        return Report(verdict, exercise.names)
+
+
+def _verdict(judge: Callable[[], Verdict], names: tuple[str, ...], namespace: MutableMapping[str, Any]) -> Verdict:
+    missing = [name for name in names if name not in namespace]
+    if missing:
+        return Verdict(False, f"There is no {missing[0]} yet: run the cell above, or see what it says.")
+    try:
+        return judge()
+    except NotImplementedError as gap:
+        return Verdict(False, f"Still to do: {gap}" if str(gap) else "The function is not written yet.")
+    except Exception as error:  # whatever the reader's code raises
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return Verdict(False, f"Your code raises {type(error).__name__}: {error} (line {place.lineno}: {place.line})")
+
+
+# What the reader has solved
+
+
+def progress_file() -> Any:
+    """Where the reader's right answers are remembered."""
+    return reader_folder() / "progress.json"
+
+
+def progress() -> dict[str, list[str]]:
+    """Chapter -> exercises that were right at least once; empty where nothing can be read."""
+    try:
+        content = json.loads(progress_file().read_text(encoding="utf-8"))
+        return {str(chapter): [str(name) for name in names] for chapter, names in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def record(chapter: str, name: str, right: bool) -> None:
+    """Remember a right answer; a wrong one takes nothing away. Where it cannot be written, a warning says so."""
+    known = progress()
+    if not right or name in known.get(chapter, ()):
+        return
+    text = json.dumps({**known, chapter: [*known.get(chapter, ()), name]}, indent=1)
+    path = progress_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        warnings.warn(f"{path} cannot be written ({error.strerror}); what you solve is not remembered", stacklevel=3)
