@@ -1,0 +1,55 @@
+"""The diagrams of the book: drawn here, kept as SVG files in ``notebooks/diagrams``, shown in markdown cells.
+
+``python -m dyhead_book.diagrams`` writes the files; chapters show them with :func:`markdown`'s line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from . import attention, detectors, pyramids, sampling
+from .draw import Diagram
+
+FOLDER = Path(__file__).resolve().parents[2] / "diagrams"
+
+#: Name of a file, without its ending -> what draws it.
+DIAGRAMS: dict[str, Callable[[], Diagram]] = {
+    draw.__name__: draw
+    for draw in (
+        pyramids.feature_pyramid,
+        pyramids.released_block,
+        pyramids.paper_block,
+        sampling.bilinear_sample,
+        sampling.deformable_layer,
+        sampling.threads_and_memory,
+        attention.scale_gate,
+        attention.task_activation,
+        attention.dense_and_deformable,
+        attention.deformable_module,
+        detectors.detector_families,
+        detectors.detr,
+        detectors.decoder_layer,
+        detectors.two_stages,
+        detectors.sparse_encoder,
+        detectors.training_step,
+    )
+}
+
+
+def write_diagrams(folder: Path = FOLDER) -> list[Path]:
+    """Write all files; those of diagrams that are no more are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, draw in DIAGRAMS.items():
+        path = folder / f"{name}.svg"
+        path.write_text(draw().svg(), encoding="utf-8")
+        written.append(path)
+    for old in set(folder.glob("*.svg")) - set(written):
+        old.unlink()
+    return written
+
+
+def markdown(name: str) -> str:
+    """The line of a chapter's markdown that shows a diagram, with the sentence for those who cannot see it."""
+    return f"![{DIAGRAMS[name]().alt}](diagrams/{name}.svg)"
