@@ -121,7 +121,10 @@ MAY_IMPORT = {
     "figures": {"practice"},
     "practice": set(),
     "site": set(),
+    "diagrams": set(),
     "build": set(),
+    "editions": set(),
+    "workbook": {"build", "editions", "practice"},
     "command": {"site"},
 }
 

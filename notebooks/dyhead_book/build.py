@@ -1,5 +1,7 @@
 """Build the chapters: ``dyhead_book/cNN_name/chapter.py`` (py:percent) -> executed ``notebooks/NN_name.ipynb``.
 
+A chapter with cells for the reader to write is also built as ``notebooks/workbook/NN_name.ipynb``; see ``editions``.
+
 The text is the source, the notebook is built: edit the ``.py``, run ``make notebooks``, commit both. Cell ids
 follow from the cells' text, widget ids are renumbered and no times are kept, so that a changed line in a
 source gives a small diff in its notebook.
@@ -28,8 +30,11 @@ from nbformat import NotebookNode
 
 from dyhead_lab.paths import CHECKOUT
 
+from .editions import book_edition, exercises, workbook_edition
+
 BOOK = Path(__file__).resolve().parent
 NOTEBOOKS = BOOK.parent
+WORKBOOK = "workbook"  # its folder in ``NOTEBOOKS``
 
 LARGEST = 1_500_000  # bytes of one notebook; larger ones are slow to open and not shown on GitHub
 SLOWEST_CELL = 300  # seconds
@@ -63,13 +68,43 @@ def read_source(source: Path) -> NotebookNode:
     """The notebook of a source, without outputs, with ids that depend on the text of the cells only."""
     notebook = jupytext.read(source, fmt="py:percent")
     notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in MARKS})
+    return _numbered(notebook)
+
+
+def _numbered(notebook: NotebookNode) -> NotebookNode:
+    """Give every cell an id that follows from its text."""
     seen: Counter[str] = Counter()
     for cell in notebook.cells:
         digest = hashlib.sha256(f"{cell.cell_type}:{cell.source}".encode()).hexdigest()[:12]
         seen[digest] += 1
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in MARKS})
     return notebook
+
+
+def book(source: Path) -> NotebookNode:
+    """The chapter as the book has it, without outputs; see :mod:`.editions`."""
+    marked = read_source(source)
+    other = f"{WORKBOOK}/{title(source)}.ipynb" if exercises(marked) else ""
+    return _numbered(book_edition(marked, other))
+
+
+def workbook(source: Path) -> NotebookNode | None:
+    """The chapter as the workbook has it; None for a chapter in which nothing is marked for the reader to build."""
+    marked = read_source(source)
+    if not exercises(marked):
+        return None
+    edition = workbook_edition(marked, title(source), f"../{title(source)}.ipynb")
+    for cell in edition.cells:  # it lies one folder deeper than what the text names
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r'(src="|\]\()(?=diagrams/|\d\d_)', r"\1../", cell.source)
+    return _numbered(edition)
+
+
+def workbook_target(source: Path) -> Path:
+    """Where the workbook of ``source`` lies, if it has one."""
+    return NOTEBOOKS / WORKBOOK / f"{title(source)}.ipynb"
 
 
 def python_path() -> str:
@@ -123,10 +158,15 @@ def _number_widgets(notebook: NotebookNode) -> NotebookNode:
 
 def code_differences(source: Path) -> list[str]:
     """What a reader of the notebook would see that its source does not say; empty if they agree."""
+    filled = workbook(source)
+    blank = workbook_target(source)
+    stands = blank.read_text(encoding="utf-8") if blank.exists() else None
+    if stands != (None if filled is None else serialise(filled)):
+        return [f"{WORKBOOK}/{blank.name} differs from its source: run `make notebooks`"]
     built = target(source)
     if not built.exists():
         return [f"{built.name} is missing: run `make notebooks`"]
-    wanted = [(c.cell_type, c.source) for c in read_source(source).cells]
+    wanted = [(c.cell_type, c.source) for c in book(source).cells]
     found = [(c.cell_type, c.source) for c in nbformat.read(built, as_version=4).cells]
     if len(wanted) != len(found):
         return [f"{built.name} has {len(found)} cells, its source {len(wanted)}: run `make notebooks`"]
@@ -135,6 +175,16 @@ def code_differences(source: Path) -> list[str]:
         for i, pair in enumerate(zip(wanted, found, strict=True))
         if pair[0] != pair[1]
     ]
+
+
+def write_workbook(source: Path) -> None:
+    """Write the workbook of a chapter, without outputs; one that is no more is removed."""
+    path, filled = workbook_target(source), workbook(source)
+    if filled is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(serialise(filled), encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -154,7 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if differences else 0
     for source in sources:
         print(f"{title(source)} ...", flush=True)
-        text = serialise(execute(read_source(source), NOTEBOOKS))
+        write_workbook(source)
+        text = serialise(execute(book(source), NOTEBOOKS))
         target(source).write_text(text, encoding="utf-8")
         print(f"{title(source)}: {len(text) / 1e3:.0f} kB", flush=True)
     return 0

@@ -5,8 +5,8 @@ A source is py:percent text. Four marks tell the editions apart:
 - ``# %% exercise="gate"`` opens a cell that the reader of the workbook writes. Between ``# >>> what is to do`` and
   ``# <<<`` stands what is taken out there; the book shows it without the two marks.
 - ``# %% check="gate"`` opens the cell behind it: one expression that gives a
-  :class:`~dyhead_book.practice.checks.Verdict`, such as ``check_gate(Gate)``. In the workbook it runs through
-  :class:`~dyhead_book.practice.workbook.Workbook`, so that nothing the reader writes or leaves out stops the chapter.
+  :class:`~dyhead_book.practice.reader_checks.Verdict`, such as ``check_gate(Gate)``. In the workbook it runs through
+  :class:`~dyhead_book.workbook.Workbook`, so that nothing the reader writes or leaves out stops the chapter.
 - ``tags=["book"]`` and ``tags=["workbook"]`` give a cell to one edition only, such as folded hints to the workbook.
 - ``tags=["hide"]`` collapses the input of a cell that is there for its output.
 """
@@ -154,7 +154,7 @@ def workbook_edition(source: NotebookNode, title: str, book: str = "") -> Notebo
             cell.source = f'workbook.check("{checked.name}", lambda: {checked.check})'
             cells.append(nbformat.v4.new_markdown_cell(folded_answer(checked)))
     opening = nbformat.v4.new_code_cell(
-        f'from dyhead_book.practice.workbook import Workbook\n\nworkbook = Workbook("{title}", globals())'
+        f'from dyhead_book.workbook import Workbook\n\nworkbook = Workbook("{title}", globals())'
     )
     opening.metadata = nbformat.from_dict({"jupyter": {"source_hidden": True}})
     edition.cells = [*cells[:1], opening, *cells[1:]]

@@ -1,10 +1,12 @@
 """Diagrams: the files are what the code draws; nothing is too small, too pale or cut off, and all are described."""
 
+import html
 import re
 from xml.etree import ElementTree
 
 import pytest
 
+from dyhead_book import build
 from dyhead_book.diagrams import DIAGRAMS, FOLDER, markdown, write_diagrams
 from dyhead_book.diagrams import draw as drawing
 from dyhead_book.diagrams.draw import Diagram, text_width
@@ -52,7 +54,23 @@ def test_text_is_large_enough_and_everything_lies_inside(name):
 def test_it_is_described_for_those_who_cannot_see_it(name):
     alt = DIAGRAMS[name]().alt
     assert 80 <= len(alt) <= 500 and alt.endswith(".") and "]" not in alt
-    assert markdown(name) == f"![{alt}](diagrams/{name}.svg)"
+    assert markdown(name).replace("\n", " ") == f'<img src="diagrams/{name}.svg" alt="{html.escape(alt)}">'
+
+
+CHAPTERS = build.chapters()
+
+
+@pytest.mark.parametrize("source", CHAPTERS, ids=build.title)
+def test_a_chapter_shows_diagrams_as_they_are_drawn(source):
+    text = "\n".join(cell.source for cell in build.read_source(source).cells if cell.cell_type == "markdown")
+    for shown in re.findall(r'<img src="diagrams/[^>]*>', text):
+        name = re.match(r'<img src="diagrams/(\w+)\.svg"', shown)[1]
+        assert shown == markdown(name)
+
+
+@each
+def test_every_diagram_stands_in_a_chapter(name):
+    assert any(f"diagrams/{name}.svg" in source.read_text(encoding="utf-8") for source in CHAPTERS)
 
 
 def luminance(colour):

@@ -8,8 +8,8 @@ from nbclient import NotebookClient
 
 from dyhead_book import build, editions
 from dyhead_book.editions import EditionError, book_edition, exercises, solved, workbook_edition
-from dyhead_book.practice.checks import Verdict
-from dyhead_book.practice.workbook import Workbook, progress
+from dyhead_book.practice.reader_checks import Verdict
+from dyhead_book.workbook import Workbook, progress
 
 SOURCE = '''\
 # %% [markdown]
@@ -18,7 +18,7 @@ SOURCE = '''\
 # What follows is simple.
 
 # %% tags=["hide"]
-from dyhead_book.practice.checks import Verdict
+from dyhead_book.practice.reader_checks import Verdict
 
 
 def check_double(double):

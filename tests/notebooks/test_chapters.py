@@ -63,7 +63,7 @@ def test_the_map_links_the_chapters_that_exist_and_calls_the_others_planned():
 def test_the_chapter_runs(source, monkeypatch, tmp_path):
     monkeypatch.setenv("DYHEAD_FAST", "1")
     monkeypatch.setattr(builder, "SLOWEST_CELL", FAST_SECONDS)
-    notebook = builder.execute(builder.read_source(source), tmp_path)
+    notebook = builder.execute(builder.book(source), tmp_path)
     text = builder.serialise(notebook)
     assert json.loads(text)["nbformat"] == 4
     for cell in notebook.cells:

@@ -208,6 +208,11 @@ print("class named correctly (a guess gives 0.17):", {name: round(share, 2) for 
 #
 # ## Build: the feature pyramid
 #
+# <img src="diagrams/feature_pyramid.svg" alt="A feature pyramid. The backbone makes maps C3, C4 and C5 of
+# strides 8, 16 and 32. A 1x1 convolution brings each to 256 channels. From the top down each map is doubled in
+# size and added to the next finer one, a 3x3 convolution smooths the sum: P5, P4, P3. Two convolutions of
+# stride 2 make P6 from P5, and P7 from P6.">
+#
 # The feature pyramid network (FPN; Lin et al., 2017) hands down what the coarse levels know:
 #
 # $$M_l = \mathrm{conv}_{1 \times 1}(C_l) + \mathrm{enlarge}(M_{l+1}), \qquad P_l = \mathrm{conv}_{3 \times 3}(M_l)$$

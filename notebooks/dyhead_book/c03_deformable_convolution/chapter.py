@@ -76,6 +76,10 @@ Picture(figure, alt="A position between four pixels, and the areas that are thei
 # %% [markdown]
 # ## Build: bilinear sampling by hand
 #
+# <img src="diagrams/bilinear_sample.svg" alt="A sample between pixels: it lies 0.3 below and 0.6 right of the
+# first of four pixels. Each of the four weighs the area of the rectangle opposite to it: 0.28, 0.42, 0.12 and
+# 0.18.">
+#
 # Position $(1.3, 2.7)$ lies between rows 1 and 2 and between columns 2 and 3.
 
 # %%
@@ -229,6 +233,10 @@ print("largest difference from torchvision:", "below 1e-12" if difference < 1e-1
 
 # %% [markdown]
 # ## Look: where does a trained detector read?
+#
+# <img src="diagrams/deformable_layer.svg" alt="The layer. A branch of its own, a 3x3 convolution that starts at
+# zero, predicts from the same input 18 offsets and 9 masks at each place. The deformable convolution reads the
+# input at the moved taps, weighs each by its mask, and multiplies with its weights.">
 #
 # The quickstart detector has learned its offsets. A trace hands them over. Below, white squares are the
 # regular grid around a cell of level P4 (one cell is 16 pixels). Orange discs are where the taps read after

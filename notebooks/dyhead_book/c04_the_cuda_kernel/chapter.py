@@ -59,6 +59,10 @@ scattered.guess(None)  # write "a", "b" or "c" here
 # %% [markdown]
 # ## From loops to threads
 #
+# <img src="diagrams/threads_and_memory.svg" alt="A kernel runs as a grid of blocks, a block as threads in warps
+# of 32. Every thread has registers; the threads of a block share a small fast memory, and wait for each other
+# at a barrier; all blocks see the large slow global memory, which moves in sectors of 32 bytes.">
+#
 # These are the loops of chapter 03, reduced to what matters:
 #
 # ```python

@@ -113,6 +113,11 @@ check_paper_spatial(paper_spatial_at_once)
 # %% [markdown]
 # ## The released code, and its puzzle
 #
+# <img src="diagrams/released_block.svg" alt="One level of a released block. A 3x3 convolution on the level
+# itself predicts 18 offsets and 9 masks, which steer three deformable convolutions: of the finer neighbour with
+# stride 2, of the level itself, and of the coarser neighbour, whose result is enlarged. Each result is
+# normalised, a gate between 0.5 and 1 weighs it, and their mean passes the task-aware activation.">
+#
 # The released code keeps the pyramid. A level of $H \times W$ cells reads three maps through three convolutions:
 # itself, its finer neighbour with a stride of 2, and its coarser neighbour, whose result is enlarged afterwards. One
 # small convolution on the level predicts 18 offsets and 9 masks per cell. All three use them.

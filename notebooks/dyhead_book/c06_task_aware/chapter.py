@@ -20,6 +20,7 @@ import torch
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge, Exercise
 from dyhead_book.practice.predictions import Question
+from dyhead_book.practice.rebuilt import check_rebuilt
 from dyhead_lab.views.figures import Picture
 
 rng = np.random.default_rng(0)
@@ -44,6 +45,10 @@ follows.guess(None)  # put "a", "b" or "c" here
 # %% [markdown]
 # ## The formula
 #
+# <img src="diagrams/task_activation.svg" alt="Task-aware attention. The mean over all places of a level goes
+# through two linear maps, which give four numbers a channel: slopes and intercepts of two lines. Each feature
+# becomes the larger of the two lines at it.">
+#
 # The activation is the larger of two lines (equation 5 of the paper; the idea is Dynamic ReLU, Chen et al.,
 # 2020):
 #
@@ -61,18 +66,24 @@ follows.guess(None)  # put "a", "b" or "c" here
 # These are the numbers of the released code. Its squashing function is the hard sigmoid
 # $\sigma(x) = \mathrm{ReLU6}(x + 3) / 6$.
 #
-# **It starts as ReLU.** When the last layer gives zeros, every $y$ is $\tfrac12$. Then $\alpha^1 = 1$, the other
-# three are 0, and $\max(F_c, 0)$ is left. The library pins this by a test. Here it is with numbers:
+# **Where it starts.** When the last layer gives zeros, every $y$ is $\tfrac12$. Then $\alpha^1 = 1$, the other three
+# are 0, and $\max(F_c, 0)$ is left: ReLU. A fresh module is only near that. Its last layer starts with small random
+# weights, not with zeros, so its lines are a little off. The wider the layer, the smaller these weights, and the
+# nearer to ReLU:
 
 # %%
-from dyhead_lab.attention import TaskAwareAttention
+from dyhead_lab import attention
 
-module = TaskAwareAttention(channels=8)
-with torch.no_grad():
-    for parameter in module.parameters():
-        parameter.zero_()
-    x = torch.randn(2, 8, 5, 5)
-    print("zero weights are ReLU, bit for bit:", torch.equal(module(x), x.relu()))
+torch.manual_seed(0)
+for channels in (8, 64, 256):
+    fresh = attention.TaskAwareAttention(channels)
+    x = torch.randn(2, channels, 16, 16)
+    with torch.no_grad():
+        off = float((fresh(x) - x.relu()).norm() / x.relu().norm())
+        for parameter in fresh.parameters():
+            parameter.zero_()
+        same = torch.equal(fresh(x), x.relu())
+    print(f"{channels:3} channels: a fresh module is off ReLU by {off:.3f}; with zeros it is ReLU, bit for bit: {same}")
 
 # %% [markdown]
 # ## Build: one channel by hand
@@ -154,6 +165,44 @@ def task_aware_with_another_order(x, w1, b1, w2, b2):
 
 
 check_task_aware(task_aware_with_another_order)
+
+# %% [markdown]
+# ## Build: the attention as a module
+#
+# A detector is made of modules, which own their weights. The released attention has two layers, `fc1` from $C$ to $C
+# / 4$ numbers and `fc2` from these to $4 C$. Trained weights are stored under these names, so a module that has them
+# can take over what the shipped detector has learned. That is the check: the detector, rebuilt on your class, must
+# find the same.
+
+# %%
+from torch import nn
+from torch.nn.functional import hardsigmoid
+
+from dyhead_lab.data.shapes import draw_image
+
+picture = torch.from_numpy(draw_image(2026, 0)[0]).permute(2, 0, 1) / 255
+
+
+# %% exercise="module"
+class TaskAwareAttention(nn.Module):
+    """The released task-aware attention: every channel takes the larger of two lines that the image chose."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.fc1 = nn.Linear(channels, channels // 4)
+        self.fc2 = nn.Linear(channels // 4, 4 * channels)
+
+    def forward(self, x):
+        """(B, C, H, W) in and out."""
+        # >>> means of the channels, two layers with a ReLU between, hard sigmoid, four groups, the larger line
+        y = hardsigmoid(self.fc2(self.fc1(x.mean((2, 3))).relu()))[:, :, None, None]
+        a1, b1, a2, b2 = y.chunk(4, dim=1)
+        return torch.maximum(2 * a1 * x + b1 - 0.5, (2 * a2 - 1) * x + b2 - 0.5)
+        # <<<
+
+
+# %% check="module"
+check_rebuilt("quickstart", [picture], TaskAwareAttention=TaskAwareAttention)
 
 # %% [markdown]
 # ## The paper's form
@@ -381,7 +430,7 @@ Challenge(
 #
 # - $\pi_C$ replaces ReLU by the larger of two lines per channel. A small network computes slopes and shifts from
 #   the mean of the features.
-# - It starts as ReLU, exactly.
+# - With zeros in its last layer it is ReLU, exactly; a fresh module starts near it.
 # - The released code orders the groups $\alpha^1, \beta^1, \alpha^2, \beta^2$, and looks at one level at a time. The
 #   paper looks at the whole pyramid.
 # - In the shipped detector the activation follows the image on coarse levels and hardly on fine ones.

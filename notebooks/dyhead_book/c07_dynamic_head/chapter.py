@@ -136,6 +136,11 @@ print(f"undecoupled: {weights:.1e} weights, {4 * weights / 1e12:.1f} TB in float
 # %% [markdown]
 # ## Build: one block
 #
+# <img src="diagrams/released_block.svg" alt="One level of a released block. A 3x3 convolution on the level
+# itself predicts 18 offsets and 9 masks, which steer three deformable convolutions: of the finer neighbour with
+# stride 2, of the level itself, and of the coarser neighbour, whose result is enlarged. Each result is
+# normalised, a gate between 0.5 and 1 weighs it, and their mean passes the task-aware activation.">
+#
 # The released code goes through the levels. Each level takes part with its finer and its coarser neighbour.
 # Write the loop. `spatial(own, finer, coarser)` gives the list of branches (a missing neighbour is `None`),
 # `scale(branches)` fuses them, `task(x)` activates.
@@ -181,6 +186,11 @@ print("equal:", all(torch.equal(a, b) for a, b in zip(results, library(pyramid),
 
 # %% [markdown]
 # ## Paper and released code
+#
+# <img src="diagrams/paper_block.svg" alt="The paper&#x27;s block. All levels are resized to the median one and
+# stacked to a tensor of shape L x S x C. Scale-aware attention weighs levels and keeps the shape. Spatial-aware
+# attention samples at K places and sums over the levels. Task-aware attention applies an activation per
+# channel.">
 #
 # People have asked since 2021 why the code does not look like the paper. It is another form. Both are in the
 # library: `DyHead(form="paper")` and `DyHead(form="released")`.

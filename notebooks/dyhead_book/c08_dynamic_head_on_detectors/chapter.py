@@ -42,6 +42,11 @@ price.guess(None)  # put "a", "b" or "c" here
 # %% [markdown]
 # ## The formula
 #
+# <img src="diagrams/detector_families.svg" alt="Three families. One-stage detectors predict class and box at
+# every place of every level and remove doubles by non-maximum suppression. Two-stage detectors propose regions,
+# pool features in them, and classify those. DETR&#x27;s family lets a fixed number of queries read the features
+# and matches them with the objects one to one.">
+#
 # A detector is a backbone, a pyramid and a head. The Dynamic Head $W$ takes the pyramid and gives a pyramid of the
 # same shapes back, so it fits between any two of them:
 #

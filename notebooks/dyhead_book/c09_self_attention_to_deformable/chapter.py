@@ -112,6 +112,11 @@ print("largest difference from PyTorch:", "below 1e-12" if difference < 1e-12 el
 # %% [markdown]
 # ## Look: attention that has learned nothing yet
 #
+# <img src="diagrams/detr.svg" alt="DETR. The backbone&#x27;s last map, 25 x 34 cells, plus sine positions, goes
+# through six encoder layers of self-attention. 100 learned queries read it through six decoder layers. Each
+# gives a class or no object, and a box. To learn, the Hungarian algorithm pairs predictions and objects one to
+# one.">
+#
 # A DETR of the published size, with random weights, looks at a picture of 640 x 640 pixels. Its map has one
 # token for every 32 x 32 pixels: $20 \times 20 = 400$ tokens. How even are the weights? If all were equal, each
 # would be $1/N$. The **entropy** $-\sum_n A_n \ln A_n$ measures it: $\ln N$ when all are equal, 0 when one token
@@ -228,6 +233,10 @@ for stride in (32, 16, 8):
 # | four maps, strides 8 to 64 | 44.5 | 27.1 |
 #
 # ## The formula: a few points
+#
+# <img src="diagrams/dense_and_deformable.svg" alt="Two ways to read a map of 8 x 8 cells. On the left a query
+# compares itself with all 64 tokens and takes a weighted mean of them. On the right it predicts four places
+# near its reference point and the weight of each, and reads between the cells there.">
 #
 # **Deformable attention** (Deformable DETR, equation 2) asks every query for $P$ points instead of $N$ weights:
 #

@@ -56,6 +56,11 @@ levels_read.guess(None)  # write "a", "b" or "c" here
 # %% [markdown]
 # ## The formula
 #
+# <img src="diagrams/deformable_module.svg" alt="The module. Two linear maps of the query give, for each head,
+# level and point, an offset and a weight; softmax runs over levels and points together. A linear map of the
+# tokens gives values, cut into heads. The operator reads each level at reference point plus offset, takes the
+# weighted sum, and a last linear map joins the heads.">
+#
 # Deformable DETR, equation 3 (Zhu et al., 2021). Query $q$ has a feature $z_q$ and a reference point
 # $\hat p_q \in [0, 1]^2$. Level $l$ of $L$ levels is a map $x^l$ of $H_l \times W_l$ cells:
 #

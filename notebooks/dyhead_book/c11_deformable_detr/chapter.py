@@ -42,6 +42,11 @@ where_from.guess(None)  # write "a", "b" or "c" here
 # %% [markdown]
 # ## The detector in one picture
 #
+# <img src="diagrams/decoder_layer.svg" alt="One decoder layer. Queries attend to each other, then read the
+# levels at points around their reference boxes, then pass a small network; each step is added and normalised. A
+# head corrects the reference box, and the next layer starts from the corrected one, without a gradient through
+# it.">
+#
 # ```text
 # image -> backbone -> levels -> encoder: every token reads 4 points per level and head
 #                                   |
@@ -287,6 +292,10 @@ print("total:", round(sum(model.criterion.weigh(terms).values()).item(), 3))
 
 # %% [markdown]
 # ## Two stages
+#
+# <img src="diagrams/two_stages.svg" alt="Two stages. Every token of the encoder predicts a score and a
+# correction of a box that stands at its place, as large as its level. The 300 best become the decoder&#x27;s
+# reference boxes, and their sine embedding its queries.">
 #
 # A learned reference point is the same for every image. The two-stage detector asks the encoder instead: every
 # token proposes a box around its own cell, of side $0.05 \cdot 2^l$ on level $l$, and a class head scores it. The

@@ -39,6 +39,11 @@ attention_kept.guess(None)  # write "a", "b" or "c" here
 # %% [markdown]
 # ## The formula
 #
+# <img src="diagrams/sparse_encoder.svg" alt="Sparse DETR. A scoring network ranks the backbone&#x27;s tokens.
+# The best share rho of them is refined by the encoder; the others stay as they are and are still read. The
+# decoder&#x27;s attention, added up over layers, heads and queries at the tokens it reads, is the decoder
+# attention map. Its largest entries are the scorer&#x27;s target.">
+#
 # The decoder reads sampling points with weights. The **decoder attention map** (DAM) gives every token $n$ all
 # of the weight that it receives, over decoder layers $i$, queries $q$, heads $m$, levels $l$ and points $p$:
 #

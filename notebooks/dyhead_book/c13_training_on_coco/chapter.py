@@ -106,6 +106,11 @@ lesson.check_learning_rate(learning_rate)
 # %% [markdown]
 # ## Train in this cell
 #
+# <img src="diagrams/training_step.svg" alt="One step of training: a batch is drawn, the detector gives its
+# losses, their gradient flows back, is clipped, and the optimiser moves the weights. An average of the weights
+# follows them and is what is evaluated. Weights, moments, average and the number of the step are what a
+# checkpoint holds.">
+#
 # First, 24 small pictures to train on and 6 to evaluate on.
 
 # %%

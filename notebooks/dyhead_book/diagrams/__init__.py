@@ -1,10 +1,13 @@
 """The diagrams of the book: drawn here, kept as SVG files in ``notebooks/diagrams``, shown in markdown cells.
 
-``python -m dyhead_book.diagrams`` writes the files; chapters show them with :func:`markdown`'s line.
+``python -m dyhead_book.diagrams`` writes the files; chapters show them with what :func:`markdown`
+gives.
 """
 
 from __future__ import annotations
 
+import html
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,5 +54,6 @@ def write_diagrams(folder: Path = FOLDER) -> list[Path]:
 
 
 def markdown(name: str) -> str:
-    """The line of a chapter's markdown that shows a diagram, with the sentence for those who cannot see it."""
-    return f"![{DIAGRAMS[name]().alt}](diagrams/{name}.svg)"
+    """What shows a diagram in a chapter's markdown, with the sentences for those who cannot see it; in short lines."""
+    tag = f'<img src="diagrams/{name}.svg" alt="{html.escape(DIAGRAMS[name]().alt)}">'
+    return "\n".join(textwrap.wrap(tag, 110, break_long_words=False, break_on_hyphens=False))

@@ -55,7 +55,7 @@ def task_activation() -> Diagram:
     diagram.arrow(level.right, (240, 128), (240, 158), out.left)
     diagram.arrow(out.bottom, (410, 225), (330, 225))
     diagram.label(322, 229, "C x H x W", "end")
-    diagram.label(660, 60, "starts near\na1 = 1, all others 0:\nthat is ReLU", "start")
+    diagram.label(660, 60, "a1 = 1, all others 0:\nthat is ReLU; a fresh\nmodule starts near", "start")
     return diagram
 
 

@@ -7,15 +7,21 @@ the reader wrote, and finds the same boxes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from dyhead_lab.errors import UserError
 from dyhead_lab.zoo import load_trained
 
+from .reader_checks import Verdict
+
 LIBRARY = "dyhead_lab"
+#: float32 sums in another order differ by about 1e-6 after a whole detector; a mistake by far more.
+SAME_SCORE = 1e-4
 
 
 @contextmanager
@@ -56,6 +62,34 @@ def rebuilt(weights: str, **replacements: Any) -> Iterator[nn.Module]:
     finally:
         for module, name, original in before:
             setattr(module, name, original)
+
+
+def check_rebuilt(weights: str, images: Sequence[Tensor], **replacements: Any) -> Verdict:
+    """Whether a trained detector finds the same on the reader's classes as on the library's.
+
+    Args:
+        weights, replacements: as in :func:`rebuilt`.
+        images: (3, H, W) in [0, 1].
+    """
+    names = " and ".join(replacements)
+    shipped = load_trained(weights).model
+    try:
+        with torch.no_grad(), rebuilt(weights, **replacements) as model:
+            found = model(list(images))
+    except UserError as error:  # the weights do not fit
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        return Verdict(False, f"The trained weights do not fit {names}. {' '.join(lines)[:300]}")
+    with torch.no_grad():
+        wanted = shipped(list(images))
+    for number, (mine, theirs) in enumerate(zip(found, wanted, strict=True)):
+        if len(mine["boxes"]) != len(theirs["boxes"]) or not torch.equal(mine["labels"], theirs["labels"]):
+            counts = f"{len(mine['boxes'])} boxes in place of {len(theirs['boxes'])}, or other classes"
+            return Verdict(False, f"Image {number}: on {names} the detector finds {counts}.")
+        apart = max((mine["scores"] - theirs["scores"]).abs().tolist(), default=0.0)
+        if apart > SAME_SCORE:
+            return Verdict(False, f"Image {number}: on {names} a score differs by {apart:.1e}.")
+    boxes = sum(len(mine["boxes"]) for mine in found)
+    return Verdict(True, f"On {names} the trained detector finds the same {boxes} boxes in {len(images)} images.")
 
 
 def _users(name: str) -> list[tuple[Any, str]]:

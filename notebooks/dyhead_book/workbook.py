@@ -16,7 +16,7 @@ from typing import Any
 
 from dyhead_lab.paths import reader_folder
 
-from .checks import Verdict
+from .practice.reader_checks import Verdict
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Workbook:
     """
 
     def __init__(self, chapter: str, namespace: MutableMapping[str, Any]):
-        from ..build import chapters, read_source
-        from ..editions import exercises
+        from .build import chapters, read_source
+        from .editions import exercises
 
         (source,) = chapters([chapter])
         self.chapter, self._namespace = chapter, namespace
