@@ -122,7 +122,7 @@ MAY_IMPORT = {
     "practice": set(),
     "site": set(),
     "diagrams": set(),
-    "build": set(),
+    "build": {"editions"},
     "editions": set(),
     "workbook": {"build", "editions", "practice"},
     "command": {"site"},

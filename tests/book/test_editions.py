@@ -62,11 +62,11 @@ def texts(notebook, kind="code"):
 
 
 def test_the_book_shows_the_answer_without_its_marks(source):
-    book = book_edition(source, workbook="workbook/99_doubling.ipynb")
+    book = book_edition(source, workbook="its_workbook.ipynb")
     assert texts(book)[1] == 'def double(x):\n    """Twice x."""\n    y = x + x\n    return y'
     assert texts(book)[2] == "check_double(double)"
     assert "A hint." not in texts(book, "markdown")
-    assert "[workbook](workbook/99_doubling.ipynb)" in book.cells[0].source
+    assert "[workbook](its_workbook.ipynb)" in book.cells[0].source
     nbformat.validate(book)
 
 
@@ -77,14 +77,14 @@ def test_cells_that_are_there_for_their_output_are_collapsed_in_both_editions(so
 
 
 def test_the_workbook_has_a_gap_a_check_and_a_folded_answer(source):
-    workbook = workbook_edition(source, CHAPTER, book="../99_doubling.ipynb")
+    workbook = workbook_edition(source, CHAPTER, book="its_book.ipynb")
     gap = next(cell for cell in workbook.cells if cell.source.startswith("def double"))
     assert gap.source == 'def double(x):\n    """Twice x."""\n    raise NotImplementedError(\'add x to itself\')'
     assert gap.metadata.tags == ["raises-exception"]
     check, answer = workbook.cells[workbook.cells.index(gap) + 1 :][:2]
     assert check.source == 'workbook.check("double", lambda: check_double(double))'
     assert answer.source.startswith("<details><summary>Answer</summary>") and "y = x + x" in answer.source
-    assert "A hint." in texts(workbook, "markdown") and "[book](../99_doubling.ipynb)" in workbook.cells[0].source
+    assert "A hint." in texts(workbook, "markdown") and "[book](its_book.ipynb)" in workbook.cells[0].source
     nbformat.validate(workbook)
 
 

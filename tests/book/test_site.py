@@ -42,10 +42,11 @@ def notebook(folder, *sources, name="01_name.ipynb"):
     return content
 
 
-def test_nothing_is_loaded_but_the_style_and_pictures_inside_the_page(site):
+def test_nothing_is_loaded_but_the_style_diagrams_and_pictures_inside_the_page(site):
     for page in site[1:]:
         links = Links(page.read_text(encoding="utf-8"))
-        outside = [load for load in links.loads if load != "book.css" and not load.startswith("data:")]
+        drawn = {f"diagrams/{file.name}" for file in (page.parent / "diagrams").iterdir()}
+        outside = [load for load in links.loads if load not in {"book.css", *drawn} and not load.startswith("data:")]
         assert not outside, f"{page.name} loads {outside}"
         assert "script" not in links.tags
     assert "url(" not in (site[0].parent / "book.css").read_text(encoding="utf-8")
@@ -58,6 +59,9 @@ def test_every_link_between_pages_leads_to_a_page_and_a_part(site):
             if re.match(r"[a-z]+:", url):
                 continue
             target, _, part = url.partition("#")
+            if target.startswith("workbook/"):
+                assert (site[0].parent / target).is_file(), f"{name} offers {url}"
+                continue
             assert (target or name) in pages, f"{name} links to {url}"
             assert not part or part in pages[target or name].ids, f"{name} links to {url}"
 

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from dyhead_book import build as builder
+from dyhead_book.editions import exercises, solved
 
 CHAPTERS = builder.chapters()
 LONGEST_CELL = 25  # lines
@@ -82,6 +83,29 @@ def test_a_kernel_finds_this_book_and_this_library_in_any_folder(tmp_path, monke
     [cell] = builder.execute(builder.read_source(source), tmp_path).cells
     found = [Path(path).parent for path in cell.outputs[0].text.split()]
     assert found == [builder.BOOK, builder.NOTEBOOKS.parent / "dyhead_lab"]
+
+
+WORKBOOKS = [source for source in CHAPTERS if builder.workbook(source)]
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("answers", ["blank", "solved", "raising"])
+@pytest.mark.parametrize("source", WORKBOOKS, ids=builder.title)
+def test_the_workbook_runs_to_its_end(source, answers, monkeypatch, tmp_path):
+    monkeypatch.setenv("DYHEAD_FAST", "1")
+    monkeypatch.setattr(builder, "SLOWEST_CELL", FAST_SECONDS)
+    marked = builder.read_source(source)
+    known = exercises(marked)
+    notebook = builder.workbook(source)
+    if answers == "solved":
+        notebook = solved(notebook, marked)
+        assert [c.source for c in builder.book(source).cells if c.source in {e.answer for e in known}] == [
+            c.source for c in notebook.cells if c.source in {e.answer for e in known}
+        ]
+    if answers == "raising":
+        notebook = solved(notebook, marked, {known[0].name: "raise RuntimeError('the reader')"})
+    text = json.dumps(builder.execute(notebook, tmp_path))
+    assert ("From here on the chapter uses the book" in text) == (answers != "solved")
 
 
 def test_widgets_are_numbered_and_ids_follow_the_text(tmp_path, monkeypatch):

@@ -350,6 +350,7 @@ def ap_with(fixed_gates):
         handle.remove()
 
 
+# %%
 means = [gates_Bn.mean(0).tolist() for gates_Bn in gates]
 kinds = [["own", "coarser"], *[["finer", "own", "coarser"]] * (len(LEVELS) - 2), ["finer", "own"]]
 pairs = [

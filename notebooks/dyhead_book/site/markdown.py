@@ -7,7 +7,8 @@ import re
 from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-NOTEBOOK_LINK = re.compile(r"^(?![a-z]+:)(?P<path>[^#]*)\.ipynb(?P<anchor>#.*)?$")
+#: A link to another chapter of the book. Those to the workbook offer its file.
+NOTEBOOK_LINK = re.compile(r"^(?![a-z]+:|workbook/)(?P<path>[^#]*)\.ipynb(?P<anchor>#.*)?$")
 
 
 def to_mathml(latex: str, display: bool) -> str:

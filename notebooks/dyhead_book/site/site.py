@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from .page import Page, read_page
 
 STYLE = Path(__file__).parent / "book.css"
 TITLE = "Attention in object detection"
+#: What pages show or offer besides their text: folder beside the notebooks -> ending of its files.
+COPIED = {"diagrams": ".svg", "workbook": ".ipynb"}
 
 
 def build_site(out: Path, notebooks: Path = CHAPTERS) -> list[Path]:
@@ -42,6 +45,10 @@ def build_site(out: Path, notebooks: Path = CHAPTERS) -> list[Path]:
             raise UserError(f"{source.name}: {error}") from error
     output_folder(out)
     (out / "book.css").write_text(f"{STYLE.read_text(encoding='utf-8')}\n{_code_style()}", encoding="utf-8")
+    for folder, ending in COPIED.items():
+        for file in sorted((notebooks / folder).glob(f"*{ending}")):
+            (out / folder).mkdir(exist_ok=True)
+            shutil.copyfile(file, out / folder / file.name)
     written = []
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None], strict=False):
         path = out / f"{page.name}.html"
