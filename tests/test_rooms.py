@@ -124,7 +124,7 @@ MAY_IMPORT = {
     "diagrams": set(),
     "build": {"editions"},
     "editions": set(),
-    "workbook": {"build", "editions", "practice"},
+    "workbook": {"editions", "practice"},
     "command": {"site"},
 }
 

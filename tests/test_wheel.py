@@ -118,7 +118,7 @@ def test_the_wheel_holds_what_the_project_ships(installed):
         for path in tracked_files()
         if path.parent in (ROOT / "data/weights", ROOT / "data/sample")
         or path.is_relative_to(ROOT / "csrc")
-        or (path.parent == ROOT / "notebooks" and path.suffix == ".ipynb")
+        or (path.is_relative_to(ROOT / "notebooks") and path.suffix in (".ipynb", ".svg"))
     ]
     assert len(shipped) > 60
     assert {f"dyhead_lab/shipped/{path.as_posix()}" for path in shipped} <= held
@@ -160,6 +160,8 @@ def test_the_book_is_written_as_a_site_and_as_notebooks(installed):
     assert (installed.folder / "site" / "00_start_here.html").is_file()
     installed.command("book", "--notebooks", "--out", "chapters")
     assert (installed.folder / "chapters" / "00_start_here.ipynb").is_file()
+    assert (installed.folder / "chapters" / "diagrams" / "scale_gate.svg").is_file()
+    installed.python("from dyhead_book.workbook import Workbook\nWorkbook('02_scale_aware', {})")
 
 
 def test_records_logs_and_sources_are_found(installed):

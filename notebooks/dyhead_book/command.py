@@ -38,10 +38,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def copy_chapters(out: Path) -> tuple[int, int]:
-    """Copy the chapters into a folder of the reader; files that are there are never touched.
+    """Copy both editions and their diagrams into a folder of the reader; notebooks that are there are never touched.
 
     Returns:
-        how many were copied, and how many were there.
+        how many notebooks were copied, and how many were there.
 
     Raises:
         UserError: the project's chapters are not there, or the folder cannot be made.
@@ -50,7 +50,10 @@ def copy_chapters(out: Path) -> tuple[int, int]:
     if not chapters:
         raise UserError(f"no notebooks in {CHAPTERS}")
     output_folder(out)
-    missing = [chapter for chapter in chapters if not (out / chapter.name).exists()]
-    for chapter in missing:
-        shutil.copyfile(chapter, out / chapter.name)
+    chapters += sorted(CHAPTERS.glob("workbook/*.ipynb"))
+    missing = [path for path in chapters if not (out / path.relative_to(CHAPTERS)).exists()]
+    for path in [*missing, *CHAPTERS.glob("diagrams/*.svg")]:
+        copy = out / path.relative_to(CHAPTERS)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
     return len(missing), len(chapters) - len(missing)

@@ -52,6 +52,20 @@ class Exercise:
     names: tuple[str, ...]
 
 
+def marked_cells(text: str) -> NotebookNode:
+    """A source's cells with their exercise and check marks, and no more: what a check in the workbook needs.
+
+    Reading whole sources takes jupytext, which a reader need not have.
+    """
+    cells = []
+    for header, body in re.findall(r"^# %%(.*)\n((?:(?!# %%).*\n?)*)", text, re.MULTILINE):
+        cell = nbformat.v4.new_markdown_cell() if "[markdown]" in header else nbformat.v4.new_code_cell()
+        cell.source = body.strip("\n")
+        cell.metadata.update(re.findall(r'\b(exercise|check)="(\w+)"', header))
+        cells.append(cell)
+    return nbformat.v4.new_notebook(cells=cells)
+
+
 def exercises(source: NotebookNode) -> list[Exercise]:
     """The exercises of a source, in their order.
 

@@ -12,11 +12,15 @@ import traceback
 import warnings
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dyhead_lab.paths import reader_folder
 
+from .editions import exercises, marked_cells
 from .practice.reader_checks import Verdict
+
+BOOK = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,12 @@ class Workbook:
     """
 
     def __init__(self, chapter: str, namespace: MutableMapping[str, Any]):
-        from .build import chapters, read_source
-        from .editions import exercises
-
-        (source,) = chapters([chapter])
+        source = BOOK / f"c{chapter}" / "chapter.py"
+        if not source.is_file():
+            raise ValueError(f"the book has no chapter {chapter!r}")
         self.chapter, self._namespace = chapter, namespace
-        self._exercises = {exercise.name: exercise for exercise in exercises(read_source(source))}
+        marked = marked_cells(source.read_text(encoding="utf-8"))
+        self._exercises = {exercise.name: exercise for exercise in exercises(marked)}
 
     def check(self, name: str, judge: Callable[[], Verdict]) -> Report:
         """Check what the reader wrote for exercise ``name``; see this module.
@@ -93,7 +97,7 @@ def _verdict(judge: Callable[[], Verdict], names: tuple[str, ...], namespace: Mu
 # What the reader has solved
 
 
-def progress_file() -> Any:
+def progress_file() -> Path:
     """Where the reader's right answers are remembered."""
     return reader_folder() / "progress.json"
 

@@ -8,10 +8,12 @@ from dyhead_lab.paths import CHAPTERS
 
 
 def test_notebooks_are_copied_and_the_readers_own_are_kept(tmp_path, capsys):
-    count = len(list(CHAPTERS.glob("*.ipynb")))
+    notebooks = {path.relative_to(CHAPTERS) for path in CHAPTERS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+    count = len(notebooks)
     out = tmp_path / "chapters"
     assert main(["book", "--notebooks", "--out", str(out)]) == 0
-    assert {path.name for path in out.iterdir()} == {path.name for path in CHAPTERS.glob("*.ipynb")}
+    assert {path.relative_to(out) for path in out.rglob("*.ipynb")} == notebooks
+    assert (out / "diagrams" / "scale_gate.svg").is_file() and len(notebooks) > len(list(CHAPTERS.glob("*.ipynb")))
     mine, gone = out / "00_start_here.ipynb", out / "01_feature_pyramid.ipynb"
     mine.write_text("my work", encoding="utf-8")
     gone.unlink()

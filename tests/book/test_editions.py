@@ -7,6 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 from dyhead_book import build, editions
+from dyhead_book import workbook as workbook_of_reader
 from dyhead_book.editions import EditionError, book_edition, exercises, solved, workbook_edition
 from dyhead_book.practice.reader_checks import Verdict
 from dyhead_book.workbook import Workbook, progress
@@ -50,6 +51,7 @@ CHAPTER = "99_doubling"
 def source(tmp_path, monkeypatch):
     """A book of one chapter."""
     monkeypatch.setattr(build, "BOOK", tmp_path)
+    monkeypatch.setattr(workbook_of_reader, "BOOK", tmp_path)
     monkeypatch.setenv("DYHEAD_READER", str(tmp_path / "reader"))
     path = tmp_path / f"c{CHAPTER}" / "chapter.py"
     path.parent.mkdir()
@@ -90,7 +92,7 @@ def test_the_workbook_has_a_gap_a_check_and_a_folded_answer(source):
 
 def run(workbook, chapter_source, tmp_path):
     """Execute a workbook whose chapter lies in a book of its own; what its cells printed and showed."""
-    opening = f"from dyhead_book import build\nfrom pathlib import Path\n\nbuild.BOOK = Path({str(build.BOOK)!r})"
+    opening = f"import dyhead_book.workbook\nfrom pathlib import Path\n\ndyhead_book.workbook.BOOK = Path({str(build.BOOK)!r})"
     workbook.cells.insert(1, nbformat.v4.new_code_cell(opening))
     NotebookClient(
         workbook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
@@ -195,6 +197,17 @@ def f(x):
         x = 2
         # <<<
     return x"""
+
+
+@pytest.mark.parametrize("chapter", build.chapters(), ids=build.title)
+def test_exercises_are_found_without_jupytext_too(chapter):
+    marked = editions.marked_cells(chapter.read_text(encoding="utf-8"))
+    assert exercises(marked) == exercises(build.read_source(chapter))
+
+
+def test_a_chapter_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="no chapter '77_nothing'"):
+        Workbook("77_nothing", {})
 
 
 def test_a_cell_may_have_several_gaps():

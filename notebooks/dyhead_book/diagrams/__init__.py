@@ -11,10 +11,12 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+from dyhead_lab.paths import CHAPTERS
+
 from . import attention, detectors, pyramids, sampling
 from .draw import Diagram
 
-FOLDER = Path(__file__).resolve().parents[2] / "diagrams"
+FOLDER = CHAPTERS / "diagrams"
 
 #: Name of a file, without its ending -> what draws it.
 DIAGRAMS: dict[str, Callable[[], Diagram]] = {
