@@ -11,7 +11,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "csrc"))
 from build import ROOT, build_all
 
 #: What an installed package carries from outside of its own folder. ``dyhead_lab/paths.py`` finds it there.
-SHIPPED = ("data/weights/*.pt", "data/sample/*", "csrc/**/*.*", "notebooks/*.ipynb", "notebooks/*/*.ipynb", "notebooks/*/*.svg")
+SHIPPED = (
+    "data/weights/*.pt",
+    "data/sample/*",
+    "csrc/**/*.*",
+    "notebooks/*.ipynb",
+    "notebooks/*/*.ipynb",
+    "notebooks/*/*.svg",
+)
 
 
 class BuildWhole(build_py):

@@ -8,7 +8,9 @@ from dyhead_lab.paths import CHAPTERS
 
 
 def test_notebooks_are_copied_and_the_readers_own_are_kept(tmp_path, capsys):
-    notebooks = {path.relative_to(CHAPTERS) for path in CHAPTERS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+    notebooks = {
+        path.relative_to(CHAPTERS) for path in CHAPTERS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+    }
     count = len(notebooks)
     out = tmp_path / "chapters"
     assert main(["book", "--notebooks", "--out", str(out)]) == 0
