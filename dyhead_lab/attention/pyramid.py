@@ -56,6 +56,32 @@ def resize_corners(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
 
 
+def to_coarser(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """A map (B, C, H, W) at the cells of the next coarser level, of ``size`` (h, w).
+
+    Cell i of a level has its centre at (i + 1/2) times the stride. A coarser cell has the centre of the two by two
+    cells that it covers, so a bilinear sample there is their mean. On a side of odd size the last cell stands alone.
+    """
+    if [(n + 1) // 2 for n in x.shape[-2:]] == list(size):
+        return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+    return _resize_centres(x, size)
+
+
+def to_finer(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """A map (B, C, h, w) at the cells of the next finer level, of ``size`` (H, W): bilinear between cell centres."""
+    h, w = x.shape[-2:]
+    if [(n + 1) // 2 for n in size] == [h, w]:
+        return _resize_centres(x, (2 * h, 2 * w))[:, :, : size[0], : size[1]]
+    return _resize_centres(x, size)
+
+
+def _resize_centres(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Bilinear resize of (B, C, H, W) in which the outer edges of both maps coincide."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
 def resize_area(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Resize (B, C, H, W) by covered area: means when it shrinks, bilinear interpolation when it grows.
 

@@ -13,15 +13,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..trace import emit, is_traced
-from .pyramid import LevelNorm, resize_corners
+from .pyramid import LevelNorm, resize_corners, to_coarser, to_finer
 from .scale import mean_of_branches
 from .traced_conv import traced_deform_conv2d
 
 KERNEL = 3
 TAPS = KERNEL * KERNEL
 
-#: How a level's offsets and masks serve the coarser neighbour; see :class:`SpatialAwareAttention`.
-OFFSET_FITS = ("flat", "crop", "resize", "upsample")
+#: How a level's offsets and masks serve its neighbours; see :class:`SpatialAwareAttention`.
+OFFSET_FITS = ("flat", "crop", "resize_corners", "resize", "aligned", "upsample")
+#: Those in which all maps of the coarser branch meet at the centres of cells.
+AT_CENTRES = ("resize", "aligned")
 
 
 class DeformableConvNorm(nn.Module):
@@ -80,9 +82,11 @@ class SpatialAwareAttention(nn.Module):
 
     Args:
         channels: C, a multiple of 16.
-        offset_fit: how this level's offsets serve the coarser neighbour. ``"upsample"`` enlarges the neighbour first,
+        offset_fit: how this level's offsets serve its neighbours. ``"upsample"`` enlarges the coarser neighbour first,
             so that they fit: right, but a convolution on four times the positions. The others keep it on its own
-            grid; see :func:`fit_offsets`.
+            grid; see :func:`fit_offsets`. Under all of them but one the finer neighbour takes the offsets as they are,
+            as in the released code: an offset of 1 is half a pixel of the level there. ``"aligned"`` is ``"resize"``
+            with offsets that point at the same places of the finer neighbour, too.
         deformable: False takes ordinary 3x3 convolutions instead; the fusion of levels stays.
 
     Raises:
@@ -131,6 +135,9 @@ class SpatialAwareAttention(nn.Module):
         if offset is not None:
             stepped = [(n + 1) // 2 for n in finer.shape[-2:]]
             offset, mask = resize_corners(offset, stepped), resize_corners(mask, stepped)
+            if self.offset_fit == "aligned":
+                # Cell i of the level lies between the finer cells 2i and 2i + 1; the convolution stands on 2i.
+                offset = 2 * offset + 0.5
         return resize_corners(self.finer(finer, offset, mask), size)
 
     def _from_coarser(self, coarser, offset, mask, size) -> torch.Tensor:
@@ -138,7 +145,8 @@ class SpatialAwareAttention(nn.Module):
             return self.coarser(resize_corners(coarser, size), offset, mask)
         if offset is not None:
             offset, mask = fit_offsets(offset, mask, coarser.shape[-2:], self.offset_fit)
-        return resize_corners(self.coarser(coarser, offset, mask), size)
+        enlarge = to_finer if self.offset_fit in AT_CENTRES else resize_corners
+        return enlarge(self.coarser(coarser, offset, mask), size)
 
 
 def fit_offsets(
@@ -150,7 +158,10 @@ def fit_offsets(
       released CUDA kernel does this because it does not compare sizes; the official weights were trained with
       it. Geometry is lost: the numbers belong to other channels and other places.
     - ``"crop"`` takes the top-left corner: the right channels at the wrong places.
-    - ``"resize"`` resizes the maps and halves the offsets, because a pixel there is two pixels here.
+    - ``"resize"``, ``"aligned"`` read the maps at the centres of the coarser cells and halve the offsets, because a
+      pixel there is two pixels here. Offsets that all point at one place still do so.
+    - ``"resize_corners"`` halves them, too, but puts corner pixels on corner pixels, which moves every cell by up to
+      half a pixel of its level.
 
     Raises:
         ValueError: ``offset_fit`` is none of these.
@@ -160,9 +171,22 @@ def fit_offsets(
         return _prefix(offset, h, w), _prefix(mask, h, w)
     if offset_fit == "crop":
         return offset[:, :, :h, :w], mask[:, :, :h, :w]
-    if offset_fit == "resize":
+    if offset_fit in AT_CENTRES:
+        return _at_coarser_centres(offset, size) / 2, to_coarser(mask, size)
+    if offset_fit == "resize_corners":
         return resize_corners(offset, size) / 2, resize_corners(mask, size)
-    raise ValueError(f"offset_fit: expected flat, crop or resize, got {offset_fit!r}")
+    raise ValueError(f"offset_fit: expected flat, crop, resize, resize_corners or aligned, got {offset_fit!r}")
+
+
+def _at_coarser_centres(offset: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """The offsets (B, 18, h, w) of the coarser cells to where the level's own cells point, in its pixels."""
+    fitted = to_coarser(offset, size)
+    # The last cell of an odd side stands alone in its coarser cell, half a pixel before that one's centre.
+    if offset.shape[-2] % 2 and size[0] == (offset.shape[-2] + 1) // 2:
+        fitted[:, 0::2, -1] -= 0.5
+    if offset.shape[-1] % 2 and size[1] == (offset.shape[-1] + 1) // 2:
+        fitted[:, 1::2, :, -1] -= 0.5
+    return fitted
 
 
 def _prefix(x: torch.Tensor, h: int, w: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from .bccd_experiment import BCCD_EXPERIMENT
 from .detector_table import DETECTOR_TABLE
 from .detr_experiments import DETR_EXPERIMENTS
 from .experiment import Experiment
+from .offset_fits import OFFSET_FITS_EXPERIMENT
 from .record import Record
 
 #: What an experiment file defines.
@@ -20,7 +21,8 @@ EXPERIMENT = "EXPERIMENT"
 RESULTS = Path(__file__).parent / "results"
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (ABLATION, BCCD_EXPERIMENT, DETECTOR_TABLE, *DETR_EXPERIMENTS)
+    experiment.name: experiment
+    for experiment in (ABLATION, BCCD_EXPERIMENT, DETECTOR_TABLE, OFFSET_FITS_EXPERIMENT, *DETR_EXPERIMENTS)
 }
 
 

@@ -32,8 +32,56 @@ def test_crop_takes_the_top_left_corner():
     assert torch.equal(mask, numbered(9, 6, 8)[:, :, :3, :4])
 
 
-def test_resize_keeps_the_corners_and_halves_the_offsets():
-    offset, mask = fit_offsets(numbered(18, 6, 8), numbered(9, 6, 8), torch.Size((3, 4)), "resize")
+def centres(cells, stride):
+    return (torch.arange(cells) + 0.5) * stride
+
+
+def offsets_to(place, H, W, stride):
+    """Offsets (1, 18, H, W) that point from the centre of every cell at one place (y, x) of the image."""
+    offset = torch.zeros(1, 18, H, W)
+    offset[:, 0::2] = ((place[0] - centres(H, stride)) / stride)[:, None]
+    offset[:, 1::2] = (place[1] - centres(W, stride)) / stride
+    return offset
+
+
+def distances(offset, place, stride):
+    """How far the cells' offsets (1, 18, h, w) miss the place, in pixels of the image, (h, w)."""
+    h, w = offset.shape[-2:]
+    y, x = centres(h, stride)[:, None] + stride * offset[0, 0], centres(w, stride) + stride * offset[0, 1]
+    return ((y - place[0]) ** 2 + (x - place[1]) ** 2).sqrt()
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 9), (5, 5), (1, 3)])
+@pytest.mark.parametrize("offset_fit", ["resize", "aligned"])
+def test_offsets_that_point_at_one_place_still_do_so_from_the_coarser_level(size, offset_fit):
+    place, half = (20.0, 31.0), torch.Size((n + 1) // 2 for n in size)
+    offset, _ = fit_offsets(offsets_to(place, *size, stride=8), torch.zeros(1, 9, *size), half, offset_fit)
+    assert distances(offset, place, stride=16).max() < 1e-5  # float32 at numbers below 64
+
+
+def test_aligned_offsets_point_at_the_same_place_of_the_finer_level_too():
+    # The finer branch reads a ramp that tells x; it is asked, at every cell, for what lies at x = 31.
+    attention = SpatialAwareAttention(16, "aligned")
+    seen = []
+    attention.finer.forward = lambda x, offset, mask: seen.append(offset) or torch.zeros(1, 16, *offset.shape[-2:])
+    attention._from_finer(
+        torch.zeros(1, 16, 12, 16), offsets_to((20.0, 31.0), 6, 8, 8), torch.zeros(1, 9, 6, 8), (6, 8)
+    )
+    rows, columns = (4 * (2 * torch.arange(n) + 0.5) for n in (6, 8))  # where a stride of 2 stands, in pixels
+    y, x = rows[:, None] + 4 * seen[0][0, 0], columns + 4 * seen[0][0, 1]
+    torch.testing.assert_close(y, torch.full((6, 8), 20.0))
+    torch.testing.assert_close(x, torch.full((6, 8), 31.0))
+
+
+def test_resized_corners_miss_the_place_by_half_a_pixel_of_the_level():
+    offset, _ = fit_offsets(
+        offsets_to((20.0, 31.0), 6, 8, 8), torch.zeros(1, 9, 6, 8), torch.Size((3, 4)), "resize_corners"
+    )
+    assert 4 < distances(offset, (20.0, 31.0), stride=16).mean() < 6
+
+
+def test_resized_corners_keep_the_corners_and_halve_the_offsets():
+    offset, mask = fit_offsets(numbered(18, 6, 8), numbered(9, 6, 8), torch.Size((3, 4)), "resize_corners")
     assert offset.shape == (2, 18, 3, 4) and mask.shape == (2, 9, 3, 4)
     for theirs, ours in ((0, 0), (-1, -1)):
         torch.testing.assert_close(offset[:, :, ours, ours], numbered(18, 6, 8)[:, :, theirs, theirs] / 2)
@@ -41,7 +89,7 @@ def test_resize_keeps_the_corners_and_halves_the_offsets():
 
 
 def test_an_unknown_fit_is_refused():
-    with pytest.raises(ValueError, match="expected flat, crop or resize, got 'upsample'"):
+    with pytest.raises(ValueError, match="expected flat, crop, resize, resize_corners or aligned, got 'upsample'"):
         fit_offsets(numbered(18, 6, 8), numbered(9, 6, 8), torch.Size((3, 4)), "upsample")
 
 
@@ -52,7 +100,7 @@ def randomised(module):
 
 
 @pytest.mark.parametrize("offset_fit", OFFSET_FITS)
-def test_only_the_coarser_branch_depends_on_how_offsets_fit(offset_fit):
+def test_the_coarser_branch_depends_on_how_offsets_fit_and_the_finer_one_if_aligned(offset_fit):
     torch.manual_seed(0)
     attention = randomised(SpatialAwareAttention(16, "flat"))
     own, finer, coarser = torch.randn(1, 16, 6, 8), torch.randn(1, 16, 12, 16), torch.randn(1, 16, 3, 4)
@@ -60,7 +108,8 @@ def test_only_the_coarser_branch_depends_on_how_offsets_fit(offset_fit):
     attention.offset_fit = offset_fit
     other = attention(own, finer, coarser)
     assert [x.shape for x in other] == [own.shape] * 3
-    assert torch.equal(flat[0], other[0]) and torch.equal(flat[1], other[1])
+    assert torch.equal(flat[1], other[1])
+    assert torch.equal(flat[0], other[0]) == (offset_fit != "aligned")
     assert torch.equal(flat[2], other[2]) == (offset_fit == "flat")
 
 
