@@ -45,8 +45,8 @@ def build_everyday(coco: Path, out: Path) -> dict[str, int]:
     missing = [id for ids in IDS.values() for id in ids if id not in found]
     if missing:
         raise UserError(
-            f"{coco}: {len(missing)} of the {sum(map(len, IDS.values()))} pictures are not there, such as {missing[0]}; "
-            "both train2017 and val2017 are needed: dyhead-lab data coco downloads them"
+            f"{coco} lacks {len(missing)} of the {sum(map(len, IDS.values()))} pictures, such as {missing[0]}; both "
+            "train2017 and val2017 are needed: dyhead-lab data coco downloads them"
         )
     for split, ids in IDS.items():
         _write_split(out / split, [found[id] for id in ids])
@@ -64,8 +64,8 @@ def _images_by_id(coco: Path) -> dict[int, dict[str, Any]]:
         raise UserError(f"{coco} holds no COCO data set: dyhead-lab data coco --out {coco} downloads it")
     wanted = {id for ids in IDS.values() for id in ids}
     found: dict[int, dict[str, Any]] = {}
-    for images, annotations in splits.values():
-        dataset, _ = load_coco_json(annotations)
+    for images, truth in splits.values():
+        dataset, _ = load_coco_json(truth)
         for record in dataset["images"]:
             if record["id"] in wanted and (images / record["file_name"]).is_file():
                 found[record["id"]] = {
@@ -124,7 +124,7 @@ def _scaled(annotation: Mapping[str, Any], scale: tuple[float, float], id: int) 
 
 
 def with_supercategories(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """The same ground truth with supercategories in place of categories, numbered from 1 in their order of appearance."""
+    """The same ground truth with supercategories in place of categories, numbered from 1 as they appear."""
     names = list(dict.fromkeys(category["supercategory"] for category in dataset["categories"]))
     number = {name: n for n, name in enumerate(names, 1)}
     above = {category["id"]: number[category["supercategory"]] for category in dataset["categories"]}

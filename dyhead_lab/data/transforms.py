@@ -125,6 +125,17 @@ def large_scale_jitter(size: int = 1024, scales: tuple[float, float] = (0.1, 2.0
     return v2.Compose([v2.RandomHorizontalFlip(), jitter, RandomWindow(size, size), v2.SanitizeBoundingBoxes()])
 
 
+def small_scale_jitter(size: int = 384, scales: tuple[float, float] = (0.6, 1.6)) -> Transform:
+    """Flip, other light, and :func:`large_scale_jitter` at a size and with scales that a processor can follow.
+
+    Args:
+        size: side of the square in pixels.
+        scales: bounds of the scale.
+    """
+    light = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3)
+    return v2.Compose([light, large_scale_jitter(size, scales)])
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """How to make a random transform, and whether it decides the size in training."""
@@ -142,6 +153,7 @@ AUGMENTATIONS = {
     "multi_scale": Augmentation(multi_scale, resizes=True),
     "detr": Augmentation(detr, resizes=True),
     "large_scale_jitter": Augmentation(large_scale_jitter, resizes=True),
+    "small_scale_jitter": Augmentation(small_scale_jitter, resizes=True),
 }
 
 

