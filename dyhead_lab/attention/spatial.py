@@ -21,9 +21,9 @@ KERNEL = 3
 TAPS = KERNEL * KERNEL
 
 #: How a level's offsets and masks serve its neighbours; see :class:`SpatialAwareAttention`.
-OFFSET_FITS = ("flat", "crop", "resize_corners", "resize", "aligned", "upsample")
+OFFSET_FITS = ("flat", "crop", "resize", "centres", "aligned", "upsample")
 #: Those in which all maps of the coarser branch meet at the centres of cells.
-AT_CENTRES = ("resize", "aligned")
+AT_CENTRES = ("centres", "aligned")
 
 
 class DeformableConvNorm(nn.Module):
@@ -85,7 +85,7 @@ class SpatialAwareAttention(nn.Module):
         offset_fit: how this level's offsets serve its neighbours. ``"upsample"`` enlarges the coarser neighbour first,
             so that they fit: right, but a convolution on four times the positions. The others keep it on its own
             grid; see :func:`fit_offsets`. Under all of them but one the finer neighbour takes the offsets as they are,
-            as in the released code: an offset of 1 is half a pixel of the level there. ``"aligned"`` is ``"resize"``
+            as in the released code: an offset of 1 is half a pixel of the level there. ``"aligned"`` is ``"centres"``
             with offsets that point at the same places of the finer neighbour, too.
         deformable: False takes ordinary 3x3 convolutions instead; the fusion of levels stays.
 
@@ -158,9 +158,9 @@ def fit_offsets(
       released CUDA kernel does this because it does not compare sizes; the official weights were trained with
       it. Geometry is lost: the numbers belong to other channels and other places.
     - ``"crop"`` takes the top-left corner: the right channels at the wrong places.
-    - ``"resize"``, ``"aligned"`` read the maps at the centres of the coarser cells and halve the offsets, because a
+    - ``"centres"``, ``"aligned"`` read the maps at the centres of the coarser cells and halve the offsets, because a
       pixel there is two pixels here. Offsets that all point at one place still do so.
-    - ``"resize_corners"`` halves them, too, but puts corner pixels on corner pixels, which moves every cell by up to
+    - ``"resize"`` halves them, too, but puts corner pixels on corner pixels, which moves every cell by up to
       half a pixel of its level.
 
     Raises:
@@ -173,9 +173,9 @@ def fit_offsets(
         return offset[:, :, :h, :w], mask[:, :, :h, :w]
     if offset_fit in AT_CENTRES:
         return _at_coarser_centres(offset, size) / 2, to_coarser(mask, size)
-    if offset_fit == "resize_corners":
+    if offset_fit == "resize":
         return resize_corners(offset, size) / 2, resize_corners(mask, size)
-    raise ValueError(f"offset_fit: expected flat, crop, resize, resize_corners or aligned, got {offset_fit!r}")
+    raise ValueError(f"offset_fit: expected flat, crop, resize, centres or aligned, got {offset_fit!r}")
 
 
 def _at_coarser_centres(offset: torch.Tensor, size: torch.Size) -> torch.Tensor:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Five sources: ``shapes``, ``voc``, ``yolo``, ``split``, ``coco``."""
+    """Six sources: ``shapes``, ``voc``, ``yolo``, ``split``, ``coco``, ``everyday``."""
     sources = parser.add_subparsers(metavar="SOURCE", required=True)
 
     make = sources.add_parser("shapes", help="draw the built-in Shapes set")
@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     download.add_argument("--url", default=BASE_URL, help="server or mirror (default: %(default)s)")
     download.set_defaults(source=_coco)
 
-    for source in (make, convert, yolo, part, download):
+    everyday = sources.add_parser("everyday", help="make the small set of everyday photographs from COCO")
+    everyday.add_argument("--coco", type=Path, required=True, metavar="DIR", help="COCO 2017, train and val")
+    everyday.set_defaults(source=_everyday)
+
+    for source in (make, convert, yolo, part, download, everyday):
         source.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
 
@@ -97,6 +101,13 @@ def _tell(splits: dict[str, WrittenSplit], out: Path) -> None:
         print(f"{out / name}: {split.images} images, {split.objects} objects")
         for line in split.dropped:
             print(f"  dropped: {line}")
+
+
+def _everyday(args: argparse.Namespace) -> None:
+    from ..data.everyday import build_everyday
+
+    for split, images in build_everyday(args.coco, args.out).items():
+        print(f"{args.out / split}: {images} images")
 
 
 def _coco(args: argparse.Namespace) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 from PIL import Image
 
 from ..errors import UserError
-from .coco import find_splits
 from .coco_json import load_coco_json
+from .layouts import find_splits
 
 #: split -> ids of its images, which are COCO's.
 IDS: dict[str, list[int]] = json.loads((Path(__file__).parent / "everyday_ids.json").read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def _images_by_id(coco: Path) -> dict[int, dict[str, Any]]:
     wanted = {id for ids in IDS.values() for id in ids}
     found: dict[int, dict[str, Any]] = {}
     for images, truth in splits.values():
-        dataset, _ = load_coco_json(truth)
+        dataset = load_coco_json(truth).dataset
         for record in dataset["images"]:
             if record["id"] in wanted and (images / record["file_name"]).is_file():
                 found[record["id"]] = {

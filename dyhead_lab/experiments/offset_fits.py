@@ -7,14 +7,12 @@ costs, beside the ways that mend it, at equal parameters and, but for ``upsample
 from __future__ import annotations
 
 from ..attention import OFFSET_FITS
-from ..zoo.frozen_atss import RESTING_ATSS
+from ..zoo.shapes_recipes import FROZEN_ATSS
 from .experiment import Experiment, Training
 
 OFFSET_FITS_EXPERIMENT = Experiment(
     name="offset_fits",
     summary="ATSS on frozen features; one Dynamic Head block, its offsets fitted to the neighbours in every way",
-    rows={
-        fit: Training(RESTING_ATSS, {"model.dyhead": {"offset_fit": fit}, "iterations": 1800}) for fit in OFFSET_FITS
-    },
+    rows={fit: Training(FROZEN_ATSS, {"model.dyhead": {"offset_fit": fit}, "iterations": 1800}) for fit in OFFSET_FITS},
     baseline="flat",
 )

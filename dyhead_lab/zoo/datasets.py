@@ -64,20 +64,20 @@ def coco(split: str, folder: Path | None = None) -> CocoDetection:
     return coco_folder(folder, split)
 
 
-def everyday(split: str, folder: Path = DATA / "everyday") -> CocoDetection:
+def everyday(split: str, folder: Path | None = None) -> CocoDetection:
     """Everyday photographs with COCO's 12 supercategories; see :mod:`dyhead_lab.data.everyday`.
 
     Args:
         split: "train" (1578 photographs) or "val" (236).
-        folder: where ``dyhead-lab data everyday`` has put it.
+        folder: where ``dyhead-lab data everyday`` has put it (default: ``everyday`` in ``paths.data_folder()``).
 
     Raises:
         UserError: it is not there, or has no such split.
     """
+    folder = folder or data_folder() / "everyday"
     if not folder.is_dir():
-        raise UserError(
-            f"Everyday is not in {folder}: dyhead-lab data everyday --coco {COCO} --out {folder} makes it from COCO"
-        )
+        command = f"dyhead-lab data everyday --coco {coco_path()} --out {folder}"
+        raise UserError(f"Everyday is not in {folder}: {command} makes it from COCO")
     if split not in IDS:
         raise UserError(f"Everyday has the splits {' and '.join(IDS)}, not {split!r}")
     return CocoDetection(folder / split / "images", folder / split / CLASSES_12)

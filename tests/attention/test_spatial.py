@@ -52,7 +52,7 @@ def distances(offset, place, stride):
 
 
 @pytest.mark.parametrize("size", [(6, 8), (7, 9), (5, 5), (1, 3)])
-@pytest.mark.parametrize("offset_fit", ["resize", "aligned"])
+@pytest.mark.parametrize("offset_fit", ["centres", "aligned"])
 def test_offsets_that_point_at_one_place_still_do_so_from_the_coarser_level(size, offset_fit):
     place, half = (20.0, 31.0), torch.Size((n + 1) // 2 for n in size)
     offset, _ = fit_offsets(offsets_to(place, *size, stride=8), torch.zeros(1, 9, *size), half, offset_fit)
@@ -74,14 +74,12 @@ def test_aligned_offsets_point_at_the_same_place_of_the_finer_level_too():
 
 
 def test_resized_corners_miss_the_place_by_half_a_pixel_of_the_level():
-    offset, _ = fit_offsets(
-        offsets_to((20.0, 31.0), 6, 8, 8), torch.zeros(1, 9, 6, 8), torch.Size((3, 4)), "resize_corners"
-    )
+    offset, _ = fit_offsets(offsets_to((20.0, 31.0), 6, 8, 8), torch.zeros(1, 9, 6, 8), torch.Size((3, 4)), "resize")
     assert 4 < distances(offset, (20.0, 31.0), stride=16).mean() < 6
 
 
 def test_resized_corners_keep_the_corners_and_halve_the_offsets():
-    offset, mask = fit_offsets(numbered(18, 6, 8), numbered(9, 6, 8), torch.Size((3, 4)), "resize_corners")
+    offset, mask = fit_offsets(numbered(18, 6, 8), numbered(9, 6, 8), torch.Size((3, 4)), "resize")
     assert offset.shape == (2, 18, 3, 4) and mask.shape == (2, 9, 3, 4)
     for theirs, ours in ((0, 0), (-1, -1)):
         torch.testing.assert_close(offset[:, :, ours, ours], numbered(18, 6, 8)[:, :, theirs, theirs] / 2)
@@ -89,7 +87,7 @@ def test_resized_corners_keep_the_corners_and_halve_the_offsets():
 
 
 def test_an_unknown_fit_is_refused():
-    with pytest.raises(ValueError, match="expected flat, crop, resize, resize_corners or aligned, got 'upsample'"):
+    with pytest.raises(ValueError, match="expected flat, crop, resize, centres or aligned, got 'upsample'"):
         fit_offsets(numbered(18, 6, 8), numbered(9, 6, 8), torch.Size((3, 4)), "upsample")
 
 

@@ -6,7 +6,7 @@ from .planted import assert_bugs_are_caught
 
 TABLES = {
     "paper": (spatial.check_paper_spatial, spatial.paper_spatial, spatial.PAPER_SPATIAL_MISTAKES),
-    "resize": (spatial.check_resized_offsets, spatial.resized_offsets, spatial.OFFSET_MISTAKES),
+    "centres": (spatial.check_resized_offsets, spatial.resized_offsets, spatial.OFFSET_MISTAKES),
     "flat": (spatial.check_flat_source, spatial.flat_source, spatial.FLAT_MISTAKES),
 }
 

@@ -130,14 +130,20 @@ check_paper_spatial(paper_spatial_at_once)
 #
 # The coarser branch needs offsets for $H/2 \times W/2$ cells and is given $H \times W$. torchvision refuses that. The
 # CUDA kernel of the released code did not compare the sizes. It computed an address for the small size and read what
-# was there: a *flat* reading. This book has four answers, named `offset_fit`.
+# was there: a *flat* reading. What would be right? A cell of the coarser level covers two by two cells of this one, so
+# its centre lies in the middle of four cells, and one of its steps is as long as two of theirs. The right offset is
+# therefore the mean of the four cells' offsets, halved. The library has six answers, named `offset_fit`.
 #
-# - `"upsample"`: enlarge the coarser map first. Right, and the most expensive.
-# - `"resize"`: resize offsets and masks to the coarser grid, and halve the offsets.
+# - `"upsample"`: enlarge the coarser map first, so that the sizes agree. The most expensive.
+# - `"centres"`: read offsets and masks at the centres of the coarser cells, and halve the offsets. Exact.
+# - `"aligned"`: the same, and the *finer* branch gets offsets that point at the same places, too. The released code
+#   gives it the offsets as they are, although an offset of 1 means 8 pixels on its map and 16 on the level's own.
+# - `"resize"`: resize both maps so that corner cells lie on corner cells, and halve. It looks right and is not: every
+#   cell is moved, by up to half a cell of this level. The shipped quickstart detector was trained with it.
 # - `"crop"`: take the top-left corner of the offset map.
 # - `"flat"`: read the first numbers, whatever they are. The official weights were trained with it.
 #
-# ## Look: four ways to fit
+# ## Look: six ways to fit
 #
 # An invented example on level P4: every cell of the level points towards the star. Dots are the cells whose centre
 # tap is drawn, arrows end where it reads.
@@ -151,7 +157,10 @@ image = torch.from_numpy(picture).permute(2, 0, 1) / 255
 star = (4.0, 6.0)  # row and column on P4
 offset = pointing_offsets((10, 10), star)
 figure = offset_fits_figure(image, offset, (5, 5), 16, target=[(n + 0.5) * 16 for n in star])
-Picture(figure, alt="Arrows point at the star with upsample and resize, and past it with crop and flat.")
+Picture(
+    figure,
+    alt="Arrows point at the star with upsample, centres and aligned, a little past it with resize, far with crop, flat.",
+)
 
 # %% [markdown]
 # With `crop` the arrows belong to other places, and they are twice too long: nobody told them that cells are wider
@@ -195,14 +204,17 @@ for channel, meaning in ((8, "dy of the centre tap"), (9, "dx of the centre tap"
 # it all the same. That is why `"flat"` must stay available: official weights need exactly this mistake.
 #
 # ## Build: the right fit
+#
+# Take sizes that are even, so that every coarser cell covers four cells.
 
 # %%
 Exercise(
-    "Resize a level's offsets and masks to the grid of its coarser neighbour",
+    "Bring a level's offsets and masks to the centres of its coarser neighbour's cells",
     difficulty=2,
     minutes=10,
     hints={
-        "How to resize": "torch.nn.functional.interpolate(..., size=(h, w), mode='bilinear', align_corners=True).",
+        "How to resize": "A bilinear sample in the middle of four cells is their mean: avg_pool2d, or interpolate with "
+        "align_corners=False.",
         "Only the offsets are wrong": "They count cells. How wide is a cell of the coarser level?",
     },
     solution=resized_offsets,
@@ -211,7 +223,7 @@ Exercise(
 
 # %%
 def my_resized_offsets(offset, mask, h, w):
-    """offset (B, 18, H, W), mask (B, 9, H, W). Returns offsets and masks of size (h, w)."""
+    """offset (B, 18, 2h, 2w), mask (B, 9, 2h, 2w). Returns offsets and masks of size (h, w)."""
     raise NotImplementedError
 
 
@@ -250,7 +262,7 @@ model = load_trained("quickstart").model
 attention = model.get_submodule("backbone.neck.blocks.0.spatial")
 
 ap = {}
-for offset_fit in ("resize", "upsample", "crop", "flat"):
+for offset_fit in ("resize", "centres", "aligned", "upsample", "crop", "flat"):
     attention.offset_fit = offset_fit
     ap[offset_fit] = evaluate(data, detect_dataset(model, data))["AP"]
     print(f"{offset_fit:9} AP {ap[offset_fit]:.3f}")
@@ -374,10 +386,10 @@ rows = torch.arange(6.0)[:, None].expand(6, 6).expand(1, 18, 6, 6)
 print("rows 0 to 5 become", suspect(rows, torch.ones(1, 9, 6, 6), 3, 3)[0][0, 0, :, 0].tolist())
 
 # %% [markdown]
-# Corner pixels should stay corner pixels, so the rows should become 0, 1.25 and 2.5. Which of the two lines gives the
-# bug away? Then run `check_resized_offsets(suspect)`. Numbers 0 to 5 give six bugs, and in
-# `dyhead_book.c05_spatial_aware.spatial_checks`
-# `PAPER_SPATIAL_MISTAKES` and `FLAT_MISTAKES` hold thirteen more.
+# A coarser cell lies in the middle of two rows, so the rows should become 0.25, 1.25 and 2.25: means of 0 and 1, 2
+# and 3, 4 and 5, halved. Which of the two lines gives the bug away? Then run `check_resized_offsets(suspect)`.
+# Numbers 0 to 6 give seven bugs, and in `dyhead_book.c05_spatial_aware.spatial_checks` `PAPER_SPATIAL_MISTAKES` and
+# `FLAT_MISTAKES` hold thirteen more.
 
 # %% [markdown]
 # ## Exercises
@@ -418,8 +430,8 @@ Challenge(
 # ## Recap
 #
 # - Spatial-aware attention is a deformable convolution over levels that share one map of offsets and masks.
-# - In a real pyramid the offsets do not fit the coarser neighbour. `"resize"` is right and cheap; `"flat"` is what the
-#   official weights know.
+# - In a real pyramid the offsets do not fit the coarser neighbour. `"centres"` is right and cheap; `"flat"` is what the
+#   official weights know; `"resize"` misses by half a cell, and a network that was trained with it makes up for that.
 # - One cell reads 27 points in one block, or 18 on the first and last level. The pyramid sets the scale of that field.
 #   On P3 the offsets widen it for the larger objects of the level.
 #

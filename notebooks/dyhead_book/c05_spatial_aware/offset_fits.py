@@ -56,8 +56,8 @@ def offset_fits_figure(
     """
     height, width = image.shape[1:]
     with style():
-        figure = Figure(figsize=(11, 3), dpi=DPI, layout="constrained")
-        for axes, offset_fit in zip(figure.subplots(1, len(OFFSET_FITS)), reversed(OFFSET_FITS), strict=True):
+        figure = Figure(figsize=(7.8, 5.4), dpi=DPI, layout="constrained")
+        for axes, offset_fit in zip(figure.subplots(2, 3).flat, reversed(OFFSET_FITS), strict=True):
             arrows, cells = fitted(offset, size, offset_fit)
             dy, dx = arrows[2 * CENTRE : 2 * CENTRE + 2] * (cells * stride)
             y, x = ((torch.arange(n) + 0.5) * (cells * stride) for n in dy.shape)

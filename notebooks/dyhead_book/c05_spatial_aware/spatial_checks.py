@@ -110,12 +110,12 @@ def check_paper_spatial(function: Callable[[Tensor, Tensor, Tensor, Tensor], Ten
 
 
 def resized_offsets(offset: Tensor, mask: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
-    """Offsets (B, 18, H, W) and masks (B, 9, H, W) resized to (h, w), corner on corner; offsets are halved.
+    """Offsets (B, 18, 2h, 2w) and masks (B, 9, 2h, 2w) read at the centres of h x w coarser cells; offsets are halved.
 
-    A cell of the coarser level is as wide as two cells of this one.
+    A cell of the coarser level covers two by two cells of this one, and its centre lies in their middle.
     """
-    smaller = F.interpolate(offset, size=(h, w), mode="bilinear", align_corners=True) / 2
-    return smaller, F.interpolate(mask, size=(h, w), mode="bilinear", align_corners=True)
+    smaller = F.interpolate(offset, size=(h, w), mode="bilinear", align_corners=False) / 2
+    return smaller, F.interpolate(mask, size=(h, w), mode="bilinear", align_corners=False)
 
 
 def _library(offset_fit: str) -> Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]]:
@@ -123,11 +123,11 @@ def _library(offset_fit: str) -> Callable[[Tensor, Tensor, int, int], tuple[Tens
 
 
 def offset_cases(seed: int = 0, count: int = 8) -> Iterator[Case]:
-    """Fine grids of even and odd size."""
+    """Fine grids of twice the coarse size."""
     generator = torch.Generator().manual_seed(seed)
     for number in range(count):
         B, h, w = 1 + number % 2, 3 + number % 3, 4
-        H, W = 2 * h - number % 2, 2 * w
+        H, W = 2 * h, 2 * w
         offset = torch.randn(B, 2 * TAPS, H, W, generator=generator, dtype=torch.float64)
         mask = torch.rand(B, TAPS, H, W, generator=generator, dtype=torch.float64)
         yield Case(f"from {H} x {W} to {h} x {w} cells", (offset, mask, h, w))
@@ -141,9 +141,8 @@ def _scaled(offset_by: float, mask_by: float) -> Callable[[Tensor, Tensor, int, 
     return imitate
 
 
-def _pixels_as_areas(offset: Tensor, mask: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
-    smaller = F.interpolate(offset, size=(h, w), mode="bilinear", align_corners=False) / 2
-    return smaller, F.interpolate(mask, size=(h, w), mode="bilinear", align_corners=False)
+def _every_other(offset: Tensor, mask: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
+    return offset[:, :, ::2, ::2] / 2, mask[:, :, ::2, ::2]
 
 
 OFFSET_MISTAKES = (
@@ -165,16 +164,21 @@ OFFSET_MISTAKES = (
         _library("flat"),
     ),
     Mistake(
-        "pixels count as areas when the maps are resized",
-        "here corner pixels lie on corner pixels: align_corners=True.",
-        _pixels_as_areas,
+        "corner cells are put on corner cells",
+        "a coarser cell has its centre in the middle of four cells, not on one of them: align_corners=False.",
+        _library("resize"),
+    ),
+    Mistake(
+        "every other cell is taken",
+        "the centre of a coarser cell lies between four cells; take the mean of all four.",
+        _every_other,
     ),
 )
 
 
 def check_resized_offsets(function: Callable[..., tuple[Tensor, Tensor]], seed: int = 0) -> Verdict:
     """Check the reader's ``resized_offsets(offset, mask, h, w)``."""
-    return check(function, _library("resize"), offset_cases(seed), OFFSET_MISTAKES)
+    return check(function, _library("centres"), offset_cases(seed), OFFSET_MISTAKES)
 
 
 # What the flat reading takes for an offset
