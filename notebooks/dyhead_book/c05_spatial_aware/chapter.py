@@ -157,10 +157,7 @@ image = torch.from_numpy(picture).permute(2, 0, 1) / 255
 star = (4.0, 6.0)  # row and column on P4
 offset = pointing_offsets((10, 10), star)
 figure = offset_fits_figure(image, offset, (5, 5), 16, target=[(n + 0.5) * 16 for n in star])
-Picture(
-    figure,
-    alt="Arrows point at the star with upsample, centres and aligned, a little past it with resize, far with crop, flat.",
-)
+Picture(figure, alt="Arrows point at the star, nearly so with resize, and past it with crop and flat.")
 
 # %% [markdown]
 # With `crop` the arrows belong to other places, and they are twice too long: nobody told them that cells are wider
