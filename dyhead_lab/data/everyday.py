@@ -59,7 +59,7 @@ def _images_by_id(coco: Path) -> dict[int, dict[str, Any]]:
     Raises:
         UserError: the folder holds no COCO data set.
     """
-    splits = find_splits(coco)
+    splits = find_splits(coco) if coco.is_dir() else {}
     if not splits:
         raise UserError(f"{coco} holds no COCO data set: dyhead-lab data coco --out {coco} downloads it")
     wanted = {id for ids in IDS.values() for id in ids}
@@ -81,7 +81,8 @@ def _images_by_id(coco: Path) -> dict[int, dict[str, Any]]:
 
 
 def _write_split(folder: Path, sources: list[dict[str, Any]]) -> None:
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for source in sources:
         record, scale = _shrunk(source["record"])
         path = folder / "images" / record["file_name"]

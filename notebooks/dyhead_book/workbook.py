@@ -10,7 +10,7 @@ import html
 import json
 import traceback
 import warnings
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Workbook:
         ValueError: there is no such chapter.
     """
 
-    def __init__(self, chapter: str, namespace: MutableMapping[str, Any]):
+    def __init__(self, chapter: str, namespace: dict[str, Any]):
         source = BOOK / f"c{chapter}" / "chapter.py"
         if not source.is_file():
             raise ValueError(f"the book has no chapter {chapter!r}")
@@ -81,7 +81,7 @@ class Workbook:
         return Report(verdict, exercise.names)
 
 
-def _verdict(judge: Callable[[], Verdict], names: tuple[str, ...], namespace: MutableMapping[str, Any]) -> Verdict:
+def _verdict(judge: Callable[[], Verdict], names: tuple[str, ...], namespace: dict[str, Any]) -> Verdict:
     missing = [name for name in names if name not in namespace]
     if missing:
         return Verdict(False, f"There is no {missing[0]} yet: run the cell above, or see what it says.")

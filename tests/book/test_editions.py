@@ -92,7 +92,8 @@ def test_the_workbook_has_a_gap_a_check_and_a_folded_answer(source):
 
 def run(workbook, chapter_source, tmp_path):
     """Execute a workbook whose chapter lies in a book of its own; what its cells printed and showed."""
-    opening = f"import dyhead_book.workbook\nfrom pathlib import Path\n\ndyhead_book.workbook.BOOK = Path({str(build.BOOK)!r})"
+    here = f"Path({str(build.BOOK)!r})"
+    opening = f"import dyhead_book.workbook\nfrom pathlib import Path\n\ndyhead_book.workbook.BOOK = {here}"
     workbook.cells.insert(1, nbformat.v4.new_code_cell(opening))
     NotebookClient(
         workbook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}

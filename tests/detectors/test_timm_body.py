@@ -109,7 +109,7 @@ def test_a_file_that_lacks_a_tensor_or_has_another_size_is_refused(tmp_path):
     torch.save({**state, "conv1.weight": torch.zeros(1)}, file)
     with pytest.raises(UserError, match="does not fit timm/resnet18"):
         TimmBody("resnet18", file)
-    file.write_text("hello")
+    file.write_text("hello", encoding="utf-8")
     with pytest.raises(UserError, match="cannot read weights of timm/resnet18"):
         TimmBody("resnet18", file)
 

@@ -177,9 +177,9 @@ def freeze_batch_norm(net: nn.Module) -> nn.Module:
 def _from_imagenet(name: str, net: Any, weights: str | Path | None) -> tuple[Tensor, Tensor]:
     """Factor and summand, (3, 1, 1) each, that lead from ImageNet's normalisation to that of the weights."""
     if weights == PACKAGE:
-        mean, std = PACKAGED[name].mean, PACKAGED[name].std
+        theirs = PACKAGED[name].mean, PACKAGED[name].std
     else:
         config = net.pretrained_cfg or net.default_cfg
-        mean, std = config["mean"], config["std"]
-    own_mean, own_std, mean, std = (torch.tensor(x).view(3, 1, 1) for x in (IMAGE_MEAN, IMAGE_STD, mean, std))
+        theirs = config["mean"], config["std"]
+    own_mean, own_std, mean, std = (torch.tensor(x).view(3, 1, 1) for x in (IMAGE_MEAN, IMAGE_STD, *theirs))
     return own_std / std, (own_mean - mean) / std
