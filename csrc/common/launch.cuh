@@ -46,32 +46,54 @@ inline Launch over(int64_t work, void* stream) {
   return {dim3(unsigned(blocks)), dim3(kThreads), stream};
 }
 
+#ifdef __CUDACC__
+/// Throws what CUDA says, unless all is well. `what` was being done.
+inline void expect_success(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+/// A property of the current GPU. An error is an error, never a GPU without the property.
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  expect_success(cudaGetDevice(&device), "CUDA device");
+  expect_success(cudaDeviceGetAttribute(&value, attribute, device), "CUDA device attribute");
+  return value;
+}
+#endif
+
 /// How many blocks of so many threads the current GPU can hold at a time, if nothing but threads limits them.
 inline int64_t resident_blocks(int threads) {
 #ifdef __CUDACC__
-  int device = 0, multiprocessors = 0, threads_each = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  cudaDeviceGetAttribute(&threads_each, cudaDevAttrMaxThreadsPerMultiProcessor, device);
-  return int64_t(multiprocessors) * (threads_each / threads);
+  const int64_t multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
+  return multiprocessors * (device_attribute(cudaDevAttrMaxThreadsPerMultiProcessor) / threads);
 #else
   return 2048 / threads;  // the emulated GPU has one multiprocessor
 #endif
 }
 
+/// A kernel and its name in the source, by which the emulator's debug build counts launches. `KERNEL` makes one.
+template <class... Parameters>
+struct Kernel {
+  void (*function)(Parameters...);
+  const char* name;
+};
+template <class... Parameters>
+Kernel(void (*)(Parameters...), const char*) -> Kernel<Parameters...>;
+#define KERNEL(...) \
+  ::dyhead::Kernel { __VA_ARGS__, #__VA_ARGS__ }
+
 /// Run `kernel(arguments...)`. An empty grid is no error: nothing runs.
 template <class... Parameters, class... Arguments>
-void launch(const Launch& at, void (*kernel)(Parameters...), const Arguments&... arguments) {
+void launch(const Launch& at, Kernel<Parameters...> kernel, const Arguments&... arguments) {
   if (at.blocks.x == 0 || at.blocks.y == 0 || at.blocks.z == 0) return;
 #ifdef __CUDACC__
-  kernel<<<at.blocks, at.threads, at.shared_bytes, static_cast<cudaStream_t>(at.stream)>>>(arguments...);
-  const cudaError_t error = cudaGetLastError();
-  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA kernel launch: ") + cudaGetErrorString(error));
+  kernel.function<<<at.blocks, at.threads, at.shared_bytes, static_cast<cudaStream_t>(at.stream)>>>(arguments...);
+  expect_success(cudaGetLastError(), "CUDA kernel launch");
 #else
 #ifdef DYHEAD_EMULATOR_CHECK
-  emulator::Observer::get().next_launch();
+  emulator::Observer::get().next_launch(kernel.name);
 #endif
-  emulator::Block::current().run_grid(at.blocks, at.threads, at.shared_bytes, [&] { kernel(arguments...); });
+  emulator::Block::current().run_grid(at.blocks, at.threads, at.shared_bytes, [&] { kernel.function(arguments...); });
 #endif
 }
 

@@ -13,12 +13,7 @@
 namespace dyhead {
 
 #ifdef __CUDACC__
-inline bool has_tensor_cores() {
-  int device = 0, major = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  return major >= 8;
-}
+inline bool has_tensor_cores() { return device_attribute(cudaDevAttrComputeCapabilityMajor) >= 8; }
 #if __CUDA_ARCH__ >= 800
 #define TENSOR_CORE(...) asm volatile(__VA_ARGS__)
 #else

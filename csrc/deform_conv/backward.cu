@@ -11,13 +11,14 @@ static void run_simple(const Geometry& g, const Arguments& arguments, Buffer gra
                        Buffer columns, bool deterministic, void* stream) {
   using A = Accumulator<T>;
   const Inputs<T> in(arguments);
-  const auto scatter = deterministic ? backward_input_deterministic<T> : backward_input_simple<T>;
+  const auto scatter = deterministic ? KERNEL(backward_input_deterministic<T>) : KERNEL(backward_input_simple<T>);
   const int64_t all_columns = g.C * g.K() * g.So();
   for (int64_t b = 0; b < g.B; ++b) {
-    launch(over(all_columns, stream), columns_simple<T>, g, in, global<const T>(grad_output), b, global<A>(columns));
+    launch(over(all_columns, stream), KERNEL(columns_simple<T>), g, in, global<const T>(grad_output), b,
+           global<A>(columns));
     launch(over(deterministic ? g.C * g.H : all_columns, stream), scatter, g, in, b, global<const A>(columns),
            global<A>(gradients.input));
-    launch(over(g.G * g.K() * g.So(), stream), backward_taps_simple<T>, g, in, b, global<const A>(columns),
+    launch(over(g.G * g.K() * g.So(), stream), KERNEL(backward_taps_simple<T>), g, in, b, global<const A>(columns),
            global<A>(gradients.offset), global<A>(gradients.mask));
   }
 }
@@ -37,7 +38,7 @@ void backward_fast(const Geometry& g, Type type, bool tf32, const Arguments& arg
     using T = typename decltype(tag)::type;
     const BackwardArrays<T> arrays{global<const T>(grad_output), global<float>(gradients.input),
                                    global<float>(gradients.offset), global<float>(gradients.mask)};
-    launch(at, scatter_product<T, typename decltype(factors)::type>, g, Inputs<T>(arguments), arrays);
+    launch(at, KERNEL(scatter_product<T, typename decltype(factors)::type>), g, Inputs<T>(arguments), arrays);
   });
 }
 

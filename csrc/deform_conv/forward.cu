@@ -8,7 +8,7 @@ namespace dyhead::deform_conv {
 void forward(const Geometry& g, Type type, const Arguments& arguments, Buffer output, void* stream) {
   with_type(type, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    launch(over(g.B * g.Co * g.So(), stream), forward_simple<T>, g, Inputs<T>(arguments), global<T>(output));
+    launch(over(g.B * g.Co * g.So(), stream), KERNEL(forward_simple<T>), g, Inputs<T>(arguments), global<T>(output));
   });
 }
 
@@ -19,9 +19,9 @@ void forward_fast(const Geometry& g, Type type, bool tf32, const Arguments& argu
     using Factors = typename decltype(factors)::type;
     const Inputs<T> in(arguments);
     if (all_pixels(g) >= kManyPixels)
-      launch(by_pixels<128>(g, stream), implicit_product<T, Factors, 128>, g, in, global<T>(output));
+      launch(by_pixels<128>(g, stream), KERNEL(implicit_product<T, Factors, 128>), g, in, global<T>(output));
     else
-      launch(by_pixels<64>(g, stream), implicit_product<T, Factors, 64>, g, in, global<T>(output));
+      launch(by_pixels<64>(g, stream), KERNEL(implicit_product<T, Factors, 64>), g, in, global<T>(output));
   });
 }
 

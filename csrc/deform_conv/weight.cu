@@ -9,7 +9,7 @@ void backward_weight(const Geometry& g, Type type, const Arguments& arguments, B
                      void* stream) {
   with_type(type, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    launch(over(g.Co * g.group_inputs() * g.K(), stream), backward_weight_simple<T>, g, Inputs<T>(arguments),
+    launch(over(g.Co * g.group_inputs() * g.K(), stream), KERNEL(backward_weight_simple<T>), g, Inputs<T>(arguments),
            global<const T>(grad_output), global<T>(grad_weight));
   });
 }
@@ -28,9 +28,9 @@ void backward_weight_fast(const Geometry& g, Type type, bool tf32, const Argumen
   const Launch at{blocks, dim3(kWeightThreads), stream, (kWeightOutputs + kWeightChannels) * kRowBytes};
   with_factors(type, tf32, [&](auto tag, auto factors) {
     using T = typename decltype(tag)::type;
-    launch(at, weight_parts_fast<T, typename decltype(factors)::type>, g, Inputs<T>(arguments),
+    launch(at, KERNEL(weight_parts_fast<T, typename decltype(factors)::type>), g, Inputs<T>(arguments),
            global<const T>(grad_output), global<float>(parts));
-    launch(over(g.Co * g.C * g.K(), stream), add_weight_parts<T>, g, int(blocks.z), global<const float>(parts),
+    launch(over(g.Co * g.C * g.K(), stream), KERNEL(add_weight_parts<T>), g, int(blocks.z), global<const float>(parts),
            global<T>(grad_weight));
   });
 }

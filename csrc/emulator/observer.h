@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -39,7 +40,12 @@ class Observer {
     recording_ = true;
   }
   void end() { recording_ = false; }
-  void next_launch() { ++launch_; }
+  void next_launch(const char* kernel) {
+    ++launch_;
+    ++launches_[kernel];
+  }
+  /// How often each kernel was launched since the library was loaded, by its name in the source.
+  const std::map<std::string, int64_t>& launches() const { return launches_; }
   const std::vector<Access>& accesses() const { return accesses_; }
 
   void record(Operation operation, const char* buffer, int64_t index, int count, double value) {
@@ -63,6 +69,7 @@ class Observer {
   }
 
   std::vector<Access> accesses_;
+  std::map<std::string, int64_t> launches_;
   int64_t block_ = 0, first_ = 0, last_ = -1;
   int32_t launch_ = -1;
   bool recording_ = false;

@@ -1,4 +1,5 @@
-// What Python calls, through ctypes, to record the accesses of a few threads. Part of the debug build only.
+// What Python calls, through ctypes, to record the accesses of a few threads and to count launches. Part of the debug
+// build only.
 #include <algorithm>
 
 #include "emulator/observer.h"
@@ -22,5 +23,15 @@ EXPORT int64_t dyhead_record_end() {
 EXPORT void dyhead_record_copy(emulator::Access* target) {
   const auto& accesses = emulator::Observer::get().accesses();
   std::copy(accesses.begin(), accesses.end(), target);
+}
+
+/// "kernel<T>=3;": every kernel that was launched since the library was loaded, and how often. Valid until called
+/// again.
+EXPORT const char* dyhead_launches() {
+  static std::string told;
+  told.clear();
+  for (const auto& [kernel, count] : emulator::Observer::get().launches())
+    told += kernel + "=" + std::to_string(count) + ";";
+  return told.c_str();
 }
 }

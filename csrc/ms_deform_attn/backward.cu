@@ -13,17 +13,17 @@ static void run_simple(const Geometry& g, const Arguments& arguments, Buffer gra
   const auto grad = global<const T>(grad_output);
   const auto grad_value = global<Accumulator<T>>(gradients.value);
   if (deterministic)
-    launch(over(g.N * g.B * g.M * g.D, stream), backward_value_deterministic<T, U>, g, in, grad, grad_value);
+    launch(over(g.N * g.B * g.M * g.D, stream), KERNEL(backward_value_deterministic<T, U>), g, in, grad, grad_value);
   else
-    launch(over(g.outputs(), stream), backward_value_simple<T, U>, g, in, grad, grad_value);
-  launch(over(g.samples(), stream), backward_samples_simple<T, U>, g, in, grad, global<U>(gradients.sampling_locations),
-         global<U>(gradients.attention_weights));
+    launch(over(g.outputs(), stream), KERNEL(backward_value_simple<T, U>), g, in, grad, grad_value);
+  launch(over(g.samples(), stream), KERNEL(backward_samples_simple<T, U>), g, in, grad,
+         global<U>(gradients.sampling_locations), global<U>(gradients.attention_weights));
 }
 
 template <class T, class U>
 static void run_fast(const Geometry& g, const Arguments& arguments, Buffer grad_output, const Gradients& gradients,
                      void* stream) {
-  launch(by_tiles<T>(g, stream), backward_fast<T, U>, g, Inputs<T, U>(arguments), global<const T>(grad_output),
+  launch(by_tiles<T>(g, stream), KERNEL(backward_fast<T, U>), g, Inputs<T, U>(arguments), global<const T>(grad_output),
          global<float>(gradients.value), global<U>(gradients.sampling_locations),
          global<U>(gradients.attention_weights));
 }

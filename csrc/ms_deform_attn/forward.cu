@@ -7,12 +7,12 @@ namespace dyhead::ms_deform_attn {
 
 template <class T, class U>
 static void run_simple(const Geometry& g, const Arguments& arguments, Buffer output, void* stream) {
-  launch(over(g.outputs(), stream), forward_simple<T, U>, g, Inputs<T, U>(arguments), global<T>(output));
+  launch(over(g.outputs(), stream), KERNEL(forward_simple<T, U>), g, Inputs<T, U>(arguments), global<T>(output));
 }
 
 template <class T, class U>
 static void run_fast(const Geometry& g, const Arguments& arguments, Buffer output, void* stream) {
-  launch(by_tiles<T>(g, stream), forward_fast<T, U>, g, Inputs<T, U>(arguments), global<T>(output));
+  launch(by_tiles<T>(g, stream), KERNEL(forward_fast<T, U>), g, Inputs<T, U>(arguments), global<T>(output));
 }
 
 void forward(const Geometry& g, Types types, const Arguments& arguments, Buffer output, bool fast, void* stream) {

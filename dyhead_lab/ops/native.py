@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from ..hardware import runs_on
 from ..remedies import rebuild
 
 KINDS = ("emulated", "cuda")
@@ -28,22 +29,26 @@ FOLDER = Path(__file__).parent / "lib"
 MEND = f"Run: {rebuild()}"
 
 
-def available(kind: str) -> bool:
+def available(kind: str, device: int | None = None) -> bool:
     """True if kernels of this kind can run here.
 
     Args:
         kind: ``"emulated"`` or ``"cuda"``.
+        device: the number of the GPU; the current one if not given.
     Raises:
         ValueError: another kind.
     """
-    return why_missing(kind) is None
+    return why_missing(kind, device) is None
 
 
-def why_missing(kind: str) -> str | None:
+def why_missing(kind: str, device: int | None = None) -> str | None:
     """Why kernels of this kind cannot run here and what would mend it, or None if they can.
+
+    The first time that a GPU is asked about, an empty kernel runs on it.
 
     Args:
         kind: ``"emulated"`` or ``"cuda"``.
+        device: the number of the GPU; the current one if not given.
     Raises:
         ValueError: another kind.
     """
@@ -57,7 +62,10 @@ def why_missing(kind: str) -> str | None:
         return problem
     if not torch.cuda.is_available():
         return "The kernels are built, but torch sees no GPU. Check the driver with: nvidia-smi"
-    return _why_not_loaded("cuda")
+    problem = _why_not_loaded("cuda")
+    if problem or torch.cuda.is_current_stream_capturing():  # a graph that is captured must not wait for a kernel
+        return problem
+    return _why_not_running(torch.cuda.current_device() if device is None else device)
 
 
 @functools.cache
@@ -109,6 +117,34 @@ def _why_not_loaded(name: str) -> str | None:
     except OSError as error:
         return f"The library does not load: {error}. {MEND}"
     return None
+
+
+@functools.cache
+def _why_not_running(device: int) -> str | None:
+    """Compare a GPU with the code that the library holds, then let an empty kernel run on it.
+
+    The second finds what the first cannot know, such as a driver that is too old to compile intermediate code.
+    """
+    major, minor = torch.cuda.get_device_capability(device)
+    name, held = f"{torch.cuda.get_device_name(device)} (sm_{major}{minor})", architectures()
+    remedy = f"Run: export DYHEAD_CUDA=1 DYHEAD_CUDA_ARCHS={major}{minor} && {rebuild()}"
+    if held and not runs_on((major, minor), held):
+        return f"The library has no code for {name}, only {' '.join(held)}. {remedy}"
+    library = ctypes.CDLL(str(_library("cuda")))
+    library.dyhead_probe.restype = ctypes.c_char_p
+    problem = library.dyhead_probe(device)
+    return None if problem is None else f"An empty kernel fails on {name}: {problem.decode()}. {remedy}"
+
+
+def architectures() -> list[str]:
+    """The code in the library for GPUs: ``"sm_90"`` is machine code, ``"compute_90"`` intermediate code for newer GPUs.
+
+    Empty where no library was built, or by a build that did not write it down.
+    """
+    try:
+        return list(json.loads((FOLDER / "status.json").read_text(encoding="utf-8"))["cuda"]["architectures"])
+    except (OSError, ValueError, KeyError):
+        return []
 
 
 # Which kernels run
@@ -230,6 +266,21 @@ def record(
         )
         for access in raw
     ]
+
+
+def launches() -> dict[str, int]:
+    """How often the emulator's debug build launched each kernel in this process, by its name in the source.
+
+    Returns:
+        For example ``{"forward_simple<T>": 3}``. A kernel that never ran is not there.
+    Raises:
+        RuntimeError: the debug build is missing.
+    """
+    debug_operators()
+    library = ctypes.CDLL(str(_library("emulated_debug")))
+    library.dyhead_launches.restype = ctypes.c_char_p
+    entries = (entry.rpartition("=") for entry in library.dyhead_launches().decode().split(";") if entry)
+    return {kernel: int(count) for kernel, _, count in entries}
 
 
 def debug_operators() -> Any:

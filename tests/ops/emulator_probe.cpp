@@ -91,10 +91,9 @@ __global__ void round_trip_tf32(Global<const float> input, Global<float> output)
   store(output, thread_number(), float_of(round_to_tf32(word_of(load(input, thread_number())))));
 }
 
-using Kernel = void (*)(Global<const float>, Global<float>);
 struct Named {
   const char* name;
-  Kernel kernel;
+  void (*kernel)(Global<const float>, Global<float>);
 };
 static const Named kernels[] = {
     {"sum_warps", sum_warps},
@@ -124,7 +123,7 @@ extern "C" int run_probe(const char* name, const unsigned* blocks, const unsigne
       if (std::string(name) == named.name) {
         const Launch at{dim3(blocks[0], blocks[1], blocks[2]), dim3(threads[0], threads[1], threads[2]), nullptr,
                         shared_bytes};
-        launch(at, named.kernel, global<const float>({input, input_size, "input"}),
+        launch(at, Kernel{named.kernel, named.name}, global<const float>({input, input_size, "input"}),
                global<float>({output, output_size, "output"}));
         return 0;
       }
