@@ -27,6 +27,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package may not be installed yet
 from dyhead_lab.hardware import has_nvidia_gpu
@@ -42,6 +43,9 @@ RECORDER = SOURCE / "emulator" / "recorder.cpp"
 
 #: Turing, Ampere, Hopper, Blackwell (data centre and desktop). Code for 8.0 also runs on 8.6 and 8.9.
 ARCHITECTURES = ("75", "80", "90", "100", "120")
+#: From here on intermediate code is embedded as well, which newer GPUs compile for themselves. That of older ones has
+#: no tensor-core instructions, and newer GPUs would take it for code that has.
+FIRST_WITH_TENSOR_CORES = 80
 
 #: The oldest torch whose stable ABI the libraries use is 2.10.
 STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DPy_LIMITED_API=0x030b0000"]
@@ -66,6 +70,7 @@ class Library:
     compiles: list[tuple[Path, list[str]]]
     link: list[str]
     remedy: str
+    architectures: list[str] = field(default_factory=list)  # of a GPU: "sm_90" machine code, "compute_90" intermediate
     objects: list[Path] = field(default_factory=list)
 
     @property
@@ -73,7 +78,7 @@ class Library:
         return TARGET / f"libdyhead_{self.name}.so"
 
 
-def build_all() -> dict[str, dict[str, str]]:
+def build_all() -> dict[str, dict[str, Any]]:
     """Build what this machine can build; return, and write to ``status.json``, what happened to each library.
 
     Raises:
@@ -84,7 +89,7 @@ def build_all() -> dict[str, dict[str, str]]:
     wish = os.environ.get("DYHEAD_CUDA", "auto")
     if wish not in ("auto", "0", "1"):
         raise SystemExit(f"DYHEAD_CUDA must be auto, 0 or 1, not {wish!r}")
-    status: dict[str, dict[str, str]] = {}
+    status: dict[str, dict[str, Any]] = {}
     libraries = []
     for name, plan in (
         ("emulated", plan_emulated),
@@ -134,14 +139,15 @@ def plan_cuda() -> Library:
     if not list((torch / "lib").glob("libtorch_cuda.*")):
         raise CannotBuild("this torch is built without CUDA", "Install a CUDA build of torch, then run: make native")
     nvcc = [str(toolkit / "bin" / "nvcc"), "-ccbin", host, "-std=c++17", "-O3", "--extended-lambda"]
-    nvcc += ["-Xcompiler", "-fPIC,-fvisibility=hidden", f"-I{SOURCE}", *architecture_flags(toolkit)]
+    architectures = architecture_names(toolkit)
+    nvcc += ["-Xcompiler", "-fPIC,-fvisibility=hidden", f"-I{SOURCE}", *architecture_flags(architectures)]
     include = [f"-I{SOURCE}", f"-I{torch / 'include'}", f"-I{toolkit / 'include'}"]
     binding = [host, *CXX_FLAGS, *STABLE_ABI, "-DUSE_CUDA", "-DDYHEAD_CUDA", *include]
     compiles = [(source, nvcc) for source in KERNELS] + [(source, binding) for source in BINDING]
     link = [host, "-shared", f"-L{toolkit / 'lib64'}", f"-L{toolkit / 'lib'}", f"-L{torch / 'lib'}"]
     link += ["-ltorch_cpu", "-ltorch_cuda", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
     remedy = "nvcc and the C++ compiler must fit each other and CUDA. Mend that, then run: "
-    return Library("cuda", compiles, link, remedy + "export DYHEAD_CUDA=1 && make native")
+    return Library("cuda", compiles, link, remedy + "export DYHEAD_CUDA=1 && make native", architectures)
 
 
 def cxx() -> str:
@@ -181,8 +187,8 @@ def find_toolkit() -> Path:
     )
 
 
-def architecture_flags(toolkit: Path) -> list[str]:
-    """nvcc's flags for the architectures that are wanted and that this toolkit knows."""
+def architecture_names(toolkit: Path) -> list[str]:
+    """The code to make for the architectures that are wanted and that this toolkit knows: "sm_90", "compute_90"."""
     answer = subprocess.run(
         [str(toolkit / "bin" / "nvcc"), "--list-gpu-arch"], capture_output=True, text=True, errors="replace"
     )
@@ -195,20 +201,25 @@ def architecture_flags(toolkit: Path) -> list[str]:
     chosen = sorted((arch for arch in wanted if arch in known), key=int)
     if not chosen:
         raise CannotBuild("nvcc names no architecture that the kernels support", "Install a newer CUDA toolkit")
-    flags = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in chosen]
-    return [*flags, f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}"]  # for GPUs yet to come
+    portable = [arch for arch in chosen if int(arch) >= FIRST_WITH_TENSOR_CORES]
+    return [f"sm_{arch}" for arch in chosen] + [f"compute_{arch}" for arch in portable]
+
+
+def architecture_flags(names: list[str]) -> list[str]:
+    """nvcc's flags for code of these names."""
+    return [f"-gencode=arch=compute_{name.partition('_')[2]},code={name}" for name in names]
 
 
 # Building
 
 
-def build(libraries: list[Library]) -> dict[str, dict[str, str]]:
+def build(libraries: list[Library]) -> dict[str, dict[str, Any]]:
     """Compile what has changed, two files at a time or as many as there are cores, and link."""
     headers = digest(*sorted(SOURCE.glob("*/*.h")), *sorted(SOURCE.glob("*/*.cuh")))
     for library in libraries:
         library.objects = [object_path(source, command, headers) for source, command in library.compiles]
     progress = Progress(sum(not path.exists() for library in libraries for path in library.objects))
-    results: dict[str, dict[str, str]] = {}
+    results: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         pending = {
             library.name: [
@@ -222,7 +233,7 @@ def build(libraries: list[Library]) -> dict[str, dict[str, str]]:
                 for job in pending[library.name]:
                     job.result()
                 link_library(library)
-                results[library.name] = {}
+                results[library.name] = {"architectures": library.architectures} if library.architectures else {}
             except subprocess.CalledProcessError as error:
                 lines = "\n".join(error.output.strip().splitlines()[-ERROR_LINES:])
                 results[library.name] = {"error": f"the compiler failed:\n{lines}", "remedy": library.remedy}

@@ -1,7 +1,8 @@
-"""What this machine is made of, as far as the set-up and the doctor must know. Needs nothing but Python itself."""
+"""What this machine is made of, and what code its GPU runs. Needs nothing but Python itself."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -33,3 +34,26 @@ def _is_nvidia_display(device: Path) -> bool:
     except (OSError, ValueError):
         return False
     return vendor.strip() == NVIDIA and kind.startswith(DISPLAY)
+
+
+def runs_on(capability: tuple[int, int], architectures: list[str]) -> bool:
+    """True if code built for ``architectures`` runs on a device of this compute capability.
+
+    Machine code (``sm_86``) runs on devices of the same major and at least that minor version; intermediate
+    code (``compute_86``) on every newer one. Suffixes such as in ``sm_90a`` bind it to that very device.
+
+    Args:
+        capability: major and minor, as ``torch.cuda.get_device_capability`` gives them.
+        architectures: names as of nvcc and ``torch.cuda.get_arch_list``.
+    Raises:
+        ValueError: a name that is no architecture.
+    """
+    for architecture in architectures:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", architecture)
+        if found is None:
+            raise ValueError(f"{architecture!r} is no architecture")
+        kind, built, suffix = found[1], (int(found[2]), int(found[3])), found[4]
+        newer = capability > built and not suffix and (kind == "compute" or capability[0] == built[0])
+        if capability == built or newer:
+            return True
+    return False

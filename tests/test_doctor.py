@@ -189,23 +189,6 @@ def raising_call(exception):
     return call
 
 
-@pytest.mark.parametrize(
-    ("capability", "architectures", "expected"),
-    [
-        ((7, 5), ["sm_75"], True),
-        ((8, 9), ["sm_86"], True),  # machine code runs on a later minor version
-        ((8, 0), ["sm_86"], False),  # but not on an earlier one
-        ((9, 0), ["sm_86"], False),  # nor on another major version
-        ((12, 0), ["sm_90", "compute_90"], True),  # intermediate code runs on everything newer
-        ((8, 0), ["compute_90"], False),
-        ((9, 0), ["sm_90a"], True),
-        ((12, 1), ["sm_120a"], False),  # bound to 12.0
-    ],
-)
-def test_which_code_runs_on_which_card(capability, architectures, expected):
-    assert machine.runs_on(capability, architectures) is expected
-
-
 def executable(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
@@ -246,7 +229,7 @@ class TestNativeCode:
         monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
         look = {"emulated": machine.native_cpu, "cuda": machine.native_cuda}[kind]
         monkeypatch.setattr(native, "why_missing", lambda asked: None if asked == kind else "another")
-        assert look().status == "ok"
+        assert look().status == "ok" and ("an empty kernel runs" in look().detail) == (kind == "cuda")
 
     def test_the_stored_reason_and_its_remedy_come_apart(self, monkeypatch):
         stored = "They were not built: the compiler failed:\na.cu:3: error: x.y\nMend it, then run: FLAG=1 make native"
@@ -255,6 +238,14 @@ class TestNativeCode:
         found = machine.native_cuda()
         assert found.detail == "They were not built: the compiler failed: a.cu:3: error: x.y"
         assert found.remedy == "FLAG=1 make native"
+
+    def test_a_library_without_code_for_the_gpu_is_told_with_its_remedy(self, monkeypatch):
+        stored = "The library has no code for V100 (sm_70), only sm_75 compute_80. Run: export A=70 && make native"
+        monkeypatch.setattr(native, "why_missing", lambda kind: stored)
+        monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
+        found = machine.native_cuda()
+        assert found.detail == "The library has no code for V100 (sm_70), only sm_75 compute_80"
+        assert found.remedy == "export A=70 && make native"
 
     def test_a_reason_without_remedy_gets_the_usual_one(self, monkeypatch):
         monkeypatch.setattr(native, "why_missing", lambda kind: "nobody knows")

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from dyhead_lab.hardware import has_nvidia_gpu
+from dyhead_lab.hardware import has_nvidia_gpu, runs_on
 
 
 def device(root, name, vendor, kind):
@@ -45,3 +45,20 @@ class TestNvidia:
     def test_a_device_that_cannot_be_read_is_none(self, tmp_path):
         (tmp_path / "sys/bus/pci/devices/0000:01:00.0").mkdir(parents=True)
         assert not has_nvidia_gpu(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "expected"),
+    [
+        ((7, 5), ["sm_75"], True),
+        ((8, 9), ["sm_86"], True),  # machine code runs on a later minor version
+        ((8, 0), ["sm_86"], False),  # but not on an earlier one
+        ((9, 0), ["sm_86"], False),  # nor on another major version
+        ((12, 0), ["sm_90", "compute_90"], True),  # intermediate code runs on everything newer
+        ((8, 0), ["compute_90"], False),
+        ((9, 0), ["sm_90a"], True),
+        ((12, 1), ["sm_120a"], False),  # bound to 12.0
+    ],
+)
+def test_which_code_runs_on_which_card(capability, architectures, expected):
+    assert runs_on(capability, architectures) is expected

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-from ..hardware import has_nvidia_gpu
+from ..hardware import has_nvidia_gpu, runs_on
 from ..remedies import NAME, another_python, pip, rebuild, repair
 from .check import Broken, Missing, check, first_output, installed, one_line, specifier
 
@@ -103,23 +103,6 @@ def describe_device() -> str:
     return f"{name}, sm_{capability[0]}{capability[1]}, {memory:.0f} GiB, {torch.cuda.device_count()} in all"
 
 
-def runs_on(capability: tuple[int, int], architectures: list[str]) -> bool:
-    """True if code built for ``architectures`` runs on a device of this compute capability.
-
-    Machine code (``sm_86``) runs on devices of the same major and at least that minor version; intermediate
-    code (``compute_86``) on every newer one. Suffixes such as in ``sm_90a`` bind it to that very device.
-    """
-    for architecture in architectures:
-        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", architecture)
-        if found is None:
-            raise ValueError(f"{architecture!r} is no architecture")
-        kind, built, suffix = found[1], (int(found[2]), int(found[3])), found[4]
-        newer = capability > built and not suffix and (kind == "compute" or capability[0] == built[0])
-        if capability == built or newer:
-            return True
-    return False
-
-
 def driver_cuda() -> tuple[int, int] | None:
     """The newest CUDA version that the NVIDIA driver runs, or None without a driver."""
     try:
@@ -175,12 +158,12 @@ def native_cuda() -> str:
 
 
 def native_kernels(kind: str) -> str:
-    """Whether the kernels are built and load. The stored reason ends with a sentence that names the remedy."""
+    """Whether the kernels are built, load and run. The reason ends with a sentence that names the remedy."""
     from ..ops import native
 
     problem = native.why_missing(kind)
     if problem is None:
-        return "built, and loads"
+        return "built, and loads" if kind == "emulated" else "built, and an empty kernel runs on the GPU"
     told = re.fullmatch(r"(.*)[.\n][^:]*: (.*)", problem, re.DOTALL)
     reason, remedy = told.groups() if told else (problem, "")
     raise Missing(one_line(reason), one_line(remedy))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dyhead_lab.hardware import runs_on
 from dyhead_lab.ops import native
 
 CSRC = Path(__file__).parents[2] / "csrc"
@@ -120,17 +121,43 @@ def test_cuda_home_decides(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_only_architectures_that_nvcc_knows(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_script(workshop / "toolkit" / "bin" / "nvcc", "echo compute_75; echo compute_86; echo compute_90")
-    flags = build.architecture_flags(workshop / "toolkit")
-    assert flags == [
+    names = build.architecture_names(workshop / "toolkit")
+    assert names == ["sm_75", "sm_90", "compute_90"]
+    assert build.architecture_flags(names) == [
         "-gencode=arch=compute_75,code=sm_75",
         "-gencode=arch=compute_90,code=sm_90",
         "-gencode=arch=compute_90,code=compute_90",
     ]
     monkeypatch.setenv("DYHEAD_CUDA_ARCHS", "8.6")
-    assert build.architecture_flags(workshop / "toolkit")[0] == "-gencode=arch=compute_86,code=sm_86"
+    assert build.architecture_names(workshop / "toolkit") == ["sm_86", "compute_86"]
     monkeypatch.setenv("DYHEAD_CUDA_ARCHS", "90,100")
     with pytest.raises(build.CannotBuild, match="does not know architecture 100"):
-        build.architecture_flags(workshop / "toolkit")
+        build.architecture_names(workshop / "toolkit")
+
+
+@pytest.mark.parametrize("newer", [(8, 9), (10, 3), (11, 0), (12, 1), (13, 0)])
+def test_a_newer_gpu_finds_code_with_tensor_cores(workshop: Path, newer: tuple[int, int]) -> None:
+    """Also those that no listed architecture's machine code fits, such as 11.0, which is newer than 10.0 only."""
+    write_script(workshop / "toolkit" / "bin" / "nvcc", "\n".join(f"echo compute_{a}" for a in build.ARCHITECTURES))
+    names = build.architecture_names(workshop / "toolkit")
+    assert runs_on(newer, names)
+    assert not any(runs_on((8, 0), [name]) for name in names if name.endswith("75"))
+
+
+def test_what_a_library_holds_is_written_beside_it(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(write_script(workshop / "bin" / "c++", COUNTING)))
+    monkeypatch.setenv("CUDA_HOME", str(workshop / "toolkit"))
+    monkeypatch.setenv("DYHEAD_CUDA", "1")
+    write_script(workshop / "toolkit" / "bin" / "nvcc", f"echo compute_90\n{COUNTING}")
+    (workshop / "torch" / "lib").mkdir(parents=True)
+    (workshop / "torch" / "lib" / "libtorch_cuda.so").touch()
+    monkeypatch.setattr(build, "torch_folder", lambda: workshop / "torch")
+    assert native.architectures() == []
+    build.build_all()
+    assert native.architectures() == ["sm_90", "compute_90"]
+    monkeypatch.setenv("DYHEAD_CUDA", "0")
+    build.build_all()
+    assert native.architectures() == []
 
 
 def test_a_machine_without_a_gpu_compiles_for_one_only_if_asked(
@@ -188,3 +215,16 @@ def test_cuda_compilers_take_every_source(cuda_plan: Any, source: Path, tmp_path
             [*plain, *way, str(source), "-o", str(tmp_path / "out")], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_the_gpu_library_was_built_or_says_why_not() -> None:
+    """The whole library, machine code for all architectures, is made where there is a GPU or DYHEAD_CUDA=1 asks for it.
+
+    ``test_cuda_compilers_take_every_source`` holds elsewhere that nvcc takes the sources.
+    """
+    status = json.loads((native.FOLDER / "status.json").read_text(encoding="utf-8"))["cuda"]
+    if "error" in status:
+        assert status["remedy"], status["error"]
+        assert not status["error"].startswith("the compiler failed"), status["error"]
+        pytest.skip(status["error"])
+    assert native.built("cuda")

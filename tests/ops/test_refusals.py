@@ -214,7 +214,6 @@ def test_forward_mode_derivatives_are_refused():
 def test_a_backend_that_is_not_built_says_why(monkeypatch):
     from dyhead_lab.ops import native
 
-    monkeypatch.setattr(native, "available", lambda kind: False)
-    monkeypatch.setattr(native, "why_missing", lambda kind: f"no {kind} here")
+    monkeypatch.setattr(native, "why_missing", lambda kind, device: f"no {kind} here")
     with pytest.raises(RuntimeError, match="backend 'emulated' is missing: no emulated here"):
         deform_conv2d(**GOOD, backend="emulated")

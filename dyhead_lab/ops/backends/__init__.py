@@ -58,38 +58,36 @@ def present() -> list[str]:
 def choose(backend: str | None, device: torch.device) -> str:
     """The backend to run on ``device``: the one named, else the fastest one there.
 
-    CPU tensors go to ``numba``. CUDA tensors go to ``cuda``, or, where the native code is missing, to
-    ``formula`` with one warning that says why. Other devices go to ``formula``.
+    CPU tensors go to ``numba``. CUDA tensors go to ``cuda``, or, where the native code is missing or does not run on
+    that GPU, to ``formula`` with one warning that says why. Other devices go to ``formula``.
 
     Raises:
         ValueError: ``backend`` is unknown, or needs tensors on another device.
         RuntimeError: ``backend`` is named, but not built on this machine.
     """
     if backend is None:
-        return _fastest(device.type)
+        return _fastest(device)
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}, or None")
     needs = BACKENDS[backend].device
     if needs not in (None, device.type):
         raise ValueError(f"backend {backend!r} needs tensors on {needs}; these are on {device.type}")
-    if backend in ("cuda", "emulated") and not native.available(backend):
-        raise RuntimeError(f"backend {backend!r} is missing: {native.why_missing(backend)}")
+    if backend in ("cuda", "emulated") and not native.available(backend, device.index):
+        raise RuntimeError(f"backend {backend!r} is missing: {native.why_missing(backend, device.index)}")
     return backend
 
 
-def _fastest(device_type: str) -> str:
-    if device_type == "cpu":
+def _fastest(device: torch.device) -> str:
+    if device.type == "cpu":
         return "numba"
-    if device_type == "cuda":
-        if native.available("cuda"):
+    if device.type == "cuda":
+        problem = native.why_missing("cuda", device.index)
+        if problem is None:
             return "cuda"
-        _warn_of_missing_kernels()
+        _warn_of_missing_kernels(problem)
     return "formula"
 
 
 @cache
-def _warn_of_missing_kernels() -> None:
-    warnings.warn(
-        f"the CUDA kernels are missing ({native.why_missing('cuda')}); the slow formula runs in their place",
-        stacklevel=3,
-    )
+def _warn_of_missing_kernels(problem: str) -> None:
+    warnings.warn(f"the CUDA kernels cannot run ({problem}); the slow formula runs in their place", stacklevel=4)
