@@ -19,6 +19,16 @@ def threads(request):
     torch.set_num_threads(before)
 
 
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def operators(request):
+    """The native operators of each library that this machine can run."""
+    from .native_operators import PLACES, NativeOperators  # here: DYHEAD_EMULATOR is set before torch is imported
+
+    if request.param not in PLACES:
+        pytest.skip(f"{request.param} kernels are not here")
+    return NativeOperators(request.param)
+
+
 @pytest.fixture
 def no_openmp(monkeypatch):
     """Call it, and PyTorch's library of OpenMP cannot be found, as on macOS and Windows."""

@@ -34,6 +34,14 @@ CASES = {
     "conv, gaps in memory": Conv(layout="spread"),
     "conv, exact offsets": Conv(exact=True, G=2),
     "conv, exact offsets, fast kernels": Conv(exact=True, C=32, Co=8),
+    "conv, fast kernels": Conv(C=32, Co=8),
+    "conv, fast kernels, offset groups": Conv(
+        B=1, C=64, Co=40, G=2, size=(5, 4), stride=(2, 1), layout="channels_last"
+    ),
+    "conv, fast kernels, many tiles": Conv(
+        B=1, C=288, Co=264, size=(9, 8), kernel=(1, 2), padding=(0, 1), masked=False
+    ),
+    "conv, fast kernels, many pixels": Conv(B=1, C=32, Co=8, size=(128, 128), kernel=(1, 1), padding=(0, 0)),
     "conv, exact offsets, version 1": Conv(exact=True, masked=False),
     "conv, empty batch": Conv(B=0),
     "attention": Attention(),
@@ -109,12 +117,14 @@ pairs = lambda least, most: st.tuples(st.integers(least, most), st.integers(leas
 @st.composite
 def convs(draw_from):
     groups, G = draw_from(st.sampled_from([(1, 1), (2, 1), (1, 2), (2, 3), (3, 3)]))
+    # The fast kernels want one group, whole steps of 16 or 32 channels, and outputs in eights.
+    fast = groups == 1 and draw_from(st.booleans())
     kernel, dilation, padding = draw_from(pairs(1, 3)), draw_from(pairs(1, 2)), draw_from(pairs(0, 2))
     reach = [d * (k - 1) + 1 - 2 * p for d, k, p in zip(dilation, kernel, padding, strict=True)]
     return Conv(
         B=draw_from(st.integers(0, 2)),
-        C=6 * draw_from(st.integers(1, 2)),
-        Co=groups * draw_from(st.integers(1, 3)),
+        C=32 * G if fast else 6 * draw_from(st.integers(1, 2)),
+        Co=(8 if fast else groups) * draw_from(st.integers(1, 3)),
         size=tuple(max(1, n) + draw_from(st.integers(0, 6)) for n in reach),
         kernel=kernel,
         stride=draw_from(pairs(1, 3)),

@@ -1,14 +1,13 @@
 """The native kernels, run by the emulator, against the formula: simple and fast, forward and backward.
 
-They run in the debug build, so every case also shows that no access leaves its tensor.
+They run in the emulator's debug build, so every case also shows that no access leaves its tensor, and where there is a
+GPU in the library for it as well (fixture ``operators``).
 
 Errors are relative norms. The tolerances are a few roundings of the type: the kernels add in another order than the
 formula, and 16-bit results are rounded once at the end.
 """
 
 from __future__ import annotations
-
-import json
 
 import pytest
 import torch
@@ -17,13 +16,14 @@ from torch import Tensor
 from dyhead_lab.ops import deform_conv2d, formula, ms_deform_attn, native
 from dyhead_lab.ops.bench import measure
 
+from .native_operators import NativeOperators
+
 pytestmark = pytest.mark.skipif(
     not native.built("emulated"), reason=f"emulated kernels: {native.why_missing('emulated')}"
 )
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 DTYPES = list(TOLERANCE)
-operators = native.debug_operators() if native.built("emulated") else None
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
@@ -79,7 +79,9 @@ def attention_by_formula(case: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (output.detach(), *torch.autograd.grad(output, leaves, grad))
 
 
-def attention_native(case: tuple[Tensor, ...], kernel: str = "auto", deterministic: bool = False) -> tuple[Tensor, ...]:
+def attention_native(
+    operators: NativeOperators, case: tuple[Tensor, ...], kernel: str = "auto", deterministic: bool = False
+) -> tuple[Tensor, ...]:
     *arguments, grad = case
     output = operators.ms_deform_attn_forward(*arguments, kernel)
     return (output, *operators.ms_deform_attn_backward(grad, *arguments, deterministic, kernel))
@@ -87,43 +89,43 @@ def attention_native(case: tuple[Tensor, ...], kernel: str = "auto", determinist
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ATTENTION_SHAPES)
-def test_attention_simple(name: str, dtype: torch.dtype) -> None:
+def test_attention_simple(operators: NativeOperators, name: str, dtype: torch.dtype) -> None:
     case = attention_case(name, dtype)
-    assert_close(attention_native(case, "simple"), attention_by_formula(case), dtype)
+    assert_close(attention_native(operators, case, "simple"), attention_by_formula(case), dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", [name for name, shape in ATTENTION_SHAPES.items() if shape[-1] in (16, 32, 128)])
-def test_attention_fast(name: str, dtype: torch.dtype) -> None:
+def test_attention_fast(operators: NativeOperators, name: str, dtype: torch.dtype) -> None:
     case = attention_case(name, dtype)
-    assert_close(attention_native(case, "fast"), attention_by_formula(case), dtype)
+    assert_close(attention_native(operators, case, "fast"), attention_by_formula(case), dtype)
 
 
 @pytest.mark.parametrize("kernel", ["simple", "fast"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_attention_with_float32_locations(dtype: torch.dtype, kernel: str) -> None:
+def test_attention_with_float32_locations(operators: NativeOperators, dtype: torch.dtype, kernel: str) -> None:
     case = attention_case("encoder", dtype, torch.float32)
-    assert_close(attention_native(case, kernel), attention_by_formula(case), dtype)
+    assert_close(attention_native(operators, case, kernel), attention_by_formula(case), dtype)
 
 
 @pytest.mark.parametrize("name", ["one lane", "more samples than a chunk"])
-def test_attention_fast_on_narrow_heads(name: str) -> None:
+def test_attention_fast_on_narrow_heads(operators: NativeOperators, name: str) -> None:
     case = attention_case(name, torch.float32)
-    assert_close(attention_native(case, "fast"), attention_by_formula(case), torch.float32)
+    assert_close(attention_native(operators, case, "fast"), attention_by_formula(case), torch.float32)
 
 
 @pytest.mark.parametrize("kernel", ["simple", "fast"])
-def test_attention_queries_per_pixel_but_levels_out_of_order(kernel: str) -> None:
+def test_attention_queries_per_pixel_but_levels_out_of_order(operators: NativeOperators, kernel: str) -> None:
     """As many queries as pixels does not mean that they are the pixels: the tiles must still cover all."""
     value, shapes, starts, *rest = attention_case("encoder", torch.float32)
     case = (value, shapes.flip(0).contiguous(), starts.flip(0).contiguous(), *rest)
-    assert_close(attention_native(case, kernel), attention_by_formula(case), torch.float32)
+    assert_close(attention_native(operators, case, kernel), attention_by_formula(case), torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_deterministic(dtype: torch.dtype) -> None:
+def test_attention_deterministic(operators: NativeOperators, dtype: torch.dtype) -> None:
     case = attention_case("encoder", dtype)
-    assert_close(attention_native(case, deterministic=True), attention_by_formula(case), dtype)
+    assert_close(attention_native(operators, case, deterministic=True), attention_by_formula(case), dtype)
 
 
 # Deformable convolution
@@ -174,7 +176,9 @@ class Convolution:
         grads = torch.autograd.grad(output, [leaf for leaf in leaves if leaf is not None], self.grad)
         return (output.detach(), *grads, *([] if mask is not None else [torch.empty(0, dtype=output.dtype)]))
 
-    def native(self, kernel: str = "auto", deterministic: bool = False, tf32: bool = False) -> tuple[Tensor, ...]:
+    def native(
+        self, operators: NativeOperators, kernel: str = "auto", deterministic: bool = False, tf32: bool = False
+    ) -> tuple[Tensor, ...]:
         output = operators.deform_conv2d_forward(*self.tensors, *self.numbers, kernel, tf32)
         backward = operators.deform_conv2d_backward
         return (output, *backward(self.grad, *self.tensors, *self.numbers, deterministic, kernel, tf32))
@@ -182,62 +186,65 @@ class Convolution:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", CONVOLUTION_SHAPES)
-def test_convolution_simple(name: str, dtype: torch.dtype) -> None:
+def test_convolution_simple(operators: NativeOperators, name: str, dtype: torch.dtype) -> None:
     case = Convolution(name, dtype)
-    assert_close(case.native("simple"), case.by_formula(), dtype)
+    assert_close(case.native(operators, "simple"), case.by_formula(), dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", FAST_CONVOLUTIONS)
-def test_convolution_fast(name: str, dtype: torch.dtype) -> None:
+def test_convolution_fast(operators: NativeOperators, name: str, dtype: torch.dtype) -> None:
     case = Convolution(name, dtype)
-    assert_close(case.native("fast"), case.by_formula(), dtype)
+    assert_close(case.native(operators, "fast"), case.by_formula(), dtype)
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("kernel", ["simple", "fast"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", ["3x3", "no mask", "offset groups"])
-def test_convolution_with_float32_offsets(name: str, dtype: torch.dtype, kernel: str, deterministic: bool) -> None:
+def test_convolution_with_float32_offsets(
+    operators: NativeOperators, name: str, dtype: torch.dtype, kernel: str, deterministic: bool
+) -> None:
     case = Convolution(name, dtype, torch.float32)
-    assert_close(case.native(kernel, deterministic), case.by_formula(), dtype)
+    assert_close(case.native(operators, kernel, deterministic), case.by_formula(), dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_convolution_deterministic(dtype: torch.dtype) -> None:
+def test_convolution_deterministic(operators: NativeOperators, dtype: torch.dtype) -> None:
     case = Convolution("offset groups", dtype)
-    assert_close(case.native(deterministic=True), case.by_formula(), dtype)
+    assert_close(case.native(operators, deterministic=True), case.by_formula(), dtype)
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("name", ["3x3", "offset groups", "many tiles"])
-def test_convolution_with_tf32_factors(name: str, deterministic: bool) -> None:
+def test_convolution_with_tf32_factors(operators: NativeOperators, name: str, deterministic: bool) -> None:
     """A factor rounded to 10 bits of mantissa is off by up to 2^-11 = 5e-4; the norm of many is off by less. Results
     closer than 2e-6 would mean that nothing was rounded."""
     case = Convolution(name, torch.float32)
-    output, *grads = case.native("fast", deterministic, tf32=True)
+    output, *grads = case.native(operators, "fast", deterministic, tf32=True)
     errors = [relative_error(got, exact) for got, exact in zip([output, *grads], case.by_formula(), strict=True)]
     assert all(error < 5e-4 for error in errors)
     assert all(error > 2e-6 for error in (errors if not deterministic else [errors[0], errors[3]]))
 
 
-def test_convolution_with_tf32_factors_that_are_exact() -> None:
+def test_convolution_with_tf32_factors_that_are_exact(operators: NativeOperators) -> None:
     """Small integers at integer positions: nothing is rounded, so the product is exact."""
     case = Convolution("no mask", torch.float32)
     input, offset, weight, _ = case.tensors
     case.tensors = (input.mul(8).round(), offset.round(), weight.mul(8).round(), None)
     case.grad = case.grad.mul(8).round()
-    assert torch.equal(case.native("fast", tf32=True)[0], case.native("simple")[0])
+    assert torch.equal(case.native(operators, "fast", tf32=True)[0], case.native(operators, "simple")[0])
 
 
-def test_tf32_is_taken_where_pytorch_takes_it_for_its_own_products() -> None:
+def test_tf32_is_taken_where_pytorch_takes_it_for_its_own_products(operators: NativeOperators) -> None:
     case = Convolution("3x3", torch.float32)
-    input, offset, weight, mask = case.tensors
+    input, offset, weight, mask = (tensor.to(operators.device) for tensor in case.tensors)
     with measure.tf32(True):
-        rounded = deform_conv2d(input, offset, weight, padding=1, mask=mask, backend="emulated")
+        rounded = deform_conv2d(input, offset, weight, padding=1, mask=mask, backend=operators.backend).cpu()
     with measure.tf32(False):
-        exact = deform_conv2d(input, offset, weight, padding=1, mask=mask, backend="emulated")
-    assert torch.equal(exact, case.native("fast")[0]) and torch.equal(rounded, case.native("fast", tf32=True)[0])
+        exact = deform_conv2d(input, offset, weight, padding=1, mask=mask, backend=operators.backend).cpu()
+    assert torch.equal(exact, case.native(operators, "fast")[0])
+    assert torch.equal(rounded, case.native(operators, "fast", tf32=True)[0])
     assert not torch.equal(exact, rounded)
 
 
@@ -245,7 +252,7 @@ def test_tf32_is_taken_where_pytorch_takes_it_for_its_own_products() -> None:
 
 
 @pytest.mark.parametrize("kernel", ["simple", "fast"])
-def test_far_positions_read_zeros(kernel: str) -> None:
+def test_far_positions_read_zeros(operators: NativeOperators, kernel: str) -> None:
     value, shapes, starts, locations, weights, _ = attention_case("decoder", torch.float32)
     far = torch.full_like(locations, -1e30)
     assert (operators.ms_deform_attn_forward(value, shapes, starts, far, weights, kernel) == 0).all()
@@ -256,7 +263,7 @@ def test_far_positions_read_zeros(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["simple", "fast"])
-def test_positions_that_are_no_numbers_stay_visible(kernel: str) -> None:
+def test_positions_that_are_no_numbers_stay_visible(operators: NativeOperators, kernel: str) -> None:
     """Nothing is read for them, and the result is not a number, as in the formula: a mistake must show."""
     value, shapes, starts, locations, weights, _ = attention_case("decoder", torch.float32)
     locations[0, 0, 0, 0, 0, 0] = float("nan")
@@ -266,20 +273,20 @@ def test_positions_that_are_no_numbers_stay_visible(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["simple", "fast"])
-def test_an_image_with_a_misaligned_start(kernel: str) -> None:
+def test_an_image_with_a_misaligned_start(operators: NativeOperators, kernel: str) -> None:
     """A view that begins off the 16-byte grid: the attention takes the simple kernel, the convolution copies."""
     case = Convolution("3x3", torch.float32)
     input, offset, weight, mask = case.tensors
-    moved = torch.empty(input.numel() + 1)[1:].view_as(input).copy_(input)
+    moved = torch.empty(input.numel() + 1, device=operators.device)[1:].view_as(input).copy_(input)
     expected = operators.deform_conv2d_forward(input, offset, weight, mask, *case.numbers, kernel)
     assert torch.equal(operators.deform_conv2d_forward(moved, offset, weight, mask, *case.numbers, kernel), expected)
     value, *rest, _ = attention_case("decoder", torch.float32)
-    moved = torch.empty(value.numel() + 1)[1:].view_as(value).copy_(value)
+    moved = torch.empty(value.numel() + 1, device=operators.device)[1:].view_as(value).copy_(value)
     expected = operators.ms_deform_attn_forward(value, *rest, "simple")
     assert relative_error(operators.ms_deform_attn_forward(moved, *rest, "auto"), expected) < TOLERANCE[torch.float32]
 
 
-def test_fast_on_odd_shapes_is_refused() -> None:
+def test_fast_on_odd_shapes_is_refused(operators: NativeOperators) -> None:
     *arguments, _ = attention_case("odd channels", torch.float32)
     with pytest.raises(RuntimeError, match="kernel='fast'"):
         operators.ms_deform_attn_forward(*arguments, "fast")
@@ -300,7 +307,7 @@ def test_the_kernels_can_be_chosen_for_a_while() -> None:
         pass
 
 
-def test_wrong_shapes_are_refused_before_a_kernel_runs() -> None:
+def test_wrong_shapes_are_refused_before_a_kernel_runs(operators: NativeOperators) -> None:
     value, shapes, starts, locations, weights, _ = attention_case("decoder", torch.float32)
     with pytest.raises(RuntimeError, match="'attention_weights' has the wrong shape"):
         operators.ms_deform_attn_forward(value, shapes, starts, locations, weights[:, :, :, :, :1], "auto")
@@ -332,16 +339,3 @@ def test_deterministic_gradients_take_no_atomics(name: str) -> None:
         accesses = native.record(f"{name}_backward", grad, *arguments, deterministic, threads=range(256), kernel="auto")
         atomics = [access for access in accesses if access.operation == "atomic_add"]
         assert (len(atomics) == 0) == deterministic
-
-
-def test_the_gpu_library_was_built_or_says_why_not() -> None:
-    """The whole library, machine code for all architectures, is made where there is a GPU or DYHEAD_CUDA=1 asks for it.
-
-    ``test_native_build.py`` holds elsewhere that nvcc takes every source.
-    """
-    status = json.loads((native.FOLDER / "status.json").read_text(encoding="utf-8"))["cuda"]
-    if "error" in status:
-        assert status["remedy"], status["error"]
-        assert not status["error"].startswith("the compiler failed"), status["error"]
-        pytest.skip(status["error"])
-    assert native.built("cuda")

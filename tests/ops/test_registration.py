@@ -1,6 +1,7 @@
 """The operators as PyTorch sees them: opcheck, compile, export, autocast, determinism and the choice of backend."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from dyhead_lab.ops import backends, deform_conv2d, ms_deform_attn
 from .cases import BACKENDS, Attention, Conv, answers, assert_same, device_of, distance, levels_of
 
 CONV = Conv(B=1, C=4, Co=2, size=(5, 4), groups=2, G=2)
+FAST_CONV = Conv(B=1, C=32, Co=8, size=(5, 4))  # for the fast kernels
 ATTENTION = Attention(B=1, levels=((3, 2), (1, 1)), Q=3, M=2, D=4)
-STEPS = (1, 1), (1, 1), (1, 1), 2, 2
 # opcheck leaves out the backend "formula": torch.func derives its gradient, and opcheck cannot look into the wrapped
 # tensors of torch.func. Schema, fake functions and autograd are the same objects for all backends.
 conv_operators = torch.ops.dyhead_lab.deform_conv2d, torch.ops.dyhead_lab.deform_conv2d_backward
@@ -21,26 +22,29 @@ attention_operators = torch.ops.dyhead_lab.ms_deform_attn, torch.ops.dyhead_lab.
 
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("case", [CONV, FAST_CONV], ids=["conv", "conv fast"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_opcheck_of_the_convolution(backend, layout, masked):
-    case = Conv(**{**vars(CONV), "layout": layout, "masked": masked})
+def test_opcheck_of_the_convolution(backend, case, layout, masked):
+    case = replace(case, layout=layout, masked=masked)
     check_convolution(case, case.tensors(torch.float32, device_of(backend)), backend)
 
 
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("case", [CONV, FAST_CONV], ids=["conv", "conv fast"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_opcheck_of_the_convolution_with_exact_offsets(backend, dtype, masked):
-    case = Conv(**{**vars(CONV), "exact": True, "masked": masked})
+def test_opcheck_of_the_convolution_with_exact_offsets(backend, case, dtype, masked):
+    case = replace(case, exact=True, masked=masked)
     check_convolution(case, case.tensors(dtype, device_of(backend)), backend)
 
 
 def check_convolution(case, tensors, backend):
     grad = case.run(tensors, backend)
     arguments = tensors["input"], tensors["offset"], tensors["weight"], tensors.get("mask")
-    opcheck(conv_operators[1], (grad, *arguments, *STEPS, backend))
+    steps = case.stride, case.padding, case.dilation, case.groups, case.G
+    opcheck(conv_operators[1], (grad, *arguments, *steps, backend))
     leaves = tuple(None if t is None else t.requires_grad_() for t in arguments)
-    opcheck(conv_operators[0], (*leaves, *STEPS, backend))
+    opcheck(conv_operators[0], (*leaves, *steps, backend))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -135,7 +139,14 @@ def test_autocast_leaves_float64_alone():
         assert CONV.run(tensors, None).dtype == torch.float64
 
 
-@pytest.mark.parametrize("case", [Conv(places="integer", B=3), Attention(Q=40, B=1)], ids=["conv", "attention"])
+DETERMINISTIC = {
+    "conv": Conv(places="integer", B=3),
+    "conv fast": Conv(places="integer", B=1, C=32, Co=8),
+    "attention": Attention(Q=40, B=1),
+}
+
+
+@pytest.mark.parametrize("case", DETERMINISTIC.values(), ids=DETERMINISTIC)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_deterministic_mode_gives_bit_equal_gradients(backend, case):
     tensors = case.tensors(torch.float32, device_of(backend))
@@ -159,21 +170,23 @@ def test_the_convolution_keeps_channels_last():
 
 
 def test_the_device_chooses_the_backend(monkeypatch):
-    cuda = torch.device("cuda")
     assert backends.choose(None, torch.device("cpu")) == "numba"
-    monkeypatch.setattr(backends.native, "available", lambda kind: True)
-    assert backends.choose(None, cuda) == "cuda"
+    monkeypatch.setattr(backends.native, "why_missing", lambda kind, device: None)
+    assert backends.choose(None, torch.device("cuda")) == "cuda"
 
 
-def test_missing_cuda_kernels_are_told_once(monkeypatch):
-    monkeypatch.setattr(backends.native, "available", lambda kind: False)
-    monkeypatch.setattr(backends.native, "why_missing", lambda kind: "no compiler")
+def test_cuda_kernels_that_cannot_run_are_told_once_for_the_gpu_that_the_tensors_are_on(monkeypatch):
+    problems = {0: None, 1: "no code for GPU 1"}
+    monkeypatch.setattr(backends.native, "why_missing", lambda kind, device: problems[device])
     backends._warn_of_missing_kernels.cache_clear()
-    with pytest.warns(UserWarning, match=r"the CUDA kernels are missing \(no compiler\)"):
-        assert backends.choose(None, torch.device("cuda")) == "formula"
+    assert backends.choose(None, torch.device("cuda", 0)) == "cuda"
+    with pytest.warns(UserWarning, match=r"the CUDA kernels cannot run \(no code for GPU 1\); the slow formula"):
+        assert backends.choose(None, torch.device("cuda", 1)) == "formula"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert backends.choose(None, torch.device("cuda")) == "formula"
+        assert backends.choose(None, torch.device("cuda", 1)) == "formula"
+    with pytest.raises(RuntimeError, match="backend 'cuda' is missing: no code for GPU 1"):
+        backends.choose("cuda", torch.device("cuda", 1))
 
 
 def test_arguments_in_torchvision_order_mean_the_same():
