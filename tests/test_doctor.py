@@ -236,7 +236,7 @@ class TestNativeCode:
         monkeypatch.setattr(native, "why_missing", lambda kind: stored)
         monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
         found = machine.native_cuda()
-        assert found.detail == "They were not built: the compiler failed: a.cu:3: error: x.y"
+        assert found.detail == "not built: the compiler failed: a.cu:3: error: x.y"
         assert found.remedy == "FLAG=1 make native"
 
     def test_a_library_without_code_for_the_gpu_is_told_with_its_remedy(self, monkeypatch):

@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     for recipe in RECIPES.values():
         by_data.setdefault(recipe.dataset, []).append(recipe)
     for dataset, group in by_data.items():
-        print(f"recipes on {getattr(dataset, '__name__', 'other data')} (AP: published)")
+        published = " (AP: published)" if any(recipe.published_ap is not None for recipe in group) else ""
+        print(f"recipes on {getattr(dataset, '__name__', 'other data')}{published}")
         for recipe in group:
             ap = "" if recipe.published_ap is None else f"{recipe.published_ap:.3f}"
             mark = "*" if (WEIGHTS / f"{recipe.name}.pt").is_file() else " "
