@@ -49,7 +49,9 @@ inline Launch over(int64_t work, void* stream) {
 #ifdef __CUDACC__
 /// Throws what CUDA says, unless all is well. `what` was being done.
 inline void expect_success(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // CUDA keeps the error until it is asked: the next launch would take it for its own
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
 /// A property of the current GPU. An error is an error, never a GPU without the property.

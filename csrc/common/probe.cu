@@ -5,17 +5,25 @@ namespace dyhead {
 
 __global__ void nothing() {}
 
+#ifdef __CUDACC__
+/// Makes a GPU the current one for as long as it lives.
+struct Current {
+  int before = 0;
+  explicit Current(int device) {
+    expect_success(cudaGetDevice(&before), "CUDA device");
+    expect_success(cudaSetDevice(device), "CUDA device");
+  }
+  ~Current() { cudaSetDevice(before); }
+};
+#endif
+
 /// Launch an empty kernel on the GPU of this number and wait for it; throws what CUDA says against it.
 static void run_nothing([[maybe_unused]] int device) {
   const auto empty = KERNEL(nothing);
 #ifdef __CUDACC__
-  int before = 0;
-  expect_success(cudaGetDevice(&before), "CUDA device");
-  expect_success(cudaSetDevice(device), "CUDA device");
+  const Current current(device);
   launch({dim3(1), dim3(1), cudaStreamPerThread}, empty);
-  const cudaError_t error = cudaStreamSynchronize(cudaStreamPerThread);
-  expect_success(cudaSetDevice(before), "CUDA device");
-  expect_success(error, "CUDA kernel");
+  expect_success(cudaStreamSynchronize(cudaStreamPerThread), "CUDA kernel");
 #else
   launch({dim3(1), dim3(1), nullptr}, empty);
 #endif

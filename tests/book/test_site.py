@@ -143,5 +143,8 @@ def test_a_browser_without_a_network_draws_a_chapter(site):
         assert background == "rgb(21, 21, 21)"
         page.locator("nav a", has_text="Deformable convolution").first.click()
         assert page.locator("math").first.bounding_box()["width"] > 5
+        formulas = page.locator('math[display="block"]')
+        scrolls = "all => all.map(one => getComputedStyle(one).overflowY)"  # "auto" shows a scrollbar beside a formula
+        assert set(formulas.evaluate_all(scrolls)) == {"hidden"}
         assert all(url.startswith(("file:", "data:")) for url in asked)
         browser.close()
