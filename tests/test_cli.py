@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -139,3 +140,13 @@ def test_what_is_shipped_stands_in_the_message_about_missing_weights():
     with pytest.raises(UserError, match="deformable_detr_tiny, detr_tiny, quickstart, sparse_detr_tiny"):
         refuse_missing("nowhere")
     refuse_missing("quickstart")
+
+
+def test_a_recipes_figure_is_promised_for_its_own_settings_only():
+    from dyhead_lab import zoo
+    from dyhead_lab.commands.train import expectation
+
+    recipe = zoo.get("quickstart")
+    assert expectation(recipe, None, changed=False) == recipe.expected
+    assert expectation(recipe, None, changed=True) == f"no figure for these settings; with its own: {recipe.expected}"
+    assert expectation(recipe, Path("mine"), changed=False).startswith("no figure for mine")

@@ -73,7 +73,7 @@ def _run(args: argparse.Namespace, changes: dict[str, str]) -> int:
     if args.fraction is not None:
         changes["fraction"] = args.fraction
     print(f"{recipe.name}: {recipe.summary}" + (f" (from {recipe.file})" if recipe.file else ""))
-    print(f"expect: {expectation(recipe, args.data)}\nrun folder: {out}")
+    print(f"expect: {expectation(recipe, args.data, changed=args.smoke or bool(changes))}\nrun folder: {out}")
     if args.smoke:
         smoke_run(recipe, args.data, out, changes, fresh=args.fresh)
         print("every stage works; the numbers of a smoke run mean nothing")
@@ -88,10 +88,12 @@ def _run(args: argparse.Namespace, changes: dict[str, str]) -> int:
     return 0
 
 
-def expectation(recipe: Recipe, data: Path | None) -> str:
-    """What the run should reach; the figures of a recipe hold for its own data."""
+def expectation(recipe: Recipe, data: Path | None, changed: bool) -> str:
+    """What the run should reach; the figures of a recipe hold for its own data and settings."""
     if data is not None:
         return f"no figure for {data}; those of the recipe hold for its own data"
+    if changed and recipe.expected:
+        return f"no figure for these settings; with its own: {recipe.expected}"
     return recipe.expected or "no figure yet"
 
 
