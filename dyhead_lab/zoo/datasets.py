@@ -33,7 +33,7 @@ def shapes(split: str, folder: Path | None = None) -> CocoDetection:
     images, seed = SHAPES_SPLITS[split]
     folder = folder or data_folder() / "shapes"
     if not (folder / split / "annotations.json").exists():
-        notice(f"drawing {images} images of Shapes into {folder / split} (once)")
+        notice(f"drawing {images} images of Shapes into {folder / split} (once, a minute or two)")
         partial = folder / f"{split}.partial"
         try:
             shutil.rmtree(partial, ignore_errors=True)
