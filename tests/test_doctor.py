@@ -242,8 +242,10 @@ class TestNativeCode:
     def test_a_library_without_code_for_the_gpu_is_told_with_its_remedy(self, monkeypatch):
         stored = "The library has no code for V100 (sm_70), only sm_75 compute_80. Run: export A=70 && make native"
         monkeypatch.setattr(native, "why_missing", lambda kind: stored)
+        monkeypatch.setattr(native, "built", lambda kind: True)
         monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
         found = machine.native_cuda()
+        assert (found.status, found.needed) == ("broken", False)
         assert found.detail == "The library has no code for V100 (sm_70), only sm_75 compute_80"
         assert found.remedy == "export A=70 && make native"
 

@@ -166,7 +166,8 @@ def native_kernels(kind: str) -> str:
         return "built, and loads" if kind == "emulated" else "built, and an empty kernel runs on the GPU"
     told = re.fullmatch(r"(.*)[.\n][^:]*: (.*)", problem, re.DOTALL)
     reason, remedy = told.groups() if told else (problem, "")
-    raise Missing(one_line(reason.removeprefix("They were ")), one_line(remedy))
+    bad = Broken if native.built(kind) else Missing
+    raise bad(one_line(reason.removeprefix("They were ")), one_line(remedy))
 
 
 def version_pair(text: str) -> tuple[int, int]:
