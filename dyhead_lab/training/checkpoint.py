@@ -23,6 +23,8 @@ PARTS: dict[str, dict[str, type]] = {
     CHECKPOINT: {"settings": dict, "iteration": int, "model": dict, "averaged": dict, "optimizer": dict},
     WEIGHTS: {"recipe": str, "options": dict, "categories": list, "state_dict": dict},
 }
+#: What early files lack.
+LATER_PARTS: dict[str, type] = {"settings": dict, "detector": str}
 
 
 def write_atomically(path: Path, content: dict[str, Any]) -> None:
@@ -85,12 +87,14 @@ def checked(content: Any, path: Path, kind: str) -> dict[str, Any]:
     missing = [part for part in parts if part not in content]
     if missing:
         raise UserError(f"{path}: damaged (no {', '.join(missing)})")
-    for part, wanted in parts.items():
+    for part, wanted in (parts | {later: kind for later, kind in LATER_PARTS.items() if later in content}).items():
         if not isinstance(content[part], wanted):
             raise UserError(
                 f"{path}: damaged ({part}: expected a {wanted.__name__}, got a {type(content[part]).__name__})"
             )
     if kind == WEIGHTS:
+        if not all(isinstance(name, str) for name in content["state_dict"]):
+            raise UserError(f"{path}: damaged (state_dict: expected names of weights as texts)")
         content["state_dict"] = without_wrappers(content["state_dict"])
         warn_if_not_finite(content["state_dict"], path)
     return content
@@ -168,6 +172,27 @@ class RunLog:
     def add(self, iteration: int, **values: Any) -> None:
         with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+
+
+@contextmanager
+def fitting(run: Path, detector: str) -> Iterator[None]:
+    """A block that fills a detector and its optimiser with what a checkpoint holds.
+
+    Args:
+        run: the run's folder.
+        detector: the name of the class or function, for the message.
+
+    Raises:
+        UserError: they do not fit, as after a change of the class that lies in a file of the reader's own.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise UserError(
+            f"{run} holds a run of another detector than {detector} is by now ({problem:.300}); "
+            "choose another --out, or --fresh to start it anew"
+        ) from error
 
 
 @contextmanager

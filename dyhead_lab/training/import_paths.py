@@ -10,7 +10,7 @@ for a ``functools.partial``::
 Weights come from strangers, so a path chooses among what this process knows already and brings nothing in. It is
 resolved only
 
-- in the rooms of this library that hold attentions, detectors and data sets;
+- in the rooms of this library that hold attentions, detectors and data sets (not in ``official``, which writes files);
 - in a module that the caller names (:class:`Modules`, ``--import mine.py``);
 - in a module of the caller's own that is imported already, a notebook's cells included;
 - for classes of ``nn.Module``, in any module that is imported already, such as ``torch.nn.modules.activation``.
@@ -39,6 +39,10 @@ IMPORT, KEYWORDS = "import", "keywords"
 PLAIN = (bool, int, float, str, type(None))
 #: Where in the library the parts of a model lie, and where the data sets: all of the library that a file may name.
 PARTS, DATA_SETS = ("dyhead_lab.attention", "dyhead_lab.detectors"), ("dyhead_lab.zoo",)
+#: Below the rooms of :data:`PARTS`, but no part of a model: published checkpoints in and out, to and from files.
+NO_PARTS = "dyhead_lab.detectors.official"
+#: Modules of the library that files may still name -> where they lie now. A module that moves gets a line here.
+FORMER_MODULES = {"dyhead_lab.detectors.detr.build": "dyhead_lab.detectors.detr.configured"}
 LIBRARY = "dyhead_lab"
 #: What a notebook, a prompt or a script calls itself.
 MAIN = "__main__"
@@ -137,7 +141,8 @@ class Modules:
         module_name, _, name = str(path).partition(":")
         if not _is_public(name):
             raise UserError(f"{path!r}: expected package.module:Name with public names")
-        is_ours = any(_lies_in(module_name, room) for room in rooms)
+        module_name = FORMER_MODULES.get(module_name, module_name)
+        is_ours = any(_lies_in(module_name, room) for room in rooms) and not _lies_in(module_name, NO_PARTS)
         module = _library_module(module_name) if is_ours else _loaded(module_name)
         if _lies_in(module_name, LIBRARY) and not (is_ours or module_name in self.named):
             raise UserError(f"{path}: expected something of {' or '.join(rooms)}")
@@ -149,7 +154,7 @@ class Modules:
             raise UserError(f"{path}: {reason}")
         is_trusted = is_ours or module_name in self.named or _is_own(module)
         if not is_trusted and not (isinstance(found, type) and issubclass(found, nn.Module)):
-            raise UserError(f"{path}: belongs to an installed package; if that is right: --import {module_name}")
+            raise UserError(f"{path}: {_refusal(module_name)}")
         return found
 
 
@@ -176,11 +181,20 @@ def _remedy(module: str) -> str:
     return f"{module} is not imported here; name what defines it: --import {file}, or imports=[{file!r}] in Python"
 
 
+def _refusal(module: str) -> str:
+    """Why a module is not trusted. Nobody is invited to trust Python's own: no detector is made of them."""
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return "belongs to Python itself and is no part of a detector; such a file may mean harm"
+    return f"belongs to an installed package; if that is right: --import {module}"
+
+
 def _imported(source: Import) -> ModuleType:
     if isinstance(source, ModuleType):
         return source
     if is_python_file(source):
         return import_file(source)
+    if str(Path.cwd()) not in sys.path:  # where the reader works, as under python -m; last, so that it hides nothing
+        sys.path.append(str(Path.cwd()))
     try:
         return import_module(str(source))
     except ImportError as error:
@@ -221,11 +235,9 @@ def _attribute(module: ModuleType | None, name: str) -> Any:
 
 def _is_own(module: ModuleType) -> bool:
     """Whether a module is somebody's own code: a cell or a file outside the folders where packages are installed."""
-    if module is sys.modules[MAIN]:
-        return True
     file = getattr(module, "__file__", None)
     if not file:
-        return False
+        return module is sys.modules[MAIN]  # a notebook or a prompt; what is built into Python has no file either
     path = Path(file).resolve()
     libraries = [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
     installed = {"site-packages", "dist-packages"} & set(path.parts)

@@ -28,6 +28,8 @@ def is_python_file(source: object) -> bool:
 def import_file(path: str | Path) -> ModuleType:
     """Run a Python file as a module named after it. It is run again only where it has changed since, as in a notebook.
 
+    A script that names itself gets what it has defined so far.
+
     As with ``python mine.py``, the file finds its neighbours: its folder becomes the first place where imports look.
 
     Args:
@@ -45,6 +47,9 @@ def import_file(path: str | Path) -> ModuleType:
         raise UserError(f"{path}: no such file")
     if path.suffix != ".py" or not name.isidentifier():
         raise UserError(f"{path}: expected a Python file whose name can be imported, such as my_detector.py")
+    main = sys.modules["__main__"]
+    if _file_of(main) == path:  # the program that runs: run again, it would define each class a second time
+        return main
     known = sys.modules.get(name)
     written = path.stat().st_mtime_ns
     if known is not None and _file_of(known) == path:

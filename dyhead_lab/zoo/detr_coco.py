@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ..detectors.detr.build import deformable_detr, detr, sparse_detr
+from ..detectors.detr.configured import deformable_detr, detr, sparse_detr
 from ..detectors.detr.efficient_detr import efficient_detr
 from ..training.recipe import Recipe
 from .datasets import coco

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,7 +67,7 @@ def load_trained(source: str | Path = "quickstart", imports: Iterable[Import] = 
         recipe = recipe_of(content, Modules(imports))
     except UserError as error:
         raise UserError(f"{path}: {error}{_hint(path)}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:  # recursion: a list that contains itself
         raise UserError(f"{path}: damaged (its settings: {error})") from error
     return Trained(_filled(recipe, content, path), recipe, content["categories"], path)
 
@@ -96,9 +96,9 @@ def recipe_of(content: Mapping[str, Any], modules: Modules) -> Recipe:
     Raises:
         UserError: the zoo does not know the recipe of an early file, or an import path is refused.
     """
-    kept = {field.name for field in fields(Recipe)}
+    kept = Recipe.defaults()
     settings = {name: value for name, value in content.get("settings", {}).items() if name in kept}
-    options = modules.from_plain(content["options"] if "options" in content else settings["model"])
+    options = modules.from_plain(content["options"] if "options" in content else content["settings"]["model"])
     if "detector" not in content:
         return by_name(content["recipe"]).with_model(options)
     detector = modules.resolve(content["detector"])
@@ -135,7 +135,7 @@ def _hint(path: Path) -> str:
     """The recipe file that the run of these weights remembers."""
     run = path.parent / RUN
     file = read_json(run).get("file") if run.exists() else None
-    return f". The run was trained from {file}" if file else ""
+    return f". The run was trained from {file}; --import {file} brings in what it uses" if file else ""
 
 
 def _find(source: str | Path) -> Path:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dyhead_book.figures.object_queries import look
-from dyhead_lab.detectors.detr.build import deformable_detr
+from dyhead_lab.detectors.detr.configured import deformable_detr
 from dyhead_lab.detectors.detr.deformable_detr import DeformableDETR, DeformableDETRConfig
 
 IMAGE = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(0))

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from dyhead_lab.detectors.backbones.resnet import ResNetBackbone
-from dyhead_lab.detectors.detr.build import sparse_detr
+from dyhead_lab.detectors.detr.configured import sparse_detr
 from dyhead_lab.detectors.detr.deformable_detr import DeformableDETR, DeformableDETRConfig
 from dyhead_lab.detectors.detr.detr import DETR, DETRConfig
 from dyhead_lab.detectors.official import load_deformable_detr, load_detr, load_sparse_detr

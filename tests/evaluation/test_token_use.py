@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dyhead_lab.detectors.detr.build import deformable_detr, sparse_detr
+from dyhead_lab.detectors.detr.configured import deformable_detr, sparse_detr
 from dyhead_lab.detectors.image_batch import pad_images
 from dyhead_lab.evaluation.token_use import encoder_milliseconds, mean_corr, referred_tokens
 

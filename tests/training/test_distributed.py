@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dyhead_lab.detectors.detr.build import deformable_detr, detr, sparse_detr
+from dyhead_lab.detectors.detr.configured import deformable_detr, detr, sparse_detr
 from dyhead_lab.detectors.one_stage.atss import atss
 from dyhead_lab.detectors.one_stage.retinanet import retinanet
 from dyhead_lab.detectors.rcnn.faster_rcnn import faster_rcnn

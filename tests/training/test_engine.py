@@ -9,7 +9,7 @@ import torch
 from dyhead_lab import zoo
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.subset import fraction_of
-from dyhead_lab.detectors.detr.build import deformable_detr, detr, sparse_detr
+from dyhead_lab.detectors.detr.configured import deformable_detr, detr, sparse_detr
 from dyhead_lab.detectors.one_stage.atss import atss
 from dyhead_lab.detectors.rcnn.mask_rcnn import mask_rcnn
 from dyhead_lab.errors import UserError

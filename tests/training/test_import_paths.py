@@ -1,11 +1,14 @@
 """Classes and functions in files: written as import paths, and resolved only where a stranger's file may not choose."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
+from types import FunctionType
 
 import pytest
 import torch
@@ -13,9 +16,10 @@ from torch import nn
 
 from dyhead_lab import zoo
 from dyhead_lab.attention import JointAttention
+from dyhead_lab.detectors.detr.configured import sparse_detr
 from dyhead_lab.errors import UserError
 from dyhead_lab.training.checkpoint import WEIGHTS, read, save_weights
-from dyhead_lab.training.import_paths import DATA_SETS, Modules, import_path, to_plain
+from dyhead_lab.training.import_paths import DATA_SETS, FORMER_MODULES, Modules, import_path, to_plain
 
 
 class Own(nn.Module):
@@ -114,9 +118,13 @@ def zoo_train(out, dyhead):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("shutil:rmtree", "belongs to an installed package"),  # a module of Python, though it is imported
-        ("subprocess:run", "belongs to an installed package"),
-        ("subprocess:Popen", "belongs to an installed package"),
+        ("shutil:rmtree", "belongs to Python itself and is no part of a detector"),  # though it is imported
+        ("subprocess:run", "belongs to Python itself"),
+        ("subprocess:Popen", "belongs to Python itself"),
+        ("os:system", "defines no class or function"),
+        ("torch.hub:load", "belongs to an installed package; if that is right: --import torch.hub"),
+        ("dyhead_lab.cli:main", "expected something of dyhead_lab.attention"),
+        ("dyhead_lab.detectors.official.dynamic_head:save_official", "expected something of"),  # writes a file
         ("builtins:eval", "defines no class or function"),
         (f"{HERE}:subprocess.Popen", "defines no class or function"),  # through a module of ours
         (f"{HERE}:JointAttention", "defines no class or function"),  # only imported there
@@ -140,6 +148,33 @@ def test_a_file_names_no_more_than_it_may(path, words):
     with pytest.raises(UserError) as refused:
         Modules().resolve(path)
     assert words in str(refused.value)
+
+
+def test_a_program_of_python_is_not_the_readers_own(tmp_path):
+    """Under ``python -m pdb`` the program that runs is pdb, whose functions run what they are given."""
+    lines = ["from dyhead_lab.training.import_paths import Modules", "try:", "    print(Modules().resolve('pdb:run'))"]
+    lines += ["except Exception as error:", "    print('refused:', error)"]
+    (tmp_path / "debugged.py").write_text("\n".join(lines), encoding="utf-8")
+    printed = python("-m", "pdb", "-c", "continue", "-c", "quit", str(tmp_path / "debugged.py")).stdout
+    assert "refused: pdb:run: belongs to Python itself" in printed
+
+
+def test_modules_that_moved_are_found_under_their_former_names():
+    for former, now in FORMER_MODULES.items():
+        module = import_module(now)
+        for name, value in vars(module).items():
+            if isinstance(value, type | FunctionType) and value.__module__ == now and not name.startswith("_"):
+                assert Modules().resolve(f"{former}:{name}") is value
+    assert Modules().resolve("dyhead_lab.detectors.detr.build:sparse_detr") is sparse_detr
+
+
+def test_a_module_by_its_dotted_name_may_lie_where_the_reader_works(tmp_path, monkeypatch):
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package/__init__.py").touch()
+    (tmp_path / "my_package/nets.py").write_text("def net(classes):\n    return classes\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert Modules(["my_package.nets"]).resolve("my_package.nets:net")(3) == 3
 
 
 def test_data_sets_have_a_room_of_their_own():
@@ -243,6 +278,27 @@ try:
 except UserError as error:
     print(error)
 """
+
+
+ITSELF = """
+from dyhead_lab import Recipe
+from dyhead_lab.training.lookup import find_recipe
+
+def net(classes):
+    pass
+
+RECIPE = Recipe("mine", "names its own file", net, dataset=None)
+RUNS = globals().get("RUNS", 0) + 1
+found = find_recipe("my_recipe.py")
+print(found.detector is net, found.origin()["detector"])
+"""
+
+
+def test_a_script_that_names_its_own_file_means_itself(tmp_path):
+    """Run a second time, its classes would be others than those of the program that trains."""
+    (tmp_path / "my_recipe.py").write_text(dedent(ITSELF), encoding="utf-8")
+    done = python("my_recipe.py", cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout.split() == ["True", "my_recipe:net"], done.stderr[-1000:]
 
 
 def test_a_script_is_named_after_its_file_and_a_program_without_one_is_refused(tmp_path):

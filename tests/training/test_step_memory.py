@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dyhead_lab.detectors.detr.build import deformable_detr
+from dyhead_lab.detectors.detr.configured import deformable_detr
 from dyhead_lab.errors import UserError
 from dyhead_lab.training.step_memory import ActivationMeter, StepMemory, checkpoint_activations, peak_memory
 

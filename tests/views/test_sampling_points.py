@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from dyhead_lab.attention import DyHead
-from dyhead_lab.detectors.detr.build import deformable_detr, sparse_detr
+from dyhead_lab.detectors.detr.configured import deformable_detr, sparse_detr
 from dyhead_lab.detectors.official import load_deformable_detr
 from dyhead_lab.trace import trace
 from dyhead_lab.views.sampling_layers import readable, sampling_layers

@@ -10,7 +10,7 @@ import traitlets
 from PIL import Image
 from torch import nn
 
-from dyhead_lab.detectors.detr.build import sparse_detr
+from dyhead_lab.detectors.detr.configured import sparse_detr
 from dyhead_lab.trace import trace
 from dyhead_lab.views.sparse_tokens import SparseTokens, read_sparse_pass
 

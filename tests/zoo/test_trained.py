@@ -32,6 +32,41 @@ def test_an_option_that_the_detector_does_not_have_is_named(quickstart, tmp_path
     assert "\n" not in str(refused.value)
 
 
+def endless():
+    options = {}
+    options["dyhead"] = options
+    return options
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"settings": [1]}, "settings: expected a dict, got a list"),
+        ({"detector": 7}, "detector: expected a str, got a int"),
+        ({"state_dict": {1: torch.zeros(1)}}, "state_dict: expected names of weights as texts"),
+        ({"options": endless()}, "its settings: maximum recursion depth"),
+    ],
+)
+def test_parts_of_another_type_are_named(quickstart, tmp_path, changes, words):
+    with pytest.raises(UserError, match=rf"w\.pt: damaged \({words}"):
+        zoo.load_trained(saved(quickstart, tmp_path, **changes))
+
+
+def test_settings_decide_neither_detector_nor_name(quickstart, tmp_path):
+    """They are read beside the import paths, which are checked; a file's ``settings`` reach no further."""
+    told = {"detector": "os:system", "dataset": "os:system", "name": "other", "file": "/etc/passwd", "lr": 0.5}
+    recipe = zoo.load_trained(
+        saved(
+            quickstart,
+            tmp_path,
+            detector="dyhead_lab.detectors.one_stage.quickstart:quickstart",
+            settings={**told, "model": quickstart["options"]},
+        )
+    ).recipe
+    assert recipe.detector is zoo.get("quickstart").detector and (recipe.name, recipe.file) == ("quickstart", "")
+    assert recipe.lr == 0.5
+
+
 def test_entries_that_do_not_fit_are_named_in_one_line(quickstart, tmp_path):
     state = dict(quickstart["state_dict"])
     lost = next(iter(state))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import deformable_detr
+from .configured import deformable_detr
 from .deformable_detr import DeformableDETR
 
 #: What makes a Deformable DETR an Efficient DETR: fields of :class:`.DeformableDETRConfig`.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..detr.build import pyramid_features
+from ..detr.configured import pyramid_features
 from ..detr.deformable_detr import DeformableDETR, DeformableDETRConfig
 from ..detr.detr import DETR, DETRConfig
 from ..detr.set_detector import SetDetector

@@ -310,7 +310,7 @@ print("total:", round(sum(model.criterion.weigh(terms).values()).item(), 3))
 # computed. What the papers call GFLOPs are multiply-adds.
 
 # %%
-from dyhead_lab.detectors.detr.build import deformable_detr
+from dyhead_lab.detectors.detr.configured import deformable_detr
 from dyhead_lab.evaluation.efficiency import macs
 
 

@@ -14,7 +14,7 @@
 import torch
 
 from dyhead_lab.data.shapes import draw_image
-from dyhead_lab.detectors.detr.build import deformable_detr
+from dyhead_lab.detectors.detr.configured import deformable_detr
 from dyhead_lab.ops import deform_conv2d
 from dyhead_lab.ops.formula import bilinear
 from dyhead_lab.zoo import load_trained

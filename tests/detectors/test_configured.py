@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dyhead_lab.detectors.backbones.resnet import ResNetBackbone
-from dyhead_lab.detectors.detr.build import deformable_detr, detr, sparse_detr
+from dyhead_lab.detectors.detr.configured import deformable_detr, detr, sparse_detr
 from dyhead_lab.detectors.detr.efficient_detr import efficient_detr
 from dyhead_lab.detectors.image_batch import resize_image
 
