@@ -32,6 +32,9 @@ from torch.utils.data import Dataset
 from ..errors import UserError
 from .coco_json import index_coco
 
+#: So far beyond [0, 1] the values of an image may reach: resizing with a bicubic filter overshoots at edges.
+OVERSHOOT = 0.2
+
 
 class DetectionData(Protocol):
     """All that training and evaluation ask of a data set. :class:`DetectionSet` and ``CocoDetection`` give it.
@@ -103,12 +106,24 @@ class DetectionSet(Dataset, ABC):
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        image = self.image(index)
-        if image.ndim != 3 or len(image) != 3 or not image.is_floating_point():
-            raise UserError(
-                f"{self._place(index)}: expected an image of floats (3, H, W), got {image.dtype} {tuple(image.shape)}"
-            )
+        image = self._checked(index, self.image(index))
         return image, self.target(index, (int(image.shape[1]), int(image.shape[2])))
+
+    def _checked(self, index: int, image: Any) -> Tensor:
+        """The image in float32, which detectors compute in.
+
+        Raises:
+            UserError: it is no tensor of floats (3, H, W), or its values do not lie in [0, 1].
+        """
+        expected = f"{self._place(index)}: expected a tensor of floats (3, H, W) in [0, 1], got"
+        if not isinstance(image, Tensor):
+            raise UserError(f"{expected} {type(image).__module__}.{type(image).__name__}")
+        if image.ndim != 3 or len(image) != 3 or not image.numel() or not image.is_floating_point():
+            raise UserError(f"{expected} {image.dtype} {tuple(image.shape)}")
+        least, most = (float(value) for value in image.aminmax())
+        if not (least >= -OVERSHOOT and most <= 1 + OVERSHOOT):  # so written that NaN fails it
+            raise UserError(f"{expected} values from {least:.3g} to {most:.3g}; detectors normalise images themselves")
+        return image.float()
 
     def target(self, index: int, size: tuple[int, int] | None = None) -> dict[str, Any]:
         """The target of image ``index``: what ``CocoDetection`` gives, made of :meth:`objects`.
@@ -117,11 +132,18 @@ class DetectionSet(Dataset, ABC):
             size: (H, W) of the image; None asks :meth:`size`.
 
         Raises:
-            UserError: boxes and labels do not fit each other or the classes, or masks are missing that are needed.
+            UserError: boxes and labels are missing, are no numbers, or do not fit each other, the image or the classes;
+                or masks are missing that are needed.
         """
-        given = dict(self.objects(index))
-        boxes = torch.as_tensor(given.pop("boxes"), dtype=torch.float32).reshape(-1, 4)
-        labels = torch.as_tensor(given.pop("labels"), dtype=torch.int64).reshape(-1)
+        objects = self.objects(index)
+        if not isinstance(objects, Mapping) or not {"boxes", "labels"} <= objects.keys():
+            got = list(objects) if isinstance(objects, Mapping) else type(objects).__name__
+            raise UserError(f"{self._place(index)}: expected objects() to give a dict with boxes and labels, got {got}")
+        given = dict(objects)
+        boxes = self._numbers(index, "boxes", given.pop("boxes"), torch.float32, (4,))
+        labels = self._numbers(index, "labels", given.pop("labels"), torch.int64, ())
+        size = self.size(index) if size is None else size
+        self._refuse_boxes(index, boxes, size)
         known = len(self.categories)
         if len(boxes) != len(labels) or any(not 0 <= label < known for label in labels.tolist()):
             raise UserError(
@@ -137,9 +159,45 @@ class DetectionSet(Dataset, ABC):
             "area": torch.as_tensor(area, dtype=torch.float32),
             "iscrowd": torch.zeros(len(boxes), dtype=torch.bool),
             "image_id": self.image_ids[index],
-            "size": self.size(index) if size is None else size,
+            "size": size,
             **given,
         }
+
+    def _refuse_boxes(self, index: int, boxes: Tensor, size: tuple[int, int]) -> None:
+        """Refuse boxes from which nothing could be learned.
+
+        Raises:
+            UserError: one is not finite, has no width or height, or lies beside the image; or all of them lie within
+                the first pixel, as boxes do that are shares of the image.
+        """
+        height, width = size
+        expected = f"{self._place(index)}: expected boxes x1, y1, x2, y2 in pixels"
+        flat = ~boxes.isfinite().all(1) | (boxes[:, 2:] <= boxes[:, :2]).any(1)
+        if flat.any():
+            got = boxes[flat][0].tolist()
+            raise UserError(f"{expected} with x1 < x2 and y1 < y2, got {got}; is that x, y, width, height?")
+        outside = (boxes[:, :2] >= boxes.new_tensor([width, height])).any(1) | (boxes[:, 2:] <= 0).any(1)
+        if outside.any():
+            raise UserError(f"{expected} of an image {width} wide and {height} high, got {boxes[outside][0].tolist()}")
+        if len(boxes) and min(size) > 2 and bool((boxes <= 1).all()):
+            raise UserError(f"{expected}, got {boxes[0].tolist()}; is that normalised to [0, 1]?")
+
+    def _numbers(self, index: int, name: str, value: Any, dtype: torch.dtype, axes: tuple[int, ...]) -> Tensor:
+        """What :meth:`objects` says under ``name``, (n, *axes); n may be 0.
+
+        Raises:
+            UserError: it is no numbers, or of another shape.
+        """
+        try:
+            numbers = torch.as_tensor(value, dtype=dtype)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{self._place(index)}: {name}: expected numbers, got {value!r:.80}") from error
+        if not numbers.numel():
+            return numbers.reshape(0, *axes)
+        if numbers.ndim != 1 + len(axes) or numbers.shape[1:] != axes:
+            wanted = "(n, 4)" if axes else "(n,)"
+            raise UserError(f"{self._place(index)}: {name}: expected {wanted}, got {tuple(numbers.shape)}")
+        return numbers
 
     @cached_property
     def coco(self) -> COCO:
@@ -183,12 +241,15 @@ def refuse_incomplete(dataset: Any, split: str) -> None:
     """Refuse what is no data set before anything is computed.
 
     Raises:
-        UserError: it names what is missing.
+        UserError: it names what is missing, or categories that are no names or not distinct.
     """
     needed = ("categories", "category_ids", "image_ids", "coco", "__len__", "__getitem__")
     missing = [name for name in needed if not hasattr(type(dataset), name) and not hasattr(dataset, name)]
     if missing:
-        raise UserError(
-            f"the {split} set, a {type(dataset).__name__}, has no {', '.join(missing)}; build it on "
-            "dyhead_lab.data.dataset.DetectionSet, which has them"
-        )
+        remedy = "build it on dyhead_lab.data.dataset.DetectionSet, which has them"
+        if isinstance(dataset, DetectionSet):
+            remedy = 'name its classes, such as categories = ["small", "large"]'
+        raise UserError(f"the {split} set, a {type(dataset).__name__}, has no {', '.join(missing)}; {remedy}")
+    names = dataset.categories or ()
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise UserError(f"the {split} set: categories: expected a list of different names, got {names!r:.200}")

@@ -1,5 +1,6 @@
 """A data set of one's own: what the base class makes of a few methods, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,7 +27,7 @@ class Squares(DetectionSet):
         return torch.full((3, 32, 48), index / 10)
 
     def objects(self, index):
-        boxes = [[12 * i, 4, 12 * i + 10, 14] for i in range(index)]
+        boxes = [[12 * (i % 4), 4, 12 * (i % 4) + 10, 14] for i in range(index)]
         return {"boxes": torch.tensor(boxes), "labels": [i % 2 for i in range(index)]}
 
 
@@ -87,14 +88,38 @@ BOX = torch.tensor([[0, 0, 5, 5]])
         (Wrong({"boxes": BOX, "labels": [0, 1]}), r"for each of 1 boxes, got \[0, 1\]"),
         (
             Wrong(image=torch.zeros(32, 48, 3)),
-            r"expected an image of floats \(3, H, W\), got torch.float32 \(32, 48, 3\)",
+            r"expected a tensor of floats \(3, H, W\) in \[0, 1\], got torch.float32 \(32, 48, 3\)",
         ),
+        (Wrong(image=np.zeros((3, 8, 8), np.float32)), r"got numpy\.ndarray"),
+        (Wrong(image=torch.zeros(3, 0, 8)), r"got torch.float32 \(3, 0, 8\)"),
+        (
+            Wrong(image=torch.full((3, 8, 8), 255.0)),
+            "got values from 255 to 255; detectors normalise images themselves",
+        ),
+        (Wrong(image=torch.full((3, 8, 8), torch.nan)), "got values from nan to nan"),
+        (Wrong(([[0, 0, 5, 5]], [0])), "expected objects\\(\\) to give a dict with boxes and labels, got tuple"),
+        (Wrong({"boxes": BOX}), r"boxes and labels, got \['boxes'\]"),
+        (Wrong({"boxes": [[0, 0, 5, 5, 1]], "labels": [0]}), r"boxes: expected \(n, 4\), got \(1, 5\)"),
+        (Wrong({"boxes": [0, 0, 5, 5], "labels": [0]}), r"boxes: expected \(n, 4\), got \(4,\)"),
+        (Wrong({"boxes": BOX, "labels": ["white"]}), r"labels: expected numbers, got \['white'\]"),
+        (Wrong({"boxes": [[9, 9, 5, 5]], "labels": [0]}), r"got \[9.0, 9.0, 5.0, 5.0\]; is that x, y, width, height"),
+        (Wrong({"boxes": [[0, 0, 5, torch.inf]], "labels": [0]}), r"x1 < x2 and y1 < y2, got \[0.0, 0.0, 5.0, inf\]"),
+        (Wrong({"boxes": [[48, 0, 59, 5]], "labels": [0]}), r"of an image 48 wide and 32 high, got \[48.0, 0.0"),
+        (Wrong({"boxes": [[0, 0.5, 0.5, 1]], "labels": [0]}), r"is that normalised to \[0, 1\]"),
         (Wrong(image=torch.zeros(3, 8, 8, dtype=torch.uint8)), r"got torch.uint8 \(3, 8, 8\)"),
     ],
 )
 def test_mistakes_name_the_image(wrong, words):
     with pytest.raises(UserError, match=f"^Wrong, image 1: .*{words}"):
         wrong[1]
+
+
+def test_images_of_doubles_and_numpy_boxes_are_taken():
+    """What detectors compute in is float32; a filter that sharpens may overshoot a little."""
+    image, target = Wrong(
+        {"boxes": np.array([[0, 0, 5, 5]]), "labels": np.array([1])}, torch.full((3, 8, 8), 1.1, dtype=torch.float64)
+    )[0]
+    assert image.dtype == target["boxes"].dtype == torch.float32 and target["labels"].tolist() == [1]
 
 
 def test_masks_are_missed_only_where_they_are_needed():
@@ -128,3 +153,20 @@ def test_what_is_missing_is_named_before_training(tmp_path):
         UserError, match="the val set, a Bare, has no category_ids, image_ids, coco, __getitem__; build"
     ):
         Engine(quick_recipe(), Squares(), Bare(), tmp_path)
+
+
+@pytest.mark.parametrize("categories", ["disc", ["a", "a"], [1, 2]])
+def test_categories_are_different_names(categories):
+    named = Squares()
+    named.categories = categories
+    with pytest.raises(UserError, match="the val set: categories: expected a list of different names"):
+        refuse_incomplete(named, "val")
+
+
+class Nameless(DetectionSet):
+    __len__, image, objects = Squares.__len__, Squares.image, Squares.objects
+
+
+def test_a_set_without_categories_is_told_how_to_name_them():
+    with pytest.raises(UserError, match=r"a Nameless, has no categories; name its classes, such as categories = \["):
+        refuse_incomplete(Nameless(), "train")
