@@ -92,6 +92,8 @@ class Trace:
             return
         for name, tensor in tensors.items():
             if self._keep(path, name):
+                if not isinstance(tensor, torch.Tensor):
+                    raise TypeError(f"emit: expected a tensor for {name!r} of {path!r}, got {type(tensor).__name__}")
                 self._calls.setdefault((path, name), []).append(tensor.detach())
 
     def names(self) -> list[str]:
@@ -143,11 +145,14 @@ def trace(model: nn.Module, keep: Callable[[str, str], bool] = lambda path, name
 
 
 def emit(module: nn.Module, **tensors: Any) -> None:
-    """Show intermediates to whoever traces ``module``. Free when nobody does.
+    """Show intermediates to those who trace ``module``. Free when nobody does.
 
     Args:
         module: the module that computed them (``self``).
         tensors: name -> tensor. Any name will do; :func:`describe` says what a new one means.
+
+    Raises:
+        TypeError: somebody looks, and one of them is no tensor.
     """
     if not _open_traces or torch.compiler.is_compiling():
         return

@@ -166,3 +166,18 @@ def test_emit_does_not_break_the_graph_of_a_compiled_model(x):
     assert torch.equal(compiled(x), expected)
     with trace(model):
         assert torch.equal(compiled(x), expected)
+
+
+class Lists(nn.Module):
+    def forward(self, x):
+        emit(self, levels=[x])
+        return x
+
+
+def test_what_is_no_tensor_is_named_where_somebody_looks(x):
+    Lists()(x)  # nobody does
+    model = Lists()
+    with trace(model), pytest.raises(TypeError, match="emit: expected a tensor for 'levels' of '', got list"):
+        model(x)
+    with trace(model, keep=lambda path, name: name != "levels"):
+        model(x)

@@ -30,14 +30,14 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{folder}: expected a run folder, found none")
     output_file(args.out)
 
-    from ..training.run_folder import RUN, read_part
+    from ..training.run_folder import RUN
     from ..views.curves import comparison_figure
 
     names = distinct_names(args.runs)
     logs = {name: _log(folder) for name, folder in zip(names, args.runs, strict=True)}
     print(table(logs))
     origins = {name: folder / RUN for name, folder in zip(names, args.runs, strict=True)}
-    settings = {name: read_part(path, "settings") for name, path in origins.items() if path.exists()}
+    settings = {name: _settings(path) for name, path in origins.items() if path.exists()}
     for line in differences(settings):
         print(line)
     try:
@@ -67,6 +67,14 @@ def distinct_names(runs: list[Path]) -> list[str]:
             raise UserError(f"{folder}: expected each run once, got it twice")
     names = [folder.name for folder in whole]
     return names if len(set(names)) == len(names) else [str(folder) for folder in runs]
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    """What decides the result: the settings and, where the run says so, detector and data set by import path."""
+    from ..training.run_folder import read_json, read_part
+
+    settings = read_part(run, "settings")
+    return {**{name: read_json(run).get(name) for name in ("detector", "dataset")}, **settings}
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:

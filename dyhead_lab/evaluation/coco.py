@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ..data.dataset import DetectionData
 from ..data.draws import RaisingLoader
+from ..detectors.result_checks import check_detections
 from .engines import run_engine
 from .ground_truth import clean_truth
 from .grouping import batches_of_one_size, padded_size
@@ -189,7 +190,7 @@ def detect_dataset(
         COCO records in the order of the data set, ready for :func:`evaluate`.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: an image cannot be read, or the detector gives something else than its form says.
     """
     device = torch.device(device)
     loader = RaisingLoader(
@@ -208,6 +209,7 @@ def detect_dataset(
         for batch in batches_of_one_size(items, lambda item: size_of(*item[1][0].shape[-2:]), batch_size):
             with torch.autocast(device.type, autocast, enabled=autocast is not None):
                 outputs = model([image.to(device, non_blocking=True) for _, (image, _) in batch])
+            check_detections(outputs, len(batch), len(dataset.category_ids))
             for (position, (_, target)), output in zip(batch, outputs, strict=True):
                 found[position] = to_coco_results([target["image_id"]], [output], dataset.category_ids)
             bar.update(len(batch))

@@ -20,9 +20,10 @@ from ..data.dataset import DetectionData, ask_for_masks, place_of, refuse_incomp
 from ..data.transforms import resizes
 from ..detectors.losses import in_parts, mean_over_processes
 from ..detectors.protocol import keep_sizes_in_training, parts_to_compile
+from ..detectors.result_checks import check_losses
 from ..errors import UserError
 from ..evaluation.coco import CocoResult, detect_dataset, evaluate
-from .checkpoint import CHECKPOINT, read, write_atomically
+from .checkpoint import CHECKPOINT, fitting, read, write_atomically
 from .distributed import Share, gather_list, synchronise_batch_norm
 from .loader import loading_workers, training_batches
 from .nonfinite import NotFiniteError, save_batch
@@ -153,8 +154,9 @@ class Engine:
         """Continue from the checkpoint in the run's folder.
 
         Raises:
-            UserError: the folder holds another run; every difference is named. A run may be continued with more
-                iterations or other milestones where its schedule gives the same rates to the steps that are done.
+            UserError: the folder holds another run; every difference is named. Or its detector was changed since. A run
+                may be continued with more iterations or other milestones where its schedule gives the same rates to
+                the steps that are done.
         """
         state = read(self.checkpoint_path, CHECKPOINT)
         here = {**self._subject, **self.recipe.settings()}
@@ -168,9 +170,10 @@ class Engine:
                 f"{self.out} holds a run with other settings ({differences}){reason}; "
                 "choose another --out, or --fresh to start it anew"
             )
-        self._unwrapped.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        with fitting(self.out, self.recipe.detector.__qualname__):
+            self._unwrapped.load_state_dict(state["model"])
+            self.averaged.load_state_dict(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state.get("scaler", {}))  # checkpoints older than fp16 have none, and need none
         self.iteration = state["iteration"]
 
@@ -267,6 +270,7 @@ class Engine:
         dtype = self.autocast_dtype
         with self._measured(), torch.autocast(device.type, dtype, enabled=dtype is not None):
             parts = self.model(images, goals)
+            check_losses(parts)
             loss = torch.stack(list(parts.values())).sum()
         self.scaler.scale(loss / self.recipe.accumulate).backward()
         return parts
@@ -277,7 +281,8 @@ class Engine:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         means_and_norm = torch.stack([*means.values(), norm.float()])
         *values, norm_here = mean_over_processes(means_and_norm).tolist()  # waits for the device, once a step
-        losses = {"loss": sum(values), **dict(zip(means, values, strict=True))}
+        losses = {"loss": 0.0, **dict(zip(means, values, strict=True))}
+        losses["loss"] = sum(values)  # whatever the detector calls its parts
         if not math.isfinite(losses["loss"]):
             self.scaler.update()  # it has seen these gradients, and wants to be told that they are done
             raise NotFiniteError(losses)

@@ -19,9 +19,11 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW, or SGD with momentum, over :func:`parameter_groups`; fused kernels on a GPU.
 
     Raises:
-        UserError: as in :func:`parameter_groups`.
+        UserError: no parameter learns, or as in :func:`parameter_groups`.
     """
     groups = parameter_groups(model, recipe)
+    if not groups:
+        raise UserError("the detector has no parameter that learns (requires_grad is False for all, if it has any)")
     fused = True if groups[0]["params"][0].is_cuda else None  # None: whatever PyTorch does on this device
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, fused=fused)

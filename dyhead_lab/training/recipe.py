@@ -14,7 +14,7 @@ from ..data.dataset import DetectionData
 from ..errors import UserError
 from ..ops.autocast import has_bfloat16
 from .import_paths import import_path, to_plain
-from .values import nested, refuse_other, refuse_unknown, replaced, value_like
+from .values import nested, refuse_other, refuse_other_arguments, refuse_unknown, replaced, value_like
 
 #: Settings that are names, and the names there are.
 CHOICES = {
@@ -162,12 +162,27 @@ class Recipe:
             raise UserError(f"seed: expected a whole number between -{SEEDS} and {SEEDS}, got {self.seed}")
 
     def data(self, split: str) -> DetectionData:
-        """The recipe's own data: ``split`` is "train" or "val"."""
+        """The recipe's own data: ``split`` is "train" or "val".
+
+        Raises:
+            UserError: ``dataset`` cannot be called so.
+        """
+        refuse_other_arguments("dataset", self.dataset, split)
         return self.dataset(split)
 
     def build(self, classes: int) -> nn.Module:
-        """A freshly initialised detector for ``classes`` classes."""
-        return self.detector(classes=classes, **self.model)
+        """A freshly initialised detector for ``classes`` classes.
+
+        Raises:
+            UserError: ``detector`` does not take these options, or gives no ``nn.Module``.
+        """
+        refuse_other_arguments("detector", self.detector, classes=classes, **self.model)
+        model = self.detector(classes=classes, **self.model)
+        if not isinstance(model, nn.Module):
+            raise UserError(
+                f"detector: expected a class or function that gives an nn.Module, got {type(model).__name__}"
+            )
+        return model
 
     def architecture(self, classes: int) -> nn.Module:
         """The detector without the weights that a training starts from, which may be a download."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..errors import UserError
@@ -79,6 +80,23 @@ def refuse_unknown(name: str, known: Iterable[str], owner: str) -> None:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
         raise UserError(f"{owner} has no setting {name!r}; {hint}")
+
+
+def refuse_other_arguments(name: str, function: Callable[..., Any], *values: Any, **settings: Any) -> None:
+    """Refuse a function or class that cannot be called with these arguments; it is not called.
+
+    Raises:
+        UserError: it names what is wrong, and what it takes.
+    """
+    if not callable(function):
+        raise UserError(f"{name}: expected a class or a function, got {type(function).__name__}")
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*values, **settings)
+    except TypeError as error:
+        called = getattr(function, "__qualname__", repr(function))
+        asked = ", ".join([*map(repr, values), *(f"{key}=..." for key in settings)])
+        raise UserError(f"{name}: {called}({asked}): {error}; it takes {signature}") from None
 
 
 def refuse_other(name: str, value: Any, allowed: Iterable[Any]) -> None:

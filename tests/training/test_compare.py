@@ -1,5 +1,7 @@
 """``dyhead-lab compare`` on logs that it cannot draw, folders given twice and files that are damaged."""
 
+import json
+
 import pytest
 
 from dyhead_lab.cli import main
@@ -43,3 +45,16 @@ def test_a_damaged_origin_is_named(run, capsys, content):
 def test_a_log_of_bytes_is_named(run, capsys):
     (run / "log.jsonl").write_bytes(b"\xff\xfe")
     assert f"{run / 'log.jsonl'}: damaged" in refusal(capsys, run)
+
+
+def test_other_detectors_and_data_are_a_difference(run, capsys):
+    """Two runs may have the same settings and differ in what was trained, and on what."""
+    other = run.with_name("b")
+    for folder, detector in ((run, "net:Mine"), (other, "net:Yours")):
+        folder.mkdir(exist_ok=True)
+        (folder / "log.jsonl").write_text(LOSS, encoding="utf-8")
+        origin = {"settings": {"lr": 0.1}, "detector": detector, "dataset": "dots:dots"}
+        (folder / "run.json").write_text(json.dumps(origin), encoding="utf-8")
+    assert main(["compare", str(run), str(other), "--out", str(run / "curves.svg")]) == 0
+    printed = capsys.readouterr().out
+    assert "detector: a net:Mine, b net:Yours" in printed and "dataset:" not in printed and "lr:" not in printed

@@ -1,13 +1,18 @@
 """A detector that owes this library nothing but the form of CONTRIBUTING.md: it trains, continues and loads."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from dyhead_lab import zoo
+from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.errors import UserError
+from dyhead_lab.evaluation.coco import detect_dataset
 from dyhead_lab.training import Recipe, train
 from dyhead_lab.training.checkpoint import WEIGHTS, read
+from tests.training.tiny import engine_of, make_steps
 
 
 class Mean(nn.Module):
@@ -56,6 +61,81 @@ def test_other_classes_are_another_run(small_pictures, tmp_path):
     train(recipe(), data=small_pictures, out=tmp_path, progress=False)
     with pytest.raises(UserError, match=r"model was .*activation:Tanh.*, is .*activation:ReLU"):
         train(recipe(), data=small_pictures, out=tmp_path, progress=False, model={"activation": nn.ReLU})
+
+
+class Changed(Mean):
+    """The same detector after its author has added a layer."""
+
+    def __init__(self, classes, **options):
+        super().__init__(classes, **options)
+        self.more = nn.Linear(3, 3)
+
+
+def test_a_run_of_a_class_that_was_changed_since_is_told_apart(small_pictures, tmp_path):
+    train(recipe(), data=small_pictures, out=tmp_path, progress=False)
+    with pytest.raises(UserError, match=r"holds a run of another detector than Changed is by now \(.*more\.weight"):
+        train(replace(recipe(), detector=Changed), data=small_pictures, out=tmp_path, progress=False)
+
+
+class Speechless(Mean):
+    def forward(self, images, targets=None):
+        found = super().forward(images, targets)
+        return sum(found.values()) if self.training else found[:0]
+
+
+class Constant(Mean):
+    def __init__(self, classes, **options):
+        super().__init__(classes, **options)
+        self.requires_grad_(False)
+
+
+class Named(Mean):
+    def forward(self, images, targets=None):
+        found = super().forward(images, targets)
+        return {"loss": found["class"], "box": found["box"]} if self.training else found
+
+
+def three(classes, **options):
+    return 3
+
+
+@pytest.mark.parametrize(
+    ("detector", "words"),
+    [
+        (Speechless, "the detector's losses: expected a dict of tensors without axes"),
+        (Constant, "the detector has no parameter that learns"),
+        (three, "detector: expected a class or function that gives an nn.Module, got int"),
+        (nn.Linear, r"detector: Linear\(classes=.*missing a required argument: 'in_features'; it takes \(in_features"),
+    ],
+)
+def test_a_detector_that_misses_the_form_is_named(small_pictures, tmp_path, detector, words):
+    with pytest.raises(UserError, match=words):
+        train(replace(recipe(), detector=detector), data=small_pictures, out=tmp_path, progress=False)
+
+
+def test_the_evaluation_names_it_too(small_pictures):
+    with pytest.raises(UserError, match=r"expected a list with one dict for each of \d images, got 0 of them"):
+        detect_dataset(Speechless(2), coco_folder(small_pictures, "val"))
+
+
+def test_the_sum_is_the_loss_whatever_its_parts_are_called(small_pictures, tmp_path):
+    """A part called "loss" hid the others from the log, and from the look for what is not finite."""
+    named = engine_of(replace(recipe(), detector=Named), small_pictures, tmp_path / "named")
+    plain = engine_of(recipe(), small_pictures, tmp_path / "plain")
+    [first], [second] = make_steps(named, 1), make_steps(plain, 1)
+    assert first["loss"] == second["loss"] > second["class"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        (None, "dataset: expected a class or a function, got NoneType"),
+        (lambda: [], r"dataset: <lambda>\('train'\): too many positional arguments; it takes \(\)"),
+    ],
+)
+def test_a_data_set_that_cannot_be_asked_for_a_split_is_named(tmp_path, dataset, words):
+    with pytest.raises(UserError, match=words):
+        train(replace(recipe(), dataset=dataset), out=tmp_path, progress=False)
 
 
 def test_classes_take_the_place_of_classes_and_of_nothing():
