@@ -162,9 +162,9 @@ def kept_detections(trained: Trained, dataset: DetectionData) -> list[dict[str, 
     folder = trained.path.parent
     if not (folder / RUN).exists() or not (folder / DETECTIONS).exists():
         return None
-    judged_on = read_part(folder / RUN, "data")["val"]
-    if "annotations" not in judged_on:  # data without files of its own: nothing says that it is still the same
+    evaluated_on = read_part(folder / RUN, "data")["val"]
+    if "annotations" not in evaluated_on:  # data without files of its own: nothing says that it is still the same
         return None
-    is_same = str(Path(judged_on["annotations"]).resolve()) == str(Path(place_of(dataset)).resolve())
-    is_same &= judged_on["images"] == len(dataset)  # a smoke run is judged on a few of them
+    is_same = str(Path(evaluated_on["annotations"]).resolve()) == str(Path(place_of(dataset)).resolve())
+    is_same &= evaluated_on["images"] == len(dataset)  # a smoke run is evaluated on a few of them
     return read_json(folder / DETECTIONS) if is_same else None

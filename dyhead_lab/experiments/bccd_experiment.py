@@ -1,4 +1,4 @@
-"""The bccd experiment: the recipe with three seeds, judged on images that no choice has seen."""
+"""The bccd experiment: the recipe with three seeds, evaluated on images that no choice has seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .record import Numbers
 
 @dataclass(frozen=True)
 class JudgedOnTest(Training):
-    """A row that trains a recipe and judges the weights that were kept on the test split, once.
+    """A row that trains a recipe and evaluates the weights that were kept on the test split, once.
 
     The numbers are those of the test split with flips (:mod:`dyhead_lab.evaluation.flips`). Beside them stand
     ``one_view_AP`` ... without flips, and ``val_AP`` ... of the validation split, also without.

@@ -39,7 +39,7 @@ TOKEN_SELECTION = Experiment(
 
 DYNAMIC_RHO = Experiment(
     name="dynamic_rho",
-    summary="one Sparse DETR, trained with rho 0.3, evaluated with ten, beside models trained with the rho they serve",
+    summary="one Sparse DETR, trained with rho 0.3, evaluated with ten rho, beside models trained with their own rho",
     rows={f"rho {step / 10}": AtRho(_SPARSE, {}, step / 10) for step in range(1, 11)}
     | {f"trained with {rho}": AtRho(_SPARSE, {"model.rho": rho}, rho) for rho in (0.1, 0.5)},
     baseline="rho 0.3",

@@ -39,8 +39,8 @@ class Selecting(Training):
         return {**numbers, "Corr": mean_corr(model, self._changed(job).data("val"), model.rho)}
 
 
-class Judging(Training):
-    """A row that trains nothing of its own: it judges a model that other rows of the experiment judge too.
+class Evaluating(Training):
+    """A row that trains nothing of its own: it evaluates a model that other rows of the experiment evaluate too.
 
     The model is the one that the project ships if that was trained with the very settings of this run. Otherwise the
     first row that needs it trains it, into ``models/`` beside the rows.
@@ -57,17 +57,17 @@ class Judging(Training):
 
 
 @dataclass(frozen=True)
-class AtRho(Judging):
-    """A Sparse DETR judged with another share of refined tokens than it was trained with: AP, Corr, encoder time.
+class AtRho(Evaluating):
+    """A Sparse DETR evaluated with another share of refined tokens than it was trained with: AP, Corr, encoder time.
 
     Args:
-        rho: the share to judge with.
+        rho: the share to evaluate with.
     """
 
     rho: float = 1.0
 
     def settings(self, job: Job) -> dict[str, Any]:
-        return {**super().settings(job), "judged with rho": self.rho}
+        return {**super().settings(job), "judged with rho": self.rho}  # the name in run folders, old ones too
 
     def measure(self, job: Job) -> Numbers:
         data = self._changed(job).data("val")
@@ -80,7 +80,7 @@ class AtRho(Judging):
         }
 
 
-class Referring(Judging):
+class Referring(Evaluating):
     """A trained Deformable DETR or Sparse DETR: which tokens its decoder refers to."""
 
     def measure(self, job: Job) -> Numbers:

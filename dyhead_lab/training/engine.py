@@ -25,6 +25,7 @@ from ..errors import UserError
 from ..evaluation.coco import CocoResult, detect_dataset, evaluate
 from .checkpoint import CHECKPOINT, fitting, read, write_atomically
 from .distributed import Share, gather_list, synchronise_batch_norm
+from .import_paths import current_path, import_path
 from .loader import loading_workers, training_batches
 from .nonfinite import NotFiniteError, save_batch
 from .optimizers import build_optimizer, warm_average
@@ -89,8 +90,7 @@ class Engine:
         self.model = self.accelerator.prepare_model(model)
         self.autocast_dtype = recipe.autocast_dtype(self.device)
         self.iteration = 0
-        ids = json.dumps([train_set.image_ids, val_set.image_ids])
-        self._ids = hashlib.sha256(ids.encode()).hexdigest()[:16]
+        self._ids = hashlib.sha256(json.dumps([train_set.image_ids, val_set.image_ids]).encode()).hexdigest()[:16]
         self._activations: int | None = None
         self.skipped = 0
 
@@ -154,12 +154,12 @@ class Engine:
         """Continue from the checkpoint in the run's folder.
 
         Raises:
-            UserError: the folder holds another run; every difference is named. Or its detector was changed since. A run
-                may be continued with more iterations or other milestones where its schedule gives the same rates to
-                the steps that are done.
+            UserError: the folder holds another run, or the detector was changed since; every difference is named. More
+                iterations or other milestones are taken where the steps that are done had the same rates.
         """
         state = read(self.checkpoint_path, CHECKPOINT)
         here = {**self._subject, **self.recipe.settings()}
+        state |= {"detector": current_path(state["detector"])} if "detector" in state else {}
         known = {name: state[name] for name in self._subject if name in state}  # early ones do not count their images
         there = {**self._subject, **known, **Recipe.defaults(), **state["settings"]}
         changed = {k: there.get(k) for k in here if here.get(k) != there.get(k)}
@@ -180,11 +180,11 @@ class Engine:
     @property
     def _subject(self) -> dict[str, Any]:
         """What learns what; a checkpoint remembers it."""
-        train_set = self.train_set
         return {
             "recipe": self.recipe.name,
-            "categories": list(train_set.categories),
-            "images": len(train_set),
+            "detector": import_path(self.recipe.detector, "detector"),
+            "categories": list(self.train_set.categories),
+            "images": len(self.train_set),
             "ids of images": self._ids,
         }
 

@@ -76,6 +76,12 @@ def import_path(value: Callable[..., Any], setting: str) -> str:
     return f"{module}:{name}"
 
 
+def current_path(path: str) -> str:
+    """An import path as it is now; see :data:`FORMER_MODULES`."""
+    module, colon, name = path.partition(":")
+    return FORMER_MODULES.get(module, module) + colon + name
+
+
 def to_plain(value: Any, setting: str) -> Any:
     """A setting as numbers, text, lists, tuples and dicts, which every file can hold.
 
@@ -138,10 +144,9 @@ class Modules:
         Raises:
             UserError: it names nothing, or something that a file may not name.
         """
-        module_name, _, name = str(path).partition(":")
+        module_name, _, name = current_path(str(path)).partition(":")
         if not _is_public(name):
             raise UserError(f"{path!r}: expected package.module:Name with public names")
-        module_name = FORMER_MODULES.get(module_name, module_name)
         is_ours = any(_lies_in(module_name, room) for room in rooms) and not _lies_in(module_name, NO_PARTS)
         module = _library_module(module_name) if is_ours else _loaded(module_name)
         if _lies_in(module_name, LIBRARY) and not (is_ours or module_name in self.named):

@@ -35,7 +35,7 @@ WEIGHTS_FILE = "weights.pt"
 
 
 class Journal:
-    """Takes the numbers of a run to the log, to TensorBoard and to whoever watches.
+    """Takes the numbers of a run to the log, to TensorBoard and to the observer.
 
     Args:
         engine: a run that is about to start, or to continue at its iteration.

@@ -115,7 +115,7 @@ def python_path() -> str:
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     """Run every cell in a fresh kernel inside ``folder``; an error in a cell raises CellExecutionError.
 
-    The kernel belongs to a reader who has made no guesses yet, whoever builds.
+    The kernel starts without guesses of a reader, even where the one who builds has made some.
     """
     client = NotebookClient(
         notebook,

@@ -46,7 +46,7 @@ def test_a_guess_that_is_no_choice_any_more_does_not_count():
 
 def test_a_folder_that_cannot_be_written_keeps_the_guess_until_the_kernel_stops(monkeypatch, tmp_path):
     blocked = tmp_path / "file"
-    blocked.write_text("", encoding="utf-8")  # a folder cannot be made below a file, whoever runs the test
+    blocked.write_text("", encoding="utf-8")  # a folder cannot be made below a file, even by root
     monkeypatch.setenv("DYHEAD_READER", str(blocked / "reader"))
     with pytest.warns(UserWarning, match="cannot be read"):
         assert "kept until the kernel stops" in repr(question().guess("a"))

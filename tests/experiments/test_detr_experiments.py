@@ -57,7 +57,7 @@ def test_selections_are_trained_and_corr_is_kept(row, pictures, tmp_path):
     assert sparse_detr_of(trained).config.selection == row.split()[0]
 
 
-def test_rows_that_judge_one_model_train_it_once(pictures, tmp_path, monkeypatch):
+def test_rows_that_evaluate_one_model_train_it_once(pictures, tmp_path, monkeypatch):
     trainings = []
     really = detr_rows.finished
 
@@ -81,7 +81,7 @@ def test_referred_tokens_are_shares(pictures, tmp_path):
         assert 0 < numbers["carry"] < numbers["referred"] <= 1
 
 
-def test_the_shipped_model_is_judged_where_its_settings_hold(tmp_path, monkeypatch):
+def test_the_shipped_model_is_evaluated_where_its_settings_hold(tmp_path, monkeypatch):
     _, _, sparse = DETR_TINY
     monkeypatch.setattr(detr_rows, "load_trained", lambda source: source)
     monkeypatch.setattr(detr_rows, "finished", lambda row, job: None)

@@ -77,7 +77,7 @@ def test_weights_and_statistics_are_those_of_one_process(one, two):
             )
 
 
-def test_every_validation_image_is_judged_once_and_by_all(one, two):
+def test_every_validation_image_is_evaluated_once_and_by_all(one, two):
     here = one[0].detect(one[0].averaged.module)
     first, second = (seen["records"] for seen in two[1])
     assert first == second and len(first) == len(here) > 0

@@ -1,4 +1,4 @@
-"""A run tells whoever watches, stops on request without losing anything, and leaves a folder that explains itself."""
+"""A run tells its observer, stops on request without losing anything, and leaves a folder that explains itself."""
 
 import json
 import os

@@ -11,7 +11,8 @@ from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.errors import UserError
 from dyhead_lab.evaluation.coco import detect_dataset
 from dyhead_lab.training import Recipe, train
-from dyhead_lab.training.checkpoint import WEIGHTS, read
+from dyhead_lab.training.checkpoint import CHECKPOINT, WEIGHTS, read
+from dyhead_lab.training.import_paths import FORMER_MODULES
 from tests.training.tiny import engine_of, make_steps
 
 
@@ -71,10 +72,27 @@ class Changed(Mean):
         self.more = nn.Linear(3, 3)
 
 
-def test_a_run_of_a_class_that_was_changed_since_is_told_apart(small_pictures, tmp_path):
+def test_a_run_of_a_class_that_was_changed_since_is_told_apart(small_pictures, tmp_path, monkeypatch):
     train(recipe(), data=small_pictures, out=tmp_path, progress=False)
-    with pytest.raises(UserError, match=r"holds a run of another detector than Changed is by now \(.*more\.weight"):
+    with pytest.raises(UserError, match=rf"detector was '{__name__}:Mean', is '{__name__}:Changed'"):
         train(replace(recipe(), detector=Changed), data=small_pictures, out=tmp_path, progress=False)
+    edited = type("Mean", (Changed,), {"__module__": __name__, "__qualname__": "Mean"})
+    monkeypatch.setitem(globals(), "Mean", edited)
+    with pytest.raises(UserError, match=r"holds a run of another detector than Mean is by now \(.*more\.weight"):
+        train(recipe(), data=small_pictures, out=tmp_path, progress=False)
+
+
+def test_a_run_continues_though_the_module_of_its_detector_has_moved(small_pictures, tmp_path, monkeypatch):
+    train(recipe(), data=small_pictures, out=tmp_path, progress=False)
+    state = read(tmp_path / "last.pt", CHECKPOINT)
+    torch.save({**state, "detector": "where.it.was:Mean"}, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=r"detector was 'where\.it\.was:Mean'"):
+        train(recipe(), data=small_pictures, out=tmp_path, progress=False)
+    monkeypatch.setitem(FORMER_MODULES, "where.it.was", __name__)
+    assert train(recipe(), data=small_pictures, out=tmp_path, progress=False)["AP"] >= 0
+    early = {name: value for name, value in state.items() if name != "detector"}  # before import paths were kept
+    torch.save(early, tmp_path / "last.pt")
+    assert train(recipe(), data=small_pictures, out=tmp_path, progress=False)["AP"] >= 0
 
 
 class Speechless(Mean):

@@ -53,7 +53,7 @@ def test_a_run_leaves_its_files(finished):
     assert any((out / "tensorboard").iterdir())
 
 
-def test_kept_weights_are_those_that_were_judged(finished, pictures):
+def test_kept_weights_are_those_that_were_evaluated(finished, pictures):
     from dyhead_lab.evaluation.coco import detect_dataset, evaluate
 
     out, result = finished

@@ -1,4 +1,4 @@
-"""The bccd experiment judges what was kept on the test split, and says where the data come from."""
+"""The bccd experiment evaluates what was kept on the test split, and says where the data come from."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from dyhead_lab.experiments.experiment import Job
 from dyhead_lab.zoo.bccd import bccd
 
 
-def test_the_kept_weights_are_judged_on_the_test_split(tmp_path):
+def test_the_kept_weights_are_evaluated_on_the_test_split(tmp_path):
     for seed, split in enumerate(("train", "val", "test")):
         write_shapes(tmp_path / split, images=3, seed=seed, size=64)
     recipe = replace(zoo.get("bccd"), dataset=lambda split: coco_folder(tmp_path, split))
