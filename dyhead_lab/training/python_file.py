@@ -6,6 +6,7 @@ file has one name in a process: its own without ``.py``.
 
 from __future__ import annotations
 
+import ast
 import sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -39,7 +40,8 @@ def import_file(path: str | Path) -> ModuleType:
         the module, which is also in ``sys.modules``.
 
     Raises:
-        UserError: there is no such file, its name cannot be a module's or is another one's, or the file itself fails.
+        UserError: there is no such file, its name cannot be a module's or is another one's, a neighbour that it imports
+            has the name of another module, or the file itself fails.
     """
     path = Path(path).resolve()
     name = path.stem
@@ -57,6 +59,7 @@ def import_file(path: str | Path) -> ModuleType:
             return known
     else:
         _refuse_taken_name(name, path)
+    _refuse_other_neighbours(path)
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     spec = spec_from_file_location(name, path)
@@ -101,6 +104,29 @@ def _refuse_taken_name(name: str, path: Path) -> None:
             return
         other = spec.origin
     raise UserError(f"{path}: there is another module {name!r} ({other}); give the file a name of its own")
+
+
+def _refuse_other_neighbours(path: Path) -> None:
+    """Refuse a file that imports a neighbour whose name is taken: Python would silently hand it the other module.
+
+    Raises:
+        UserError: it names both.
+    """
+    try:
+        statements = list(ast.walk(ast.parse(path.read_bytes())))
+    except (SyntaxError, ValueError):
+        return  # running the file says so, with the line
+    names = {alias.name for statement in statements if isinstance(statement, ast.Import) for alias in statement.names}
+    names |= {
+        statement.module for statement in statements if isinstance(statement, ast.ImportFrom) and statement.module
+    }
+    for name in sorted({name.partition(".")[0] for name in names}):
+        neighbour, known = path.with_name(f"{name}.py"), sys.modules.get(name)
+        if known is not None and neighbour.is_file() and _file_of(known) != neighbour:
+            raise UserError(
+                f"{path}: imports {neighbour}, but {name!r} is another module in this process "
+                f"({_file_of(known) or 'built in'}); rename one of the two, or start a process of its own"
+            )
 
 
 def _file_of(module: ModuleType) -> Path | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from ..detectors.detr.build import deformable_detr, sparse_detr
+from ..detectors.detr.configured import deformable_detr, sparse_detr
 from ..detectors.one_stage.atss import atss
 from ..training.recipe import Recipe
 from .datasets import everyday

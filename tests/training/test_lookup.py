@@ -78,6 +78,18 @@ def test_files_that_define_no_recipe_are_named(write, name, text, words):
         assert sys.modules.get(path.stem) is known  # nothing half imported is left
 
 
+def test_a_neighbour_whose_name_is_taken_is_named(write, tmp_path):
+    """Else the second recipe would silently train the detector of the first one's folder."""
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        write(f"{folder}/my_net.py", f"FOLDER = {folder!r}")
+        write(f"{folder}/{folder}_recipe.py", "import json\n\nfrom my_net import FOLDER\n" + RECIPE)
+    assert find_recipe(tmp_path / "first/first_recipe.py").name == "mine"
+    with pytest.raises(UserError, match=r"second/my_net\.py, but 'my_net' is another .*first/my_net\.py\)"):
+        find_recipe(tmp_path / "second/second_recipe.py")
+    assert "second_recipe" not in sys.modules
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"missing\.py: no such file"):
         find_recipe(tmp_path / "missing.py")
