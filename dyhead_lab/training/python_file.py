@@ -117,11 +117,9 @@ def _refuse_other_neighbours(path: Path) -> None:
     except (SyntaxError, ValueError):
         return  # running the file says so, with the line
     names = {alias.name for statement in statements if isinstance(statement, ast.Import) for alias in statement.names}
-    names |= {
-        statement.module for statement in statements if isinstance(statement, ast.ImportFrom) and statement.module
-    }
+    names |= {statement.module or "" for statement in statements if isinstance(statement, ast.ImportFrom)}
     for name in sorted({name.partition(".")[0] for name in names}):
-        neighbour, known = path.with_name(f"{name}.py"), sys.modules.get(name)
+        neighbour, known = path.with_name(f"{name}.py").resolve(), sys.modules.get(name)
         if known is not None and neighbour.is_file() and _file_of(known) != neighbour:
             raise UserError(
                 f"{path}: imports {neighbour}, but {name!r} is another module in this process "

@@ -82,7 +82,7 @@ def refuse_unknown(name: str, known: Iterable[str], owner: str) -> None:
         raise UserError(f"{owner} has no setting {name!r}; {hint}")
 
 
-def refuse_other_arguments(name: str, function: Callable[..., Any], *values: Any, **settings: Any) -> None:
+def refuse_other_arguments(name: str, function: Callable[..., Any], /, *values: Any, **settings: Any) -> None:
     """Refuse a function or class that cannot be called with these arguments; it is not called.
 
     Raises:

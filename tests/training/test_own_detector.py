@@ -41,6 +41,15 @@ class Mean(nn.Module):
         return [{"boxes": box, "scores": row[:1].sigmoid(), "labels": one} for row in logits]
 
 
+def with_plain_names(classes, name="x", function="y", **options):
+    """Options may be called anything."""
+    return Mean(classes, **options)
+
+
+def test_options_may_be_called_anything():
+    assert isinstance(replace(recipe(), detector=with_plain_names, model={"name": "a", "function": "b"}).build(2), Mean)
+
+
 def recipe(**changes):
     settings = {"iterations": 4, "batch_size": 2, "accumulate": 2, "precision": "fp32", "warmup": 1, "lr": 0.1}
     model = {"activation": nn.Tanh, "extra": None}
