@@ -128,7 +128,7 @@ def test_help_and_version_load_nothing_heavy(words):
         ("compare nowhere", "nowhere: expected a run folder"),
         ("train quickstart --set lr", "--set lr: expected KEY=VALUE"),
         ("efficiency quickstart --size big", "--size: expected HEIGHTxWIDTH"),
-        ("bench ops --out .", "--out . is a folder"),
+        ("bench ops --out .", "--out .: expected a file to write, but it is a folder"),
     ],
 )
 def test_a_mistake_in_the_arguments_is_told_before_anything_heavy_is_loaded(words, message):

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from .outputs import output_file
 
 if TYPE_CHECKING:
     from ..data.dataset import DetectionData
@@ -86,10 +87,8 @@ def _refuse(args: argparse.Namespace) -> None:
         numbers = given if isinstance(given, Sequence) else [1 if given is None else given]
         if min(numbers) < 1:
             raise UserError(f"--{name}: expected at least 1, got {' '.join(map(str, numbers))}")
-    if args.out.is_dir():
-        raise UserError(f"--out {args.out} is a folder; name a file, such as {args.out / 'bench.json'}")
+    output_file(args.out)
     try:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         stored = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
     except (OSError, ValueError) as error:
         raise UserError(f"--out {args.out} cannot hold results: {error}") from error

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from ..zoo import Trained
 
+#: Formats that Pillow knows by their endings, but cannot read, or only with another program.
+UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 SMALLEST_PICTURE = 480  # pixels of the shorter side; smaller images are enlarged so that labels can be read
 
 
@@ -72,10 +74,13 @@ def run(args: argparse.Namespace) -> int:
 def image_files(named: Sequence[Path]) -> list[Path]:
     """The files that were named, and in the place of a folder the images in it, by name.
 
+    Hidden files of a folder are left out: macOS writes ``._photo.jpg`` beside ``photo.jpg``.
+
     Raises:
         UserError: there is no such file, or a folder holds none that ends as images do.
     """
-    endings = Image.registered_extensions()
+    kinds = Image.registered_extensions()
+    endings = {ending for ending, kind in kinds.items() if kind in Image.OPEN and kind not in UNREADABLE}
     files: list[Path] = []
     for path in named:
         if not path.exists():
@@ -83,7 +88,7 @@ def image_files(named: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in endings and file.is_file())
+        inside = sorted(file for file in path.glob("[!.]*") if file.suffix.lower() in endings and file.is_file())
         if not inside:
             raise UserError(f"{path}: expected images in this folder, such as .jpg or .png, found none")
         files += inside

@@ -93,7 +93,8 @@ def test_of_a_folder_all_images_are_looked_at(photo, tmp_path, capsys):
     (folder / "deeper").mkdir(parents=True)
     for name in ("b.jpg", "a.PNG", "c.bmp", "c.png"):
         Image.open(photo).save(folder / name)
-    (folder / "notes.txt").write_text("no image", encoding="utf-8")
+    for name in ("notes.txt", "._a.jpg", "paper.pdf", "film.mpg", "figure.eps", "table.h5"):  # of macOS, and no images
+        (folder / name).write_text("no image", encoding="utf-8")
     assert cli.main(["detect", str(folder), str(photo), str(photo), "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [Path(line.split(": ")[0]).name for line in lines] == ["a.PNG", "b.jpg", "c.bmp", "c.png", "photo.jpg"]
