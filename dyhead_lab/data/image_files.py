@@ -1,12 +1,13 @@
 """Find image files under the names that annotation files give them.
 
 Tools write names as their machine had them: with backslashes, with the folders of a server in front, percent-encoded,
-with ``.JPG`` in place of ``.jpg``, or without the subfolder that the file lies in.
+as a URL with a signature behind, with ``.JPG`` in place of ``.jpg``, or without the subfolder that the file lies in.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -37,9 +38,9 @@ class Located(NamedTuple):
 def locate_images(folder: Path, names: Iterable[str]) -> Located:
     """Find the file of every name below a folder, which is read once.
 
-    A name that is not there as it stands is looked for with slashes for backslashes, without percent encoding,
-    without regard to upper and lower case, and with folders in front taken away or added. What it finds must be one
-    file, which no other name means.
+    A name that is not there as it stands is looked for with slashes for backslashes, without percent encoding or what
+    follows ``?`` and ``#`` in a URL, without regard to upper and lower case, and with folders in front taken away or
+    added. What it finds must be one file, which no other name means.
 
     Args:
         folder: what the names are relative to; where it is missing, so are all images.
@@ -81,7 +82,7 @@ def _files_below(folder: Path) -> set[str]:
 
 def _fitting(name: str, by_last_part: dict[str, list[PurePosixPath]]) -> list[PurePosixPath]:
     """The files that a name may mean: those that share most of its last parts, in the right case if there are such."""
-    for spelling in dict.fromkeys((name, unquote(name))):
+    for spelling in dict.fromkeys((name, unquote(name), unquote(_without_query(name)))):
         parts = _parts(spelling)
         folded = _folded(parts)
         candidates = by_last_part.get(folded[-1], []) if folded else []
@@ -91,6 +92,11 @@ def _fitting(name: str, by_last_part: dict[str, list[PurePosixPath]]) -> list[Pu
             longest = max(min(len(parts), len(file.parts)) for file in same_case or fitting)
             return [file for file in same_case or fitting if min(len(parts), len(file.parts)) == longest]
     return []
+
+
+def _without_query(name: str) -> str:
+    """A URL up to its path: stores sign their links behind it. Other names as they are; a file may hold a ``#``."""
+    return re.split("[?#]", name, maxsplit=1)[0] if "://" in name else name
 
 
 def _parts(name: str) -> tuple[str, ...]:

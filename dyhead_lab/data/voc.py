@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ElementTree
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
-from .coco_writer import NewImage, NewObject, WrittenSplit, image_size, write_split
+from .coco_writer import SUFFIXES, NewImage, NewObject, WrittenSplit, image_size, write_split
+from .text_files import read_text_file
 
 #: The splits that are converted. ``trainval`` is the union of two of them.
 SPLITS = ("train", "val", "test")
-
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
 class VocObject(NamedTuple):
@@ -78,7 +78,7 @@ def _list_path(voc: Path, split: str) -> Path:
 
 def _read_list(path: Path) -> list[str]:
     """Image names of a split: the first word of each line."""
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.split()[0] for line in read_text_file(path).splitlines() if line.strip()]
 
 
 def _read_objects(path: Path) -> list[VocObject]:
@@ -86,7 +86,7 @@ def _read_objects(path: Path) -> list[VocObject]:
         return [
             VocObject(
                 name=_text(item, "name"),
-                **{corner: float(_text(item, f"bndbox/{corner}")) for corner in ("xmin", "ymin", "xmax", "ymax")},
+                **{corner: _number(item, f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")},
                 difficult=item.findtext("difficult", "0").strip() == "1",
             )
             for item in ElementTree.parse(path).iter("object")
@@ -95,6 +95,13 @@ def _read_objects(path: Path) -> list[VocObject]:
         raise UserError(f"annotation not found: {path}") from None
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError(f"cannot read annotation {path}: {error}") from error
+
+
+def _number(element: ElementTree.Element, path: str) -> float:
+    value = float(_text(element, path))
+    if not isfinite(value):
+        raise ValueError(f"{path} is {value}")
+    return value
 
 
 def _text(element: ElementTree.Element, path: str) -> str:
@@ -127,7 +134,8 @@ def _picture(voc: Path, name: str, items: list[VocObject], classes: list[str]) -
 
 
 def _find_image(folder: Path, name: str) -> Path:
-    for suffix in _SUFFIXES:
-        if (path := folder / f"{name}{suffix}").is_file():
-            return path
-    raise UserError(f"image not found: {folder / name}.jpg (nor .jpeg, nor .png)")
+    for suffix in SUFFIXES:
+        for path in (folder / f"{name}{suffix}", folder / f"{name}{suffix.upper()}"):
+            if path.is_file():
+                return path
+    raise UserError(f"image not found: {folder / name}{SUFFIXES[0]} (nor {', nor '.join(SUFFIXES[1:])})")

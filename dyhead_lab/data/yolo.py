@@ -18,6 +18,7 @@ from .coco_values import whole_number
 from .coco_writer import NewImage, NewObject, WrittenSplit, image_size, write_split
 from .images import exif_orientation
 from .segmentations import TRIANGLE
+from .text_files import read_text_file
 from .yolo_folder import YoloFolder, read_yolo_folder
 
 #: Tools round: shares may leave [0, 1] by this much, and are clipped.
@@ -116,11 +117,7 @@ def _read_lines(path: Path, names: Mapping[int, str]) -> Iterator[tuple[str, _Li
     """
     if not path.is_file():
         return
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text_file(path).splitlines(), start=1):
         if line.strip():
             place = f"{path}, line {number}"
             yield place, _parse(place, line.split(), names)

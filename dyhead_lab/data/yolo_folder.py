@@ -11,6 +11,7 @@ from ..errors import UserError
 from .coco_values import whole_number
 from .coco_writer import SUFFIXES
 from .layouts import USUAL_NAMES, usual_name
+from .text_files import read_text_file
 
 #: Files of class names, one a line, where there is no yaml file: Label Studio's, darknet's, Roboflow's.
 NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "_darknet.labels", "*/_darknet.labels")
@@ -58,8 +59,8 @@ def read_yolo_folder(path: Path) -> YoloFolder:
 def _from_yaml(file: Path) -> tuple[dict[int, str], dict[str, list[Path]]]:
     """Names of the classes, and for each split the folders of images or lists of them."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = yaml.safe_load(read_text_file(file))
+    except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"cannot read {file}: {error}") from error
     if not isinstance(content, dict) or not content.get("names"):
         raise UserError(f"{file} has no 'names' of classes")
@@ -103,7 +104,7 @@ def _names_from_lines(root: Path) -> dict[int, str]:
     files = [file for pattern in NAME_FILES for file in sorted(root.glob(pattern))]
     if not files:
         raise UserError(f"{root} is no YOLO folder: it has no yaml file, and none of {', '.join(NAME_FILES)}")
-    lines = files[0].read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text_file(files[0]).splitlines()
     return dict(enumerate(line.strip() for line in lines if line.strip()))
 
 
@@ -127,7 +128,7 @@ def _images(root: Path, places: list[Path]) -> list[Path]:
         if place.is_dir():
             images.update(file for file in place.rglob("[!.]*") if file.suffix.lower() in SUFFIXES)
             continue
-        for line in filter(None, map(str.strip, place.read_text(encoding="utf-8-sig").splitlines())):
+        for line in filter(None, map(str.strip, read_text_file(place).splitlines())):
             found = next((file for file in (place.parent / line, root / line) if file.is_file()), None)
             if found is None:
                 raise UserError(f"{place} names {line}, which is not there")

@@ -85,6 +85,30 @@ def test_converting_twice_gives_the_same(tmp_path):
     assert coco_folder(tmp_path / "out", "val")[0][0].shape == (3, 30, 40)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_of_windows_editors_are_read(tmp_path, encoding):
+    voc = write_voc(tmp_path / "voc", {"val": {"é": [("dog", 0, 1, 1, 9, 9)]}})
+    (voc / "ImageSets/Main/val.txt").write_text("é 1\n", encoding=encoding)
+    assert convert_voc(voc, tmp_path / "out")["val"].objects == 1
+
+
+def test_a_list_in_another_encoding_is_named(tmp_path):
+    voc = write_voc(tmp_path / "voc", {"val": {"a": []}})
+    (voc / "ImageSets/Main/val.txt").write_text("é\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"cannot read .*val\.txt: not encoded as UTF-8 or UTF-16"):
+        convert_voc(voc, tmp_path / "out")
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".JPG", ".webp", ".TIF"])
+def test_pictures_of_every_usual_kind_are_found(tmp_path, suffix):
+    voc = write_voc(tmp_path / "voc", {"val": {"a": []}})
+    picture = voc / "JPEGImages/a.jpg"
+    Image.open(picture).save(voc / f"JPEGImages/a{suffix}")
+    picture.unlink()
+    convert_voc(voc, tmp_path / "out")
+    assert coco_folder(tmp_path / "out", "val")[0][0].shape == (3, 30, 40)
+
+
 def test_what_is_missing_or_broken_is_named(tmp_path):
     with pytest.raises(UserError, match="ImageSets/Main"):
         convert_voc(tmp_path, tmp_path / "out")
@@ -95,6 +119,8 @@ def test_what_is_missing_or_broken_is_named(tmp_path):
         (whole[:40], r"a\.xml"),
         (whole.replace("<xmin>1</xmin>", ""), r"a\.xml.*bndbox/xmin"),
         (whole.replace("<xmin>1<", "<xmin>one<"), r"a\.xml.*one"),
+        (whole.replace("<xmax>9<", "<xmax>inf<"), r"a\.xml.*bndbox/xmax is inf"),
+        (whole.replace("<xmax>9<", "<xmax>nan<"), r"a\.xml.*bndbox/xmax is nan"),
     ]:
         xml.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=message):

@@ -196,6 +196,21 @@ def test_a_line_that_is_no_object_is_named(tmp_path, line, message):
         convert_yolo(write_yolo(tmp_path / "yolo", [line]), tmp_path / "out")
 
 
+@pytest.mark.parametrize("file", ["data.yaml", "train.txt", "labels/train/a.txt"])
+def test_files_of_windows_editors_are_read_and_others_named(tmp_path, file):
+    yolo = write_yolo(tmp_path / "yolo", ["1 0.5 0.5 1 1"], names=["é", "b"])
+    (yolo / "train.txt").write_text("images/train/a.jpg\n", encoding="utf-8")
+    with open(yolo / "data.yaml", "a", encoding="utf-8") as yaml_file:
+        yaml_file.write("\ntrain: train.txt\n# é\n")
+    text = (yolo / file).read_text(encoding="utf-8")
+    for encoding in ("utf-8-sig", "utf-16"):
+        (yolo / file).write_text(text, encoding=encoding)
+        assert convert_yolo(yolo, tmp_path / "out")["train"].objects == 1
+    (yolo / file).write_text(text + "# é", encoding="latin-1")
+    with pytest.raises(UserError, match=rf"cannot read .*{file}: not encoded as UTF-8 or UTF-16"):
+        convert_yolo(yolo, tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
