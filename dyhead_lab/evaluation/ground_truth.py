@@ -49,14 +49,14 @@ class GroundTruth:
         """
         numbered = []
         for position, record in enumerate(records):
-            box = record["bbox"]
+            box = list(map(float, record["bbox"]))  # an engine knows no tensors
             found = {
                 "id": position + 1,
                 "image_id": _number(self.images, record["image_id"]),
                 "category_id": _number(self.categories, record["category_id"]),
                 "bbox": box,
                 "area": box[2] * box[3],
-                "score": record["score"],
+                "score": float(record["score"]),
                 "iscrowd": 0,
             }
             for key in ("image_id", "category_id"):
@@ -115,14 +115,14 @@ def clean_truth(source: Any) -> GroundTruth:
                 f"numbers, got {record.get('bbox')!r}"
             )
         x, y, w, h = map(float, record["bbox"])
-        area = record.get("area")  # of the segment, where there is one
+        area, crowd = record.get("area"), record.get("iscrowd")  # the area of the segment, where there is one
         clean = {
             "id": len(annotations) + 1,  # never 0: pycocotools takes a match with annotation 0 for no match
             "image_id": image,
             "category_id": category,
             "bbox": [x, y, w, h],
-            "area": float(area) if _is_number(area) else w * h,
-            "iscrowd": int(record.get("iscrowd") == 1),
+            "area": float(area) if _is_number(area) and area >= 0 else w * h,
+            "iscrowd": int(crowd is True or whole_number(crowd) == 1),
         }
         annotations.append(clean)
     if strangers:

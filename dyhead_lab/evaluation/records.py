@@ -24,15 +24,12 @@ def finite_records(detections: Iterable[Record]) -> tuple[list[Record], int]:
         detections: COCO records. They are not changed.
 
     Raises:
-        ValueError: one has no four numbers for a box.
+        ValueError: one has no four numbers for a box, or no number for a score.
     """
     records: list[Record] = []
     faulty: list[Record] = []
     for position, detection in enumerate(detections):
-        box = detection["bbox"]
-        if len(box) != 4:
-            raise ValueError(f"detections[{position}]: expected bbox [x, y, w, h], got {box!r}")
-        has_box, has_score = all(map(math.isfinite, box)), math.isfinite(detection["score"])
+        has_box, has_score = _finite_parts(position, detection)
         if has_score:
             records.append(detection if has_box else {**detection, "bbox": list(NOWHERE)})
         if not has_box or not has_score:
@@ -45,3 +42,20 @@ def finite_records(detections: Iterable[Record]) -> tuple[list[Record], int]:
             stacklevel=3,
         )
     return records, len(faulty)
+
+
+def _finite_parts(position: int, detection: Record) -> tuple[bool, bool]:
+    """Whether the box and the score of a detection are finite.
+
+    Raises:
+        ValueError: they are no numbers at all.
+    """
+    box, score = detection.get("bbox"), detection.get("score")
+    try:
+        if len(box) == 4:  # type: ignore[arg-type]  # where it is None, TypeError says so
+            return all(map(math.isfinite, box)), math.isfinite(score)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    raise ValueError(
+        f"detections[{position}]: expected bbox [x, y, w, h] and a score, all numbers, got {box!r} and {score!r}"
+    )

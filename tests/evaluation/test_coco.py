@@ -124,9 +124,29 @@ def test_a_score_that_is_not_finite_has_no_rank(score, engine):
     assert result["AP"] == pytest.approx(51 / 101)  # recall 1/2 without a false positive
 
 
-def test_a_box_without_four_numbers_is_named():
-    with pytest.raises(ValueError, match=r"detections\[1\]: expected bbox \[x, y, w, h\], got \[1, 2, 10\]"):
-        evaluate(truth_of(annotation(1, SMALL)), [found(SMALL), found([1, 2, 10])])
+@pytest.mark.parametrize("box", [[1, 2, 10], None, ["1", "2", "10", "8"], 5, [1, 2, 10, None]])
+def test_a_box_without_four_numbers_is_named(box):
+    with pytest.raises(ValueError, match=r"detections\[1\]: expected bbox \[x, y, w, h\]") as told:
+        evaluate(truth_of(annotation(1, SMALL)), [found(SMALL), found(box)])
+    assert repr(box) in str(told.value)
+
+
+@pytest.mark.parametrize("score", [None, "0.9", [0.9]])
+def test_a_score_that_is_no_number_is_named(score):
+    with pytest.raises(ValueError, match=r"detections\[1\]: expected .* a score, all numbers, got .* and "):
+        evaluate(truth_of(annotation(1, SMALL)), [found(SMALL), found(SMALL, score)])
+    without = {name: value for name, value in found(SMALL).items() if name != "score"}
+    with pytest.raises(ValueError, match=r"detections\[0\]: expected .* and None"):
+        evaluate(truth_of(annotation(1, SMALL)), [without])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("form", [torch.tensor, np.array, tuple])
+def test_boxes_and_scores_may_be_tensors_and_arrays(form, engine):
+    if engine == "hotcoco":
+        pytest.importorskip("hotcoco", reason="hotcoco is optional: pip install hotcoco")
+    score = form([0.9])[0]
+    assert evaluate(truth_of(annotation(1, SMALL)), [found(form(SMALL), score)], engine)["AP"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("wrong", [{"image_id": 5}, {"category_id": 0}])

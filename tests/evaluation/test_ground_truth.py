@@ -56,6 +56,7 @@ CHANGES = {
     "no ids": lambda c: [a.pop("id") for a in c["annotations"]],
     "no area": lambda c: [a.pop("area") for a in c["annotations"]],
     "an area that is no number": lambda c: [a.update(area=float("nan")) for a in c["annotations"]],
+    "a negative area": lambda c: [a.update(area=-1) for a in c["annotations"]],
     "no iscrowd": lambda c: [a.pop("iscrowd") for a in c["annotations"]],
     "ids as text": lambda c: all_ids(c, str),
     "ids as floats": lambda c: all_ids(c, float),
@@ -149,6 +150,14 @@ def test_detections_may_name_ids_in_any_form():
         evaluate(truth, found((1, "two")))
     with pytest.raises(ValueError, match=r"detections\[0\].*no category_id \[3\]"):
         evaluate(truth, found(category_id=[3]))
+
+
+@pytest.mark.parametrize("flag", [1, 1.0, "1", True, np.int64(1)])
+def test_a_crowd_is_one_in_whatever_form_it_is_flagged(flag, engine):
+    """A crowd that nothing finds costs nothing, as in a file: AP 1, not 0.5."""
+    content = dataset()
+    content["annotations"][1]["iscrowd"] = flag
+    assert evaluate(raw(content), found()[:1], engine)["AP"] == pytest.approx(1)
 
 
 def test_areas_of_segments_stay():
