@@ -63,13 +63,19 @@ def convert_voc(voc: str | os.PathLike[str], out: str | os.PathLike[str]) -> dic
     voc, out = Path(voc), Path(out)
     names = {split: _read_list(path) for split in SPLITS if (path := _list_path(voc, split)).is_file()}
     if not names:
-        raise UserError(f"{voc} is no VOC folder: it has no ImageSets/Main/ with {', '.join(SPLITS)}.txt")
+        raise UserError(f"{voc} is no VOC folder: it has no ImageSets/Main/ with {', '.join(SPLITS)}.txt{_advice(voc)}")
     objects = {name: _read_objects(voc / "Annotations" / f"{name}.xml") for split in names.values() for name in split}
     classes = sorted({item.name for items in objects.values() for item in items})
     return {
         split: _write_split(voc, out / split, classes, {name: objects[name] for name in split_names})
         for split, split_names in names.items()
     }
+
+
+def _advice(voc: Path) -> str:
+    """Where the lists lie, for a folder that is one level too high, such as VOCdevkit."""
+    below = [folder for folder in sorted(voc.glob("*/")) if any(_list_path(folder, split).is_file() for split in SPLITS)]
+    return f". Give {' or '.join(map(str, below))} instead" if below else ""
 
 
 def _list_path(voc: Path, split: str) -> Path:

@@ -85,6 +85,12 @@ def test_converting_twice_gives_the_same(tmp_path):
     assert coco_folder(tmp_path / "out", "val")[0][0].shape == (3, 30, 40)
 
 
+def test_a_folder_one_level_too_high_is_told_from_where(tmp_path):
+    voc = write_voc(tmp_path / "VOCdevkit/VOC2007", {"val": {"a": []}})
+    with pytest.raises(UserError, match=rf"VOCdevkit is no VOC folder: .*\. Give {voc} instead"):
+        convert_voc(tmp_path / "VOCdevkit", tmp_path / "out")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_lists_of_windows_editors_are_read(tmp_path, encoding):
     voc = write_voc(tmp_path / "voc", {"val": {"é": [("dog", 0, 1, 1, 9, 9)]}})
