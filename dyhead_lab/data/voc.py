@@ -74,7 +74,7 @@ def convert_voc(voc: str | os.PathLike[str], out: str | os.PathLike[str]) -> dic
 
 def _advice(voc: Path) -> str:
     """Where the lists lie, for a folder that is one level too high, such as VOCdevkit."""
-    below = [folder for folder in sorted(voc.glob("*/")) if any(_list_path(folder, split).is_file() for split in SPLITS)]
+    below = [place for place in sorted(voc.glob("*/")) if any(_list_path(place, split).is_file() for split in SPLITS)]
     return f". Give {' or '.join(map(str, below))} instead" if below else ""
 
 

@@ -71,12 +71,14 @@ class ErrorReport:
             where there are no objects before or after it. So it is with ``missed`` where all objects are missed.
         mistakes: all of them, image by image.
         names: category id -> name.
+        not_finite: how many detections had an infinite or NaN box or score, and so found nothing.
     """
 
     ap50: float
     gains: dict[str, float]
     mistakes: list[Mistake]
     names: dict[int, str]
+    not_finite: int = 0
 
     def counts(self, least_score: float = 0.3) -> dict[str, Counter[str]]:
         """Kind -> how many mistakes by class: of what was detected, or of the object that was missed.
@@ -106,7 +108,8 @@ class ErrorReport:
         return [image for image, _ in weights.most_common(most)]
 
     def table(self, least_score: float = 0.3) -> str:
-        """Kinds with gain, number and definition, the costliest first; then their numbers by class; then confusions.
+        """Kinds with gain, number and definition, the costliest first; then their numbers by class; then confusions;
+        then what was not finite, if any.
 
         A dash stands for an undefined number.
         """
@@ -122,6 +125,8 @@ class ErrorReport:
             lines.append(" ".join([f"{name:<{width}}", *(f"{counts[kind][name]:14d}" for kind in KINDS)]))
         for true, found, count in self.confusions(least_score)[:5]:
             lines.append(f"{true} taken for {found}: {count}")
+        if self.not_finite:
+            lines.append(f"{self.not_finite} detections were not finite and found nothing")
         return "\n".join(lines)
 
 
@@ -155,7 +160,8 @@ def analyse_errors(
         ValueError: as :func:`~.coco.evaluate` does.
     """
     clean = clean_truth(ground_truth)
-    truth, records = clean.under_given_ids(clean.detections(finite_records(detections)[0]))
+    finite, not_finite = finite_records(detections)
+    truth, records = clean.under_given_ids(clean.detections(finite))
     mistakes, hit = find_mistakes(truth, records)
     before = evaluate(truth, records, engine)["AP50"]
     gains = {}
@@ -163,7 +169,8 @@ def analyse_errors(
         mended_truth, mended = _mended(truth, records, [m for m in mistakes if m.kind == kind], hit)
         after = evaluate(mended_truth, mended, engine)["AP50"]
         gains[kind] = UNDEFINED if UNDEFINED in (before, after) else after - before
-    return ErrorReport(before, gains, mistakes, {id: category["name"] for id, category in truth.cats.items()})
+    names = {id: category["name"] for id, category in truth.cats.items()}
+    return ErrorReport(before, gains, mistakes, names, not_finite)
 
 
 def find_mistakes(truth: COCO, records: Sequence[Record]) -> tuple[list[Mistake], set[int]]:

@@ -140,6 +140,7 @@ def test_a_box_that_is_not_finite_is_a_false_positive_of_the_background():
     truth = index_coco(coco_dict([annotation(1, BOX)]))
     with pytest.warns(UserWarning, match="1 of 2 detections are not finite") as told:
         report = analyse_errors(truth, [found([float("nan")] * 4, 0.95), found(BOX)])
+    assert report.not_finite == 1 and report.table().splitlines()[-1].startswith("1 detections were not finite")
     assert len(told) == 1 and [m.kind for m in report.mistakes] == ["background"]
     # The false positive is the surer one: precision 1/2 at every recall, 1 without it.
     assert report.ap50 == pytest.approx(0.5) and report.gains["background"] == pytest.approx(0.5)
