@@ -106,7 +106,7 @@ def _data_of_run(trained: Trained, split: str) -> CocoDetection | None:
     None for weights without a run, and for a run whose data lies in no files.
 
     Raises:
-        UserError: the data is not where it was, or no such split lies beside it.
+        UserError: the data is not where it was, or lacks images, or no such split lies beside it.
     """
     from ..data.coco import CocoDetection, coco_folder
     from ..training.run_folder import RUN, read_part
@@ -120,7 +120,9 @@ def _data_of_run(trained: Trained, split: str) -> CocoDetection | None:
     if not Path(some).exists():
         raise UserError(f"{run.parent} was trained on {some}, which is not there any more: name its data with --data")
     if split in used:
-        return CocoDetection(used[split]["folder"], used[split]["annotations"])
+        dataset = CocoDetection(used[split]["folder"], used[split]["annotations"])
+        dataset.refuse_missing_images()
+        return dataset
     folder = _folder_of_splits(Path(some))
     if folder is None:
         raise UserError(f"{run.parent} was trained on {some}; no split {split!r} lies beside it: name one with --data")

@@ -39,7 +39,7 @@ def build_everyday(coco: Path, out: Path) -> dict[str, int]:
         split -> number of pictures.
 
     Raises:
-        UserError: COCO is not there, or lacks pictures; the first one is named.
+        UserError: COCO is not there, or lacks pictures, or one is broken; the first one is named.
     """
     found = _images_by_id(coco)
     missing = [id for ids in IDS.values() for id in ids if id not in found]
@@ -110,10 +110,18 @@ def _shrunk(record: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[float, flo
 
 
 def _shrink(source: Path, target: Path, size: tuple[int, int]) -> None:
-    """Written beside its place first, so that a picture that is there is whole."""
+    """Written beside its place first, so that a picture that is there is whole.
+
+    Raises:
+        UserError: the source is broken.
+    """
     partial = target.with_suffix(".partial")
-    with Image.open(source) as picture:
-        picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(partial, "JPEG", quality=90)
+    try:
+        with Image.open(source) as picture:
+            small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    except OSError as error:  # also what Pillow raises at a file that is broken
+        raise UserError(f"cannot read image {source}: {error}") from error
+    small.save(partial, "JPEG", quality=90)
     partial.replace(target)
 
 

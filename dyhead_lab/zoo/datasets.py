@@ -72,7 +72,7 @@ def everyday(split: str, folder: Path | None = None) -> CocoDetection:
         folder: where ``dyhead-lab data everyday`` has put it (default: ``everyday`` in ``paths.data_folder()``).
 
     Raises:
-        UserError: it is not there, or has no such split.
+        UserError: it is not there, has no such split, or lacks pictures.
     """
     folder = folder or data_folder() / "everyday"
     if not folder.is_dir():
@@ -80,7 +80,9 @@ def everyday(split: str, folder: Path | None = None) -> CocoDetection:
         raise UserError(f"Everyday is not in {folder}: {command} makes it from COCO")
     if split not in IDS:
         raise UserError(f"Everyday has the splits {' and '.join(IDS)}, not {split!r}")
-    return CocoDetection(folder / split / "images", folder / split / CLASSES_12)
+    dataset = CocoDetection(folder / split / "images", folder / split / CLASSES_12)
+    dataset.refuse_missing_images()
+    return dataset
 
 
 #: The data sets that can be named where a folder is expected.

@@ -10,6 +10,7 @@ from dyhead_lab.data import everyday
 from dyhead_lab.data.coco import CocoDetection
 from dyhead_lab.data.everyday import CLASSES_12, CLASSES_80, IDS, build_everyday
 from dyhead_lab.errors import UserError
+from dyhead_lab.zoo.datasets import everyday as open_everyday
 
 CATEGORIES = [
     {"id": 1, "name": "person", "supercategory": "person"},
@@ -76,6 +77,21 @@ def test_what_is_missing_is_named(coco, tmp_path):
         build_everyday(coco, tmp_path / "out")
     with pytest.raises(UserError, match="holds no COCO data set"):
         build_everyday(tmp_path / "out", tmp_path / "out2")
+
+
+def test_a_broken_picture_is_named(coco, tmp_path):
+    picture = coco / "val2017" / "000000000009.jpg"
+    for content in (b"", b"no image", picture.read_bytes()[:500]):
+        picture.write_bytes(content)
+        with pytest.raises(UserError, match=r"cannot read image .*000000000009\.jpg"):
+            build_everyday(coco, tmp_path / "out")
+
+
+def test_a_set_that_lacks_a_picture_is_refused_when_it_is_opened(coco, tmp_path):
+    build_everyday(coco, tmp_path / "out")
+    (tmp_path / "out/val/images/000000000009.jpg").unlink()
+    with pytest.raises(UserError, match=r"1 of 1 images are missing: .*000000000009\.jpg"):
+        open_everyday("val", tmp_path / "out")
 
 
 def test_the_shipped_ids_are_those_of_the_set():

