@@ -132,3 +132,17 @@ def test_a_map_of_a_single_place_trains():
     module = BorderAlignment(8, 4)
     module(torch.randn(1, 8, 1, 1), torch.tensor([[[0.0, 0.0, 100.0, 100.0]]]), 128).sum().backward()
     assert module.join[0].bias.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_box_that_is_not_finite_reads_nan_and_leaves_the_others_alone(value):
+    """grid_sample's own backward pass ends the process there."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 8, 5, 6, requires_grad=True)
+    boxes = torch.tensor([[[1.0, 2, 30, 20], [3, value, 20, 30], [8, 9, 40, 39]]])
+    y = border_align(x, boxes, 8)
+    assert y[0, 1].isnan().all()
+    others = border_align(x, boxes[:, [0, 2]], 8)
+    assert torch.equal(y[:, [0, 2]], others)
+    expected = torch.autograd.grad(others.sum(), x)[0]
+    assert torch.equal(torch.autograd.grad(y[:, [0, 2]].sum(), x)[0], expected)

@@ -37,7 +37,7 @@ def test_a_head_of_a_transformer_that_gives_no_numbers_gives_a_loss_that_is_none
     assert not sum(losses.values()).isfinite()
 
 
-@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_engine_skips_such_a_batch(name, tmp_path):
     for split, seed in (("train", 1), ("val", 2)):
         write_shapes(tmp_path / split, images=2, seed=seed, size=64)

@@ -35,7 +35,8 @@ def border_align(x: Tensor, boxes: Tensor, stride: float, intervals: int = INTER
 
         y[b, n, side, c] = max over points p of that border of x[b, side, c] at p
 
-    Values between pixels are bilinear; points outside the map take the nearest value on its edge.
+    Values between pixels are bilinear; points outside the map take the nearest value on its edge. A box whose points
+    are NaN or infinite reads NaN: it is a mistake, which shows.
 
     Args:
         x: the map, (B, 4 C, H, W): C channels for the left border, then for the top, right and bottom one.
@@ -62,7 +63,11 @@ def border_align(x: Tensor, boxes: Tensor, stride: float, intervals: int = INTER
     B, channels, H, W = x.shape
     N, C = boxes.shape[1], channels // 4
     x = x.to(torch.promote_types(x.dtype, torch.float32))  # a bfloat16 coordinate near 1000 is known to 4 pixels
-    points = border_points(boxes.detach().to(x), intervals).transpose(1, 2).reshape(B * 4, N, intervals + 1, 2)
+    points_of_boxes = border_points(boxes.detach().to(x), intervals)
+    sound_BN = points_of_boxes.isfinite().flatten(2).all(-1)
+    # The backward pass of grid_sample ends the process at NaN (torch 2.11, CPU), so it never sees any.
+    points_of_boxes = points_of_boxes.where(sound_BN[..., None, None, None], 0.0)
+    points = points_of_boxes.transpose(1, 2).reshape(B * 4, N, intervals + 1, 2)
     # A map of H x W cells covers the pixels from 0 to H * stride: -1 to 1 for grid_sample.
     grid = points / points.new_tensor([W * stride / 2, H * stride / 2]) - 1
     with torch.no_grad():
@@ -70,7 +75,8 @@ def border_align(x: Tensor, boxes: Tensor, stride: float, intervals: int = INTER
     # Only the point of the largest value gets a gradient. Reading it once more spares the memory of all the others.
     index = largest[..., None, None].expand(-1, -1, -1, 1, 2)
     chosen = grid[:, None].expand(-1, C, -1, -1, -1).gather(3, index).flatten(0, 1)
-    return _sample(x.reshape(B * channels, 1, H, W), chosen).view(B, channels, N).transpose(1, 2)
+    y = _sample(x.reshape(B * channels, 1, H, W), chosen).view(B, channels, N).transpose(1, 2)
+    return y.masked_fill(~sound_BN[..., None], torch.nan)
 
 
 def _sample(maps: Tensor, grid: Tensor) -> Tensor:
