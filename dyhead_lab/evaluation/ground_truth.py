@@ -122,7 +122,7 @@ def clean_truth(source: Any) -> GroundTruth:
             "category_id": category,
             "bbox": [x, y, w, h],
             "area": float(area) if _is_number(area) and area >= 0 else w * h,
-            "iscrowd": int(crowd is True or whole_number(crowd) == 1),
+            "iscrowd": int(crowd == 1 or whole_number(crowd) == 1),
         }
         annotations.append(clean)
     if strangers:

@@ -152,7 +152,7 @@ def test_detections_may_name_ids_in_any_form():
         evaluate(truth, found(category_id=[3]))
 
 
-@pytest.mark.parametrize("flag", [1, 1.0, "1", True, np.int64(1)])
+@pytest.mark.parametrize("flag", [1, 1.0, "1", True, np.int64(1), np.True_])
 def test_a_crowd_is_one_in_whatever_form_it_is_flagged(flag, engine):
     """A crowd that nothing finds costs nothing, as in a file: AP 1, not 0.5."""
     content = dataset()
