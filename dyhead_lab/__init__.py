@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .data.coco import coco_folder
     from .data.images import read_image
     from .errors import UserError
-    from .evaluation.coco import evaluate
+    from .evaluation.coco_metric import evaluate
     from .ops.deform_conv import deform_conv2d
     from .ops.ms_deform_attn import ms_deform_attn
     from .trace import trace
@@ -73,7 +73,7 @@ _MODULES = {
     "coco_folder": "data.coco",
     "deform_conv2d": "ops",
     "detections_figure": "views.figures",
-    "evaluate": "evaluation.coco",
+    "evaluate": "evaluation.coco_metric",
     "load_trained": "zoo",
     "ms_deform_attn": "ops",
     "read_image": "data.images",

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from .outputs import output_file
+from .output_paths import output_file
 
 if TYPE_CHECKING:
     from ..data.dataset import DetectionData

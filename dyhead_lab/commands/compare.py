@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .outputs import output_file
+from .output_paths import output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +89,7 @@ def _log(folder: Path) -> list[dict[str, Any]]:
 
 def table(logs: dict[str, list[dict[str, Any]]]) -> str:
     """A line for each run: its last iteration, its last evaluation, and images per second over the run."""
-    from ..evaluation.coco import METRICS, UNDEFINED
+    from ..evaluation.coco_metric import METRICS, UNDEFINED
 
     shown = list(METRICS)[:6]
     width = max(len(name) for name in logs)

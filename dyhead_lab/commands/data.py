@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.download import ARCHIVES, BASE_URL, download_coco
-from .outputs import output_folder
+from .output_paths import output_folder
 
 if TYPE_CHECKING:
     from ..data.coco_writer import WrittenSplit

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import UserError
 from .evaluated import add_import_argument, refuse_missing
-from .outputs import output_folder
+from .output_paths import output_folder
 
 if TYPE_CHECKING:
     from torch import Tensor

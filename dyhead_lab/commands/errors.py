@@ -15,11 +15,11 @@ from .evaluated import (
     refuse_missing,
     refuse_negative,
 )
-from .outputs import output_folder
+from .output_paths import output_folder
 
 if TYPE_CHECKING:
     from ..data.dataset import DetectionData
-    from ..evaluation.errors import ErrorReport
+    from ..evaluation.error_analysis import ErrorReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_missing(args.source)
 
     from ..data.dataset import place_of
-    from ..evaluation.errors import analyse_errors
+    from ..evaluation.error_analysis import analyse_errors
     from ..zoo import load_trained
 
     trained = load_trained(args.source, args.imports)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .evaluated import add_evaluation_arguments, dataset_of, detections_of, refuse_missing, refuse_negative
-from .outputs import output_file
+from .output_paths import output_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         output_file(args.out)
 
     from ..data.dataset import place_of
-    from ..evaluation.coco import evaluate
+    from ..evaluation.coco_metric import evaluate
     from ..evaluation.flips import FlipTested
     from ..evaluation.records import finite_records
     from ..training.run_folder import write_json

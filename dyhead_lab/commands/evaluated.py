@@ -143,7 +143,7 @@ def detections_of(trained: Trained, dataset: DetectionData, workers: int = 0) ->
     """COCO records of what the model finds, with a progress bar."""
     import torch
 
-    from ..evaluation.coco import detect_dataset
+    from ..evaluation.coco_metric import detect_dataset
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return detect_dataset(

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure what is missing and print the table. Returns 0."""
     from ..experiments.catalogue import get_experiment, recorded
     from ..experiments.experiment import run_experiment
-    from .outputs import output_folder
+    from .output_paths import output_folder
     from .train import settings
 
     experiment = get_experiment(args.name)

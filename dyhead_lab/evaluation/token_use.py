@@ -20,7 +20,7 @@ from ..detectors.detr.deformable_transformer import FlatPyramid
 from ..detectors.detr.sparse_detr import SparseDETR
 from ..detectors.image_batch import pad_images
 from ..trace import trace
-from .coco import evaluation_mode
+from .coco_metric import evaluation_mode
 
 BATCH = 16
 CROSS_ATTENTION = "cross_attn"

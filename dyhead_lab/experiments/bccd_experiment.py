@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..evaluation.coco import detect_dataset, evaluate
+from ..evaluation.coco_metric import detect_dataset, evaluate
 from ..evaluation.flips import FlipTested
 from ..zoo.bccd import BCCD
 from ..zoo.trained import load_trained

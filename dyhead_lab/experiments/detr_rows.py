@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..detectors.detr.sparse_detr import SparseDETR
-from ..evaluation.coco import detect_dataset, evaluate
+from ..evaluation.coco_metric import detect_dataset, evaluate
 from ..evaluation.token_use import encoder_milliseconds, mean_corr, referred_tokens
 from ..paths import WEIGHTS
 from ..training.checkpoint import RunLog

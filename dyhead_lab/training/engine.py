@@ -22,7 +22,7 @@ from ..detectors.losses import in_parts, mean_over_processes
 from ..detectors.protocol import keep_sizes_in_training, parts_to_compile
 from ..detectors.result_checks import check_losses
 from ..errors import UserError
-from ..evaluation.coco import CocoResult, detect_dataset, evaluate
+from ..evaluation.coco_metric import CocoResult, detect_dataset, evaluate
 from .checkpoint import CHECKPOINT, fitting, read, write_atomically
 from .distributed import Share, gather_list, synchronise_batch_norm
 from .import_paths import current_path, import_path

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
-from ..evaluation.coco import METRICS
+from ..evaluation.coco_metric import METRICS
 from .recipe import Recipe
 
 #: One line of the log: ``iteration`` and numbers by name.

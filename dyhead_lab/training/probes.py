@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..attention.scale import scale_ratio
 from ..detectors.detr.dam import correlation
-from ..evaluation.coco import evaluation_mode
+from ..evaluation.coco_metric import evaluation_mode
 from ..trace import Trace, trace
 
 PROBED = ("scale_weights", "dam", "kept_tokens")

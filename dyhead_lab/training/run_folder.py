@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ..data.coco import CocoDetection
 from ..data.dataset import DetectionData, place_of
 from ..errors import UserError
-from ..evaluation.coco import METRICS, CocoResult
+from ..evaluation.coco_metric import METRICS, CocoResult
 from .checkpoint import RunLog, writing
 from .engine import Engine
 from .observer import Observer, Silent

@@ -17,7 +17,7 @@ from ..data.subset import fixed_images
 from ..data.synthetic_coco import write_synthetic_coco
 from ..data.transforms import resizes
 from ..errors import UserError
-from ..evaluation.coco import CocoResult
+from ..evaluation.coco_metric import CocoResult
 from .checkpoint import writing
 from .interrupt import Interrupted
 from .observer import Entry, Silent

@@ -13,7 +13,7 @@ from typing import Any, overload
 from ..data.coco import coco_folder
 from ..data.subset import fraction_of
 from ..errors import UserError
-from ..evaluation.coco import CocoResult, evaluate
+from ..evaluation.coco_metric import CocoResult, evaluate
 from ..evaluation.records import finite_records
 from ..notices import notice
 from .checkpoint import WEIGHTS, read, save_weights, writing

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..evaluation.coco import METRICS, UNDEFINED
+from ..evaluation.coco_metric import METRICS, UNDEFINED
 from .figures import BLUE, DPI, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, style
 
 Entry = Mapping[str, Any]

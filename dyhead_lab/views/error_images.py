@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..evaluation.errors import KINDS, ErrorReport, Mistake
+from ..evaluation.error_analysis import KINDS, ErrorReport, Mistake
 from .figures import DPI, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Picture, ink_on, style
 
 COLOURS = dict(zip(KINDS, (ORANGE, PURPLE, YELLOW, VERMILION, SKY, GREEN), strict=True))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..attention.scale import scale_ratio
-from ..evaluation.coco import evaluation_mode
+from ..evaluation.coco_metric import evaluation_mode
 from ..evaluation.grouping import batches_of_one_size, padded_size
 from ..trace import Trace, trace
 from .explorer import Explorer, image_url

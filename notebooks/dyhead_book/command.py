@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from dyhead_lab.commands.outputs import output_folder
+from dyhead_lab.commands.output_paths import output_folder
 from dyhead_lab.errors import UserError
 from dyhead_lab.paths import CHAPTERS
 

@@ -5,7 +5,7 @@ from dyhead_book.c01_feature_pyramid import box_checks as boxes
 from dyhead_book.c01_feature_pyramid import pyramid_checks as pyramid
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.shapes import CLASSES, write_shapes
-from dyhead_lab.evaluation.coco import evaluate, to_coco_results
+from dyhead_lab.evaluation.coco_metric import evaluate, to_coco_results
 
 from .planted import assert_bugs_are_caught
 

@@ -6,7 +6,7 @@ import pytest
 from dyhead_book.c13_training_on_coco import training_checks as lesson
 from dyhead_lab import zoo
 from dyhead_lab.data.draws import EndlessBatches
-from dyhead_lab.evaluation.errors import KINDS, find_mistakes
+from dyhead_lab.evaluation.error_analysis import KINDS, find_mistakes
 from dyhead_lab.training.schedules import rate_factor
 
 from .planted import assert_bugs_are_caught

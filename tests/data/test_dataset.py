@@ -7,7 +7,7 @@ import torch
 from dyhead_lab.data.dataset import DetectionSet, ask_for_masks, place_of, refuse_incomplete
 from dyhead_lab.data.subset import fixed_images, fraction_of
 from dyhead_lab.errors import UserError
-from dyhead_lab.evaluation.coco import evaluate, to_coco_results
+from dyhead_lab.evaluation.coco_metric import evaluate, to_coco_results
 from dyhead_lab.training.engine import Engine
 from tests.training.tiny import quick_recipe
 

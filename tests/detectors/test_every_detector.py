@@ -14,7 +14,7 @@ from dyhead_lab.detectors.one_stage.retinanet import retinanet
 from dyhead_lab.detectors.rcnn.cascade_rcnn import cascade_rcnn
 from dyhead_lab.detectors.rcnn.faster_rcnn import faster_rcnn
 from dyhead_lab.detectors.rcnn.mask_rcnn import mask_rcnn
-from dyhead_lab.evaluation.coco import detect_dataset, evaluate
+from dyhead_lab.evaluation.coco_metric import detect_dataset, evaluate
 from dyhead_lab.trace import trace
 
 ONE_STAGE = (retinanet, fcos, atss, reppoints, borderdet)

@@ -12,8 +12,8 @@ from dyhead_lab.detectors.detr.configured import sparse_detr
 from dyhead_lab.detectors.detr.deformable_detr import DeformableDETR, DeformableDETRConfig
 from dyhead_lab.detectors.detr.detr import DETR, DETRConfig
 from dyhead_lab.detectors.official import load_deformable_detr, load_detr, load_sparse_detr
-from dyhead_lab.detectors.official.detr import official_name
 from dyhead_lab.detectors.official.detr_layouts import DEFORMABLE, to_official
+from dyhead_lab.detectors.official.detr_weights import official_name
 from dyhead_lab.errors import UserError
 
 from .detr_cases import OracleCase

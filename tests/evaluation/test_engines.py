@@ -9,7 +9,7 @@ from dyhead_lab.data.coco import CocoDetection
 from dyhead_lab.data.coco_json import index_coco
 from dyhead_lab.errors import UserError
 from dyhead_lab.evaluation import engines
-from dyhead_lab.evaluation.coco import METRICS, evaluate
+from dyhead_lab.evaluation.coco_metric import METRICS, evaluate
 
 from ..data.coco_files import annotation, coco_dict
 

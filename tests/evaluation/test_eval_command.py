@@ -11,7 +11,7 @@ from torch import nn
 
 from dyhead_lab.cli import main
 from dyhead_lab.data.coco import coco_folder
-from dyhead_lab.evaluation.coco import METRICS
+from dyhead_lab.evaluation.coco_metric import METRICS
 from dyhead_lab.zoo import Trained
 
 from ..data.coco_files import annotation, write_set

@@ -8,9 +8,9 @@ import pytest
 from pycocotools.coco import COCO
 
 from dyhead_lab.data.coco_json import index_coco
-from dyhead_lab.evaluation.coco import evaluate
+from dyhead_lab.evaluation.coco_metric import evaluate
 from dyhead_lab.evaluation.engines import ENGINES
-from dyhead_lab.evaluation.errors import analyse_errors
+from dyhead_lab.evaluation.error_analysis import analyse_errors
 from dyhead_lab.evaluation.ground_truth import clean_truth
 
 from ..data.coco_files import annotation, coco_dict

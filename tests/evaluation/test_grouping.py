@@ -12,7 +12,7 @@ from dyhead_lab.data.shapes import CLASSES, write_shapes
 from dyhead_lab.detectors.one_stage.atss import atss
 from dyhead_lab.detectors.one_stage.retinanet import retinanet
 from dyhead_lab.detectors.rcnn.faster_rcnn import faster_rcnn
-from dyhead_lab.evaluation.coco import detect_dataset
+from dyhead_lab.evaluation.coco_metric import detect_dataset
 from dyhead_lab.evaluation.flips import FlipTested
 from dyhead_lab.evaluation.grouping import WAITING, batches_of_one_size, padded_size
 

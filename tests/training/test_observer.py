@@ -14,7 +14,7 @@ from dyhead_lab.attention import DyHead
 from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.detectors.detr.dam import correlation
 from dyhead_lab.errors import UserError
-from dyhead_lab.evaluation.coco import METRICS
+from dyhead_lab.evaluation.coco_metric import METRICS
 from dyhead_lab.trace import emit
 from dyhead_lab.training import train
 from dyhead_lab.training.checkpoint import CHECKPOINT, read

@@ -9,7 +9,7 @@ from torch import nn
 from dyhead_lab import zoo
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.errors import UserError
-from dyhead_lab.evaluation.coco import detect_dataset
+from dyhead_lab.evaluation.coco_metric import detect_dataset
 from dyhead_lab.training import Recipe, train
 from dyhead_lab.training.checkpoint import CHECKPOINT, WEIGHTS, read
 from dyhead_lab.training.import_paths import FORMER_MODULES

@@ -54,7 +54,7 @@ def test_a_run_leaves_its_files(finished):
 
 
 def test_kept_weights_are_those_that_were_evaluated(finished, pictures):
-    from dyhead_lab.evaluation.coco import detect_dataset, evaluate
+    from dyhead_lab.evaluation.coco_metric import detect_dataset, evaluate
 
     out, result = finished
     trained = zoo.load_trained(out)

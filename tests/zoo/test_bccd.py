@@ -8,7 +8,7 @@ from dyhead_lab import zoo
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.errors import UserError
-from dyhead_lab.evaluation.coco import detect_dataset, evaluate
+from dyhead_lab.evaluation.coco_metric import detect_dataset, evaluate
 from dyhead_lab.experiments.bccd_experiment import JudgedOnTest
 from dyhead_lab.experiments.experiment import Job
 from dyhead_lab.zoo.bccd import bccd

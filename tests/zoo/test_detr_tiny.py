@@ -6,7 +6,7 @@ import torch
 from dyhead_lab.data.coco import CocoDetection
 from dyhead_lab.data.shapes import CLASSES, write_shapes
 from dyhead_lab.detectors.backbones.narrow_resnet import NarrowResNet
-from dyhead_lab.evaluation.coco import detect_dataset, evaluate
+from dyhead_lab.evaluation.coco_metric import detect_dataset, evaluate
 from dyhead_lab.paths import WEIGHTS
 from dyhead_lab.zoo import load_trained
 from dyhead_lab.zoo.detr_tiny import DETR_TINY

@@ -23,7 +23,7 @@ missing, left over or of another shape. A backbone that is not built here is cal
 running what they contain; see :mod:`dyhead_lab.weight_files`.
 """
 
-from .detr import load_deformable_detr, load_detr, load_sparse_detr
+from .detr_weights import load_deformable_detr, load_detr, load_sparse_detr
 from .dyhead_tower import dyhead_tower, official_tower
 from .dynamic_head import load_dynamic_head, save_official
 from .recognise import load_any

@@ -10,7 +10,7 @@ from torch import nn
 
 from ...errors import UserError
 from .checkpoints import Source, read_checkpoint
-from .detr import load_deformable_detr, load_detr, load_sparse_detr
+from .detr_weights import load_deformable_detr, load_detr, load_sparse_detr
 from .dynamic_head import load_dynamic_head
 
 #: What an entry's name holds, and what loads the checkpoints that have one; the first that fits is taken.

@@ -74,7 +74,7 @@ from tempfile import TemporaryDirectory
 
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.shapes import write_shapes
-from dyhead_lab.evaluation.coco import detect_dataset, evaluate
+from dyhead_lab.evaluation.coco_metric import detect_dataset, evaluate
 from dyhead_lab.evaluation.efficiency import macs
 from dyhead_lab.zoo import load_trained
 

@@ -208,8 +208,8 @@ print(f"share of the time spent waiting for images: {waiting:.0%}")
 
 # %%
 from dyhead_lab.data.coco import coco_folder
-from dyhead_lab.evaluation.coco import detect_dataset
-from dyhead_lab.evaluation.errors import analyse_errors
+from dyhead_lab.evaluation.coco_metric import detect_dataset
+from dyhead_lab.evaluation.error_analysis import analyse_errors
 
 write_shapes(folder / "new", images=40, seed=2026)
 shapes = coco_folder(folder / "new")

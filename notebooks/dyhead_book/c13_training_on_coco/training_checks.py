@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from dyhead_lab.evaluation.errors import BACKGROUND, FOREGROUND
+from dyhead_lab.evaluation.error_analysis import BACKGROUND, FOREGROUND
 
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 

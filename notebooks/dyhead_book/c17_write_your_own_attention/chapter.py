@@ -266,7 +266,7 @@ from tempfile import mkdtemp
 
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.shapes import write_shapes
-from dyhead_lab.evaluation.coco import detect_dataset, evaluate
+from dyhead_lab.evaluation.coco_metric import detect_dataset, evaluate
 
 folder = Path(mkdtemp())
 write_shapes(folder / "train", images=80, seed=7)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pygments.formatters import HtmlFormatter
 
-from dyhead_lab.commands.outputs import output_folder
+from dyhead_lab.commands.output_paths import output_folder
 from dyhead_lab.errors import UserError
 from dyhead_lab.paths import CHAPTERS
 

@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 
 from ..data.coco_json import index_coco
 from ..data.dataset import DetectionData
-from .coco import UNDEFINED, evaluate
+from .coco_metric import UNDEFINED, evaluate
 from .ground_truth import clean_truth
 from .records import finite_records
 
@@ -149,15 +149,15 @@ def analyse_errors(
     are taken away where the object has been found already); duplicates, background and both are taken away; missed
     objects are taken out of the ground truth.
 
-    Detections that are not finite count as :func:`~.coco.evaluate` says.
+    Detections that are not finite count as :func:`~.coco_metric.evaluate` says.
 
     Args:
         ground_truth: a data set, or pycocotools' ``COCO``.
-        detections: COCO records, as for :func:`~.coco.evaluate`.
+        detections: COCO records, as for :func:`~.coco_metric.evaluate`.
         engine: of the metric; None takes the fastest that is installed.
 
     Raises:
-        ValueError: as :func:`~.coco.evaluate` does.
+        ValueError: as :func:`~.coco_metric.evaluate` does.
     """
     clean = clean_truth(ground_truth)
     finite, not_finite = finite_records(detections)

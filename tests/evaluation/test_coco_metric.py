@@ -10,7 +10,7 @@ from torch import nn
 
 from dyhead_lab.data.coco import CocoDetection
 from dyhead_lab.data.coco_json import index_coco
-from dyhead_lab.evaluation.coco import (
+from dyhead_lab.evaluation.coco_metric import (
     METRICS,
     UNDEFINED,
     detect_dataset,

@@ -3,8 +3,8 @@
 import pytest
 
 from dyhead_lab.data.coco_json import index_coco
-from dyhead_lab.evaluation.coco import UNDEFINED, evaluate
-from dyhead_lab.evaluation.errors import KINDS, analyse_errors, find_mistakes
+from dyhead_lab.evaluation.coco_metric import UNDEFINED, evaluate
+from dyhead_lab.evaluation.error_analysis import KINDS, analyse_errors, find_mistakes
 
 from ..data.coco_files import annotation, coco_dict
 
