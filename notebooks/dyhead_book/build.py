@@ -128,6 +128,17 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     )
     with TemporaryDirectory() as reader:
         client.execute(env={**os.environ, "DYHEAD_READER": reader, "PYTHONPATH": python_path()})
+    return _without_notices(notebook)
+
+
+def _without_notices(notebook: NotebookNode) -> NotebookNode:
+    """Take out what the library tells whoever waits, such as "compiling": it belongs to the machine that builds."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = re.sub(r"^dyhead_lab: .*\n?", "", output.text, flags=re.MULTILINE)
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text]
     return notebook
 
 

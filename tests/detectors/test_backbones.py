@@ -157,7 +157,7 @@ def test_deformable_stages_train():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"expected one of resnet18, .*swin_t, narrow, got 'vgg16'"):
+    with pytest.raises(ValueError, match=r"expected one of resnet18, .*swin_t, narrow or timm/NAME, got 'vgg16'"):
         named_body("vgg16")
 
 

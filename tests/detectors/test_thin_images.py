@@ -60,3 +60,21 @@ def test_the_engine_can_switch_resizing_off_in_training():
 def test_resizing_leaves_every_side_a_pixel():
     assert resize_image(torch.rand(3, 6, 3000), 800, 1333).shape == (3, 3, 1333)
     assert resize_image(torch.rand(3, 1, 3000), 160, 320).shape == (3, 1, 320)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in CONVOLUTIONAL
+        if "rcnn" not in name and name.endswith("_shapes") and name != "frozen_atss_shapes"
+    ],
+)
+def test_towers_take_a_level_of_one_place_whatever_their_width(name):
+    # 32 channels are 32 groups of one number each, which PyTorch's own group norm refuses where the level is 1 x 1.
+    torch.manual_seed(0)
+    narrow = {"channels": 32, "dyhead_blocks": 0, "tower_convs": 1, "min_size": 96, "max_size": 192}
+    model = get(name).with_changes({f"model.{key}": value for key, value in narrow.items()}).build(CLASSES).eval()
+    with torch.no_grad():
+        (found,) = model([torch.rand(3, 96, 96)])
+    assert found["boxes"].isfinite().all()

@@ -108,6 +108,18 @@ def test_the_workbook_runs_to_its_end(source, answers, monkeypatch, tmp_path):
     assert ("From here on the chapter uses the book" in text) == (answers != "solved")
 
 
+def test_notices_of_the_machine_that_builds_do_not_enter_a_notebook(tmp_path):
+    source = tmp_path / "c99_example" / "chapter.py"
+    source.parent.mkdir()
+    source.write_text(
+        "# %%\nimport sys\n\nprint('dyhead_lab: compiling')\nprint('kept: 3')\n\n"
+        "# %%\nprint('dyhead_lab: drawing', file=sys.stderr)\n",
+        encoding="utf-8",
+    )
+    first, second = builder.execute(builder.read_source(source), tmp_path).cells
+    assert [output.text for output in first.outputs] == ["kept: 3\n"] and second.outputs == []
+
+
 def test_widgets_are_numbered_and_ids_follow_the_text(tmp_path, monkeypatch):
     source = tmp_path / "c99_example" / "chapter.py"
     source.parent.mkdir()

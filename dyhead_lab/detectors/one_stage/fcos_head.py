@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import fcos
 
+from ...attention.pyramid import LevelNorm
 from ..losses import mean_over_processes
 from .channel_strengths import show_strengths
 
@@ -15,8 +16,16 @@ class FCOSHead(fcos.FCOSHead):
 
     Without this, an object in a process with few of them would weigh more than one in a process with many.
 
+    Its norms also take a level of a single place, as :class:`.LevelNorm` does.
+
     Emits ``channel_strengths`` (3, C).
     """
+
+    def __init__(self, in_channels: int, num_anchors: int, num_classes: int, num_convs: int = 4):
+        super().__init__(in_channels, num_anchors, num_classes, num_convs)
+        for norm in self.modules():
+            if type(norm) is nn.GroupNorm:  # torchvision lets nobody choose it; a LevelNorm has the same parameters
+                norm.__class__ = LevelNorm
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         """Predictions of the maps (B, C, H, W) of a pyramid, as torchvision's."""
