@@ -226,3 +226,9 @@ def test_training_modes_come_back_after_an_error():
         assert not model.training
         raise RuntimeError("broken")
     assert model.training and not model.frozen.training
+
+
+def test_the_metric_is_found_under_its_former_name_too():
+    from dyhead_lab.evaluation import coco, coco_metric
+
+    assert all(getattr(coco, name) is getattr(coco_metric, name) for name in coco.__all__)
