@@ -3,8 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FeaturePyramidNetwork
 
-from dyhead_book.practice.rebuilt import rebuilt
+from dyhead_book.practice.drawn_shapes import shapes_ap
+from dyhead_book.practice.rebuilt import check_same_ap, rebuilt
+from dyhead_book.practice.so_far import so_far
 from dyhead_lab.attention import ScaleAwareAttention, dyhead
 from dyhead_lab.attention import scale as library
 from dyhead_lab.data.shapes import draw_image
@@ -91,3 +94,34 @@ def test_what_proves_nothing_is_refused(replacements, error, message):
 
     with pytest.raises(error, match=message), rebuilt("quickstart", **replacements):
         pass
+
+
+def test_the_detector_has_the_same_ap_on_the_readers_class_and_another_one_on_a_wrong_class():
+    class Wrong(Mine):
+        def gates(self, branches):
+            return super().gates(branches).flip(1)
+
+    verdict = check_same_ap("quickstart", 10, ScaleAwareAttention=Mine)
+    assert verdict and "on the library's" in verdict.message
+    verdict = check_same_ap("quickstart", 10, ScaleAwareAttention=Wrong)
+    assert not verdict and "The weights fit, but on ScaleAwareAttention AP is" in verdict.message
+    assert "do not fit" in check_same_ap("quickstart", 1, TaskAwareAttention=Mine).message
+
+
+def test_a_class_of_another_package_that_the_library_uses_can_be_the_readers():
+    class Pyramid(FeaturePyramidNetwork):
+        pass
+
+    assert check_same_ap("quickstart", 2, FeaturePyramidNetwork=Pyramid)
+
+
+def test_so_far_counts_each_parameter_once_and_measures_ap():
+    class Head(dyhead.DyHead):
+        pass
+
+    found = so_far("quickstart", 10, ScaleAwareAttention=Mine, DyHead=Head)
+    scale, head = found.parts
+    assert (scale.name, scale.times, scale.parameters) == ("ScaleAwareAttention", 1, 65)
+    assert found.built == head.parameters > 65, "the gate is a part of the head"
+    assert 0.2 < found.ap < 0.7 and found.ap == pytest.approx(shapes_ap(load_trained("quickstart").model, 10))
+    assert "Your detector so far" in repr(found) and "AP 0." in found._repr_html_()

@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from dyhead_lab.errors import UserError
 from dyhead_lab.zoo import load_trained
 
+from .drawn_shapes import shapes_ap
 from .reader_checks import Verdict
 
 LIBRARY = "dyhead_lab"
 #: float32 sums in another order differ by about 1e-6 after a whole detector; a mistake by far more.
 SAME_SCORE = 1e-4
+#: AP counts matches, so equal detections give equal AP; scores in another order may swap two that are nearly tied.
+SAME_AP = 1e-6
 
 
 @contextmanager
@@ -77,8 +80,7 @@ def check_rebuilt(weights: str, images: Sequence[Tensor], **replacements: Any) -
         with torch.no_grad(), rebuilt(weights, **replacements) as model:
             found = model(list(images))
     except UserError as error:  # the weights do not fit
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        return Verdict(False, f"The trained weights do not fit {names}. {' '.join(lines)[:300]}")
+        return _unfit(names, error)
     with torch.no_grad():
         wanted = shipped(list(images))
     for number, (mine, theirs) in enumerate(zip(found, wanted, strict=True)):
@@ -92,18 +94,43 @@ def check_rebuilt(weights: str, images: Sequence[Tensor], **replacements: Any) -
     return Verdict(True, f"On {names} the trained detector finds the same {boxes} boxes in {len(images)} images.")
 
 
+def check_same_ap(weights: str, images: int = 60, **replacements: Any) -> Verdict:
+    """Whether a trained detector has the same AP on the reader's classes as on the library's.
+
+    Args:
+        weights, replacements: as in :func:`rebuilt`; the detector must have learned Shapes.
+        images: pictures of Shapes that it has not seen.
+    """
+    names = " and ".join(replacements)
+    try:
+        with rebuilt(weights, **replacements) as model:
+            mine = shapes_ap(model, images)
+    except UserError as error:  # the weights do not fit
+        return _unfit(names, error)
+    theirs = shapes_ap(load_trained(weights).model, images)
+    if abs(mine - theirs) > SAME_AP:
+        return Verdict(False, f"The weights fit, but on {names} AP is {mine:.4f} where it should be {theirs:.4f}.")
+    return Verdict(True, f"AP on {images} pictures: {mine:.6f} on {names}, {theirs:.6f} on the library's.")
+
+
+def _unfit(names: str, error: UserError) -> Verdict:
+    lines = [line.strip() for line in str(error).splitlines()[1:]]
+    return Verdict(False, f"The trained weights do not fit {names}. {' '.join(lines)[:300]}")
+
+
 def _users(name: str) -> list[tuple[Any, str]]:
-    """The library's loaded modules in which ``name`` means one and the same class or function of the library.
+    """The library's loaded modules in which ``name`` means one and the same class or function.
+
+    It may be one of another package that the library uses, as torchvision's ``FeaturePyramidNetwork``.
 
     Raises:
         ValueError: there is none.
     """
     modules = [module for path, module in sys.modules.items() if path.split(".")[0] == LIBRARY and module]
     found = [(module, getattr(module, name)) for module in modules if hasattr(module, name)]
-    ours = [(module, thing) for module, thing in found if getattr(thing, "__module__", "").startswith(f"{LIBRARY}.")]
-    if not ours:
+    homes = {thing.__module__ for _, thing in found if hasattr(thing, "__module__")}
+    if not homes:
         raise ValueError(f"{name}: the library has no class or function of that name")
-    homes = {thing.__module__ for _, thing in ours}
     if len(homes) > 1:
         raise ValueError(f"{name}: several things of the library are called so, in {', '.join(sorted(homes))}")
-    return [(module, name) for module, _ in ours]
+    return [(module, name) for module, thing in found if hasattr(thing, "__module__")]
