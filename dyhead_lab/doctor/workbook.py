@@ -24,9 +24,7 @@ def numba() -> str:
         raise Broken("a compiled 1 + 1 is not 2")
     from ..ops.cpu.threads import team
 
-    helpers = team(items=1_000_000)
-    whose = "PyTorch's" if helpers.openmp else "Numba's"
-    return f"{numba.__version__}, kernels on {helpers.threads} of {whose} threads, {os.cpu_count()} processors"
+    return f"{numba.__version__}, kernels on {team(items=1_000_000)} threads, {os.cpu_count()} processors"
 
 
 @check("JupyterLab", repair("jupyterlab"), needed=True)

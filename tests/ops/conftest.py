@@ -1,8 +1,6 @@
 """The emulated kernels of these tests run in the debug build, which checks the bounds of every access."""
 
-import ctypes
 import os
-from functools import cache
 
 import pytest
 import torch
@@ -27,26 +25,3 @@ def operators(request):
     if request.param not in PLACES:
         pytest.skip(f"{request.param} kernels are not here")
     return NativeOperators(request.param)
-
-
-@pytest.fixture
-def no_openmp(monkeypatch):
-    """Call it, and PyTorch's library of OpenMP cannot be found, as on macOS and Windows."""
-    from dyhead_lab.ops.cpu import threads as shared_threads
-
-    def missing(path):
-        raise OSError(f"{path}: cannot open shared object file")
-
-    def hide():
-        monkeypatch.setattr(ctypes, "CDLL", missing)
-        monkeypatch.setattr(shared_threads, "_openmp", cache(shared_threads._openmp.__wrapped__))
-
-    return hide
-
-
-@pytest.fixture(params=["openmp", "numba"])
-def pool(request, no_openmp):
-    """Whose threads help."""
-    if request.param == "numba":
-        no_openmp()
-    return request.param

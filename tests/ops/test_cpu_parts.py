@@ -11,19 +11,18 @@ from numba import njit, prange
 
 from dyhead_lab.ops.cpu import block_cache as memory
 from dyhead_lab.ops.cpu import lanes, parts
-from dyhead_lab.ops.cpu import threads as shared_threads
-from dyhead_lab.ops.cpu.threads import in_threads, run, share, team
+from dyhead_lab.ops.cpu.threads import part, run
 
 
 def test_parts_come_back_even_after_an_error():
     with pytest.raises(ZeroDivisionError), parts.without("lanes"):
-        with parts.without("lanes", "threads"):
-            assert [part for part in parts.PARTS if parts.has(part)] == ["block cache"]
-        assert not parts.has("lanes") and parts.has("threads")
+        with parts.without("lanes", "block cache"):
+            assert not any(map(parts.has, parts.PARTS))
+        assert not parts.has("lanes") and parts.has("block cache")
         assert parts.plain() is True
         raise ZeroDivisionError
     assert all(map(parts.has, parts.PARTS)) and parts.plain() is None
-    with pytest.raises(ValueError, match="called laces; expected lanes, block cache, threads"), parts.without("laces"):
+    with pytest.raises(ValueError, match=r"called laces; expected lanes, block cache$"), parts.without("laces"):
         pass
 
 
@@ -36,82 +35,34 @@ def mark(first, last, bounds, done):
     done[first:last] += 1
 
 
-@njit(nogil=True)
-def mark_on_openmp(team, bounds, done):
-    in_threads(mark, team, (bounds, done))
-
-
 @njit(nogil=True, parallel=True)
-def mark_on_numba(team, bounds, done):
-    failed = 0
-    for n in prange(team.threads):
-        failed += share(mark, team, n, (bounds, done))
-    return failed
-
-
-@njit(nogil=True)
-def fail(first, last, where):
-    if first <= where < last:
-        raise ValueError("here")
-
-
-@njit(nogil=True)
-def fail_on_openmp(team, where):
-    in_threads(fail, team, (where,))
-
-
-@njit(nogil=True, parallel=True)
-def fail_on_numba(team, where):
-    failed = 0
-    for n in prange(team.threads):
-        failed += share(fail, team, n, (where,))
-    return failed
+def mark_in_threads(threads, items, bounds, done):
+    for n in prange(threads):
+        mark(part(n, threads, items), part(n + 1, threads, items), bounds, done)
 
 
 def ranges_of(count):
     """Where the ranges of ``count`` items begin and end; refuses items that are not done exactly once."""
     bounds, done = np.zeros(8, int), np.zeros(8, int)
-    run(mark_on_openmp, mark_on_numba, count, bounds, done)
+    run(mark, mark_in_threads, count, bounds, done)
     assert done.tolist() == [1] * count + [0] * (8 - count)
     return [(int(first), int(bounds[first])) for first in np.flatnonzero(bounds)]
 
 
-def test_every_item_is_done_by_exactly_one_thread(threads, pool):
+def test_every_item_is_done_by_exactly_one_thread(threads):
     for count in (0, 1, 2, 7):
         assert len(ranges_of(count)) == min(threads, count)
     assert ranges_of(7) == {1: [(0, 7)], 2: [(0, 3), (3, 7)], 3: [(0, 2), (2, 4), (4, 7)]}[threads]
 
 
-@pytest.mark.parametrize("where", [0, 6])
-def test_an_error_in_any_thread_is_raised(threads, pool, where):
-    with pytest.raises(RuntimeError, match="CPU kernel failed"):
-        run(fail_on_openmp, fail_on_numba, 7, where)
-    run(fail_on_openmp, fail_on_numba, 7, 7)  # nobody reaches it
+def test_a_launch_leaves_pytorchs_number_of_threads_alone(threads):
+    ranges_of(7)
+    assert torch.get_num_threads() == threads
 
 
-def test_pytorchs_openmp_is_found_and_its_absence_is_no_error(no_openmp):
-    assert sys.platform != "linux" or team(5).openmp
-    with parts.without("threads"):
-        assert not team(5).openmp
-    no_openmp()
-    assert not team(5).openmp
-
-
-def test_a_pytorch_with_other_threads_is_no_error(monkeypatch):
-    monkeypatch.setattr(shared_threads.ctypes, "CDLL", lambda path: object())  # a library without GOMP_parallel
-    assert shared_threads._openmp.__wrapped__() == 0
-
-
-WITHOUT_FORK_OR_OPENMP = """
+WITHOUT_FORK = """
 import os, torch
 del os.register_at_fork
-import ctypes
-load = ctypes.CDLL
-def hidden(name, *rest, **more):
-    if "libtorch_cpu" in str(name):
-        raise OSError("no such library")
-    return load(name, *rest, **more)
-ctypes.CDLL = hidden
 from dyhead_lab.ops import deform_conv2d
 torch.set_num_threads(2)
 x = torch.arange(50.0).view(1, 2, 5, 5).requires_grad_()
@@ -121,23 +72,21 @@ print(out[0, 0, 0, 0].item(), x.grad[0, 0, 2, 2].item())
 """
 
 
-def test_the_operators_run_where_there_is_neither_fork_nor_openmp():
+def test_the_operators_run_where_there_is_no_fork():
     """As on Windows. Half a pixel down and right of the first: the mean of 0, 1, 5, 6, and 25 more in channel 1."""
-    command = [sys.executable, "-c", WITHOUT_FORK_OR_OPENMP]
+    command = [sys.executable, "-c", WITHOUT_FORK]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "31.0 1.0\n"
 
 
-def test_threads_that_launch_at_once_wait_for_each_other_on_numbas_pool(no_openmp, monkeypatch):
-    """Its simplest pool aborts the process when two threads launch at once."""
-    no_openmp()
+def test_threads_that_launch_at_once_wait_for_each_other(monkeypatch):
+    """Numba's simplest pool aborts the process when two threads launch at once."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     inside, most = [], []
 
-    def launch(team):
+    def launch(threads, items):
         inside.append(1)
         most.append(len(inside))
         inside.pop()
-        return 0
 
     workers = [threading.Thread(target=lambda: run(launch, launch, 5)) for _ in range(8)]
     for worker in workers:

@@ -67,15 +67,7 @@ def test_plain_code_in_place_of_a_part_gives_the_same_answers(case, left_out):
         assert_same(answers(case, tensors, "numba"), whole, 1e-12 if "lanes" in left_out else 0.0)
 
 
-@pytest.mark.parametrize("case", [CONV, Conv(C=64, Co=16, B=3), ATTENTION, Attention(Q=50, D=32)])
-def test_numbas_threads_give_the_same_bits_where_pytorch_has_no_openmp(case, threads, no_openmp):
-    tensors = case.tensors(torch.float32)
-    expected = answers(case, tensors, "numba")
-    no_openmp()
-    assert_same(answers(case, tensors, "numba"), expected, 0.0)
-
-
-def test_operators_run_from_several_threads_at_once(pool, monkeypatch):
+def test_operators_run_from_several_threads_at_once(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     case = Attention(Q=50)
     tensors = case.tensors(torch.float32)
@@ -93,7 +85,7 @@ def _answer_in_child(queue):
     queue.put(ATTENTION.run(ATTENTION.tensors(torch.float32), "numba").sum().item())
 
 
-def test_operators_run_in_a_forked_process(pool):
+def test_operators_run_in_a_forked_process():
     torch_threads = torch.get_num_threads()
     expected = ATTENTION.run(ATTENTION.tensors(torch.float32), "numba").sum().item()
     context = multiprocessing.get_context("fork")

@@ -25,7 +25,7 @@ from . import parts
 from .image_rows import empty_images, put_rows, rows_of
 from .lanes import LANES, load, store
 from .pixels import add_back, axis
-from .threads import in_threads, run, share
+from .threads import part, run
 
 #: Columns are made and used in strips of this size: large enough for a fast matrix product, and small beside memory.
 STRIP_BYTES = 32 << 20
@@ -145,31 +145,20 @@ def scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, grad_c
                     grad_points[b, piece, 2, k, i, j] = sum_m
 
 
-@fast
-def sample_on_openmp(team, plain, start, x, offset, mask, taps, shape, columns):
-    in_threads(sample_rows, team, (plain, start, x, offset, mask, taps, shape, columns))
+@in_parallel
+def sample_rows_in_threads(threads, items, plain, start, x, offset, mask, taps, shape, columns):
+    for n in prange(threads):
+        first, last = part(n, threads, items), part(n + 1, threads, items)
+        sample_rows(first, last, plain, start, x, offset, mask, taps, shape, columns)
 
 
 @in_parallel
-def sample_on_numba(team, plain, start, x, offset, mask, taps, shape, columns):
-    failed = 0
-    for n in prange(team.threads):
-        failed += share(sample_rows, team, n, (plain, start, x, offset, mask, taps, shape, columns))
-    return failed
-
-
-@fast
-def scatter_on_openmp(team, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
-    in_threads(scatter_rows, team, (plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points))
-
-
-@in_parallel
-def scatter_on_numba(team, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
-    failed = 0
-    for n in prange(team.threads):
-        arguments = plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points
-        failed += share(scatter_rows, team, n, arguments)
-    return failed
+def scatter_rows_in_threads(
+    threads, items, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points
+):
+    for n in prange(threads):
+        first, last = part(n, threads, items), part(n + 1, threads, items)
+        scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points)
 
 
 def deform_conv2d(
@@ -285,7 +274,7 @@ class _Sampler(_Strips):
         columns = self.strip[: strip.stop - strip.start]
         entries = columns.view(-1, self.shape[-1]).numpy()
         arguments = parts.plain(), strip.start, *self.arguments, self.shape[:-1], entries
-        run(sample_on_openmp, sample_on_numba, len(columns), *arguments)
+        run(sample_rows, sample_rows_in_threads, len(columns), *arguments)
         return columns
 
 
@@ -305,7 +294,7 @@ class _Scatterer(_Strips):
         entries = grad_columns.contiguous().view(-1, self.shape[-1]).numpy()
         results = self.grad_x.numpy(), self.grad_points.numpy()
         arguments = parts.plain(), strip.start, *self.arguments, self.shape[:-1], entries, *results
-        run(scatter_on_openmp, scatter_on_numba, self.grad_points.shape[1], *arguments)
+        run(scatter_rows, scatter_rows_in_threads, self.grad_points.shape[1], *arguments)
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients to input, offset and mask, once every strip has been added."""

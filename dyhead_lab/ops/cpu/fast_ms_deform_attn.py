@@ -21,7 +21,7 @@ from . import block_cache as memory
 from . import parts
 from .lanes import LANES, load, store, zeros
 from .pixels import OUTSIDE, add_back, axis
-from .threads import in_threads, run, share
+from .threads import part, run
 
 #: Queries of a block: enough for loops to pay, few enough for what is found to stay in the first-level cache.
 QUERIES = 32
@@ -177,30 +177,17 @@ def scatter(first, last, plain, points, x, locations, A, grad, grad_x, grad_loca
                     grad_locations[b, q + i, m, n, 1] = a[p] * sum_y
 
 
-@fast
-def attend_on_openmp(team, plain, points, x, locations, A, out):
-    in_threads(attend, team, (plain, points, x, locations, A, out))
+@in_parallel
+def attend_in_threads(threads, items, plain, points, x, locations, A, out):
+    for n in prange(threads):
+        attend(part(n, threads, items), part(n + 1, threads, items), plain, points, x, locations, A, out)
 
 
 @in_parallel
-def attend_on_numba(team, plain, points, x, locations, A, out):
-    failed = 0
-    for n in prange(team.threads):
-        failed += share(attend, team, n, (plain, points, x, locations, A, out))
-    return failed
-
-
-@fast
-def scatter_on_openmp(team, plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
-    in_threads(scatter, team, (plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A))
-
-
-@in_parallel
-def scatter_on_numba(team, plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
-    failed = 0
-    for n in prange(team.threads):
-        failed += share(scatter, team, n, (plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A))
-    return failed
+def scatter_in_threads(threads, items, plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+    for n in prange(threads):
+        first, last = part(n, threads, items), part(n + 1, threads, items)
+        scatter(first, last, plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A)
 
 
 def ms_deform_attn(
@@ -219,7 +206,7 @@ def ms_deform_attn(
     out = memory.empty(B, Q, heads, value.shape[3], like=value)
     points = _points(spatial_shapes, level_start_index, P, value)
     arrays = [_rows(x), *_arrays(locations, A), _rows(out)]
-    run(attend_on_openmp, attend_on_numba, B * heads * -(-Q // QUERIES), parts.plain(), points, *arrays)
+    run(attend, attend_in_threads, B * heads * -(-Q // QUERIES), parts.plain(), points, *arrays)
     return (_heads_together(out, M) if apart else out).flatten(2)
 
 
@@ -241,7 +228,7 @@ def ms_deform_attn_backward(
     grads = memory.zeros(*x.shape, like=x), memory.empty(*locations.shape, like=x), memory.empty(*A.shape, like=x)
     points = _points(spatial_shapes, level_start_index, P, value)
     arrays = [_rows(x), *_arrays(locations, A), _rows(grad), _rows(grads[0]), *_arrays(*grads[1:])]
-    run(scatter_on_openmp, scatter_on_numba, B * heads, parts.plain(), points, *arrays)
+    run(scatter, scatter_in_threads, B * heads, parts.plain(), points, *arrays)
     grad_value, grad_locations, grad_A = (_heads_together(t, M) for t in grads) if apart else grads
     return grad_value, grad_locations.view(sampling_locations.shape), grad_A.view(attention_weights.shape)
 

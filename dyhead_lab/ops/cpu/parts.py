@@ -13,7 +13,6 @@ from contextlib import contextmanager
 PARTS = {
     "lanes": "loops over channels, which the compiler vectorises",
     "block cache": "torch.empty",
-    "threads": "Numba's prange",
 }
 
 _left_out: set[str] = set()
