@@ -2,5 +2,6 @@
 
 ``fast_deform_conv.py`` and ``fast_ms_deform_attn.py`` hold the two operators. They lean on ``pixels.py`` (where a
 sample falls), ``threads.py`` (who computes which range), and on two hand-written parts, each of which plain code can
-stand in for (``parts.py``): ``lanes.py`` and ``block_cache.py``. The reference that they are tested against is ``ops/numba_reference``.
+stand in for (``parts.py``): ``lanes.py`` and ``block_cache.py``. The reference that they are tested against is
+``ops/numba_reference``.
 """
