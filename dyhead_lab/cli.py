@@ -18,6 +18,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("dyhead_lab.doctor", "say what works on this machine and how to mend what does not"),
     "data": ("dyhead_lab.commands.data", "make, convert or download data sets"),
     "zoo": ("dyhead_lab.commands.zoo", "list what can be trained, with the AP to expect"),
+    "weights": (
+        "dyhead_lab.commands.weights",
+        "list published weights, fetch them, hold them against their source",
+    ),
     "train": ("dyhead_lab.commands.train", "train a recipe of the zoo"),
     "eval": ("dyhead_lab.commands.eval", "print the 12 COCO numbers of a trained model"),
     "errors": ("dyhead_lab.commands.errors", "break the mistakes of a trained model down, and draw the worst images"),

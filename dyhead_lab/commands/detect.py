@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER", help="image files; of a folder, all images in it"
     )
     add_import_argument(parser)
-    parser.add_argument("--weights", default="quickstart", help="shipped weights or a path (default: %(default)s)")
+    parser.add_argument(
+        "--weights",
+        default="quickstart",
+        help="a path, or a name of dyhead-lab weights (default: %(default)s)",
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("detections"), help="folder of the pictures (default: %(default)s)"
     )

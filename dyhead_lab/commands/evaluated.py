@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..evaluation.engines import ENGINES
-from ..paths import WEIGHTS, find_weights
+from ..paths import find_weights
+from ..published.catalogue import is_published, no_weights
 
 if TYPE_CHECKING:
     from ..data.coco import CocoDetection
@@ -35,7 +36,9 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
         "same size, so each has the padding that it would have alone, as in published evaluations."
     )
     add_import_argument(parser)
-    parser.add_argument("source", metavar="RUN_OR_WEIGHTS", help="run folder, weights file or shipped weights")
+    parser.add_argument(
+        "source", metavar="RUN_OR_WEIGHTS", help="run folder, weights file, or a name of dyhead-lab weights"
+    )
     parser.add_argument(
         "--data",
         type=Path,
@@ -66,14 +69,10 @@ def refuse_missing(source: str | Path) -> None:
     """Refuse weights that are not there, before anything is imported that takes seconds.
 
     Raises:
-        UserError: ``source`` is neither a file or folder nor the name of shipped weights.
+        UserError: ``source`` is neither a file or folder nor the name of shipped or published weights.
     """
-    if find_weights(source) is None and not Path(source).exists():
-        shipped = ", ".join(sorted(path.stem for path in WEIGHTS.glob("*.pt")))
-        raise UserError(
-            f"no weights at {source}: expected a weights file, a run folder with weights.pt, or one of {shipped}. "
-            "A recipe is trained first: dyhead-lab train RECIPE"
-        )
+    if find_weights(source) is None and not Path(source).exists() and not is_published(str(source)):
+        raise UserError(f"{no_weights(str(source))}. A recipe is trained first: dyhead-lab train RECIPE")
 
 
 def dataset_of(trained: Trained, folder: Path | None, split: str | None) -> DetectionData:

@@ -27,7 +27,7 @@ COCO_80 = [name for name in COCO_91 if name not in NO_NAME]
 DETECTION_SIZE = (800, 1333)
 
 
-def load_foreign(path: Path) -> tuple[nn.Module, Recipe, list[str]]:
+def load_foreign(path: Path, name: str | None = None) -> tuple[nn.Module, Recipe, list[str]]:
     """A detector from weights that were not trained here, a recipe that says so, and the names of its classes.
 
     The detector's labels count the classes that have names. Official weights of DETR's family have a label for each of
@@ -35,6 +35,7 @@ def load_foreign(path: Path) -> tuple[nn.Module, Recipe, list[str]]:
 
     Args:
         path: a file in a layout of :mod:`~dyhead_lab.detectors.official`, or the index of several.
+        name: what the recipe is called; None names it after the file or its folder.
 
     Raises:
         UserError: the weights cannot be read, are of no known kind, do not fit, or do not tell what their classes are.
@@ -53,7 +54,7 @@ def load_foreign(path: Path) -> tuple[nn.Module, Recipe, list[str]]:
     if kept != names:
         model.register_forward_hook(_NamedLabels(names))
     recipe = Recipe(
-        name=path.parent.name if path.name in WEIGHTS else path.stem,
+        name=name or (path.parent.name if path.name in WEIGHTS else path.stem),
         summary=f"published weights of {type(model).__name__}, not trained here",
         detector=_not_built,
         dataset=coco if kept == COCO_80 else _no_data,

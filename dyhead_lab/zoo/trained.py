@@ -13,6 +13,8 @@ from ..detectors.official.hugging_face_files import INDEX
 from ..detectors.official.hugging_face_files import WEIGHTS as PUBLISHED
 from ..errors import UserError
 from ..paths import find_weights
+from ..published.catalogue import is_published, no_weights
+from ..published.store import get
 from ..training.checkpoint import WEIGHTS, checked
 from ..training.import_paths import DATA_SETS, Import, Modules
 from ..training.recipe import Recipe
@@ -48,19 +50,20 @@ def load_trained(source: str | Path = "quickstart", imports: Iterable[Import] = 
 
     Args:
         source: a weights file, a run folder that holds ``weights.pt``, or the name of weights that the project
-            ships. Or published weights, a file or a folder of Hugging Face, in a layout that
-            :mod:`~dyhead_lab.detectors.official` lists: their labels count the classes that have names.
+            ships. Or published weights: a name of :data:`~dyhead_lab.published.catalogue.CATALOGUE` or
+            ``hf:OWNER/REPOSITORY``, fetched at their first use, or a file or a folder of Hugging Face, in a layout
+            that :mod:`~dyhead_lab.detectors.official` lists. Their labels count the classes that have names.
         imports: where to find what the weights name outside of this library: Python files such as ``"mine.py"``, or
             modules. They are run.
 
     Raises:
-        UserError: nothing is found there, the file is damaged or does not fit its recipe, or names a class that is in
-            no module imported here.
+        UserError: nothing is found there or can be fetched, the file is damaged or does not fit its recipe, or names
+            a class that is in no module imported here.
     """
     path = _find(source)
     content = None if path.name.endswith(INDEX) else read_weight_file(path)
     if not isinstance(content, dict) or "format" not in content:  # nobody else writes that
-        model, recipe, categories = load_foreign(path)
+        model, recipe, categories = load_foreign(path, str(source) if is_published(str(source)) else None)
         return Trained(model, recipe, categories, path)
     content = checked(content, path, WEIGHTS)
     try:
@@ -144,8 +147,10 @@ def _find(source: str | Path) -> Path:
     found = find_weights(source) or next(published, None)
     if found is not None:
         return found
+    if is_published(str(source)):
+        return get(str(source))
     if path.is_dir() and (path / "last.pt").exists():
         raise UserError(f"{path} is not trained to its end yet: run the same train command again")
     if str(source) in names():
         raise UserError(f"no weights of {source} here: dyhead-lab train {source}, then name its run folder")
-    raise UserError(f"no weights at {source}: expected a weights file or a run folder with weights.pt")
+    raise UserError(no_weights(str(source)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import threading
@@ -20,6 +21,7 @@ class FlakyServer:
             None, and what follows the last entry, sends everything.
         ranges: whether Range requests are honoured.
         status: answer every request with this status instead.
+        headers: what every answer says besides.
         requests: (path, Range header or None) of each request so far.
     """
 
@@ -28,6 +30,7 @@ class FlakyServer:
         self.drop_after: Iterator[int | None] = iter(())
         self.ranges = True
         self.status: int | None = None
+        self.headers: dict[str, str] = {}
         self.requests: list[tuple[str, str | None]] = []
         self.url = ""
 
@@ -38,6 +41,19 @@ def serve() -> Iterator[FlakyServer]:
     plan = FlakyServer()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            path = self.path.lstrip("/")
+            self.send_response(plan.status or (200 if path in plan.files else 404))
+            self._more_headers()
+            if path in plan.files:
+                self.send_header("ETag", f'"{hashlib.sha1(plan.files[path]).hexdigest()}"')
+                self.send_header("Content-Length", str(len(plan.files[path])))
+            self.end_headers()
+
+        def _more_headers(self) -> None:
+            for name, value in plan.headers.items():
+                self.send_header(name, value)
+
         def do_GET(self) -> None:
             path, asked = self.path.lstrip("/"), self.headers.get("Range")
             plan.requests.append((path, asked))

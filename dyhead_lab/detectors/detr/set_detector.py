@@ -67,15 +67,17 @@ class SetDetector(nn.Module, ABC):
         check_images(images)
         if self.training:
             goals = normalise_targets(targets, images, self.criterion.classes)
-            return self.criterion.weigh(self.criterion(self._outputs(images, **options), goals))
+            return self.criterion.weigh(self.criterion(self.predictions(images, **options), goals))
         resized = images
         if self.detection_size is not None:
             resized = [resize_image(image, *self.detection_size) for image in images]
-        found = self.select(self._outputs(resized, **options), [(image.shape[1], image.shape[2]) for image in images])
+        found = self.select(
+            self.predictions(resized, **options), [(image.shape[1], image.shape[2]) for image in images]
+        )
         return [drop_empty(one) for one in found]
 
-    def _outputs(self, images: Sequence[Tensor], **options: Any) -> dict[str, Any]:
-        """Predictions for images of the sizes at which the detector works."""
+    def predictions(self, images: Sequence[Tensor], **options: Any) -> dict[str, Any]:
+        """What :meth:`forward_features` predicts for images (3, H, W) in [0, 1], which are not resized."""
         batch, padding_mask = pad_images(images)
         return self.forward_features(self.backbone(batch), padding_mask, **options)  # type: ignore[misc]
 
