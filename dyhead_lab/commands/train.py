@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from .evaluated import add_import_argument, refuse_missing, refuse_negative
 
 if TYPE_CHECKING:
     from ..training.recipe import Recipe
@@ -19,6 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "recipe", help="name of a recipe in the zoo, such as quickstart, or a Python file that defines RECIPE"
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="COCO-format folder with splits train and val")
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="WEIGHTS",
+        help="fine-tune: start from these weights, a path or a name of dyhead-lab weights; layers that depend on the "
+        "classes start anew where these are others. A smaller rate often helps: --set lr=...",
+    )
+    add_import_argument(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
     parser.add_argument("--fresh", action="store_true", help="start anew: what a run left in the folder is removed")
     parser.add_argument(
@@ -49,6 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train to the end. Returns 0, or 130 if the run was stopped: it is saved, and the message says how to go on."""
     changes = settings(args.set)
+    if args.start is not None:
+        refuse_missing(args.start)
+        if args.smoke:
+            raise UserError("--from: a smoke run starts from random weights; leave one of them out")
 
     from ..training.distributed import one_voice
 
@@ -63,7 +76,6 @@ def _run(args: argparse.Namespace, changes: dict[str, str]) -> int:
     from ..training.loader import WORKERS
     from ..training.observer import ProgressBar
     from ..training.smoke import smoke_run
-    from .evaluated import refuse_negative
 
     if args.workers is not None:
         refuse_negative(args, "workers")
@@ -79,7 +91,10 @@ def _run(args: argparse.Namespace, changes: dict[str, str]) -> int:
         print("every stage works; the numbers of a smoke run mean nothing")
         return 0
     try:
-        result = train(recipe, data=args.data, out=out, fresh=args.fresh, changes=changes, observer=ProgressBar())
+        start = None if args.start is None else zoo.load_trained(args.start, args.imports)
+        result = train(
+            recipe, data=args.data, out=out, fresh=args.fresh, changes=changes, start=start, observer=ProgressBar()
+        )
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 130

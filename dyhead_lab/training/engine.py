@@ -31,6 +31,7 @@ from .nonfinite import NotFiniteError, save_batch
 from .optimizers import build_optimizer, warm_average
 from .recipe import Recipe
 from .schedules import rate_factor, why_not_continued
+from .start import Start, fill
 from .step_memory import ActivationMeter, StepMemory, checkpoint_activations, out_of_memory_explained, peak_memory
 
 #: What a detector learns from.
@@ -50,9 +51,11 @@ class Engine:
         recipe: how to train.
         train_set, val_set: what to train on and what to evaluate on; the same categories.
         out: folder of the run.
+        start: a trained detector to start from; None starts as the recipe says.
 
     Attributes:
         iteration: steps done.
+        anew: what starts anew although the training starts from trained weights; see :mod:`.start`.
         skipped: batches skipped by this process because something was not finite.
 
     Raises:
@@ -60,7 +63,14 @@ class Engine:
             or the detector has no part that the recipe wants to compile or to compute again.
     """
 
-    def __init__(self, recipe: Recipe, train_set: DetectionData, val_set: DetectionData, out: Path):
+    def __init__(
+        self,
+        recipe: Recipe,
+        train_set: DetectionData,
+        val_set: DetectionData,
+        out: Path,
+        start: Start | None = None,
+    ):
         for split, dataset in (("train", train_set), ("val", val_set)):
             refuse_incomplete(dataset, split)
             if not len(dataset) or not dataset.categories:
@@ -68,7 +78,7 @@ class Engine:
                 raise UserError(f"the {split} set has no {lacks}: {place_of(dataset)}")
         if list(train_set.categories) != list(val_set.categories):
             raise UserError(f"train and val have different categories: {train_set.categories}, {val_set.categories}")
-        self.recipe, self.out = recipe, out
+        self.recipe, self.out, self.start = recipe, out, start
         self.train_set, self.val_set = train_set, val_set
         if recipe.masks:
             ask_for_masks(train_set)
@@ -95,8 +105,10 @@ class Engine:
         self.skipped = 0
 
     def _build(self) -> nn.Module:
-        recipe = self.recipe
-        model = recipe.build(len(self.train_set.categories)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        recipe, classes = self.recipe, len(self.train_set.categories)
+        model = recipe.build(classes) if self.start is None else recipe.architecture(classes)
+        self.anew = fill(model, self.start.model.state_dict(), str(self.start.path)) if self.start else []
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if resizes(recipe.augmentation):
             keep_sizes_in_training(model)
         if recipe.activation_checkpointing:
@@ -186,6 +198,7 @@ class Engine:
             "categories": list(self.train_set.categories),
             "images": len(self.train_set),
             "ids of images": self._ids,
+            "start": str(self.start.path) if self.start else None,
         }
 
     @property

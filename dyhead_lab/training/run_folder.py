@@ -1,7 +1,7 @@
 """What a run leaves beside its checkpoint: where it came from, its numbers as they came, and its result.
 
-- ``run.json``: recipe and its file, detector and dataset by import path, settings, data; one entry per start, with
-  command, machine, versions and git state
+- ``run.json``: recipe and its file, detector and dataset by import path, settings, the weights that it started from if
+  it is a fine-tuning, data; one entry per start, with command, machine, versions and git state
 - ``log.jsonl``: one line of numbers each 20 iterations, evaluation and checkpoint; ``tensorboard/`` the same
 - ``metrics.json``: the COCO numbers of ``weights.pt``, AP per class, how many of its detections were not finite, and
   the bytes that a step took
@@ -138,6 +138,7 @@ def write_origin(engine: Engine) -> None:
         "recipe": engine.recipe.name,
         "file": engine.recipe.file or None,
         **engine.recipe.origin(),
+        "start": str(engine.start.path) if engine.start else None,
         "data": {name: data_origin(data) for name, data in (("train", engine.train_set), ("val", engine.val_set))},
         "starts": [*starts, {"iteration": engine.iteration, **provenance(engine.accelerator.device.type)}],
     }

@@ -26,6 +26,7 @@ from .probes import Probe
 from .recipe import Recipe
 from .run_folder import WEIGHTS_FILE, Journal, forget
 from .schedules import warmup_steps
+from .start import Start
 
 LOG_EVERY = 20  # iterations
 PROBED = 2  # validation images
@@ -44,6 +45,7 @@ def train(
     *,
     observer: Observer,
     watching: Sequence[Observer] = (),
+    start: Start | None = None,
     **settings: Any,
 ) -> CocoResult: ...
 
@@ -58,6 +60,7 @@ def train(
     changes: Mapping[str, Any] | None = None,
     observer: None = None,
     watching: Sequence[Observer] = (),
+    start: Start | None = None,
     **settings: Any,
 ) -> CocoResult | None: ...
 
@@ -71,6 +74,7 @@ def train(
     changes: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
     watching: Sequence[Observer] = (),
+    start: Start | None = None,
     **settings: Any,
 ) -> CocoResult | None:
     """Train a recipe to its end. A run that was stopped or killed continues from its last checkpoint.
@@ -96,6 +100,8 @@ def train(
         changes: other settings for this run, such as ``{"iterations": 500, "model.dyhead_blocks": 0}``.
         observer: who watches the run, in place of curves or bar.
         watching: who else watches, such as :class:`~dyhead_lab.views.live_scale.LiveScale`.
+        start: fine-tuning: a trained detector whose weights this training starts from, as ``load_trained`` gives it.
+            Its classes may be others: what depends on them starts anew, and a notice says what that is.
         settings: ``changes`` as arguments, such as ``iterations=500`` or ``model={"dyhead_blocks": 0}``.
 
     Returns:
@@ -104,21 +110,24 @@ def train(
 
     Raises:
         UserError: unknown settings, a class among them that no file could name (a lambda, say), unusable data, a
-            folder that holds another run, cannot be written or is not shared by all machines, a loss that is not
-            finite.
+            ``start`` of another architecture, a folder that holds another run, cannot be written or is not shared by
+            all machines, a loss that is not finite.
         Interrupted: Ctrl-C, or an observer asked to stop, where no live curves say so; the checkpoint is written.
     """
     recipe = find_recipe(recipe).with_changes({**(changes or {}), **_by_dotted_name(settings)})
     recipe.origin()  # what could not be written down at the first checkpoint is refused now
     out = Path(out or Path("runs") / recipe.name)
     train_set, val_set = (coco_folder(data, split) if data else recipe.data(split) for split in ("train", "val"))
-    engine = Engine(recipe, fraction_of(train_set, recipe.fraction), val_set, out)
+    engine = Engine(recipe, fraction_of(train_set, recipe.fraction), val_set, out, start)
     if fresh and engine.is_main:
         forget(engine)
     elif not fresh and engine.checkpoint_path.exists():
         engine.load()
     if engine.accelerator.num_processes > 1:
         _refuse_folders_apart(engine)
+    if start is not None and engine.is_main and not engine.iteration:
+        anew = f"all but {', '.join(engine.anew)}, which depend on the classes" if engine.anew else "all weights"
+        notice(f"starting from {start.path}: {anew}")
     if engine.iteration and progress:
         print(f"{out}: continuing at iteration {engine.iteration} of {recipe.iterations}")
     if engine.is_main and warmup_steps(recipe) < recipe.warmup:
