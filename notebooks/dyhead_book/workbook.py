@@ -73,18 +73,30 @@ class Workbook:
             judge: runs the chapter's check on the reader's names.
         """
         exercise = self._exercises[name]
-        verdict = _verdict(judge, exercise.names, self._namespace)
+        gap = _not_the_readers(exercise.names, self._namespace)
+        verdict = Verdict(False, gap) if gap else _verdict(judge)
         record(self.chapter, name, bool(verdict))
         if verdict:
             return Report(verdict, ())
         exec(compile(exercise.answer, f"<the book's {name}>", "exec"), self._namespace)
+        _the_books.update({name: self._namespace[name] for name in exercise.names})
         return Report(verdict, exercise.names)
 
 
-def _verdict(judge: Callable[[], Verdict], names: tuple[str, ...], namespace: dict[str, Any]) -> Verdict:
-    missing = [name for name in names if name not in namespace]
-    if missing:
-        return Verdict(False, f"There is no {missing[0]} yet: run the cell above, or see what it says.")
+_the_books: dict[str, Any] = {}  # what took the place of an answer in this kernel
+
+
+def _not_the_readers(names: tuple[str, ...], namespace: dict[str, Any]) -> str:
+    """What is missing or stands there from a check before, in words; a constant may be equal to the book's."""
+    for name in names:
+        if name not in namespace:
+            return f"There is no {name} yet: run the cell above, or see what it says."
+        if callable(namespace[name]) and namespace[name] is _the_books.get(name):
+            return f"The {name} that is there is the book's: run the cell above, or see what it says."
+    return ""
+
+
+def _verdict(judge: Callable[[], Verdict]) -> Verdict:
     try:
         return judge()
     except NotImplementedError as gap:

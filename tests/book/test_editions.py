@@ -147,6 +147,18 @@ def test_what_was_right_once_stays_remembered(source):
     assert progress() == {CHAPTER: ["double"]}
 
 
+def test_the_books_version_is_not_taken_for_the_readers(source):
+    cells = {"double": lambda x: 3 * x}
+    workbook = Workbook(CHAPTER, cells)
+    right = lambda: Verdict(cells["double"](3) == 6, "")  # noqa: E731
+    assert not workbook.check("double", right).verdict and cells["double"](3) == 6
+    again = Workbook(CHAPTER, cells).check("double", right).verdict  # the reader's next answer was not even Python
+    assert not again and "The double that is there is the book's" in again.message
+    assert progress() == {}
+    cells["double"] = lambda x: x + x
+    assert workbook.check("double", right).verdict
+
+
 def test_a_damaged_record_is_no_obstacle(source, tmp_path):
     (tmp_path / "reader").mkdir()
     (tmp_path / "reader" / "progress.json").write_text(json.dumps([1, 2]), encoding="utf-8")

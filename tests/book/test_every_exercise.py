@@ -1,7 +1,8 @@
-"""Every exercise of the book: difficulty, minutes, hints, a check of the reader's function, and a solution that passes.
+"""Every exercise of the book: hints, a check that knows mistakes by name, and an answer that passes.
 
-The chapters are read as text, and only their imports are run: an exercise is a call of ``Exercise``, and its check is
-the first ``check...`` that takes a stub behind it.
+An exercise is a cell with the mark of ``dyhead_book.editions``, or a card: a call of ``Exercise``, whose check is the
+first ``check...`` that takes a stub behind it. Chapters are read as text, and only what they define is run; that the
+check of a marked exercise tells the book's answer from a blank is seen in ``tests/notebooks``, where all of it runs.
 """
 
 from __future__ import annotations
@@ -17,15 +18,44 @@ from typing import Any
 import pytest
 
 from dyhead_book import build as builder
+from dyhead_book import editions
+from dyhead_book.practice import rebuilt
 from dyhead_book.practice.reader_checks import Mistake
 
+from .definitions import definitions
 from .planted import FEWEST as FEWEST_BUGS
 
 #: Pages to look things up: the first steps, formulas, glossary, misstatements, differences.
 PAGES = ("00", "18", "19", "20", "21")
 CHAPTERS = [source for source in builder.chapters() if not builder.title(source).startswith(PAGES)]
 NAMES = [builder.title(source) for source in CHAPTERS]
-FEWEST, MOST = 3, 6
+FEWEST, MOST = 3, 7
+FEWEST_NAMED = 3  # mistakes of a marked exercise; a module is proven by a shipped detector besides
+FEWEST_HINTS = 2
+WIDEST = 100  # characters of a code line: what a window of 1280 pixels shows
+
+#: Chapters that still wait to be rewritten: some of their lines are wide, or their marked exercises have no hints.
+#: Take a chapter out when it is done; nothing is ever added.
+NOT_YET_REWRITTEN = {
+    "01_feature_pyramid",
+    "02_scale_aware",
+    "03_deformable_convolution",
+    "04_the_cuda_kernel",
+    "05_spatial_aware",
+    "06_task_aware",
+    "07_dynamic_head",
+    "08_dynamic_head_on_detectors",
+    "09_self_attention_to_deformable",
+    "10_multi_scale_deformable_attention",
+    "11_deformable_detr",
+    "12_sparse_detr",
+    "13_training_on_coco",
+    "14_attention_maps",
+    "15_learned_scale_ratios",
+    "16_kernel_race",
+    "17_write_your_own_attention",
+    "20_what_you_may_have_read",
+}
 
 
 @dataclass(frozen=True)
@@ -67,11 +97,8 @@ def statements(source: Path) -> list[ast.stmt]:
 
 @cache
 def names(source: Path) -> dict[str, Any]:
-    """What the imports of a chapter bring."""
-    imports = [s for s in statements(source) if isinstance(s, ast.Import | ast.ImportFrom)]
-    scope: dict[str, Any] = {}
-    exec(compile(ast.Module(imports, []), str(source), "exec"), scope)
-    return scope
+    """What a chapter imports and defines."""
+    return definitions(builder.title(source))
 
 
 def meant(expression: ast.expr, source: Path) -> Any:
@@ -96,9 +123,63 @@ def exercises(source: Path) -> list[Found]:
     return [card for card in cards(source) if card.kind == "Exercise"]
 
 
+@cache
+def marked(source: Path) -> list[editions.Exercise]:
+    return editions.exercises(builder.read_source(source))
+
+
 @pytest.mark.parametrize("source", CHAPTERS, ids=NAMES)
-def test_a_chapter_has_three_to_six_exercises(source):
-    assert FEWEST <= len(exercises(source)) <= MOST
+def test_a_chapter_has_three_to_seven_exercises(source):
+    assert FEWEST <= len(exercises(source)) + len(marked(source)) <= MOST
+
+
+def without_hints(source: Path) -> list[str]:
+    """Marked exercises before which the workbook has no folded hints: a markdown cell between it and the one before."""
+    found, folds = [], 0
+    for cell in builder.read_source(source).cells:
+        if cell.cell_type == "markdown" and "workbook" in cell.metadata.get("tags", ()):
+            folds = max(folds, cell.source.count("<details>"))
+        if "exercise" in cell.metadata:
+            if folds < FEWEST_HINTS:
+                found.append(cell.metadata["exercise"])
+            folds = 0
+    return found
+
+
+def wide_lines(source: Path) -> list[str]:
+    code = (cell.source for cell in builder.read_source(source).cells if cell.cell_type == "code")
+    return [line for text in code for line in text.splitlines() if len(line) > WIDEST]
+
+
+@pytest.mark.parametrize("source", builder.chapters(), ids=builder.title)
+def test_marked_exercises_have_folded_hints_and_no_line_is_wider_than_the_window(source):
+    problems = [f"no hints before {name}" for name in without_hints(source)] + wide_lines(source)
+    if builder.title(source) in NOT_YET_REWRITTEN:
+        assert problems, "the chapter is rewritten: take it out of NOT_YET_REWRITTEN"
+    else:
+        assert not problems
+
+
+def checks_of(exercise: editions.Exercise, source: Path) -> list[Callable[..., Any]]:
+    """The functions ``check...`` that the check of a marked exercise calls."""
+    calls = [node.func for node in ast.walk(ast.parse(exercise.check)) if isinstance(node, ast.Call)]
+    return [meant(call, source) for call in calls if ast.unparse(call).startswith("check")]
+
+
+@pytest.mark.parametrize("source", CHAPTERS, ids=NAMES)
+def test_marked_exercises_are_checked_on_a_shipped_detector_or_against_named_mistakes(source):
+    """Their mistakes are planted in a test of this folder; a class stands in the chapter's ``test_built``."""
+    for exercise in marked(source):
+        checks = checks_of(exercise, source)
+        assert checks, f"{exercise.name}: its check calls no function check..."
+        for check in checks:
+            if inspect.getmodule(check) is rebuilt:
+                built = Path(__file__).parent / f"test_built_{builder.title(source)[:2]}.py"
+                assert built.is_file() and all(f'"{name}"' in built.read_text("utf-8") for name in exercise.names)
+            else:
+                named = {mistake.name for mistake in mistakes_of(check)}
+                assert len(named) >= FEWEST_NAMED, f"{exercise.name}: {check.__name__} names {len(named)} mistakes"
+                assert check.__name__ in proofs(), f"no test plants the mistakes of {check.__name__}"
 
 
 @pytest.mark.parametrize("source", CHAPTERS, ids=NAMES)
@@ -124,11 +205,20 @@ def test_every_exercise_has_a_check_that_its_solution_passes_and_a_stub_does_not
         assert "not written yet" in function(stub).message, card.title
 
 
+@cache
+def proofs() -> str:
+    """The text of all tests of this folder but this one."""
+    tests = Path(__file__).parent.glob("test_*.py")
+    return "\n".join(path.read_text(encoding="utf-8") for path in tests if path != Path(__file__))
+
+
 def mistakes_of(check: Callable[..., Any]) -> tuple[Mistake, ...]:
     """The table of mistakes that a check knows, found among the global names of its code."""
     code = inspect.unwrap(check)
     tables = [code.__globals__.get(name) for name in code.__code__.co_names]
-    return next(t for t in tables if isinstance(t, tuple) and t and isinstance(t[0], Mistake))
+    found = [t for t in tables if isinstance(t, tuple) and t and isinstance(t[0], Mistake)]
+    assert found, f"{check.__name__} uses no table of mistakes"
+    return found[0]
 
 
 @pytest.mark.parametrize("source", CHAPTERS, ids=NAMES)
@@ -147,11 +237,8 @@ def test_every_check_names_at_least_five_mistakes_and_the_chapter_plants_one(sou
 @pytest.mark.parametrize("source", CHAPTERS, ids=NAMES)
 def test_the_tables_of_every_chapter_are_proven(source):
     """The check of every exercise stands in a test of this folder that plants the bugs of its table."""
-    proofs = "\n".join(
-        path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__)
-    )
     for card in exercises(source):
-        assert meant(card.check(), source).__name__ in proofs, card.title
+        assert meant(card.check(), source).__name__ in proofs(), card.title
 
 
 @pytest.mark.parametrize("source", CHAPTERS, ids=NAMES)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.v4 import new_code_cell
 
 from dyhead_book import build as builder
-from dyhead_book.editions import exercises, solved
+from dyhead_book.editions import MAY_RAISE, Exercise, exercises, solved
 
 CHAPTERS = builder.chapters()
 LONGEST_CELL = 25  # lines
@@ -59,19 +62,113 @@ def test_the_map_links_the_chapters_that_exist_and_calls_the_others_planned():
     assert {state for _, _, state in rows} <= {"ready", "planned"}
 
 
-@pytest.mark.notebook
-@each_chapter
-def test_the_chapter_runs(source, monkeypatch, tmp_path):
+@pytest.fixture
+def fast(monkeypatch):
+    """Cells that train take a few steps, and none may take long."""
     monkeypatch.setenv("DYHEAD_FAST", "1")
     monkeypatch.setattr(builder, "SLOWEST_CELL", FAST_SECONDS)
-    notebook = builder.execute(builder.book(source), tmp_path)
-    text = builder.serialise(notebook)
-    assert json.loads(text)["nbformat"] == 4
+
+
+def workbooks() -> list[Path]:
+    return [source for source in CHAPTERS if exercises(builder.read_source(source))]
+
+
+@pytest.mark.notebook
+@each_chapter
+def test_the_chapter_runs_and_what_it_builds_is_right(source, fast, tmp_path):
+    """A workbook with the book's answers in it has the code of the book, and runs it."""
+    blank = builder.workbook(source)
+    chapter = solved(blank, builder.read_source(source)) if blank else builder.book(source)
+    notebook = builder.execute(chapter, tmp_path)
+    assert json.loads(builder.serialise(notebook))["nbformat"] == 4
+    assert all(verdict.startswith("Right.") for _, verdict in verdicts(notebook))
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 lines = output.text.splitlines()  # the library's own notices, such as "compiling", are fine
                 assert all(line.startswith("dyhead_lab: ") for line in lines), f"a cell wrote to stderr:\n{output.text}"
+
+
+@pytest.mark.parametrize("source", workbooks(), ids=builder.title)
+def test_a_solved_workbook_has_all_code_of_the_book(source):
+    marked = builder.read_source(source)
+    checks = {exercise.check for exercise in exercises(marked)}
+    filled = iter(code_of(solved(builder.workbook(source), marked)))
+    for code in code_of(builder.book(source)):
+        assert code in checks or code in filled, f"missing, or in another order:\n{code}"
+
+
+def code_of(notebook) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def verdicts(notebook) -> list[tuple[str, str]]:
+    """Exercise and verdict of every check of an executed workbook, in their order."""
+    return [
+        (found[1], cell.outputs[-1].data["text/plain"])
+        for cell in notebook.cells
+        if cell.cell_type == "code" and (found := re.match(r'workbook\.check\("(\w+)"', cell.source))
+    ]
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("source", workbooks(), ids=builder.title)
+def test_the_workbook_runs_to_its_end_whatever_the_reader_writes(source, fast, tmp_path):
+    """Every exercise is left blank, then raises when it is called, then has what the chapter's ``other_styles`` bring.
+
+    The first one has a cell that itself raises, too. Later cells run on the book's version or on the other style.
+    """
+    known = {exercise.name: exercise for exercise in exercises(builder.read_source(source))}
+    styles = other_styles(source)
+    assert styles.keys() <= known.keys()
+    notebook = builder.workbook(source)
+    cells, expected = [], []
+    for cell in notebook.cells:
+        cells.append(cell)
+        if found := re.match(r'workbook\.check\("(\w+)"', cell.source):
+            name = found[1]
+            answers = [(raising(known[name]), "the reader")]
+            if len(expected) == 0:
+                answers.append(("raise RuntimeError('at once')", "is the book's"))
+            if name in styles:
+                answers.append((styles[name], "Right."))
+            for answer, _ in answers:
+                cells += [reader_cell(answer), new_code_cell(cell.source)]
+            expected += [(name, "Still to do"), *((name, said) for _, said in answers)]
+    notebook.cells = cells
+    found = verdicts(builder.execute(notebook, tmp_path))
+    assert [name for name, _ in found] == [name for name, _ in expected]
+    for (name, verdict), (_, said) in zip(found, expected, strict=True):
+        assert said in verdict, name
+        assert verdict.startswith("Right." if said == "Right." else "Not yet."), name
+        assert ("From here on the chapter uses the book" in verdict) == (said != "Right."), name
+
+
+def reader_cell(answer: str):
+    return new_code_cell(answer, metadata={"tags": [MAY_RAISE]})
+
+
+def raising(exercise: Exercise) -> str:
+    """An answer that defines the names of the book's, of which each raises when it is called or built."""
+    classes = {s.name: s.bases for s in ast.parse(exercise.answer).body if isinstance(s, ast.ClassDef)}
+    raises = "(*arguments, **named):\n{}raise RuntimeError('the reader')\n"
+    texts = []
+    for name in exercise.names:
+        if name not in classes:
+            texts.append(f"def {name}{raises.format('    ')}")
+            continue
+        bases = ", ".join(map(ast.unparse, classes[name]))
+        texts.append(f"class {name}({bases}):")
+        texts += [f"    def {method}{raises.format('        ')}" for method in ("__init__", "forward", "__call__")]
+    return "\n".join(texts)
+
+
+def other_styles(source: Path) -> dict[str, str]:
+    """Exercise -> a right answer in another style: the strings of ``OTHER_STYLES`` in a file beside the chapter."""
+    path = source.parent / "other_styles.py"
+    if not path.is_file():
+        return {}
+    return import_module(f"dyhead_book.{source.parent.name}.other_styles").OTHER_STYLES
 
 
 def test_a_kernel_finds_this_book_and_this_library_in_any_folder(tmp_path, monkeypatch):
@@ -83,29 +180,6 @@ def test_a_kernel_finds_this_book_and_this_library_in_any_folder(tmp_path, monke
     [cell] = builder.execute(builder.read_source(source), tmp_path).cells
     found = [Path(path).parent for path in cell.outputs[0].text.split()]
     assert found == [builder.BOOK, builder.NOTEBOOKS.parent / "dyhead_lab"]
-
-
-WORKBOOKS = [source for source in CHAPTERS if builder.workbook(source)]
-
-
-@pytest.mark.notebook
-@pytest.mark.parametrize("answers", ["blank", "solved", "raising"])
-@pytest.mark.parametrize("source", WORKBOOKS, ids=builder.title)
-def test_the_workbook_runs_to_its_end(source, answers, monkeypatch, tmp_path):
-    monkeypatch.setenv("DYHEAD_FAST", "1")
-    monkeypatch.setattr(builder, "SLOWEST_CELL", FAST_SECONDS)
-    marked = builder.read_source(source)
-    known = exercises(marked)
-    notebook = builder.workbook(source)
-    if answers == "solved":
-        notebook = solved(notebook, marked)
-        assert [c.source for c in builder.book(source).cells if c.source in {e.answer for e in known}] == [
-            c.source for c in notebook.cells if c.source in {e.answer for e in known}
-        ]
-    if answers == "raising":
-        notebook = solved(notebook, marked, {known[0].name: "raise RuntimeError('the reader')"})
-    text = json.dumps(builder.execute(notebook, tmp_path))
-    assert ("From here on the chapter uses the book" in text) == (answers != "solved")
 
 
 def test_notices_of_the_machine_that_builds_do_not_enter_a_notebook(tmp_path):
