@@ -9,11 +9,13 @@ What most users need stands at the door::
     with dyhead_lab.trace(trained.model) as seen:         # what the model saw
         [found] = trained.model([image])                  # boxes (n, 4) in pixels, scores (n,), labels (n,)
     dyhead_lab.SamplingPoints(seen, image)                # in a notebook: an explorer of every sampling point
+    dyhead_lab.look("photo.jpg").page("look.html")        # what a detector of photographs found, and looked at
     dyhead_lab.train("quickstart", data="my_dataset")     # a recipe of the zoo, or your own, on a folder of data
 
 - models: ``load_trained``, ``zoo`` (every recipe by name), ``Recipe``, ``train``, ``evaluate``
 - data: ``read_image``, ``coco_folder``
-- looking inside: ``trace``, ``SamplingPoints``, ``ScaleExplorer``, ``detections_figure``
+- looking inside: ``look`` (an image of yours, any detector), ``look_upload`` (a button for it), ``trace``,
+  ``SamplingPoints``, ``ScaleExplorer``, ``detections_figure``
 - building blocks: ``deform_conv2d``, ``ms_deform_attn``, ``DyHead``, ``MultiScaleDeformableAttention``
 - ``UserError``: a mistake that you can mend; its message says how
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from .training.recipe import Recipe
     from .training.train import train
     from .views.figures import detections_figure
+    from .views.look import look
+    from .views.look_upload import look_upload
     from .views.sampling_points import SamplingPoints
     from .views.scale_explorer import ScaleExplorer
     from .zoo import load_trained
@@ -55,6 +59,8 @@ __all__ = [
     "detections_figure",
     "evaluate",
     "load_trained",
+    "look",
+    "look_upload",
     "ms_deform_attn",
     "read_image",
     "trace",
@@ -74,6 +80,8 @@ _MODULES = {
     "deform_conv2d": "ops",
     "detections_figure": "views.figures",
     "evaluate": "evaluation.coco_metric",
+    "look": "views.look",
+    "look_upload": "views.look_upload",
     "load_trained": "zoo",
     "ms_deform_attn": "ops",
     "read_image": "data.images",

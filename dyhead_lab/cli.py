@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "errors": ("dyhead_lab.commands.errors", "break the mistakes of a trained model down, and draw the worst images"),
     "compare": ("dyhead_lab.commands.compare", "show runs side by side, as a table and as curves"),
     "detect": ("dyhead_lab.commands.detect", "draw the boxes that a trained model finds on your images"),
+    "look": ("dyhead_lab.commands.look", "write a page that shows what a detector looked at in your photograph"),
     "experiment": ("dyhead_lab.commands.experiment", "measure what an experiment compares, or show what was recorded"),
     "efficiency": ("dyhead_lab.commands.efficiency", "count what a recipe's detector costs, by part"),
     "bench": ("dyhead_lab.commands.bench", "measure operators, loading and training on this machine"),

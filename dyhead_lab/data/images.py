@@ -26,6 +26,9 @@ _DECODING_ERRORS = (
     Image.DecompressionBombError,
 )
 
+#: What phones call photographs that Pillow does not read by itself.
+HEIC = (".heic", ".heif")
+HEIC_HINT = "HEIC is read by no library that this project requires: save the photograph as JPEG"
 #: Pillow's modes of one channel with 16 bits. Older files of 16 bits open as the 32-bit mode "I".
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
@@ -64,7 +67,8 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     except FileNotFoundError:
         raise UserError(f"image not found: {path}") from None
     except _DECODING_ERRORS as error:
-        raise UserError(f"cannot read image {path}: {error}") from error
+        hint = f"; {HEIC_HINT}" if path.suffix.lower() in HEIC else ""
+        raise UserError(f"cannot read image {path}: {error}{hint}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

@@ -56,7 +56,8 @@ class SetDetector(nn.Module, ABC):
 
         Returns:
             training: the weighted loss terms; their sum is the total. Evaluation: per image ``boxes`` (n, 4; xyxy,
-            pixels of the image), ``scores`` (n,) and ``labels`` (n,), best first.
+            pixels of the image), ``scores`` (n,), ``labels`` (n,) and ``queries`` (n,), which object query found it;
+            best first.
 
         Raises:
             ValueError: the detector has no backbone; or as :func:`.check_images` and, in training mode,
@@ -105,5 +106,6 @@ class SetDetector(nn.Module, ABC):
                 scores_Q, labels_Q = logits_QK.softmax(-1)[:, :-1].max(-1)
                 scores, query = scores_Q.topk(min(self.detections, len(scores_Q)))
                 labels = labels_Q[query]
-            results.append({"boxes": to_pixels(boxes_Q4[query], *size), "scores": scores, "labels": labels})
+            boxes = to_pixels(boxes_Q4[query], *size)
+            results.append({"boxes": boxes, "scores": scores, "labels": labels, "queries": query})
         return results

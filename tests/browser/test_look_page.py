@@ -1,0 +1,80 @@
+"""The page of ``dyhead-lab look``, opened from disk: by mouse and by keyboard, at every panel, in both themes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dyhead_lab.data.shapes import draw_image
+from dyhead_lab.views.look import look
+
+from .accessibility import problems
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+
+@pytest.fixture(scope="module")
+def image():
+    return torch.from_numpy(draw_image(2026, 3)[0]).permute(2, 0, 1) / 255
+
+
+def opened(new_page, view, path):
+    view.page(path)
+    page = new_page()
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(path.as_uri())
+    return page
+
+
+def test_a_dynamic_head_is_asked_object_by_object(new_page, image, tmp_path):
+    view = look(image, "quickstart")
+    page = opened(new_page, view, tmp_path / "look.html")
+    root = page.locator(".dyhead-look")
+    assert root.bounding_box()["height"] <= 800, "all of it is seen at once"
+    assert problems(root) == []
+    objects = page.locator(".lk-object")
+    assert objects.count() == len(view.scene["objects"])
+
+    def dots():
+        return [dot.get_attribute("cx") for dot in page.locator(".lk-dot").all()]
+
+    before = dots()
+    assert len(before) == 9, "nine taps"
+    page.get_by_label("Layer").select_option(index=5)
+    assert dots() != before
+    objects.first.focus()
+    first = dots()
+    page.keyboard.press("ArrowRight")
+    assert objects.nth(1).get_attribute("aria-checked") == "true" and dots() != first
+    told = view.scene["panels"][0]["layers"][5]["looks"][1]["points"]
+    assert [float(x) for x in dots()] == pytest.approx([x * 160 for x, *_ in told])
+    page.get_by_text("Scale gates").click()
+    gates = view.scene["panels"][1]["blocks"][0]
+    shown = [float(text) for text in page.locator(".lk-gate span:last-child").all_inner_texts()]
+    assert shown == [round(gate, 2) for level in gates for gate in level]
+    page.get_by_text("Task-aware lines").click()
+    assert page.locator(".lk-curve").count() == 6 * len(gates)
+    page.emulate_media(color_scheme="dark")
+    assert problems(root) == []
+
+
+def test_the_slider_of_a_sparse_detector_redraws_tokens_and_objects(new_page, image, tmp_path):
+    view = look(image, "sparse_detr_tiny", threshold=0.2)
+    page = opened(new_page, view, tmp_path / "sparse.html")
+    page.get_by_text("Kept tokens").click()
+    assert "rho 1:" in page.locator(".lk-numbers").inner_text()
+    page.get_by_label("Ratio").focus()
+    page.keyboard.press("Home")
+    step = view.scene["panels"][-1]["steps"][0]
+    assert f"rho {step['rho']}: {step['kept']} of {step['tokens']}" in page.locator(".lk-numbers").inner_text()
+    assert page.locator(".lk-object").count() == len(step["boxes"])
+    assert page.locator(".lk-cells").count() == len(step["levels"])
+
+
+def test_dense_attention_is_drawn_over_the_image(new_page, image, tmp_path):
+    page = opened(new_page, look(image, "detr_tiny", threshold=0.05), tmp_path / "dense.html")
+    assert page.locator(".lk-cells").count() == 1
+    before = page.locator(".lk-cells").get_attribute("href")
+    page.get_by_label("Layer").select_option(label="decoder layer 3")
+    assert page.locator(".lk-cells").get_attribute("href") != before
+    page.screenshot(path=str(tmp_path / "dense.png"))

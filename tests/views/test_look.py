@@ -1,0 +1,211 @@
+"""``look``: what is shown for an object is what the network did for it, in a notebook and on a page without Python."""
+
+import base64
+import io
+import json
+import re
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dyhead_lab.cli import main
+from dyhead_lab.data.shapes import draw_image
+from dyhead_lab.errors import UserError
+from dyhead_lab.trace import trace
+from dyhead_lab.views.look import MOST, Look, look
+from dyhead_lab.views.look_upload import look_upload
+from dyhead_lab.views.page import page_of
+from dyhead_lab.views.sampling_layers import sampling_layers, valid_part
+from dyhead_lab.views.sampling_points import SamplingPoints
+from dyhead_lab.zoo import load_trained
+
+
+@pytest.fixture(scope="module")
+def image():
+    return torch.from_numpy(draw_image(2026, 3)[0]).permute(2, 0, 1) / 255
+
+
+def panel(view, kind):
+    [found] = [panel for panel in view.scene["panels"] if panel["kind"] == kind]
+    return found
+
+
+def kinds(view):
+    return [panel["kind"] for panel in view.scene["panels"]]
+
+
+def test_objects_are_those_of_the_detector_best_first(image):
+    trained = load_trained("quickstart")
+    view = look(image, trained, threshold=0.3)
+    with torch.no_grad():
+        (found,) = trained.model([image])
+    confident = found["scores"] >= 0.3
+    assert len(view.scene["objects"]) == min(int(confident.sum()), MOST) > 0
+    best = view.scene["objects"][0]
+    top = int(found["scores"].argmax())
+    assert best["name"] == trained.categories[int(found["labels"][top])]
+    np.testing.assert_allclose(best["box"], (found["boxes"][top] / 160).tolist(), atol=1e-4)  # rounded to four places
+
+
+def test_where_nothing_is_sure_the_best_three_are_shown(image):
+    view = look(image, "quickstart", threshold=1.0)
+    assert len(view.scene["objects"]) == 3 and view.scene["threshold"] == 1.0
+
+
+def test_taps_are_those_of_the_cell_in_the_middle_of_the_box(image):
+    trained = load_trained("quickstart")
+    view = look(image, trained)
+    with torch.no_grad(), trace(trained.model) as seen:
+        trained.model([image])
+    x1, y1, x2, y2 = view.scene["objects"][0]["box"]
+    layers = panel(view, "points")["layers"]
+    assert kinds(view) == ["points", "gates", "lines"] and len(layers) == len(sampling_layers(seen))
+    for told, layer in zip(layers, sampling_layers(seen), strict=True):
+        points = layer.points(layer.nearest((x1 + x2) / 2, (y1 + y2) / 2))
+        order = points.weights.argsort(descending=True)
+        rows = [row[:3] for row in told["looks"][0]["points"]]
+        expected = torch.cat([points.positions, points.weights[:, None]], 1)[order]
+        np.testing.assert_allclose(rows, expected.tolist(), atol=1e-4)
+        assert told["name"] == layer.name
+
+
+@pytest.mark.parametrize("weights", ["deformable_detr_tiny", "sparse_detr_tiny"])
+def test_points_of_a_decoder_belong_to_the_query_that_found_the_object(weights, image):
+    trained = load_trained(weights)
+    view = look(image, trained, threshold=0.1)
+    with torch.no_grad(), trace(trained.model) as seen:
+        (found,) = trained.model([image])
+    order = found["scores"].argsort(descending=True)
+    layers = sampling_layers(seen)
+    told = panel(view, "points")["layers"][-1]
+    assert told["name"] == layers[-1].name and "decoder" in told["name"]
+    for number, look_ in enumerate(told["looks"]):
+        query = int(found["queries"][order[number]])
+        np.testing.assert_allclose(look_["here"], layers[-1].places[query].tolist(), atol=1e-4)
+
+
+def test_dense_attention_is_shown_on_one_scale(image):
+    trained = load_trained("detr_tiny")
+    view = look(image, trained, threshold=0.0)
+    maps = panel(view, "maps")
+    with torch.no_grad(), trace(trained.model) as seen:
+        (found,) = trained.model([image])
+    cross = [m[0].mean(0) for path, m in seen.find("attention_maps") if path.endswith("multihead_attn")]
+    encoder = [m[0].mean(0) for path, m in seen.find("attention_maps") if ".encoder." in path]
+    assert len(maps["layers"]) == len(cross) + len(encoder)
+    query = int(found["queries"][found["scores"].argmax()])
+    last = maps["layers"][-1]
+    values = np.frombuffer(base64.b64decode(last["looks"][0]), np.uint8) / 255 * maps["brightest"]
+    assert last["size"] == [10, 10]
+    np.testing.assert_allclose(values, cross[-1][query].numpy(), atol=maps["brightest"] / 255)  # one byte a cell
+    assert maps["brightest"] >= float(cross[-1][query].max())
+
+
+def test_a_sparse_detector_ran_at_every_ratio_and_keeps_its_own(image):
+    trained = load_trained("sparse_detr_tiny")
+    before = trained.model.rho
+    view = look(image, trained)
+    assert trained.model.rho == before
+    steps = panel(view, "tokens")["steps"]
+    assert [step["rho"] for step in steps] == sorted({0.05, 0.1, 0.2, 0.3, 0.5, 1.0, before})
+    kept = [step["kept"] for step in steps]
+    assert kept == sorted(kept) and kept[-1] == steps[-1]["tokens"] and steps[-1]["corr"] == 1.0
+    for step in steps:
+        masks = [np.frombuffer(base64.b64decode(level["kept"]), np.uint8) for level in step["levels"]]
+        assert sum(int((mask == 255).sum()) for mask in masks) == step["kept"]
+
+
+def test_positions_do_not_count_the_padding():
+    image = torch.rand(3, 100, 150, generator=torch.Generator().manual_seed(0))
+    trained = load_trained("quickstart")
+    view = look(image, trained)
+    with torch.no_grad(), trace(trained.model) as seen:
+        trained.model([image])
+    valid = valid_part(seen, 0)
+    assert float(valid.min()) < 1 and view.scene["valid"] == [round(v, 4) for v in valid.tolist()]
+    layer, told = sampling_layers(seen)[0], panel(view, "points")["layers"][0]
+    x1, y1, x2, y2 = view.scene["objects"][0]["box"]
+    centre = torch.tensor([(x1 + x2) / 2, (y1 + y2) / 2]) * valid
+    place = layer.places[layer.nearest(*centre.tolist())] / valid
+    np.testing.assert_allclose(told["looks"][0]["here"], place.tolist(), atol=1e-4)
+
+
+def test_the_page_holds_all_that_the_widget_holds_and_fetches_nothing(image, tmp_path):
+    view = look(image, "quickstart")
+    view.page(tmp_path / "new" / "look.html")
+    text = (tmp_path / "new" / "look.html").read_text(encoding="utf-8")
+    values = json.loads(re.search(r'id="values">(.*?)</script>', text, re.DOTALL)[1])
+    assert values == {"scene": view.scene, "chosen": 0}
+    assert not re.search(r'(src|href)="http|import .* from|@import', text)
+    with pytest.raises(UserError, match="cannot write"):
+        view.page(tmp_path / "new")
+
+
+def test_a_page_is_refused_for_what_python_draws(image):
+    trained = load_trained("quickstart")
+    with torch.no_grad(), trace(trained.model) as seen:
+        trained.model([image])
+    with pytest.raises(ValueError, match="SamplingPoints asks Python for layer"):
+        page_of(SamplingPoints(seen, image), "points")
+
+
+def test_the_command_takes_photographs_as_cameras_store_them(tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    turned = Image.fromarray(pixels)
+    exif = turned.getexif()
+    exif[0x0112] = 6  # a quarter to the right
+    for name, picture, options in (
+        ("turned.jpg", turned, {"exif": exif}),
+        ("cmyk.jpg", turned.convert("CMYK"), {}),
+        ("grey.png", turned.convert("L"), {}),
+        ("small.webp", turned, {}),
+    ):
+        picture.save(tmp_path / name, **options)
+        page = tmp_path / f"{name}.html"
+        assert main(["look", str(tmp_path / name), "--weights", "quickstart", "--out", str(page)]) == 0
+        size = json.loads(re.search(r'"size": (\[\d+, \d+\])', page.read_text(encoding="utf-8"))[1])
+        assert size == ([90, 60] if name == "turned.jpg" else [60, 90])
+    assert "turned.jpg" in capsys.readouterr().out
+
+
+def test_mistakes_are_named(tmp_path, capsys):
+    heic = tmp_path / "phone.heic"
+    heic.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    for arguments, words in (
+        (["look", "nowhere.jpg", "--weights", "quickstart"], "image not found: nowhere.jpg"),
+        (["look", "workshop", "--weights", "nobody"], "no weights at nobody"),
+        (["look", "workshop", "--weights", "quickstart", "--out", "page.txt"], "--out: expected a name that ends in"),
+        (["look", "workshop", "--weights", "quickstart", "--threshold", "2"], "threshold: got 2.0"),
+        (["look", str(heic), "--weights", "quickstart"], "HEIC"),
+    ):
+        assert main(arguments) == 1
+        assert words in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"image: got torch.float32 \(2, 3\)"):
+        look(torch.rand(2, 3), "quickstart")
+
+
+def test_the_still_picture_names_the_objects(image):
+    view = look(image, "quickstart")
+    assert isinstance(view, Look) and view.scene["objects"][0]["name"] in view.picture().alt
+
+
+def uploaded(name, content):
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    return {"name": name, "type": "image/png", "size": len(content), "last_modified": when, "content": content}
+
+
+def test_a_photograph_is_chosen_by_a_button():
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)).save(file, "PNG")
+    box = look_upload("quickstart")
+    button, below = box.children
+    assert below.children == ()
+    button.value = (uploaded("mine.png", file.getvalue()),)
+    [view] = below.children
+    assert isinstance(view, Look) and view.scene["title"] == "mine.png" and view.scene["size"] == [60, 90]
+    button.value = (uploaded("broken.png", b"no picture"),)
+    [words] = below.children
+    assert words.value.startswith("cannot read image broken.png")
