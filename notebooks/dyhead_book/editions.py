@@ -103,13 +103,13 @@ def _exercise(name: str, marked: str, check: str) -> Exercise:
         ast.parse(check.strip(), mode="eval")
     except SyntaxError:
         raise EditionError(f"exercise {name!r}: its check must be one expression, not {check.strip()!r}") from None
-    names = tuple(_defined(answer))
+    names = tuple(defined(answer))
     if not names:
         raise EditionError(f"exercise {name!r}: its cell defines nothing that later cells could take")
     return Exercise(name, answer, check.strip(), names)
 
 
-def _defined(code: str) -> Iterator[str]:
+def defined(code: str) -> Iterator[str]:
     """Names that a cell defines at its top level."""
     for statement in ast.parse(code).body:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):

@@ -1,13 +1,13 @@
 """The reader's side of a workbook: a check of every answer, and the book's version wherever an answer is not right yet.
 
 A chapter must run to its end whatever the reader has written: nothing, something wrong, or something that raises. So a
-check never raises. Where the answer is not right it says what was seen, and gives later cells the book's version.
+check never raises. Where the answer is not right it says what was seen, and gives later cells the book's version. A
+right answer is kept for later chapters; see :mod:`dyhead_book.practice.earlier`.
 """
 
 from __future__ import annotations
 
 import html
-import json
 import traceback
 import warnings
 from collections.abc import Callable
@@ -17,8 +17,10 @@ from typing import Any
 
 from dyhead_lab.paths import reader_folder
 
-from .editions import exercises, marked_cells
+from .editions import Exercise, defined, exercises, marked_cells
+from .practice.answers import keep
 from .practice.reader_checks import Verdict
+from .practice.reader_files import read_object, write_object
 
 BOOK = Path(__file__).resolve().parent
 
@@ -75,12 +77,29 @@ class Workbook:
         exercise = self._exercises[name]
         gap = _not_the_readers(exercise.names, self._namespace)
         verdict = Verdict(False, gap) if gap else _verdict(judge)
-        record(self.chapter, name, bool(verdict))
         if verdict:
+            self._remember(exercise)
             return Report(verdict, ())
         exec(compile(exercise.answer, f"<the book's {name}>", "exec"), self._namespace)
         _the_books.update({name: self._namespace[name] for name in exercise.names})
         return Report(verdict, exercise.names)
+
+    def _remember(self, exercise: Exercise) -> None:
+        record(self.chapter, exercise.name)
+        cell = _cell_that_defines(exercise.names, self._namespace.get("In", []))
+        if cell:
+            keep(self.chapter, exercise.name, cell)
+
+
+def _cell_that_defines(names: tuple[str, ...], history: list[str]) -> str | None:
+    """The last cell of a kernel's history that defines all ``names``; None where it is not one cell."""
+    for cell in reversed(history):
+        try:
+            if set(names) <= set(defined(cell)):
+                return cell
+        except SyntaxError:
+            continue
+    return None
 
 
 _the_books: dict[str, Any] = {}  # what took the place of an answer in this kernel
@@ -117,23 +136,18 @@ def progress_file() -> Path:
 def progress() -> dict[str, list[str]]:
     """Chapter -> exercises that were right at least once; empty where nothing can be read."""
     try:
-        content = json.loads(progress_file().read_text(encoding="utf-8"))
-        return {str(chapter): [str(name) for name in names] for chapter, names in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        return {chapter: [str(name) for name in names] for chapter, names in read_object(progress_file()).items()}
+    except (OSError, ValueError, TypeError):
         return {}
 
 
-def record(chapter: str, name: str, right: bool) -> None:
-    """Remember a right answer; a wrong one takes nothing away. Where it cannot be written, a warning says so."""
+def record(chapter: str, name: str) -> None:
+    """Remember a right answer. Where it cannot be written, a warning says so."""
     known = progress()
-    if not right or name in known.get(chapter, ()):
+    if name in known.get(chapter, ()):
         return
-    text = json.dumps({**known, chapter: [*known.get(chapter, ()), name]}, indent=1)
     path = progress_file()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_object(path, {**known, chapter: [*known.get(chapter, ()), name]})
     except OSError as error:
         warnings.warn(f"{path} cannot be written ({error.strerror}); what you solve is not remembered", stacklevel=3)

@@ -14,13 +14,13 @@ until the kernel stops, and the card says so.
 from __future__ import annotations
 
 import html
-import json
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from dyhead_lab.paths import reader_folder
+
+from .reader_files import read_object, write_object
 
 _unsaved: dict[str, str] = {}  # guesses of this kernel that the file could not take
 
@@ -110,11 +110,8 @@ def _read() -> dict[str, str]:
     """All guesses of the file; none, with a warning, if it holds something else."""
     path = predictions_file()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): str(choice) for key, choice in content.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError) as error:
+        return {str(key): str(choice) for key, choice in read_object(path).items()}
+    except (OSError, ValueError) as error:
         warnings.warn(f"{path} cannot be read ({error}); earlier guesses are not shown", stacklevel=2)
         return {}
 
@@ -123,12 +120,8 @@ def _keep(key: str, choice: str) -> str | None:
     """Write one guess. Returns None, or why the file could not take it."""
     _unsaved.pop(key, None)
     path = predictions_file()
-    text = json.dumps({**_read(), key: choice}, indent=1, ensure_ascii=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_object(path, {**_read(), key: choice})
     except OSError as error:
         _unsaved[key] = choice
         return f"{path} cannot be written ({error.strerror})"

@@ -1,0 +1,68 @@
+"""The reader's right answers as files: ``answers/CHAPTER/EXERCISE.py`` in the reader's folder.
+
+The workbook keeps them and notes their digests beside them. A file that somebody changed, or put there, has another
+digest or none, and nobody runs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+from dyhead_lab.paths import reader_folder
+
+from .reader_files import read_object, write, write_object
+
+
+class NotKept(Exception):
+    """There is no answer that can be used; the message says why, as a sentence."""
+
+
+def answer_file(chapter: str, exercise: str) -> Path:
+    """Where the right answer to an exercise of a chapter such as "02_scale_aware" is kept."""
+    return reader_folder() / "answers" / chapter / f"{exercise}.py"
+
+
+def _digests() -> Path:
+    return reader_folder() / "answers" / "digests.json"
+
+
+def keep(chapter: str, exercise: str, cell: str) -> None:
+    """Keep the source of a cell. Where it cannot be written, a warning says so."""
+    path = answer_file(chapter, exercise)
+    try:
+        write(path, cell)
+        write_object(_digests(), {**_known(), f"{chapter}/{exercise}": _digest(cell)})
+    except OSError as error:
+        warnings.warn(f"{path} cannot be written ({error.strerror}); later chapters use the library's", stacklevel=3)
+
+
+def kept(chapter: str, exercise: str) -> str:
+    """The source of the cell that was right last.
+
+    Raises:
+        NotKept: there is none, or the file does not hold what the workbook wrote.
+    """
+    path = answer_file(chapter, exercise)
+    try:
+        cell = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotKept("You have not built it yet.") from None
+    except (OSError, ValueError) as error:
+        raise NotKept(f"{path} cannot be read ({error}).") from None
+    if _known().get(f"{chapter}/{exercise}") != _digest(cell):
+        raise NotKept(f"{path} was changed outside of the workbook.")
+    return cell
+
+
+def _known() -> dict[str, str]:
+    """All digests; none where the file is damaged, so that nothing of it is trusted."""
+    try:
+        return read_object(_digests())
+    except (OSError, ValueError):
+        return {}
+
+
+def _digest(cell: str) -> str:
+    return hashlib.sha256(cell.encode()).hexdigest()
