@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from dyhead_book.practice import predictions
@@ -16,14 +18,43 @@ def question():
 
 
 def test_a_guess_is_kept_and_shown_beside_the_measurement():
-    assert 'Put your guess here: "a", "b".' in repr(question().guess(None))
-    assert "kept until the end of the chapter" in repr(question().guess("b"))
-    assert "Your guess so far: b." in repr(question().guess(None))
+    assert "Choose one: run the cell and press a button." in repr(question().guess(None))
+    assert "Your guess: b. It is kept until the end of the chapter." in repr(question().guess("b"))
+    assert "Your guess: b." in repr(question().guess(None))
     card = question().revisit("a", "mean ratio 1.20")
     assert "You guessed b: the coarser one. Not so." in repr(card)
     assert "Measured: a, the finer <one>. mean ratio 1.20" in repr(card)
     assert "the finer &lt;one&gt;" in card._repr_html_()
     assert "Right." in repr(question().revisit("b", "mean ratio 0.90"))
+
+
+def test_every_choice_has_a_button_that_keeps_it_and_says_so_at_once():
+    asked = question().ask()
+    assert [label for label, _ in asked.choice.options] == ["a: the finer <one>", "b: the coarser one"]
+    assert asked.choice.value is None and not predictions_file().exists(), "nothing is guessed for the reader"
+    asked.choice.value = "b"
+    assert question().earlier() == "b"
+    assert "Your guess: b. It is kept until the end of the chapter." in asked.children[-1].value
+    asked.choice.value = "a"
+    assert question().ask().choice.value == "a"
+
+
+def test_without_a_kernel_the_question_can_be_read():
+    shown = question().ask()._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in shown
+    for text in (shown["text/html"], shown["text/plain"]):
+        assert "Which neighbour counts more?" in text and "b: the coarser one" in text
+    assert "the finer &lt;one&gt;" in shown["text/html"]
+
+
+def test_the_state_of_a_question_is_small():
+    state = json.dumps([widget.get_state() for widget in all_of(question().ask())], default=str)
+    assert len(state) < 10_000, "bytes in each notebook that asks"
+
+
+def all_of(widget):
+    parts = [widget.layout, *([widget.style] if hasattr(widget, "style") else []), *getattr(widget, "children", ())]
+    return [widget, *(inner for part in parts for inner in (all_of(part) if hasattr(part, "layout") else [part]))]
 
 
 def test_without_a_guess_none_is_claimed():
@@ -51,6 +82,9 @@ def test_a_folder_that_cannot_be_written_keeps_the_guess_until_the_kernel_stops(
     with pytest.warns(UserWarning, match="cannot be read"):
         assert "kept until the kernel stops" in repr(question().guess("a"))
         assert "You guessed a" in repr(question().revisit("a", "so it is"))
+        asked = question().ask()
+        asked.choice.value = "b"
+        assert "kept until the kernel stops" in asked.children[-1].value
 
 
 def test_a_damaged_file_is_reported_and_replaced_by_the_next_guess():

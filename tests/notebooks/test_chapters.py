@@ -227,7 +227,7 @@ def test_guesses_of_whoever_builds_do_not_enter_a_notebook(tmp_path, monkeypatch
     source.parent.mkdir()
     question = 'Question("99 example", "Which?", a="this", b="that")'
     source.write_text(
-        f"# %%\nfrom dyhead_book.practice.predictions import Question\n\n{question}.guess(None)\n", encoding="utf-8"
+        f"# %%\nfrom dyhead_book.practice.predictions import Question\n\n{question}.ask()\n", encoding="utf-8"
     )
     text = builder.serialise(builder.execute(builder.read_source(source), tmp_path))
-    assert "Put your guess here" in text and "Your guess so far" not in text
+    assert "press a button" in text and "Your guess:" not in text

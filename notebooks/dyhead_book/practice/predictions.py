@@ -3,7 +3,7 @@
 In a chapter::
 
     finer = Question("02 finer or coarser", "Which neighbour does a level listen to?", a="the finer", b="the coarser")
-    finer.guess(None)  # put "a" or "b" here
+    finer.ask()  # a button for each choice
     ...
     finer.revisit("a" if ratio > 1 else "b", f"mean ratio {ratio:.2f} over 64 images")
 
@@ -17,6 +17,9 @@ import html
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import ipywidgets
 
 from dyhead_lab.paths import reader_folder
 
@@ -56,22 +59,21 @@ class Question:
             raise ValueError(f"choices: got {len(choices)}, expected at least 2, such as a='finer', b='coarser'")
         self.key, self.text, self.choices = key, text, choices
 
-    def guess(self, choice: str | None) -> Card:
+    def ask(self) -> Buttons:
+        """The question with a button for each choice. Pressing one keeps it as the reader's guess."""
+        return Buttons(self)
+
+    def guess(self, choice: str | None) -> Buttons:
         """Keep the reader's guess and show the question. None only asks.
 
         Raises:
             ValueError: ``choice`` is not one of the letters.
         """
-        lines = [self.text, *(f"{letter}: {meaning}" for letter, meaning in self.choices.items())]
-        if choice is None:
-            earlier = self.earlier()
-            letters = ", ".join(f'"{letter}"' for letter in self.choices)
-            lines.append(f"Your guess so far: {earlier}." if earlier else f"Put your guess here: {letters}.")
-            return Card(tuple(lines))
-        self._check(choice)
-        problem = _keep(self.key, choice)
-        until = "the end of the chapter" if problem is None else f"the kernel stops: {problem}"
-        return Card((*lines, f"Your guess: {choice}. It is kept until {until}."))
+        if choice is not None:
+            self._check(choice)
+            problem = _keep(self.key, choice)
+            return Buttons(self, problem)
+        return Buttons(self)
 
     def earlier(self) -> str | None:
         """The letter that was guessed last, or None."""
@@ -99,6 +101,62 @@ class Question:
     def _check(self, letter: str) -> None:
         if letter not in self.choices:
             raise ValueError(f"{self.key}: got {letter!r}, expected one of {', '.join(self.choices)}")
+
+
+STYLE = (
+    "<style>.dyhead-question .widget-toggle-buttons > div {flex-flow: column; width: auto}"
+    ".dyhead-question button.jupyter-button {width: auto; height: auto; margin: 2px; padding: 4px 10px; "
+    "line-height: 1.4; text-align: left; white-space: normal}</style>"
+)
+
+
+class Buttons(ipywidgets.VBox):
+    """A question with a button for each choice. Tab moves between the buttons, Space or Enter presses one.
+
+    Where no kernel runs and where widgets are not shown, the question, its choices and the guess are read as text.
+
+    Args:
+        question: what is asked.
+        problem: why the last guess could not be written, if it could not.
+    """
+
+    def __init__(self, question: Question, problem: str | None = None):
+        self._question, self._problem = question, problem
+        options = [(f"{letter}: {meaning}", letter) for letter, meaning in question.choices.items()]
+        self.choice = ipywidgets.ToggleButtons(options=options, value=question.earlier())
+        self._said = ipywidgets.HTML()
+        title = ipywidgets.HTML(f"{STYLE}<b>{html.escape(question.text)}</b>")
+        super().__init__([title, self.choice, self._said])
+        self.add_class("dyhead-question")
+        self._say()
+        self.choice.observe(self._keep, names="value")
+
+    def _keep(self, _change: Any) -> None:
+        if self.choice.value is not None:
+            self._problem = _keep(self._question.key, self.choice.value)
+            self._say()
+
+    def _say(self) -> None:
+        self._said.value = f'<span role="status">{html.escape(self._guess)}</span>'
+
+    @property
+    def _guess(self) -> str:
+        if self.choice.value is None:
+            return "Choose one: run the cell and press a button. Your guess is kept until the end of the chapter."
+        until = "the end of the chapter" if self._problem is None else f"the kernel stops: {self._problem}"
+        return f"Your guess: {self.choice.value}. It is kept until {until}."
+
+    @property
+    def _card(self) -> Card:
+        choices = (f"{letter}: {meaning}" for letter, meaning in self._question.choices.items())
+        return Card((self._question.text, *choices, self._guess))
+
+    def __repr__(self) -> str:
+        return repr(self._card)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        shown = super()._repr_mimebundle_(**kwargs) or {}
+        return {**shown, "text/plain": repr(self), "text/html": self._card._repr_html_()}
 
 
 def predictions_file() -> Path:
