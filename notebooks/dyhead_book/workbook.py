@@ -8,7 +8,6 @@ right answer is kept for later chapters; see :mod:`dyhead_book.practice.earlier`
 from __future__ import annotations
 
 import html
-import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from dyhead_lab.paths import reader_folder
 
 from .editions import Exercise, defined, exercises, marked_cells
 from .practice.answers import keep
-from .practice.reader_checks import Verdict
+from .practice.reader_checks import Verdict, raised, still_to_do
 from .practice.reader_files import read_object, write_object
 
 BOOK = Path(__file__).resolve().parent
@@ -119,10 +118,9 @@ def _verdict(judge: Callable[[], Verdict]) -> Verdict:
     try:
         return judge()
     except NotImplementedError as gap:
-        return Verdict(False, f"Still to do: {gap}" if str(gap) else "The function is not written yet.")
+        return Verdict(False, still_to_do(gap))
     except Exception as error:  # whatever the reader's code raises
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return Verdict(False, f"Your code raises {type(error).__name__}: {error} (line {place.lineno}: {place.line})")
+        return Verdict(False, raised(error))
 
 
 # What the reader has solved
