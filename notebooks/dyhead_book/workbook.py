@@ -8,20 +8,13 @@ right answer is kept for later chapters; see :mod:`dyhead_book.practice.earlier`
 from __future__ import annotations
 
 import html
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dyhead_lab.paths import reader_folder
-
-from .editions import Exercise, defined, exercises, marked_cells
-from .practice.answers import keep
+from .editions import Exercise, defined, exercises
+from .practice.answers import keep, marked_chapter, record
 from .practice.reader_checks import Verdict, raised, still_to_do
-from .practice.reader_files import read_object, write_object
-
-BOOK = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -59,12 +52,8 @@ class Workbook:
     """
 
     def __init__(self, chapter: str, namespace: dict[str, Any]):
-        source = BOOK / f"c{chapter}" / "chapter.py"
-        if not source.is_file():
-            raise ValueError(f"the book has no chapter {chapter!r}")
         self.chapter, self._namespace = chapter, namespace
-        marked = marked_cells(source.read_text(encoding="utf-8"))
-        self._exercises = {exercise.name: exercise for exercise in exercises(marked)}
+        self._exercises = {exercise.name: exercise for exercise in exercises(marked_chapter(chapter))}
 
     def check(self, name: str, judge: Callable[[], Verdict]) -> Report:
         """Check what the reader wrote for exercise ``name``; see this module.
@@ -121,31 +110,3 @@ def _verdict(judge: Callable[[], Verdict]) -> Verdict:
         return Verdict(False, still_to_do(gap))
     except Exception as error:  # whatever the reader's code raises
         return Verdict(False, raised(error))
-
-
-# What the reader has solved
-
-
-def progress_file() -> Path:
-    """Where the reader's right answers are remembered."""
-    return reader_folder() / "progress.json"
-
-
-def progress() -> dict[str, list[str]]:
-    """Chapter -> exercises that were right at least once; empty where nothing can be read."""
-    try:
-        return {chapter: [str(name) for name in names] for chapter, names in read_object(progress_file()).items()}
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def record(chapter: str, name: str) -> None:
-    """Remember a right answer. Where it cannot be written, a warning says so."""
-    known = progress()
-    if name in known.get(chapter, ()):
-        return
-    path = progress_file()
-    try:
-        write_object(path, {**known, chapter: [*known.get(chapter, ()), name]})
-    except OSError as error:
-        warnings.warn(f"{path} cannot be written ({error.strerror}); what you solve is not remembered", stacklevel=3)

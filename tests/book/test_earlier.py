@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from dyhead_book import build as builder
-from dyhead_book import workbook
 from dyhead_book.editions import exercises
+from dyhead_book.practice import answers
 from dyhead_book.practice import earlier as module
 from dyhead_book.practice.answers import answer_file, kept
 from dyhead_book.practice.earlier import earlier, needed_for, of_the_library
@@ -64,8 +64,7 @@ MINE = """class ScaleAwareAttention(nn.Module):
 @pytest.fixture(autouse=True)
 def book(tmp_path, monkeypatch):
     """A book of one chapter, and a reader with an empty folder."""
-    monkeypatch.setattr(workbook, "BOOK", tmp_path)
-    monkeypatch.setattr(module, "BOOK", tmp_path)
+    monkeypatch.setattr(answers, "BOOK", tmp_path)
     monkeypatch.setattr(module, "_built", {})  # a kernel that has just started
     monkeypatch.setenv("DYHEAD_READER", str(tmp_path / "reader"))
     path = tmp_path / f"c{CHAPTER}" / "chapter.py"
@@ -210,8 +209,7 @@ def test_only_the_statements_that_are_needed_are_run():
 
 def test_an_answer_to_chapter_02_passes_its_check_on_the_shipped_detector(monkeypatch, tmp_path, capsys):
     """A real chapter: its check takes a picture that one of its cells draws."""
-    monkeypatch.setattr(module, "BOOK", real := builder.BOOK)
-    monkeypatch.setattr(workbook, "BOOK", real)
+    monkeypatch.setattr(answers, "BOOK", real := builder.BOOK)
     [exercise] = [e for e in exercises(builder.read_source(real / f"c{FIRST}" / "chapter.py")) if NAME in e.names]
     names = {"In": [exercise.answer]} | {name: object() for name in exercise.names}
     Workbook(FIRST, names).check(exercise.name, lambda: Verdict(True, ""))

@@ -7,10 +7,11 @@ import pytest
 from nbclient import NotebookClient
 
 from dyhead_book import build, editions
-from dyhead_book import workbook as workbook_of_reader
 from dyhead_book.editions import EditionError, book_edition, exercises, solved, workbook_edition
+from dyhead_book.practice import answers
+from dyhead_book.practice.answers import progress
 from dyhead_book.practice.reader_checks import Verdict
-from dyhead_book.workbook import Workbook, progress
+from dyhead_book.workbook import Workbook
 
 SOURCE = '''\
 # %% [markdown]
@@ -51,7 +52,7 @@ CHAPTER = "99_doubling"
 def source(tmp_path, monkeypatch):
     """A book of one chapter."""
     monkeypatch.setattr(build, "BOOK", tmp_path)
-    monkeypatch.setattr(workbook_of_reader, "BOOK", tmp_path)
+    monkeypatch.setattr(answers, "BOOK", tmp_path)
     monkeypatch.setenv("DYHEAD_READER", str(tmp_path / "reader"))
     path = tmp_path / f"c{CHAPTER}" / "chapter.py"
     path.parent.mkdir()
@@ -93,7 +94,9 @@ def test_the_workbook_has_a_gap_a_check_and_a_folded_answer(source):
 def run(workbook, chapter_source, tmp_path):
     """Execute a workbook whose chapter lies in a book of its own; what its cells printed and showed."""
     here = f"Path({str(build.BOOK)!r})"
-    opening = f"import dyhead_book.workbook\nfrom pathlib import Path\n\ndyhead_book.workbook.BOOK = {here}"
+    opening = (
+        f"import dyhead_book.practice.answers\nfrom pathlib import Path\n\ndyhead_book.practice.answers.BOOK = {here}"
+    )
     workbook.cells.insert(1, nbformat.v4.new_code_cell(opening))
     NotebookClient(
         workbook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}

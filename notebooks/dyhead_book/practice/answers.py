@@ -1,7 +1,7 @@
-"""The reader's right answers as files: ``answers/CHAPTER/EXERCISE.py`` in the reader's folder.
+"""The reader's right answers: which exercises of a chapter were right once, and the cells that were.
 
-The workbook keeps them and notes their digests beside them. A file that somebody changed, or put there, has another
-digest or none, and nobody runs it.
+Cells are kept as ``answers/CHAPTER/EXERCISE.py`` in the reader's folder. The workbook writes them and notes their
+digests beside them: a file that somebody changed, or put there, has another digest or none, and nobody runs it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,26 @@ import hashlib
 import warnings
 from pathlib import Path
 
+from nbformat import NotebookNode
+
 from dyhead_lab.paths import reader_folder
 
+from ..editions import marked_cells
 from .reader_files import read_object, write, write_object
+
+BOOK = Path(__file__).resolve().parents[1]
+
+
+def marked_chapter(chapter: str) -> NotebookNode:
+    """The cells of a chapter such as "02_scale_aware", with the marks of its exercises.
+
+    Raises:
+        ValueError: there is no such chapter.
+    """
+    source = BOOK / f"c{chapter}" / "chapter.py"
+    if not source.is_file():
+        raise ValueError(f"the book has no chapter {chapter!r}")
+    return marked_cells(source.read_text(encoding="utf-8"))
 
 
 class NotKept(Exception):
@@ -66,3 +83,31 @@ def _known() -> dict[str, str]:
 
 def _digest(cell: str) -> str:
     return hashlib.sha256(cell.encode()).hexdigest()
+
+
+# What was right once
+
+
+def progress_file() -> Path:
+    """Where the reader's right answers are remembered."""
+    return reader_folder() / "progress.json"
+
+
+def progress() -> dict[str, list[str]]:
+    """Chapter -> exercises that were right at least once; empty where nothing can be read."""
+    try:
+        return {chapter: [str(name) for name in names] for chapter, names in read_object(progress_file()).items()}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def record(chapter: str, name: str) -> None:
+    """Remember a right answer. Where it cannot be written, a warning says so."""
+    known = progress()
+    if name in known.get(chapter, ()):
+        return
+    path = progress_file()
+    try:
+        write_object(path, {**known, chapter: [*known.get(chapter, ()), name]})
+    except OSError as error:
+        warnings.warn(f"{path} cannot be written ({error.strerror}); what you solve is not remembered", stacklevel=3)

@@ -18,16 +18,14 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dyhead_lab.paths import PACKAGE
 
-from ..editions import Exercise, exercises, marked_cells, without_marks
-from .answers import NotKept, answer_file, kept
+from ..editions import Exercise, exercises, without_marks
+from .answers import NotKept, answer_file, kept, marked_chapter
 
-BOOK = Path(__file__).resolve().parents[1]
 #: Where the library keeps what chapters build.
 ROOMS = ("attention", "detectors", "ops")
 
@@ -45,10 +43,7 @@ def earlier(chapter: str, name: str) -> Any:
     Raises:
         ValueError: there is no such chapter, it has no such exercise, or the library has nothing of that name.
     """
-    source = BOOK / f"c{chapter}" / "chapter.py"
-    if not source.is_file():
-        raise ValueError(f"the book has no chapter {chapter!r}")
-    marked = marked_cells(source.read_text(encoding="utf-8"))
+    marked = marked_chapter(chapter)
     exercise = next((exercise for exercise in exercises(marked) if name in exercise.names), None)
     if exercise is None:
         raise ValueError(f"no exercise of chapter {chapter} builds {name!r}")
