@@ -53,15 +53,6 @@ def test_the_chapter_has_short_cells_and_a_cost_card(source):
             assert lines <= LONGEST_CELL, f"{lines} lines, at most {LONGEST_CELL}:\n{cell.source[:200]}"
 
 
-def test_the_map_links_the_chapters_that_exist_and_calls_the_others_planned():
-    text = "\n".join(cell.source for cell in builder.read_source(CHAPTERS[0]).cells)
-    rows = re.findall(r"^\| (\d\d) \| (.+?) \| (.+?) \|$", text, re.MULTILINE)[1:]  # the first is this chapter
-    ready = {re.search(r"\((.+?)\)", title).group(1) for _, title, state in rows if state == "ready"}
-    assert ready == {builder.target(source).name for source in CHAPTERS[1:]}
-    assert all("](" not in title for _, title, state in rows if state == "planned")
-    assert {state for _, _, state in rows} <= {"ready", "planned"}
-
-
 @pytest.fixture
 def fast(monkeypatch):
     """Cells that train take a few steps, and none may take long."""

@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 
 from dyhead_lab.paths import reader_folder
 
-from ..editions import marked_cells
+from ..editions import exercises, marked_cells
 from .reader_files import read_object, write, write_object
 
 BOOK = Path(__file__).resolve().parents[1]
@@ -111,3 +111,12 @@ def record(chapter: str, name: str) -> None:
         write_object(path, {**known, chapter: [*known.get(chapter, ()), name]})
     except OSError as error:
         warnings.warn(f"{path} cannot be written ({error.strerror}); what you solve is not remembered", stacklevel=3)
+
+
+def exercises_of(chapter: str) -> list[str]:
+    """The names of a chapter's marked exercises.
+
+    Raises:
+        ValueError: there is no such chapter.
+    """
+    return [exercise.name for exercise in exercises(marked_chapter(chapter))]
