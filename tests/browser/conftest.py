@@ -42,6 +42,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8")
     environment = os.environ | {
         "DYHEAD_FAST": "1",
+        "DYHEAD_READER": str(home / "reader"),
         "PYTHONPATH": builder.python_path(),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),

@@ -20,25 +20,60 @@ pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.xdist_group
 BACKGROUND = "element => getComputedStyle(element).backgroundColor"
 
 
-def run_chapter(page, lab: Lab, prefix: str) -> None:
-    """Open a chapter without outputs and run all its cells."""
-    source = builder.chapters([prefix])[0]
-    notebook = lab.folder / f"{builder.title(source)}.ipynb"
-    nbformat.write(builder.read_source(source), notebook)
-    open_notebook(page, lab, notebook)
-    run_all(page)
+CELLS = (
+    """
+import torch
+from IPython.display import display
+
+from dyhead_book.practice.drawn_shapes import DrawnShapes
+from dyhead_book.practice.predictions import Question
+from dyhead_lab.trace import trace
+from dyhead_lab.views.scale_weights import ScaleWeights, gates_of
+from dyhead_lab.zoo import load_trained
+
+images = [image for image, _ in DrawnShapes(2)]
+with torch.no_grad(), trace(load_trained("quickstart").model) as seen:
+    load_trained("quickstart").model(images)
+""",
+    'Question("99 browser", "Which neighbour counts more?", a="the finer one", b="the coarser one").ask()',
+    'explorer = ScaleWeights(gates_of(seen), levels=["P3", "P4", "P5", "P6"], images=images)\nexplorer',
+    """
+shown = display(explorer.reading, display_id=True)
+explorer.observe(lambda change: shown.update(change["new"]), names="reading")
+""",
+)
 
 
 @pytest.fixture(scope="module")
-def explorer(new_page: Callable, lab: Lab):
-    """The explorer of the first chapter, freshly run."""
-    page = new_page()
-    run_chapter(page, lab, "00")
+def notebook_page(new_page: Callable, lab: Lab):
+    """A notebook as a chapter is: it detects, asks for a guess, and shows an explorer that Python follows."""
+    page, path = new_page(), lab.folder / "chapter.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text.strip()) for text in CELLS]), path)
+    open_notebook(page, lab, path)
+    run_all(page)
     set_theme(page, "Light")
-    found = page.locator(".dyhead-scale-weights")
+    return page
+
+
+@pytest.fixture
+def explorer(notebook_page):
+    found = notebook_page.locator(".dyhead-scale-weights")
     found.wait_for()
     found.evaluate(SCROLL)
     return found
+
+
+def test_a_guess_is_made_by_mouse_or_keyboard_and_told_at_once(notebook_page):
+    asked = notebook_page.locator(".dyhead-question")
+    asked.wait_for()
+    asked.evaluate(SCROLL)
+    assert "Choose one" in asked.get_by_role("status").inner_text()
+    asked.get_by_role("button", name="a: the finer one").click()
+    asked.get_by_text("Your guess: a. It is kept until the end of the chapter.").wait_for()
+    notebook_page.keyboard.press("Tab")
+    notebook_page.keyboard.press("Enter")
+    asked.get_by_text("Your guess: b. It is kept until the end of the chapter.").wait_for()
+    keep_screenshot(notebook_page, "guess")
 
 
 def reading(page) -> dict:
@@ -85,21 +120,21 @@ def test_the_dark_theme_reaches_the_explorer(explorer):
     assert explorer.evaluate(BACKGROUND) != light
     explorer.evaluate(SCROLL)
     keep_screenshot(page, "explorer-dark")
-    page.locator(".jp-RenderedImage img").first.evaluate(SCROLL)
-    keep_screenshot(page, "detections-dark")
+    page.locator(".dyhead-question").evaluate(SCROLL)
+    keep_screenshot(page, "guess-dark")
 
 
 def test_a_fresh_clone_shows_pictures_before_anything_runs(new_page: Callable, lab: Lab):
-    """The built notebook, opened in a Jupyter that does not trust it and has no kernel state."""
+    """A built notebook, opened in a Jupyter that does not trust it and has no kernel state."""
     page = new_page()
     notebook = lab.folder / "fresh.ipynb"
     shutil.copy(builder.target(builder.chapters(["00"])[0]), notebook)
     open_notebook(page, lab, notebook)
-    cell = page.locator(".jp-CodeCell", has_text="ScaleWeights(gates_of(")
-    picture = cell.locator(".dyhead-scale-weights, img[src^='data:image/png']").first
+    picture = page.locator(".jp-CodeCell img[src^='data:image/png']").first
     picture.wait_for(state="attached")
     page.wait_for_function(KERNEL_READY, timeout=60_000)  # cells are still being laid out before
     picture.evaluate(SCROLL)
     assert picture.bounding_box()["width"] > 200
     assert page.get_by_text("Error displaying widget").count() == 0
+    assert page.get_by_role("link", name="Scale-aware attention").first.is_visible(), "the map of the book"
     keep_screenshot(page, "fresh-clone")

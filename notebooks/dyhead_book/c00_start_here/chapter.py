@@ -44,7 +44,7 @@ print(f"{int((found['scores'] > 0.3).sum())} boxes of a score above 0.3")
 from dyhead_lab.views.figures import Picture, detections_figure
 
 threshold = 0.3
-figure = detections_figure([workshop], [found], trained.categories, threshold)
+figure = detections_figure([workshop], [found], trained.categories, threshold, height=400)
 Picture(figure, alt="A motorcycle in a workshop, with the boxes that the detector found.")
 
 # %% [markdown]
