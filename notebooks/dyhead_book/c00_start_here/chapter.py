@@ -65,8 +65,9 @@ Picture(figure, alt="A motorcycle in a workshop, with the boxes that the detecto
 #
 # ```
 # dyhead-lab book --notebooks --out chapters
-# jupyter lab chapters/00_start_here.ipynb
 # ```
+#
+# and open `00_start_here.ipynb` in that folder.
 #
 # - *Keep*: the command never touches a notebook that is in the folder. Right answers are also kept in
 #   `~/.local/share/dyhead_lab`, where later chapters find them.
