@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "notebooks" / "dyhead_book"
 #: Where a path in prose may start: ``csrc/common``, ``attention/scale.py``, ``static/explorer.js``, ``site/site.py``.
 STARTS = (ROOT, ROOT / "dyhead_lab", ROOT / "dyhead_lab" / "views", BOOK, BOOK.parent)
-PLACEHOLDER = re.compile("NAME|NN_name|CHAPTER|_NN\\b")  # in paths that say how something of a reader's own would be called
+PLACEHOLDER = re.compile(
+    "NAME|NN_name|CHAPTER|_NN\\b"
+)  # in paths that say how something of a reader's own would be called
 GUIDES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "csrc/README.md", "data/README.md")]
 CODE = [
     path for folder in (BOOK, ROOT / "dyhead_lab" / "views", ROOT / "tests" / "book") for path in folder.rglob("*.*")

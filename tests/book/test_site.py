@@ -1,5 +1,6 @@
 """The static site: every page draws itself from the disk alone, and its links lead somewhere."""
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -42,13 +43,15 @@ def notebook(folder, *sources, name="01_name.ipynb"):
     return content
 
 
-def test_nothing_is_loaded_but_the_style_diagrams_and_pictures_inside_the_page(site):
+def test_nothing_is_loaded_but_style_script_diagrams_and_pictures_inside_the_page(site):
     for page in site[1:]:
         links = Links(page.read_text(encoding="utf-8"))
         drawn = {f"diagrams/{file.name}" for file in (page.parent / "diagrams").iterdir()}
-        outside = [load for load in links.loads if load not in {"book.css", *drawn} and not load.startswith("data:")]
+        outside = [
+            load for load in links.loads if load not in {"book.css", "book.js", *drawn} and not load.startswith("data:")
+        ]
         assert not outside, f"{page.name} loads {outside}"
-        assert "script" not in links.tags
+        assert links.tags.count("script") == 1
     assert "url(" not in (site[0].parent / "book.css").read_text(encoding="utf-8")
 
 
@@ -59,7 +62,7 @@ def test_every_link_between_pages_leads_to_a_page_and_a_part(site):
             if re.match(r"[a-z]+:", url):
                 continue
             target, _, part = url.partition("#")
-            if target.startswith("workbook/"):
+            if target.startswith(("workbook/", "book/")):
                 assert (site[0].parent / target).is_file(), f"{name} offers {url}"
                 continue
             assert (target or name) in pages, f"{name} links to {url}"
@@ -77,6 +80,37 @@ def test_each_page_names_its_neighbours(site):
     index, first, last = (site[at].read_text(encoding="utf-8") for at in (0, 1, -1))
     assert 'rel="prev"' not in first and f'rel="next" href="{site[2].name}"' in first
     assert f'rel="prev" href="{site[-2].name}"' in last and site[1].name in index
+
+
+def test_both_editions_can_be_downloaded(site):
+    page = next(page for page in site[1:] if page.stem == "02_scale_aware").read_text(encoding="utf-8")
+    assert '<a href="book/02_scale_aware.ipynb" download>book</a>' in page
+    assert '<a href="workbook/02_scale_aware.ipynb" download>workbook</a>' in page
+    assert "workbook/19_" not in next(p for p in site if p.stem.startswith("19_")).read_text(encoding="utf-8")
+    nbformat.validate(nbformat.read(site[0].parent / "book" / "02_scale_aware.ipynb", as_version=4))
+
+
+def test_the_search_knows_every_part_of_every_page(site):
+    text = (site[0].parent / "sections.js").read_text(encoding="utf-8")
+    sections = json.loads(text.removeprefix("window.SECTIONS = ").removesuffix(";\n"))
+    urls = {section["url"] for section in sections}
+    for page in site[1:]:
+        parts = {f"{page.name}#{part}" for part in Links(page.read_text(encoding="utf-8")).ids if part}
+        assert page.name in urls and {url for url in urls if url.startswith(page.name)} <= {page.name, *parts}
+    assert not any("<" in section["title"] for section in sections)
+    assert len(text) < 1_500_000, "bytes that a search loads"
+
+
+def test_a_collapsed_cell_is_a_fold(tmp_path):
+    content = notebook(tmp_path, "# Title")
+    cell = nbformat.v4.new_code_cell("plumbing = 1", metadata={"jupyter": {"source_hidden": True}})
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="what it shows")]
+    content.cells += [cell, nbformat.v4.new_code_cell("shown = 2")]
+    nbformat.write(content, tmp_path / "01_name.ipynb")
+    text = build_site(tmp_path / "site", tmp_path)[1].read_text(encoding="utf-8")
+    fold = re.search(r"<details><summary>Code</summary>.*?</details>", text, re.DOTALL)
+    assert fold and text.count("plumbing") == fold[0].count("plumbing") == 1
+    assert "what it shows" in text and "shown" in text.replace(fold[0], "")
 
 
 def test_a_formula_is_mathml_and_one_that_cannot_be_drawn_is_named():
@@ -146,5 +180,14 @@ def test_a_browser_without_a_network_draws_a_chapter(site):
         formulas = page.locator('math[display="block"]')
         scrolls = "all => all.map(one => getComputedStyle(one).overflowY)"  # "auto" shows a scrollbar beside a formula
         assert set(formulas.evaluate_all(scrolls)) == {"hidden"}
+        page.locator("#theme").click()
+        light = page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
+        assert light == "rgb(255, 255, 255)"
+        page.locator("#search").fill("bilinear sampling")
+        page.locator("#found a").first.wait_for()
+        assert "places" in page.locator("#found [role=status]").inner_text()
+        page.locator("#search").press("Enter")
+        page.wait_for_url(re.compile(r"\d\d_\w+\.html"))
+        assert page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor") == light
         assert all(url.startswith(("file:", "data:")) for url in asked)
         browser.close()

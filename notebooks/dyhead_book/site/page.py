@@ -38,6 +38,25 @@ class Page:
         found = re.match(r"\d+", self.name)
         return found[0] if found else ""
 
+    def sections(self) -> list[Section]:
+        """The page's text without markup, formulas and pictures, heading by heading."""
+        found = []
+        for piece in re.split(r"(?=<h2 id=)", self.body):
+            heading = re.match(r'<h2 id="([^"]+)">(.*?)</h2>', piece, re.DOTALL)
+            words = re.sub(r"<(math|svg|style|script)\b.*?</\1>|<[^>]+>", " ", piece, flags=re.DOTALL)
+            text = re.sub(r"\s+", " ", html.unescape(words)).strip()
+            found.append(Section(heading[1], _text(heading[2]), text) if heading else Section("", "", text))
+        return found
+
+
+@dataclass(frozen=True)
+class Section:
+    """Words of a page between two headings; without anchor and title before the first."""
+
+    anchor: str
+    title: str
+    text: str
+
 
 def read_page(notebook: Path) -> Page:
     """An executed notebook as a page.
@@ -50,9 +69,14 @@ def read_page(notebook: Path) -> Page:
     if title is None:
         raise ValueError(f"{notebook}: has no title, expected a markdown cell with a line '# Title'")
     exporter = HTMLExporter(template_name="basic", filters={"markdown2html": _chapter_html})
-    body, _ = exporter.from_notebook_node(_without_widgets(content))
+    body, _ = exporter.from_notebook_node(_folded(_without_widgets(content)))
     headings = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body, re.DOTALL)
-    return Page(notebook.stem, title, body, [(anchor, re.sub("<[^>]+>", "", text)) for anchor, text in headings])
+    return Page(notebook.stem, title, body, [(anchor, _text(heading)) for anchor, heading in headings])
+
+
+def _text(heading: str) -> str:
+    """A heading without its markup."""
+    return re.sub("<[^>]+>", "", heading)
 
 
 def _chapter_html(source: str) -> str:
@@ -65,6 +89,19 @@ def _without_widgets(content: NotebookNode) -> NotebookNode:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
     content.metadata.pop("widgets", None)
+    return content
+
+
+def _folded(content: NotebookNode) -> NotebookNode:
+    """Cells whose input is collapsed in JupyterLab show it as a fold, and their outputs as ever."""
+    cells = []
+    for cell in content.cells:
+        if cell.get("metadata", {}).get("jupyter", {}).get("source_hidden"):
+            fold = f"<details><summary>Code</summary>\n\n```python\n{cell.source}\n```\n\n</details>"
+            cells.append(nbformat.v4.new_markdown_cell(fold))
+            cell.metadata.transient = {"remove_source": True}
+        cells.append(cell)
+    content.cells = cells
     return content
 
 
