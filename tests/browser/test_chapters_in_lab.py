@@ -48,7 +48,8 @@ explorer.observe(lambda change: shown.update(change["new"]), names="reading")
 def notebook_page(new_page: Callable, lab: Lab):
     """A notebook as a chapter is: it detects, asks for a guess, and shows an explorer that Python follows."""
     page, path = new_page(), lab.folder / "chapter.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text.strip()) for text in CELLS]), path)
+    cells = [nbformat.v4.new_code_cell(text.strip()) for text in CELLS]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=builder.METADATA), path)
     open_notebook(page, lab, path)
     run_all(page)
     set_theme(page, "Light")
