@@ -28,6 +28,13 @@ def test_a_path_visits_a_chapter_after_those_it_stands_on():
         assert list(numbers) == sorted(numbers)
 
 
+def test_a_path_says_how_long_it_takes_and_a_short_one_does_not():
+    hours = re.findall(r"^\*\*(.+?)\*\*(?:: (\d+) to (\d+) hours)?$", reading_paths().data, re.MULTILINE)
+    assert [name for name, *_ in hours] == list(PATHS)
+    assert all(0 < int(low) <= int(high) for _, low, high in hours[:3])
+    assert hours[-1][1:] == ("", "")
+
+
 @pytest.mark.parametrize("stop", stops(), ids=lambda stop: stop.name)
 def test_a_stop_says_what_its_chapter_says(stop):
     title, card = (part.strip() for part in build.read_source(stop.source).cells[0].source.split("\n", 1))

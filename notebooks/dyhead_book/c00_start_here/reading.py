@@ -82,7 +82,7 @@ def _lines(solved: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for path, numbers in PATHS.items():
         chapters = [by_number[number] for number in numbers if number in by_number]
         low, high = (sum(stop.minutes[end] for stop in chapters) for end in (0, 1))
-        hours = f": {low / 60:.0f} to {high / 60:.0f} hours" if len(chapters) > 1 and low else ""
+        hours = f": {low / 60:.0f} to {high / 60:.0f} hours" if low >= 60 else ""
         yield f"**{path}**{hours}\n"
         yield "| | chapter | minutes | needs | solved |\n| --- | --- | --- | --- | --- |"
         yield from (stop.row(solved) for stop in chapters)
