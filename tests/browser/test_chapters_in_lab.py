@@ -31,7 +31,8 @@ from dyhead_lab.trace import trace
 from dyhead_lab.views.scale_weights import ScaleWeights, gates_of
 from dyhead_lab.zoo import load_trained
 
-images = [image for image, _ in DrawnShapes(2)]
+drawn = DrawnShapes(2)
+images = [drawn.image(index) for index in range(len(drawn))]
 with torch.no_grad(), trace(load_trained("quickstart").model) as seen:
     load_trained("quickstart").model(images)
 """,
