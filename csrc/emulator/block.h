@@ -12,18 +12,11 @@
 #include <vector>
 
 #include "emulator/fiber.h"
-#include "emulator/types.h"
+#include "emulator/here.h"
 
 namespace emulator {
 
 constexpr unsigned kWarpSize = 32;
-
-/// What a thread that runs can ask about itself; the scheduler sets it before it enters a fiber.
-struct Coordinates {
-  uint3 thread, block;
-  dim3 block_size, grid_size;
-};
-inline Coordinates here;
 
 /// The payloads of a warp collective, one per lane; null where a lane does not take part.
 using Payloads = void* const (&)[kWarpSize];

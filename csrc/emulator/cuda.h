@@ -10,8 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "emulator/block.h"
 #include "emulator/types.h"
+#include "emulator/warp.h"
 
 #define __global__
 #define __device__
@@ -33,34 +33,6 @@ inline void __syncthreads() { emulator::Block::current().barrier(); }
 inline void __syncwarp(unsigned mask = 0xffffffffu) {
   emulator::Block::current().collective(mask, nullptr, [](emulator::Payloads) {});
 }
-
-namespace emulator {
-
-/// Every lane in `mask` gives `value` and receives the value of lane `source`.
-template <class T>
-inline T exchange(unsigned mask, T value, unsigned source) {
-  struct Payload {
-    T given, received;
-    unsigned source;
-  } mine{value, value, source};
-  Block::current().collective(mask, &mine, [](Payloads lanes) {
-    for (void* lane : lanes) {
-      auto* payload = static_cast<Payload*>(lane);
-      if (!payload) continue;
-      const auto* from = static_cast<const Payload*>(lanes[payload->source % kWarpSize]);
-      if (!from) throw std::logic_error("a shuffle reads from a lane that its mask leaves out");
-      payload->received = from->given;
-    }
-  });
-  return mine.received;
-}
-
-inline unsigned lane() {
-  const dim3& size = here.block_size;
-  return (here.thread.x + size.x * (here.thread.y + size.y * here.thread.z)) % kWarpSize;
-}
-
-}  // namespace emulator
 
 template <class T>
 inline T __shfl_sync(unsigned mask, T value, int source, int width = 32) {

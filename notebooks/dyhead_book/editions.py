@@ -3,7 +3,8 @@
 A source is py:percent text. Four marks tell the editions apart:
 
 - ``# %% exercise="gate"`` opens a cell that the reader of the workbook writes. Between ``# >>> what is to do`` and
-  ``# <<<`` stands what is taken out there; the book shows it without the two marks.
+  ``# <<<`` stands what is taken out there; the book shows it without the two marks. In a CUDA kernel, which is a
+  string of C++, the marks are ``// >>>`` and ``// <<<``.
 - ``# %% check="gate"`` opens the cell behind it: one expression that gives a
   :class:`~dyhead_book.practice.reader_checks.Verdict`, such as ``check_gate(Gate)``. In the workbook it runs through
   :class:`~dyhead_book.workbook.Workbook`, so that nothing the reader writes or leaves out stops the chapter.
@@ -23,12 +24,20 @@ from dataclasses import dataclass
 import nbformat
 from nbformat import NotebookNode
 
-OPEN, CLOSE = "# >>>", "# <<<"
+OPEN, CLOSE = ">>>", "<<<"
+#: What begins a comment -> what stands in a gap: it stops whoever calls, or compiles, the cell before it is filled.
+GAPS = {"#": "raise NotImplementedError({task!r})", "//": '#error "{task}"'}
 BOOK, WORKBOOK, HIDE = "book", "workbook", "hide"
 #: JupyterLab and nbclient go on behind a cell with this tag, whatever it raises.
 MAY_RAISE = "raises-exception"
 
-_GAP = re.compile(rf"^(?P<indent>[ ]*){OPEN} *(?P<task>.*)\n(?P<answer>(?:.*\n)*?)[ ]*{CLOSE}[ ]*$", re.MULTILINE)
+_COMMENT = "|".join(GAPS)
+_MARK = re.compile(rf"^[ ]*(?:{_COMMENT}) (?:{OPEN}|{CLOSE})", re.MULTILINE)
+_GAP = re.compile(
+    rf"^(?P<indent>[ ]*)(?P<comment>{_COMMENT}) {OPEN} *(?P<task>.*)\n(?P<answer>(?:.*\n)*?)"
+    rf"[ ]*(?P=comment) {CLOSE}[ ]*$",
+    re.MULTILINE,
+)
 
 
 class EditionError(ValueError):
@@ -79,8 +88,8 @@ def exercises(source: NotebookNode) -> list[Exercise]:
         if "check" in cell.metadata:
             raise EditionError(f"check {cell.metadata['check']!r}: its exercise does not stand right before it")
         if name is None:
-            if OPEN in cell.source and cell.cell_type == "code":
-                raise EditionError(f"{OPEN} stands in a cell that is no exercise: {cell.source[:60]!r}")
+            if cell.cell_type == "code" and _MARK.search(cell.source):
+                raise EditionError(f"# {OPEN} stands in a cell that is no exercise: {cell.source[:60]!r}")
             continue
         after = next(cells, None)
         if after is None or after.metadata.get("check") != name:
@@ -95,10 +104,10 @@ def exercises(source: NotebookNode) -> list[Exercise]:
 
 def _exercise(name: str, marked: str, check: str) -> Exercise:
     if not _GAP.search(marked):
-        raise EditionError(f"exercise {name!r}: nothing stands between {OPEN} and {CLOSE}")
+        raise EditionError(f"exercise {name!r}: nothing stands between # {OPEN} and # {CLOSE}")
     answer = without_marks(marked)
-    if OPEN in answer or CLOSE in answer:
-        raise EditionError(f"exercise {name!r}: {OPEN} and {CLOSE} do not come in pairs")
+    if _MARK.search(answer):
+        raise EditionError(f"exercise {name!r}: # {OPEN} and # {CLOSE} do not come in pairs")
     try:
         ast.parse(check.strip(), mode="eval")
     except SyntaxError:
@@ -125,7 +134,7 @@ def without_marks(marked: str) -> str:
 
 def blanked(marked: str) -> str:
     """The cell as the workbook shows it: every gap says what is to do, and stops whoever calls it before."""
-    return _GAP.sub(lambda gap: f"{gap['indent']}raise NotImplementedError({gap['task']!r})", marked)
+    return _GAP.sub(lambda gap: gap["indent"] + GAPS[gap["comment"]].format(task=gap["task"]), marked)
 
 
 def book_edition(source: NotebookNode, workbook: str = "") -> NotebookNode:

@@ -231,3 +231,25 @@ def test_a_cell_may_have_several_gaps():
     assert editions.without_marks(SEVERAL) == answer
     gaps = answer.replace("x = x + 1", "raise NotImplementedError('first')")
     assert editions.blanked(SEVERAL) == gaps.replace("x = 2", "raise NotImplementedError('then')")
+
+
+KERNEL = '''\
+# %% exercise="add"
+add = """
+__global__ void add(float* x) {
+  // >>> add one
+  x[0] += 1;
+  // <<<
+}
+"""
+
+# %% check="add"
+check_add(add)
+'''
+
+
+def test_a_gap_in_a_kernel_is_a_comment_of_its_language_and_stops_its_compiler(tmp_path):
+    source = nbformat.from_dict(editions.marked_cells(KERNEL))
+    [exercise] = exercises(source)
+    assert exercise.answer.splitlines()[2:4] == ["  x[0] += 1;", "}"]
+    assert editions.blanked(source.cells[0].source).splitlines()[2] == '  #error "add one"'

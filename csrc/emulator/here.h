@@ -1,0 +1,15 @@
+// Where a thread stands in its block and grid.
+#pragma once
+
+#include "emulator/types.h"
+
+namespace emulator {
+
+/// What a thread that runs can ask about itself; the scheduler sets it before it enters a fiber.
+struct Coordinates {
+  uint3 thread, block;
+  dim3 block_size, grid_size;
+};
+inline Coordinates here;
+
+}  // namespace emulator
