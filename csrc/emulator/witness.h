@@ -170,7 +170,6 @@ class Witness {
 
   void end_block() {
     if (block_ < 0) return;
-    if (unwritten_.at) fail_at("unwritten", regions[unwritten_region_], unwritten_byte_, 1, unwritten_, nullptr);
     for (size_t n = 1; n < clocks_.size(); ++n)
       if (clocks_[n].barriers != clocks_[0].barriers) {
         const size_t fewer = clocks_[n].barriers < clocks_[0].barriers ? n : 0;
@@ -178,6 +177,7 @@ class Witness {
         std::fprintf(file, ", \"block\": %lld, \"thread\": %zu", (long long)block_, fewer);
         leave(file);
       }
+    if (unwritten_.at) fail_at("unwritten", regions[unwritten_region_], unwritten_byte_, 1, unwritten_, nullptr);
     fold();
   }
 

@@ -9,5 +9,6 @@ is told at the line of the text.
 from .errors import KernelError
 from .kernel import CudaKernel, cuda_kernel
 from .launch import Launch, Traffic
+from .toolchain import why_missing as why_no_emulator
 
-__all__ = ["CudaKernel", "KernelError", "Launch", "Traffic", "cuda_kernel"]
+__all__ = ["CudaKernel", "KernelError", "Launch", "Traffic", "cuda_kernel", "why_no_emulator"]

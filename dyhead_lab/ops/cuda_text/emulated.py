@@ -19,7 +19,7 @@ from ..native import OPERATIONS, Access
 from . import recording, toolchain
 from .errors import KernelError, at_line
 from .launch import SHARED, Launch, Traffic
-from .signature import Signature
+from .signature import Signature, shared_name
 
 SECONDS = 120  # in which a launch must end
 WORD = struct.Struct("f")
@@ -198,7 +198,7 @@ def _barrier(report: dict[str, Any], asked: Request) -> str:
 
 def _element(report: dict[str, Any], asked: Request) -> str:
     region, index = report["region"], report["index"]
-    return f"element {index} of shared memory" if region < 0 else f"{_memory(region, asked)}[{index}]"
+    return f"element {index} of {shared_name(asked.text)}" if region < 0 else f"{_memory(region, asked)}[{index}]"
 
 
 def _race(report: dict[str, Any], asked: Request) -> str:

@@ -19,6 +19,7 @@ from .toolchain import why_missing
 
 _known: dict[str, Any] = {}
 _kept: dict[str, Any] | None = None
+_largest = 0
 
 
 def replay(path: Path) -> None:
@@ -27,13 +28,17 @@ def replay(path: Path) -> None:
 
 
 @contextmanager
-def recorded(path: Path) -> Iterator[None]:
-    """Record into a file all launches inside the block, those that end in an error too."""
-    global _kept
-    before, _kept = _kept, {}
+def recorded(path: Path, largest: int) -> Iterator[None]:
+    """Record into a file the launches inside the block, those that end in an error too.
+
+    Args:
+        largest: bytes that a launch may take in the file; larger ones are left out.
+    """
+    global _kept, _largest
+    before, _kept, _largest = _kept, {}, largest
     try:
         yield
-        text = json.dumps(_kept, indent=0, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(_kept, sort_keys=True, separators=(",", ":")).replace("},", "},\n")
         path.write_text(text + "\n", encoding="utf-8")
     finally:
         _kept = before
@@ -43,7 +48,8 @@ def keep(text: str, packed: bytes, report: dict[str, Any], content: bytes) -> No
     """Record a launch, if somebody records."""
     if _kept is not None:
         packed_content = base64.b64encode(zlib.compress(content, 9)).decode()
-        _kept[_key(text, packed)] = {"report": report, "content": packed_content}
+        if len(packed_content) <= _largest:
+            _kept[_key(text, packed)] = {"report": report, "content": packed_content}
 
 
 def find(text: str, packed: bytes) -> tuple[dict[str, Any], bytes]:

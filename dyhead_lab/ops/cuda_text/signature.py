@@ -144,6 +144,12 @@ def read_signature(text: str, name: str | None = None) -> Signature:
     return Signature(match[1], tuple(parameters))
 
 
+def shared_name(text: str) -> str:
+    """What the text calls its shared memory, if that is one array; else just that."""
+    names = re.findall(r"__shared__\s+(?:__align__\s*\(\d+\)\s*)?[\w ]+?\s+(\w+)\s*[\[;=]", _without_comments(text))
+    return names[0] if len(names) == 1 else "shared memory"
+
+
 def _without_comments(text: str) -> str:
     """The text with blanks for comments; lines stay where they are."""
     return re.sub(r"//[^\n]*|/\*.*?\*/", lambda found: re.sub(r"[^\n]", " ", found[0]), text, flags=re.DOTALL)

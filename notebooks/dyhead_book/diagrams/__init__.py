@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, detectors, pyramids, sampling
+from . import attention, detectors, pyramids, sampling, threads
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -28,6 +28,9 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         sampling.bilinear_sample,
         sampling.deformable_layer,
         sampling.threads_and_memory,
+        threads.thread_to_output,
+        threads.who_reads_what,
+        threads.tile_with_halo,
         attention.scale_gate,
         attention.task_activation,
         attention.dense_and_deformable,
