@@ -9,6 +9,7 @@
 // JSON.
 #include <sys/mman.h>
 
+#include <cstring>
 #include <exception>
 #include <fstream>
 #include <stdexcept>
@@ -59,6 +60,17 @@ extern "C" void __tsan_func_exit() {}
 extern "C" void __tsan_read_range(void* a, size_t bytes) { emulator::witness.sees(a, bytes, emulator::Kind::read, AT); }
 extern "C" void __tsan_write_range(void* a, size_t bytes) {
   emulator::witness.sees(a, bytes, emulator::Kind::write, AT);
+}
+
+// Clang announces copies of structs so
+extern "C" void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
+  emulator::witness.sees(from, bytes, emulator::Kind::read, AT);
+  emulator::witness.sees(to, bytes, emulator::Kind::write, AT);
+  return std::memcpy(to, from, bytes);
+}
+extern "C" void* __tsan_memset(void* to, int value, size_t bytes) {
+  emulator::witness.sees(to, bytes, emulator::Kind::write, AT);
+  return std::memset(to, value, bytes);
 }
 
 // What text.h declares. It is not defined there, where the compiler would announce its insides.

@@ -84,7 +84,8 @@ class Witness {
       if (byte < region.begin - region.around_before) continue;
       if (byte >= region.begin + region.bytes + region.around_behind) continue;
       if (byte < region.begin || byte + bytes > region.begin + region.bytes) fail("bounds", region, byte, bytes, at);
-      if (reinterpret_cast<uintptr_t>(byte) % bytes) fail("alignment", region, byte, bytes, at);
+      const bool is_word = bytes <= 16 && (bytes & (bytes - 1)) == 0;
+      if (is_word && reinterpret_cast<uintptr_t>(byte) % bytes) fail("alignment", region, byte, bytes, at);
       const Mark mark = mine(at);
       count(n, byte, bytes, kind, mark);
       if (kind != Kind::atomic_add) follow(region, byte, bytes, kind == Kind::write, mark);

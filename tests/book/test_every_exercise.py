@@ -40,7 +40,6 @@ NOT_YET_REWRITTEN = {
     "01_feature_pyramid",
     "02_scale_aware",
     "03_deformable_convolution",
-    "04_the_cuda_kernel",
     "05_spatial_aware",
     "06_task_aware",
     "07_dynamic_head",

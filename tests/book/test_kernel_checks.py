@@ -72,8 +72,8 @@ MISTAKES = [
     ("deform_conv", "if (i >= n) return;", "", "there is no guard at the border"),
     ("deform_conv", "H, W, y, x);", "H, W, p / W + k / 3 - 1 + dx, p % W + k % 3 - 1 + dy);",
      "dy and dx are exchanged"),
-    ("deform_conv", "2 * k) * S + p];\n    float dx = offset[(b * 18 + 2 * k + 1)", "k) * S + p];\n    float dx = offset[(b * 18 + k + 9)",
-     "all dy are taken to stand before all dx"),
+    ("deform_conv", "2 * k) * S + p];\n    float dx = offset[(b * 18 + 2 * k + 1)",
+     "k) * S + p];\n    float dx = offset[(b * 18 + k + 9)", "all dy are taken to stand before all dx"),
     ("deform_conv", "k / 3 - 1 + dy, x = p % W + k % 3 - 1", "k % 3 - 1 + dy, x = p % W + k / 3 - 1",
      "rows and columns of the taps are exchanged"),
     ("deform_conv", "* mask[(b * 9 + k) * S + p]", "", "the mask is left out"),
@@ -150,6 +150,8 @@ def test_other_styles_are_right(texts):
 
 def test_what_is_no_kernel_is_told_so():
     assert "expected what cuda_kernel" in check_grey("__global__").message
+    with pytest.raises(NotImplementedError, match="one thread, one pixel"):
+        check_grey(cuda_kernel('__global__ void grey(const float* image) {\n  #error "one thread, one pixel"\n}'))
 
 
 def test_bugs_of_the_count_of_sectors():

@@ -9,11 +9,12 @@ class KernelError(UserError):
     """A kernel does not compile, or did what a GPU does not forgive.
 
     Attributes:
-        kind: ``"text"``: no kernel in the text, or one that is not understood; ``"compile"``; ``"arguments"``: they do
-            not fit the kernel, or the launch not a GPU; ``"bounds"``: outside of a tensor or of shared memory;
-            ``"race"``: two threads, one of them writing, and nothing between; ``"barrier"``: not reached by all;
-            ``"unwritten"``: shared memory that nobody had written was read; ``"alignment"``; ``"shared limit"``;
-            ``"scheduler"``: threads wait for ever; ``"crash"``; ``"time"``; ``"machine"``: something is missing here.
+        kind: ``"text"``: no kernel in the text, or one that is not understood; ``"compile"``; ``"unfinished"``: the
+            text says ``#error``; ``"arguments"``: they do not fit the kernel, or the launch does not fit a GPU;
+            ``"bounds"``: outside of a tensor or of shared memory; ``"race"``: two threads, one of them writing, and
+            nothing between; ``"barrier"``: not reached by all; ``"unwritten"``: shared memory that nobody had written
+            was read; ``"alignment"``; ``"shared limit"``; ``"scheduler"``: threads wait for ever; ``"crash"``;
+            ``"time"``; ``"machine"``: something is missing here.
         line: where in the text, from 1; None where no line is to blame or known.
     """
 

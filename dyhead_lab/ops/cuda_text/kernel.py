@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -26,12 +27,15 @@ class CudaKernel:
     Attributes:
         text: as it was given, without the indentation that all lines share.
         signature: its name and parameters.
+        unfinished: what an ``#error`` in the text says is still to do; such a kernel is refused when it is launched.
     """
 
     def __init__(self, text: str, name: str | None = None):
         self.text = textwrap.dedent(text).strip("\n") + "\n"
         self.signature = read_signature(self.text, name)
-        if toolchain.why_missing() is None:
+        gap = re.search(r'^\s*#\s*error\s+"?(.*?)"?\s*$', self.text, re.MULTILINE)
+        self.unfinished = gap[1] if gap else None
+        if self.unfinished is None and toolchain.why_missing() is None:
             toolchain.program(self.text, self.signature)
 
     def __call__(
@@ -55,6 +59,8 @@ class CudaKernel:
         Raises:
             KernelError: arguments or the launch do not fit, or the kernel does what a GPU does not forgive.
         """
+        if self.unfinished is not None:
+            raise KernelError("unfinished", f"{self.signature.name} is not finished: {self.unfinished}")
         device = self.signature.check(arguments)
         grid = _size("blocks", blocks, MOST_BLOCKS)
         block = _size("threads", threads, MOST_THREADS)
@@ -99,7 +105,7 @@ def cuda_kernel(text: str, name: str | None = None) -> CudaKernel:
 
 
 def _size(what: str, size: Size, most: tuple[int, int, int]) -> tuple[int, int, int]:
-    given = (size,) if isinstance(size, int) else tuple(size)
+    given = tuple(size) if isinstance(size, Sequence) else (size,)
     if not 1 <= len(given) <= 3 or not all(isinstance(n, int) and not isinstance(n, bool) for n in given):
         raise KernelError("arguments", f"{what}: got {size!r}, expected one to three whole numbers")
     x, y, z = (*given, 1, 1)[:3]

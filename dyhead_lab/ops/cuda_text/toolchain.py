@@ -23,7 +23,8 @@ from .errors import KernelError, at_line
 from .signature import Signature
 
 #: ``-fsanitize=thread`` makes the compiler announce each access; only the announcements are used, not its library.
-TEXT_FLAGS = ("-std=c++17", "-O1", "-g1", "-gdwarf-4", "-fsanitize=thread")
+#: It optimises first, as a GPU's compiler does, but must not take wide words apart.
+TEXT_FLAGS = ("-std=c++17", "-O1", "-fno-tree-sra", "-g1", "-gdwarf-4", "-fsanitize=thread")
 #: A fiber is left by a jump that glibc's checked longjmp takes for an error.
 PROGRAM_FLAGS = ("-std=c++17", "-O2", "-U_FORTIFY_SOURCE")
 #: Fixed addresses, so that one of them names a line without further arithmetic.
@@ -123,7 +124,7 @@ def _run(arguments: Sequence[str], text: str) -> None:
 
 def _compile_error(output: str, text: str) -> KernelError:
     found = re.findall(rf"{re.escape(SOURCE)}:(\d+)(?::\d+)?: (?:fatal )?(?:error: )?(.*)", output)
-    told = {}
+    told: dict[int, str] = {}
     for line, message in found:
         if not re.match(r"warning|note|In ", message):
             told.setdefault(int(line), message.removeprefix("#error ").strip('"'))

@@ -66,8 +66,8 @@ random = torch.Generator().manual_seed(0)
 # %%
 scattered = Question(
     "04 sectors of a warp",
-    "32 threads each read one float, where the offsets of a deformable convolution send them: up to 4 pixels away, "
-    "in rows of 32 pixels. How many sectors does the read take, on average?",
+    "32 threads each read one float, where the offsets of a deformable convolution send them: "
+    "up to 4 pixels away, in rows of 32 pixels. How many sectors does the read take, on average?",
     a="4 to 8",
     b="9 to 16",
     c="17 to 32",
@@ -192,13 +192,15 @@ _, H, W = photo.shape
 grey_photo = torch.zeros(H, W)
 block = (32, 4)
 blocks = (-(-W // block[0]), -(-H // block[1]))
-print("blocks", blocks, "=", blocks[0] * block[0], "x", blocks[1] * block[1], "threads for", W, "x", H, "pixels")
+print("blocks", blocks, "=", blocks[0] * block[0], "x", blocks[1] * block[1], "threads")
+print("pixels", (W, H))
 grey(blocks, block, photo, grey_photo, H, W)
 
 # %% tags=["hide"]
 from dyhead_book.c04_the_cuda_kernel.memory_figures import grey_figure
 
-Picture(grey_figure(photo, grey_photo), alt="The photograph of a motorcycle in a workshop, in colour and in grey.")
+figure = grey_figure(photo, grey_photo)
+Picture(figure, alt="The photograph of a motorcycle in a workshop, in colour and in grey.")
 
 # %% [markdown]
 # ## Reading between the pixels
@@ -347,7 +349,7 @@ kernel_source("forward_simple")
 
 # %%
 def draw(C, Co, H, W, spread):
-    """input, offset up to `spread` pixels, mask, weight of a 3x3 deformable convolution, C to Co."""
+    """input, offset up to `spread` pixels, mask, weight of a 3x3 convolution from C to Co."""
     shapes = (1, C, H, W), (1, 18, H, W), (1, 9, H, W), (Co, C, 3, 3)
     x, offset, mask, weight = (torch.rand(*shape, generator=random) for shape in shapes)
     return x, (2 * offset - 1) * spread, mask, weight - 0.5
@@ -388,7 +390,7 @@ MemorySteps(launch.steps, shapes={"in": (5, 6), "out": (5, 6)})
 
 # %% exercise="sectors"
 def sectors_of(elements, element_bytes):
-    """How many sectors of 32 bytes hold these elements of a tensor that begins where a sector begins."""
+    """How many sectors of 32 bytes hold these elements; the first begins where a sector begins."""
     # >>> the sector of each element, and how many different ones there are
     return len({int(element) * element_bytes // 32 for element in elements})
     # <<<
@@ -454,10 +456,11 @@ for spread in (0, 1, 4):
 # %%
 sectors_each = before[4].sectors("in") / before[4].requests("in")
 answer = "a" if sectors_each < 8.5 else "b" if sectors_each < 16.5 else "c"
-scattered.revisit(answer, f"{sectors_each:.1f} sectors for each read of a warp, where 4 would be enough.")
+scattered.revisit(answer, f"{sectors_each:.1f} sectors for each read, where 4 would be enough.")
 
 # %% tags=["hide"]
-Picture(warp_figure(warps), alt="What 32 lanes read at once: the larger the offsets, the more sectors are fetched.")
+figure = warp_figure(warps)
+Picture(figure, alt="What 32 lanes read at once: the larger the offsets, the more sectors.")
 
 # %% [markdown]
 # Each dot is a thread of one warp and the element that it reads; each band is a sector that has to be fetched for this
@@ -522,10 +525,11 @@ for spread in (0, 1, 4):
 
 # %% tags=["hide"]
 bars = {"neighbouring points": before, "neighbouring channels": after}
-figure = traffic_figure(
-    {f"{who}, {spread} px": launch for who, launches in bars.items() for spread, launch in launches.items()}, "in"
-)
-Picture(figure, alt="Bytes used and moved: neighbouring points waste more with larger offsets, channels nothing.")
+titled = {}
+for who, launches in bars.items():
+    titled |= {f"{who}, {spread} px": launch for spread, launch in launches.items()}
+figure = traffic_figure(titled, "in")
+Picture(figure, alt="Bytes used and moved: points waste more and more, channels nothing.")
 
 # %% [markdown]
 # Four sectors a read, for every offset. The numbers are the same, in another order. This is why fast kernels of
@@ -698,7 +702,7 @@ told(lambda: cuda_kernel("".join(one_barrier))(S // 8, C, *tensors, H, W))
 
 # %% tags=["hide"]
 figure = traffic_figure({"a thread an output": one_each, "samples in shared memory": together})
-Picture(figure, alt="Bytes used and moved by both kernels: shared memory leaves a small part of the traffic.")
+Picture(figure, alt="Bytes used and moved by both kernels: shared memory leaves a small part.")
 
 # %% [markdown]
 # The inner sum over channels is a product of two matrices, samples times weights. The fast kernels of
@@ -713,7 +717,9 @@ Picture(figure, alt="Bytes used and moved by both kernels: shared memory leaves 
 
 
 # %%
-def kernel_conv(module, x, offset, weight, bias=None, *, stride=1, padding=0, dilation=1, mask=None):
+def kernel_conv(
+    module, x, offset, weight, bias=None, *, stride=1, padding=0, dilation=1, mask=None
+):
     """A deformable convolution of 3x3 taps, sampled by the reader's kernel."""
     C, H, W = x.shape[1:]
     twice = [(n, n) for n in (stride, padding, dilation)]
@@ -723,7 +729,8 @@ def kernel_conv(module, x, offset, weight, bias=None, *, stride=1, padding=0, di
         samples = torch.zeros(rows.numel(), C)
         last = image.permute(1, 2, 0).contiguous()
         places = rows.flatten().contiguous(), columns.flatten().contiguous()
-        gather_last(-(-samples.numel() // 256), 256, last, *places, samples, C, H, W, samples.numel())
+        n = samples.numel()
+        gather_last(-(-n // 256), 256, last, *places, samples, C, H, W, n)
         samples = samples.view(9, -1, C) * own.flatten(1)[:, :, None]
         results.append(torch.einsum("kpc,ock->op", samples, weight.flatten(2)))
     out = torch.stack(results).unflatten(2, y.shape[-2:])
@@ -736,7 +743,8 @@ from dyhead_lab.ops.cuda_text import why_no_emulator
 
 small = torch.from_numpy(draw_image(2026, 0)[0]).permute(2, 0, 1) / 255
 problem = why_no_emulator()  # its launches are too large to be recorded
-print(problem) if problem else check_rebuilt("quickstart", [small], traced_deform_conv2d=kernel_conv)
+own = {"traced_deform_conv2d": kernel_conv}
+print(problem) if problem else check_rebuilt("quickstart", [small], **own)
 
 # %% [markdown]
 # ## The way back: additions that meet
@@ -767,7 +775,8 @@ told(lambda: cuda_kernel(SCATTER)(4, 32, *places, torch.zeros(H, W), H, W, 120))
 
 # %%
 plain = "grad_plane[row * W + column] += share * grad[i];"
-scatter = cuda_kernel(SCATTER.replace(plain, "atomicAdd(&grad_plane[row * W + column], share * grad[i]);"))
+atomic = "atomicAdd(&grad_plane[row * W + column], share * grad[i]);"
+scatter = cuda_kernel(SCATTER.replace(plain, atomic))
 grad_plane = torch.zeros(H, W)
 launch = scatter(1, 128, *places, grad_plane, H, W, 120, watch=(0, range(128)))
 plane = torch.zeros(1, H, W, requires_grad=True)
@@ -775,7 +784,8 @@ formula.bilinear(plane, y, x).sum().backward()
 print("equal to autograd:", torch.allclose(grad_plane, plane.grad[0], atol=1e-5))
 
 # %% tags=["hide"]
-Picture(atomics_figure(launch.steps, "grad_plane", (H, W)), alt="How often each pixel of the gradient is added to.")
+figure = atomics_figure(launch.steps, "grad_plane", (H, W))
+Picture(figure, alt="How often each pixel of the gradient is added to.")
 
 # %% [markdown]
 # `atomicAdd` makes the three steps one. Additions to the same pixel queue up; the figure shows how long the queues are.
@@ -790,15 +800,15 @@ Picture(atomics_figure(launch.steps, "grad_plane", (H, W)), alt="How often each 
 # and needs no GPU. It makes PTX, the assembly language that every NVIDIA driver translates for its GPU:
 
 # %%
-kernels = {k.signature.name: k for k in (add, grey, sample, deform_conv, gather_last, blur, shared_conv, scatter)}
+kernels = [add, grey, sample, deform_conv, gather_last, blur, shared_conv, scatter]
 
 
 def compiled():
     """How many instructions NVIDIA's compiler makes of each kernel."""
-    for name, kernel in kernels.items():
+    for kernel in kernels:
         lines = kernel.ptx("compute_80").splitlines()
-        count = sum(line.startswith("\t") and line.endswith(";") and line[1] != "." for line in lines)
-        print(f"{name:12} {count:4} instructions of PTX")
+        count = sum(line[:1] == "\t" and line[-1] == ";" and line[1] != "." for line in lines)
+        print(f"{kernel.signature.name:12} {count:4} instructions of PTX")
 
 
 told(compiled)
@@ -828,7 +838,8 @@ print(gpu_report())
 
 # %%
 suspect = drill(SECTOR_MISTAKES, 4)
-questions = {"neighbours": neighbours, "not aligned": neighbours + 4, "two far apart": torch.tensor([0, 3200])}
+far = torch.tensor([0, 3200])
+questions = {"neighbours": neighbours, "not aligned": neighbours + 4, "two far apart": far}
 for name, elements in questions.items():
     expected_count, count = sectors_formula(elements.numpy(), 4), suspect(elements.numpy(), 4)
     print(f"{name:14} expected {expected_count}, got {count}")
@@ -838,30 +849,32 @@ for name, elements in questions.items():
 
 # %%
 Challenge(
-    "Let a block of `shared_conv` own 16 pixels instead of 8. What happens to the bytes of input and of weights?",
+    "Let a block of `shared_conv` own 16 pixels instead of 8. Which bytes change?",
     difficulty=2,
     minutes=15,
     hints={
-        "Where to begin": "Change P in the text, and launch S // 16 blocks. Compare bytes_moved('in') and "
-        "bytes_moved('weight').",
+        "Where to begin": "Change P in the text, and launch S // 16 blocks. Compare "
+        "bytes_moved('in') and bytes_moved('weight').",
         "Why?": "Each block reads the whole weight once.",
     },
-    answer="The input stays: each sample is brought once in either case. The weights are halved, from 663,552 bytes to "
-    "331,776, because half as many blocks read them. Fast kernels take 64 pixels and more, as registers allow.",
+    answer="The input stays: each sample is brought once in either case. The weights are halved, "
+    "from 663,552 bytes to 331,776, because half as many blocks read them. Fast kernels take 64 "
+    "pixels and more, as registers allow.",
 )
 
 # %%
 Challenge(
-    "Store `samples` as [C][P] instead of [P][C]. The table counts passes of shared memory: explain its numbers",
+    "Store `samples` as [C][P] instead of [P][C], and explain the passes that the table counts",
     difficulty=3,
     minutes=20,
     hints={
-        "Banks": "Shared memory has 32 banks of 4-byte words. Lanes whose words lie in the same bank wait for each "
-        "other, unless they read the same word.",
+        "Banks": "Shared memory has 32 banks of 4-byte words. Lanes whose words lie in the same "
+        "bank wait for each other, unless they read the same word.",
         "Count": "With [C][P] lane t writes word 8 t + j. Which banks are these?",
     },
-    answer="Word 8 t + j lies in bank (8 t + j) % 32: four banks for 32 lanes, so each write takes 8 passes instead of "
-    "one. The reads stay at one pass: all lanes read the same word. A row of P + 1 words mends the writes.",
+    answer="Word 8 t + j lies in bank (8 t + j) % 32: four banks for 32 lanes, so each write takes "
+    "8 passes instead of one. The reads stay at one pass: all lanes read the same word. A row of "
+    "P + 1 words mends the writes.",
 )
 
 # %% [markdown]
