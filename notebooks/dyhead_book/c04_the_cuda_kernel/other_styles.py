@@ -35,12 +35,12 @@ __global__ void sample(const float* plane, const float* y, const float* x, float
 }
 """)
 ''',
-    "sectors": '''
+    "sectors": """
 def sectors_of(elements, element_bytes):
     import numpy as np
 
     return len(np.unique(np.asarray(elements) * element_bytes // 32))
-''',
+""",
     "gather_last": '''
 gather_last = cuda_kernel(BILINEAR + """
 __global__ void gather_last(const float* in, const float* y, const float* x, float* out, int C, int H, int W, int n) {

@@ -6,12 +6,13 @@ Counts are plain numbers. The reader's kernel takes and returns tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from statistics import fmean, median
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from dyhead_lab.ops import deform_conv2d
+from dyhead_lab.ops.bench.problems import convolution
 
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
@@ -21,17 +22,16 @@ Convolution = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
 # What cannot be avoided
 
 
-def conv_work(B, C, H, W):  # type: ignore[no-untyped-def]
-    """Bytes that a 3x3 deformable convolution, C to C, moves at least in float32, and operations of its product."""
-    pixels = B * H * W
-    numbers = 2 * pixels * C + pixels * TAPS * 3 + TAPS * C * C  # input and output, offsets and masks, weight
-    return 4 * numbers, 2 * pixels * TAPS * C * C
+def _conv_work(B: int, C: int, H: int, W: int) -> tuple[int, int]:
+    """Bytes and operations of a 3x3 deformable convolution from C to C, as the benchmark counts them."""
+    problem = convolution("counted", B, C, H, W, "cpu")
+    return problem.bytes_moved(problem.floats[0], backward=False), problem.operations  # the output is like the input
 
 
 def _work_cases(seed: int = 0, count: int = 6) -> Iterator[Case]:
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        B, C, H, W = int(rng.integers(2, 5)), 16 * int(rng.integers(1, 9)), *(int(n) for n in rng.integers(5, 60, 2))
+        B, C, H, W = int(rng.integers(2, 5)), 8 * int(rng.integers(1, 5)), *(int(n) for n in rng.integers(5, 20, 2))
         yield Case(f"{B} x {C} x {H} x {W}", (B, C, H, W))
 
 
@@ -42,7 +42,7 @@ def _work(
     """The counts, changed."""
 
     def imitate(B: int, C: int, H: int, W: int) -> tuple[float, float]:
-        all_bytes, all_operations = conv_work(B, C, H, W)
+        all_bytes, all_operations = _conv_work(B, C, H, W)
         return bytes_(B * H * W, C, all_bytes), operations(all_operations)
 
     return imitate
@@ -89,10 +89,10 @@ WORK_MISTAKES = (
 
 def check_conv_work(function: Callable[..., tuple[float, float]]) -> Verdict:
     """Check the reader's ``conv_work(B, C, H, W)``: (bytes, operations)."""
-    return check(function, conv_work, _work_cases(), WORK_MISTAKES)
+    return check(function, _conv_work, _work_cases(), WORK_MISTAKES)
 
 
-def floor_seconds(bytes_moved, operations, bandwidth, rate):  # type: ignore[no-untyped-def]
+def floor_seconds(bytes_moved: float, operations: float, bandwidth: float, rate: float) -> float:
     """No kernel is faster: memory and arithmetic work at the same time, so the slower of the two decides."""
     return max(bytes_moved / bandwidth, operations / rate)
 
@@ -141,22 +141,105 @@ def check_floor_seconds(function: Callable[..., float]) -> Verdict:
     return check(function, floor_seconds, _floor_cases(), FLOOR_MISTAKES)
 
 
+# A fair race, on a machine that gets busy when it likes
+
+Contenders = dict[str, Callable[[], None]]
+
+
+class _Machine:
+    """A clock that moves only while a contender runs."""
+
+    def __init__(self, busy: tuple[int, int]):
+        self.now, self.runs, self.busy = 100.0, 0, busy
+
+    def clock(self) -> float:
+        return self.now
+
+    def contender(self, seconds: float) -> Callable[[], None]:
+        """Its first run takes a minute more; runs in the busy stretch take three times as long."""
+        ran = False
+
+        def run() -> None:
+            nonlocal ran
+            is_busy = self.busy[0] <= self.runs < self.busy[1]
+            self.now += seconds * (3 if is_busy else 1) + (0 if ran else 60)
+            self.runs, ran = self.runs + 1, True
+
+        return run
+
+
+def _result_of(race: Callable[..., dict[str, float]]) -> Callable[..., np.ndarray]:
+    """What a race says of contenders with these seconds on a machine that is busy in these runs."""
+
+    def raced(costs: tuple[float, ...], rounds: int, busy: tuple[int, int]) -> np.ndarray:
+        machine = _Machine(busy)
+        contenders = {f"contender {n}": machine.contender(seconds) for n, seconds in enumerate(costs)}
+        result = race(contenders, rounds, machine.clock)
+        return np.array([result[name] for name in contenders])
+
+    return raced
+
+
+def _times(contenders: Contenders, rounds: int, clock: Callable[[], float], warm: bool = True, turns: bool = True,
+           whole: bool = False) -> dict[str, list[float]]:  # fmt: skip
+    """All times of a race that warms up or does not, takes turns or does not, measures runs or from the start."""
+    if warm:
+        for run in contenders.values():
+            run()
+    begin, times = clock(), {name: [] for name in contenders}  # type: ignore[var-annotated]
+    order = [name for _ in range(rounds) for name in contenders]
+    for name in order if turns else sorted(order):
+        start = begin if whole else clock()
+        contenders[name]()
+        times[name].append(clock() - start)
+    return times
+
+
+def _race(middle: Callable[[list[float]], float] = median, **how: bool) -> Callable[..., dict[str, float]]:
+    return lambda contenders, rounds, clock: {n: middle(t) for n, t in _times(contenders, rounds, clock, **how).items()}
+
+
+def _race_cases() -> Iterator[Case]:
+    yield Case("two contenders on a quiet machine", ((1.0, 2.0), 5, (0, 0)))
+    yield Case("a machine that is busy for a while", ((1.0, 2.0, 1.5), 9, (10, 20)))
+    yield Case("a machine that is busy at the end", ((3.0, 2.0), 11, (18, 24)))
+
+
+RACE_MISTAKES = (
+    Mistake(
+        "the contenders run one after the other",
+        "the loop over rounds is the outer one: a busy moment must meet all of them.",
+        _result_of(_race(turns=False)),
+    ),
+    Mistake(
+        "the first run counts",
+        "let each run once before the clock is looked at: it may compile something.",
+        _result_of(_race(fmean, warm=False)),
+    ),
+    Mistake(
+        "the mean is taken",
+        "a single busy moment moves a mean: take the median.",
+        _result_of(_race(fmean)),
+    ),
+    Mistake(
+        "the times are added up",
+        "the seconds of one run are asked for: the median of its times.",
+        _result_of(_race(sum)),
+    ),
+    Mistake(
+        "the clock is read once, before everything",
+        "every run has a start of its own.",
+        _result_of(_race(whole=True)),
+    ),
+)
+
+
+def check_race(function: Callable[..., dict[str, float]]) -> Verdict:
+    """Check the reader's ``race(contenders, rounds, clock)``: name -> median seconds."""
+    return check(_result_of(function), _result_of(_race()), _race_cases(), RACE_MISTAKES)
+
+
 # The reader's kernel
-
-
-def sampled_deform_conv2d(input, offset, weight, mask):  # type: ignore[no-untyped-def]
-    """3x3, padding 1: sample each tap with grid_sample, put the taps side by side, one matrix product at the end."""
-    H, W = input.shape[-2:]
-    rows = torch.arange(H, dtype=input.dtype, device=input.device)[:, None]
-    columns = torch.arange(W, dtype=input.dtype, device=input.device)[None]
-    samples = []
-    for k in range(TAPS):
-        y = rows + k // 3 - 1 + offset[:, 2 * k]
-        x = columns + k % 3 - 1 + offset[:, 2 * k + 1]
-        grid_BHW2 = torch.stack([(2 * x + 1) / W - 1, (2 * y + 1) / H - 1], -1)  # pixel centres in [-1, 1]
-        samples.append(F.grid_sample(input, grid_BHW2, align_corners=False) * mask[:, k, None])
-    samples_BCKS = torch.stack(samples, 2).flatten(3)
-    return torch.einsum("ock,bcks->bos", weight.flatten(2), samples_BCKS).unflatten(2, (H, W))
 
 
 def _library(input: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -76,3 +76,18 @@ def roofline_figure(bandwidth: float, rate: float, points: Mapping[str, Mapping[
         axes.set(xlabel="operations per byte", ylabel="GFLOP/s", ylim=(0.7, 2 * rate / 1e9))
         figure.legend(loc="outside right center", frameon=False, fontsize=9)
     return figure
+
+
+def shares_figure(seconds: Mapping[str, float]) -> Figure:
+    """Milliseconds of the steps of an operator as one bar, with their shares."""
+    whole = sum(seconds.values())
+    with style():
+        figure = Figure(figsize=(8, 1.5), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        start = 0.0
+        for colour, (name, time) in zip(COLOURS, seconds.items(), strict=False):
+            axes.barh([0], [1e3 * time], left=[1e3 * start], color=colour, label=f"{name}, {time / whole:.0%}")
+            start += time
+        axes.set(yticks=(), xlabel="milliseconds")
+        figure.legend(loc="outside upper center", ncols=len(seconds), frameon=False, fontsize=9)
+    return figure

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, detectors, pyramids, sampling, threads
+from . import attention, detectors, pyramids, race, sampling, threads
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -31,6 +31,8 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         threads.thread_to_output,
         threads.who_reads_what,
         threads.tile_with_halo,
+        race.conv_in_three_steps,
+        race.taking_turns,
         attention.scale_gate,
         attention.task_activation,
         attention.dense_and_deformable,
