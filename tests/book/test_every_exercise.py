@@ -51,7 +51,6 @@ NOT_YET_REWRITTEN = {
     "13_training_on_coco",
     "14_attention_maps",
     "15_learned_scale_ratios",
-    "16_kernel_race",
     "17_write_your_own_attention",
     "20_what_you_may_have_read",
 }

@@ -1,6 +1,6 @@
 import pytest
 
-from dyhead_book.c16_kernel_race.race_figures import race_figure, roofline_figure
+from dyhead_book.c16_kernel_race.race_figures import race_figure, roofline_figure, shares_figure
 from dyhead_lab.views.figures import Picture
 
 
@@ -26,3 +26,9 @@ def test_the_roof_rises_with_the_bandwidth_and_ends_at_the_rate():
     assert list(ours.get_ydata()) == [20]
     assert corner.get_xdata()[0] == 10
     assert Picture(figure, alt="roof").png
+
+
+def test_steps_stand_side_by_side_with_their_shares():
+    figure = shares_figure({"places": 0.001, "product": 0.003})
+    assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx([1, 3])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["places, 25%", "product, 75%"]

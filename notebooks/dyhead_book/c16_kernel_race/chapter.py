@@ -5,7 +5,7 @@
 # | --- | --- |
 # | Time | 60 to 75 minutes with the exercises, under 1 minute to run on 2 CPU cores (not measured on a GPU) |
 # | Memory | under 2 GB; on a GPU not measured |
-# | Needs | deformable convolution ([chapter 03](03_deformable_convolution.ipynb)); what a kernel does to memory ([chapter 04](04_the_cuda_kernel.ipynb)) |
+# | Needs | deformable convolution (chapter 03); what a kernel does to memory (chapter 04) |
 # | You will build | the floor that no kernel can pass, a fair race, and a kernel of your own that enters it |
 #
 # The same formula, on the same machine, takes 109 milliseconds or 637. Both numbers are recorded further below: a
@@ -16,6 +16,13 @@
 # This chapter answers them in that order. The first needs no stopwatch at all: a few counts and two properties of the
 # machine give a time that nobody can pass. The second is a matter of method, and you write the method. The third is a
 # test. Then you enter the race yourself. A time without its machine says nothing, so every number here carries one.
+
+# %%
+from statistics import median
+from time import perf_counter
+
+import torch
+from torch.nn.functional import conv2d, grid_sample
 
 # %% tags=["hide"]
 from dyhead_book.c16_kernel_race.race_checks import (
@@ -30,17 +37,9 @@ from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge
 from dyhead_book.practice.gpu_report import gpu_report
 from dyhead_book.practice.predictions import Question
+from dyhead_lab.ops.bench import measure
 from dyhead_lab.ops.bench.table import recorded
 from dyhead_lab.views.figures import Picture
-
-# %%
-from statistics import median
-from time import perf_counter
-
-import torch
-from torch.nn.functional import conv2d, grid_sample
-
-from dyhead_lab.ops.bench import measure
 
 # %% [markdown]
 # ## Predict
@@ -48,8 +47,8 @@ from dyhead_lab.ops.bench import measure
 # %%
 what_decides = Question(
     "16 memory or arithmetic",
-    "A 3x3 deformable convolution from 256 to 256 channels at 100 x 168 pixels, on a CPU: what bounds "
-    "its time from below, moving its numbers through memory, or multiplying them?",
+    "A 3x3 deformable convolution from 256 to 256 channels at 100 x 168 pixels, on a CPU: what "
+    "bounds its time from below, moving its numbers through memory, or multiplying them?",
     a="memory: it reads at scattered places",
     b="arithmetic",
     c="both about equally, within a factor of two",
@@ -80,9 +79,9 @@ what_decides.guess(None)  # put a letter here
 #
 # $$\text{bytes} = 4\,\big(2BCS + 27BS + 9C^2\big), \qquad \text{operations} = 2 \cdot 9\, B S C^2$$
 #
-# The terms of the first: input and output, $BCS$ numbers each; two offsets and a mask for each tap and pixel; the weight. Of
-# the operations only the product with the weight is counted. Sampling costs a few operations for each of $9BCS$ samples,
-# the product $2C$ for each: with 64 channels and more, sampling hardly counts.
+# The terms of the first: input and output, $BCS$ numbers each; two offsets and a mask for each tap and pixel; the
+# weight. Of the operations only the product with the weight is counted. Sampling costs a few operations for each of
+# $9BCS$ samples, the product $2C$ for each: with 64 channels and more, sampling hardly counts.
 
 # %% [markdown] tags=["workbook"]
 # <details><summary>Hint: what is moved?</summary>
@@ -121,6 +120,8 @@ def floor_seconds(bytes_moved, operations, bandwidth, rate):
     return max(bytes_moved / bandwidth, operations / rate)
 
 
+check_floor_seconds(floor_seconds)
+
 # %% [markdown]
 # ### Two limits of this machine
 #
@@ -132,7 +133,7 @@ def floor_seconds(bytes_moved, operations, bandwidth, rate):
 def copy_bandwidth(megabytes=64):
     """Bytes per second: a copy reads and writes each byte."""
     source = torch.ones(megabytes * 2**18)
-    target = torch.empty_like(source)
+    target = source.clone()  # its pages are there before the clock runs
     start = perf_counter()
     target.copy_(source)
     return 2 * source.numel() * 4 / (perf_counter() - start)
@@ -240,16 +241,16 @@ both = [row for row in table["rows"] if row["pass"] == "forward + backward"]
 Picture(race_figure(both), alt="Recorded times of the forward and backward pass, with floors.")
 
 # %% [markdown]
-# Read the figure from the floor. In float32, plain `conv2d` comes to it, and sometimes a little below: a convolution may
-# save operations, and the rate was measured with one matrix size. The deformable convolution stays above it, because it
-# has to sample first: ours reaches 75 to 86 percent of the floor with 256 channels, 35 percent on the small problem with
-# 64, where less arithmetic hides the sampling. torchvision reaches 5 to 16 percent.
+# Read the figure from the floor. In float32, plain `conv2d` comes to it, and sometimes a little below: a convolution
+# may save operations, and the rate was measured with one matrix size. The deformable convolution stays above it,
+# because it has to sample first: ours reaches 75 to 86 percent of the floor with 256 channels, 35 percent on the small
+# problem with 64, where less arithmetic hides the sampling. torchvision reaches 5 to 16 percent.
 #
 # A floor is counted with the rate of what is multiplied. The processor multiplies bfloat16 about twice as fast, so the
 # floors of the rows with bf16 lie lower. Peers without bfloat16 compute in float32 there, and their names say so.
 #
 # For the encoder's `ms_deform_attn` ([chapter 10](10_multi_scale_deformable_attention.ipynb)) the floor lies far below
-# everybody: ours reaches 6 to 9 percent. It has no matrix product, so its floor counts bytes only, and it gives no credit
+# everybody: ours reaches 6 to 9 percent. It has no matrix product, so its floor counts bytes only, and gives no credit
 # for reading at scattered places. A floor says that nobody goes below, not that somebody can reach it. Yet with the 300
 # queries of a decoder our forward pass *does* go below: 1.4 times as fast as its floor. Two assumptions fail there. The
 # floor counts every value once, and 300 queries do not read all of them; and it takes them from memory, while here most
@@ -373,15 +374,16 @@ with torch.no_grad():
     seconds = race(contenders, rounds=15)
 floor = floor_seconds(*conv_work(B, C, H, W), bandwidth, rate)
 for name, time in seconds.items():
-    times = seconds["torchvision"] / time
-    print(f"{name:12} {time * 1e3:7.2f} ms, {times:5.2f} x torchvision, {floor / time:4.0%} of the floor")
+    factor, share = seconds["torchvision"] / time, floor / time
+    print(f"{name:12} {time * 1e3:7.2f} ms, {factor:5.2f} x torchvision, {share:4.0%} of the floor")
 
 # %% tags=["hide"]
 live = [
     {"problem": "2x64x20x20", "who": who, "median_ms": 1e3 * s, "fraction_of_floor": floor / s}
     for who, s in seconds.items()
 ]
-Picture(race_figure(live), alt="The race on this machine: ours, torchvision, plain conv2d and yours.")
+alt = "The race on this machine: ours, torchvision, plain conv2d and yours."
+Picture(race_figure(live), alt=alt)
 
 # %% [markdown]
 # ## Where does the time go?
@@ -403,7 +405,8 @@ for name, time in of_steps.items():
     print(f"{name:8} {time * 1e3:6.2f} ms, {time / sum(of_steps.values()):4.0%}")
 
 # %% tags=["hide"]
-Picture(shares_figure(of_steps), alt="Shares of the three steps of a deformable convolution in its time.")
+alt = "Shares of the three steps of a deformable convolution in its time."
+Picture(shares_figure(of_steps), alt=alt)
 
 # %% [markdown]
 # The floor counts the product alone. What the other two steps take is what a better kernel can win, and no more: if the
@@ -434,8 +437,9 @@ Challenge(
         "rate / bandwidth.",
         "By hand": "For large S it is about 18 C C / (8 C + 108) operations per byte.",
     },
-    answer="Where 18 C C / (8 C + 108) equals rate / bandwidth of this machine. With ten operations "
-    "per byte that is at 10 channels, with fifty at 32: memory decides only in thin layers.",
+    answer="Where 18 C C / (8 C + 108) equals rate / bandwidth of this machine. With ten "
+    "operations per byte that is at 10 channels, with fifty at 32: memory decides only in thin "
+    "layers.",
 )
 
 # %%
@@ -444,12 +448,12 @@ Challenge(
     difficulty=4,
     minutes=60,
     hints={
-        "Where does the time go?": "torch.profiler.profile around one call, sorted by self CPU time.",
+        "Where does the time go?": "torch.profiler.profile around one call, by self CPU time.",
         "Channels last": "A sample of all channels is one contiguous read if channels run fastest.",
     },
-    answer="The library's row in the race is the mark to reach. It gathers all samples into one matrix "
-    "and leaves the rest to a matrix product. If it does not lead there, run the race again while "
-    "nothing else runs.",
+    answer="The library's row in the race is the mark to reach. It gathers all samples into one "
+    "matrix and leaves the rest to a matrix product. If it does not lead there, run the race again "
+    "while nothing else runs.",
 )
 
 # %% [markdown]
