@@ -75,26 +75,31 @@ def run(asked: Request, arguments: Sequence[Any]) -> Launch:
         where = "recording"
         report, content = recording.find(asked.text, asked.packed)
     else:
-        report, content = _run(asked)
+        report, content = _run(asked, arguments)
         recording.keep(asked.text, asked.packed, report, content)
     if report["printed"]:
         sys.stdout.write(report["printed"])
     if report["kind"] != "ok":
         raise _fault(report, asked)
     start = 0
-    for argument in arguments:
-        if isinstance(argument, torch.Tensor):
-            bytes_of = argument.numel() * argument.element_size()
-            if bytes_of:
-                new = torch.frombuffer(bytearray(content[start : start + bytes_of]), dtype=argument.dtype)
-                argument.copy_(new.view(argument.shape))
-            start += bytes_of
+    for tensor in _writable(asked, arguments):
+        end = start + tensor.numel() * tensor.element_size()
+        if end > start:
+            new = torch.frombuffer(bytearray(content[start:end]), dtype=tensor.dtype)
+            tensor.copy_(new.view(tensor.shape))
+        start = end
     traffic, steps = _traffic(report, asked), _steps(report, asked)
     return Launch(asked.signature.name, where, asked.blocks, asked.threads, traffic, steps)
 
 
-def _run(asked: Request) -> tuple[dict[str, Any], bytes]:
-    """The report, with lines for places, and the tensors' bytes."""
+def _writable(asked: Request, arguments: Sequence[Any]) -> list[torch.Tensor]:
+    """The tensors that a kernel may write."""
+    pairs = zip(asked.signature.parameters, arguments, strict=True)
+    return [argument for parameter, argument in pairs if parameter.is_pointer and not parameter.is_constant]
+
+
+def _run(asked: Request, arguments: Sequence[Any]) -> tuple[dict[str, Any], bytes]:
+    """The report, with lines for places, and the bytes of the tensors that are written."""
     program = toolchain.program(asked.text, asked.signature)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, name) for name in ("request", "buffers", "report")]
@@ -110,9 +115,21 @@ def _run(asked: Request) -> tuple[dict[str, Any], bytes]:
             return {"kind": "crash", "printed": printed, "signal": -done.returncode}, b""
         report = json.loads(files[2].read_text(encoding="utf-8"))
         content = files[1].read_bytes() if files[1].is_file() else b""
+    content = _written(content, asked, arguments)
     report["printed"] = printed
     _name_lines(report, program)
     return report, content
+
+
+def _written(content: bytes, asked: Request, arguments: Sequence[Any]) -> bytes:
+    """Of all tensors' bytes those of the tensors that a kernel may write."""
+    parts, start = [], 0
+    for parameter, argument in zip(asked.signature.parameters, arguments, strict=True):
+        if parameter.is_pointer:
+            end = start + argument.numel() * argument.element_size()
+            parts += [] if parameter.is_constant else [content[start:end]]
+            start = end
+    return b"".join(parts)
 
 
 def _name_lines(report: dict[str, Any], program: Path) -> None:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from . import emulated, nvrtc, toolchain
+from . import emulated, nvrtc, recording, toolchain
 from .errors import KernelError
 from .launch import Launch
 from .signature import read_signature
@@ -35,8 +35,18 @@ class CudaKernel:
         self.signature = read_signature(self.text, name)
         gap = re.search(r'^\s*#\s*error\s+"?(.*?)"?\s*$', self.text, re.MULTILINE)
         self.unfinished = gap[1] if gap else None
-        if self.unfinished is None and toolchain.why_missing() is None:
+        if self.unfinished is None:
+            self._compile()
+
+    def _compile(self) -> None:
+        if toolchain.why_missing():
+            recording.raise_known(self.text)
+            return
+        try:
             toolchain.program(self.text, self.signature)
+        except KernelError as error:
+            recording.keep_error(self.text, error)
+            raise
 
     def __call__(
         self,

@@ -52,6 +52,24 @@ def keep(text: str, packed: bytes, report: dict[str, Any], content: bytes) -> No
             _kept[_key(text, packed)] = {"report": report, "content": packed_content}
 
 
+def keep_error(text: str, error: KernelError) -> None:
+    """Record that a text does not compile, if somebody records."""
+    if _kept is not None:
+        _kept[_key(text, b"")] = {"error": [error.kind, str(error), error.line]}
+
+
+def raise_known(text: str) -> None:
+    """Where nothing can be compiled.
+
+    Raises:
+        KernelError: a recording knows that this text does not compile.
+    """
+    entry = _known.get(_key(text, b""))
+    if entry is not None:
+        kind, message, line = entry["error"]
+        raise KernelError(kind, message, line)
+
+
 def find(text: str, packed: bytes) -> tuple[dict[str, Any], bytes]:
     """The report and the tensors' bytes of a recorded launch.
 

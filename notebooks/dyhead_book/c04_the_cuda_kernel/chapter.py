@@ -432,22 +432,22 @@ __global__ void gather(const float* in, const float* y, const float* x, float* o
 
 C, H, W = 32, 32, 32
 features = torch.rand(C, H, W, generator=random)
-grid_y, grid_x = torch.meshgrid(torch.arange(H) + 0.0, torch.arange(W) + 0.0, indexing="ij")
+rows, columns = torch.meshgrid(torch.arange(12.0, 20.0), torch.arange(32.0), indexing="ij")
 
 
 def points(spread):
-    """A point for each pixel, moved by up to `spread` pixels in y and in x."""
-    move = (2 * torch.rand(2, H, W, generator=random) - 1) * spread
-    return (grid_y + move[0]).flatten(), (grid_x + move[1]).flatten()
+    """A point for each pixel of rows 12 to 19, moved by up to `spread` pixels in y and in x."""
+    move = (2 * torch.rand(2, 8, 32, generator=random) - 1) * spread
+    return (rows + move[0]).flatten(), (columns + move[1]).flatten()
 
 
 # %%
 before, warps = {}, {}
 for spread in (0, 1, 4):
     y, x = points(spread)
-    out = torch.zeros(C, H * W)
-    n, middle = out.numel(), (1, range(32))  # the second block begins in row 8
-    before[spread] = gather(n // 256, 256, features, y, x, out, C, H, W, n, watch=middle)
+    out = torch.zeros(C, len(y))
+    n, warp = out.numel(), (0, range(32))
+    before[spread] = gather(n // 256, 256, features, y, x, out, C, H, W, n, watch=warp)
     each = before[spread].sectors("in") / before[spread].requests("in")
     right = torch.allclose(out, formula.bilinear(features, y, x), atol=1e-6)
     print(f"offsets up to {spread} px: {each:5.1f} sectors a read; equal to the formula: {right}")
@@ -518,7 +518,7 @@ after = {}
 features_last = features.permute(1, 2, 0).contiguous()
 for spread in (0, 1, 4):
     y, x = points(spread)
-    out = torch.zeros(H * W, C)
+    out = torch.zeros(len(y), C)
     after[spread] = gather_last(n // 256, 256, features_last, y, x, out, C, H, W, n)
     each = after[spread].sectors("in") / after[spread].requests("in")
     print(f"offsets up to {spread} px: {each:5.1f} sectors a read")
@@ -541,7 +541,7 @@ Picture(figure, alt="Bytes used and moved: points waste more and more, channels 
 # %%
 strided = cuda_kernel(gather_last.text.replace("out[i]", "out[c * (n / C) + point]"))
 y, x = points(1)
-out = torch.zeros(C, H * W)
+out = torch.zeros(C, len(y))
 wrong_way = strided(n // 256, 256, features_last, y, x, out, C, H, W, n)
 print("right:", torch.allclose(out, formula.bilinear(features, y, x), atol=1e-6))
 for name, launch in (("(points, C)", after[1]), ("(C, points)", wrong_way)):
