@@ -539,10 +539,11 @@ Picture(figure, alt="Bytes used and moved: points waste more and more, channels 
 # neighbouring channels, and leaves the result as (C, points):
 
 # %%
-strided = cuda_kernel(gather_last.text.replace("out[i]", "out[c * (n / C) + point]"))
+wrong = gather.text.replace("point = i % points, c = i / points", "c = i % C, point = i / C")
+strided = cuda_kernel(wrong.replace("out[i]", "out[c * points + point]"))
 y, x = points(1)
 out = torch.zeros(C, len(y))
-wrong_way = strided(n // 256, 256, features_last, y, x, out, C, H, W, n)
+wrong_way = strided(n // 256, 256, features, y, x, out, C, H, W, n)
 print("right:", torch.allclose(out, formula.bilinear(features, y, x), atol=1e-6))
 for name, launch in (("(points, C)", after[1]), ("(C, points)", wrong_way)):
     print(name, launch.sectors("out"), "sectors written,", launch.bytes_used("out"), "bytes used")
@@ -625,8 +626,8 @@ told(lambda: hasty(-(-len(row) // 128), 128, row, out, len(row)))
 # And with a thread that leaves early:
 
 # %%
-early = cuda_kernel(blur.text.replace("tile[t + 1] =", "if (i >= n) return;\n  tile[t + 1] =", 1))
-told(lambda: early(-(-len(row) // 128), 128, row, out, len(row)))
+early = blur.text.replace("__syncthreads();", "if (i >= n) return;\n  __syncthreads();")
+told(lambda: cuda_kernel(early)(-(-len(row) // 128), 128, row, out, len(row)))
 
 # %% [markdown]
 # ## Everything together
