@@ -124,6 +124,7 @@ MAY_IMPORT = {
     "diagrams": set(),
     "build": {"editions"},
     "editions": set(),
+    "record_launches": {"build", "editions"},
     "workbook": {"editions", "practice"},
     "command": {"site"},
 }

@@ -1,6 +1,6 @@
 """Record what the emulator does in a chapter: ``launches.json`` beside it, for machines without a C++ compiler.
 
-    python -m dyhead_book.record_launches 04
+python -m dyhead_book.record_launches 04
 """
 
 from __future__ import annotations
