@@ -1,4 +1,4 @@
-"""Checks, mistakes and solutions of the chapter on spatial-aware attention.
+"""Checks of the functions of the chapter on spatial-aware attention, and the mistakes that they name.
 
 Tensors are float64. Letters: B images, L levels, C channels, H, W size of the level that has the offsets, h, w size of
 its coarser neighbour. Offsets are (dy, dx) per tap, in cells of the level.
@@ -12,25 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dyhead_lab.attention.pyramid import resize_corners
 from dyhead_lab.attention.spatial import KERNEL, TAPS, fit_offsets
-from dyhead_lab.ops import deform_conv2d, formula
+from dyhead_lab.ops import formula
 
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 # The paper's form: one deformable convolution over all levels
 
 
-def paper_spatial(F_BLCHW: Tensor, offset: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
-    """1/L sum_l sum_k w_{l,k} F(l; p + p_k + dp_k) dm_k; ``weight`` is (L, Co, C, 3, 3), the result (B, Co, H, W)."""
-    L = F_BLCHW.shape[1]
-    total = torch.zeros(1, dtype=F_BLCHW.dtype)
-    for l in range(L):
-        total = total + deform_conv2d(F_BLCHW[:, l], offset, weight[l], padding=1, mask=mask)
-    return total / L
-
-
 def paper_spatial_formula(F_BLCHW: Tensor, offset: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
-    """The same at once: levels are channels too."""
+    """1/L sum_l sum_k w_{l,k} F(l; p + p_k + dp_k) dm_k; ``weight`` is (L, Co, C, 3, 3), the result (B, Co, H, W)."""
     L, Co = weight.shape[:2]
     joined = weight.transpose(0, 1).reshape(Co, -1, KERNEL, KERNEL) / L
     return formula.deform_conv2d(F_BLCHW.flatten(1, 2), offset, joined, padding=(1, 1), mask=mask)
@@ -106,92 +98,127 @@ def check_paper_spatial(function: Callable[[Tensor, Tensor, Tensor, Tensor], Ten
     return check(function, paper_spatial_formula, paper_spatial_cases(seed), PAPER_SPATIAL_MISTAKES)
 
 
-# A level's offsets on the grid of its coarser neighbour
+# A level's offsets on the grids of its neighbours
 
 
-def resized_offsets(offset: Tensor, mask: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
-    """Offsets (B, 18, 2h, 2w) and masks (B, 9, 2h, 2w) read at the centres of h x w coarser cells; offsets are halved.
+def neighbours_formula(offset: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Offsets for the finer convolution, offsets and masks for the coarser one; the size of the level is even.
 
-    A cell of the coarser level covers two by two cells of this one, and its centre lies in their middle.
+    Cell i of the level has its centre at finer cell 2 i + 1/2, where the convolution stands on 2 i; an offset d leads
+    2 d finer cells further. A coarser cell lies in the middle of four cells, and d is half of its width.
     """
-    smaller = F.interpolate(offset, size=(h, w), mode="bilinear", align_corners=False) / 2
-    return smaller, F.interpolate(mask, size=(h, w), mode="bilinear", align_corners=False)
+    H, W = offset.shape[-2:]
+    coarser, mask = fit_offsets(offset, mask, torch.Size((H // 2, W // 2)), "centres")
+    return 2 * offset + 0.5, coarser, mask
 
 
-def _library(offset_fit: str) -> Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]]:
-    return lambda offset, mask, h, w: fit_offsets(offset, mask, torch.Size((h, w)), offset_fit)
-
-
-def offset_cases(seed: int = 0, count: int = 8) -> Iterator[Case]:
-    """Fine grids of twice the coarse size."""
+def neighbours_cases(seed: int = 0, count: int = 8) -> Iterator[Case]:
+    """From offsets that are all alike to any offsets, then any masks, then two images."""
     generator = torch.Generator().manual_seed(seed)
     for number in range(count):
-        B, h, w = 1 + number % 2, 3 + number % 3, 4
-        H, W = 2 * h, 2 * w
+        B, H, W = 1 + number // 3 % 2, 4 + 2 * (number % 3), 8
         offset = torch.randn(B, 2 * TAPS, H, W, generator=generator, dtype=torch.float64)
         mask = torch.rand(B, TAPS, H, W, generator=generator, dtype=torch.float64)
-        yield Case(f"from {H} x {W} to {h} x {w} cells", (offset, mask, h, w))
+        if number == 0:
+            offset, mask = torch.full_like(offset, 4.0), torch.full_like(mask, 0.8)
+        elif number == 1:
+            mask = torch.ones_like(mask)
+        what = ("offsets of 4, masks of 0.8", "any offsets, masks of one")[number] if number < 2 else f"{B} images"
+        yield Case(f"{what}, {H} x {W} cells", (offset, mask))
 
 
-def _scaled(offset_by: float, mask_by: float) -> Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]]:
-    def imitate(offset: Tensor, mask: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
-        smaller, mask = resized_offsets(offset, mask, h, w)
-        return offset_by * smaller, mask_by * mask
-
-    return imitate
-
-
-def _every_other(offset: Tensor, mask: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
-    return offset[:, :, ::2, ::2] / 2, mask[:, :, ::2, ::2]
+def _neighbours(
+    finer: Callable[[Tensor], Tensor] = lambda d: 2 * d + 0.5,
+    smaller: Callable[[Tensor], Tensor] = lambda x: F.avg_pool2d(x, 2),
+    coarser: float = 0.5,
+    masks: float = 1.0,
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """The right fit with some of its steps replaced."""
+    return lambda offset, mask: (finer(offset), coarser * smaller(offset), masks * smaller(mask))
 
 
-OFFSET_MISTAKES = (
+def _corner_aligned(x: Tensor) -> Tensor:
+    return resize_corners(x, (x.shape[-2] // 2, x.shape[-1] // 2))
+
+
+def _flat(x: Tensor) -> Tensor:
+    B, K, H, W = x.shape
+    return x.flatten(1)[:, : K * H * W // 4].view(B, K, H // 2, W // 2)
+
+
+NEIGHBOURS_MISTAKES = (
     Mistake(
-        "the offsets are not halved",
+        "the coarser offsets are not halved",
         "offsets count cells, and a cell of the coarser level is twice as wide.",
-        _scaled(2, 1),
+        _neighbours(coarser=1),
     ),
-    Mistake("the offsets are doubled", "a wider cell needs a smaller number: halve.", _scaled(4, 1)),
+    Mistake("the coarser offsets are doubled", "a wider cell needs a smaller number: halve.", _neighbours(coarser=2)),
     Mistake(
         "the masks are halved too",
         "a mask is a share, not a distance: it stays as it is.",
-        _scaled(1, 0.5),
+        _neighbours(masks=0.5),
     ),
-    Mistake("the top-left corner is cut out", "resize the maps; cut nothing off.", _library("crop")),
+    Mistake(
+        "the top-left corner is cut out",
+        "resize the maps; cut nothing off.",
+        _neighbours(smaller=lambda x: x[..., : x.shape[-2] // 2, : x.shape[-1] // 2]),
+    ),
     Mistake(
         "the numbers are read as if they already had the smaller size",
         "that is what the released kernel does; resize the maps instead.",
-        _library("flat"),
+        _neighbours(smaller=_flat),
     ),
     Mistake(
         "corner cells are put on corner cells",
         "a coarser cell has its centre in the middle of four cells, not on one of them: align_corners=False.",
-        _library("resize"),
+        _neighbours(smaller=_corner_aligned),
     ),
     Mistake(
         "every other cell is taken",
         "the centre of a coarser cell lies between four cells; take the mean of all four.",
-        _every_other,
+        _neighbours(smaller=lambda x: x[..., ::2, ::2]),
+    ),
+    Mistake(
+        "the finer offsets are left as they are",
+        "an offset of 1 is one cell of the level, and two cells of the finer one.",
+        _neighbours(finer=lambda d: d),
+    ),
+    Mistake(
+        "the finer offsets are only doubled",
+        "with stride 2 the convolution stands on finer cell 2 i, but cell i of the level has its centre at 2 i + 1/2.",
+        _neighbours(finer=lambda d: 2 * d),
+    ),
+    Mistake(
+        "the finer offsets are halved",
+        "finer cells are narrower: the same distance is a larger number.",
+        _neighbours(finer=lambda d: d / 2 + 0.5),
+    ),
+    Mistake(
+        "the half cell is added before doubling",
+        "2 d + 1/2: the half is half a cell of the finer level.",
+        _neighbours(finer=lambda d: 2 * (d + 0.5)),
     ),
 )
 
 
-def check_resized_offsets(function: Callable[..., tuple[Tensor, Tensor]], seed: int = 0) -> Verdict:
-    """Check the reader's ``resized_offsets(offset, mask, h, w)``."""
-    return check(function, _library("centres"), offset_cases(seed), OFFSET_MISTAKES)
+def check_neighbours(function: Callable[..., tuple[Tensor, Tensor, Tensor]], seed: int = 0) -> Verdict:
+    """Check the reader's ``offsets_for_neighbours(offset, mask)``."""
+    return check(function, neighbours_formula, neighbours_cases(seed), NEIGHBOURS_MISTAKES)
 
 
 # What the flat reading takes for an offset
 
 
-def flat_source(channel: int, row: int, column: int, h: int, w: int, H: int, W: int) -> tuple[int, int, int]:
-    """Which number of a fine map (channels, H, W) stands at (channel, row, column) of its prefix (channels, h, w)."""
-    number = (channel * h + row) * w + column
+def _source(number: int, H: int, W: int) -> tuple[int, int, int]:
+    """Channel, row and column of a number in maps of H x W."""
     return number // (H * W), number // W % H, number % W
 
 
 def flat_source_formula(channel: int, row: int, column: int, h: int, w: int, H: int, W: int) -> tuple[int, int, int]:
-    """The same by looking: number every place of the fine map and read its prefix."""
+    """Which number of a fine map (channels, H, W) stands at a place of its prefix (channels, h, w): found by looking.
+
+    Every place of the fine map is numbered, and its prefix is read.
+    """
     channels = 2 * TAPS
     prefix = torch.arange(channels * H * W).view(1, channels, H, W)
     numbers, _ = fit_offsets(prefix, prefix, torch.Size((h, w)), "flat")
@@ -227,21 +254,21 @@ FLAT_MISTAKES = (
     Mistake(
         "the two sizes are swapped",
         "count with the small size, (channel * h + row) * w + column; take apart with the large one.",
-        lambda c, i, j, h, w, H, W: flat_source(c, i, j, H, W, h, w),
+        lambda c, i, j, h, w, H, W: _source((c * H + i) * W + j, h, w),
     ),
     Mistake(
         "the row is not wrapped",
         "number // W counts rows through all channels: take it modulo H.",
         lambda c, i, j, h, w, H, W: (
-            flat_source(c, i, j, h, w, H, W)[0],
+            ((c * h + i) * w + j) // (H * W),
             ((c * h + i) * w + j) // W,
-            flat_source(c, i, j, h, w, H, W)[2],
+            ((c * h + i) * w + j) % W,
         ),
     ),
     Mistake(
         "columns are counted before rows",
         "the last letter runs fastest: columns are neighbours in memory.",
-        lambda c, i, j, h, w, H, W: flat_source(c, j, i, w, h, H, W),
+        lambda c, i, j, h, w, H, W: _source((c * w + j) * h + i, H, W),
     ),
 )
 

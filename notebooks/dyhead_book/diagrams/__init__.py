@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, detectors, pyramids, race, sampling, threads
+from . import attention, detectors, head_parts, pyramids, race, sampling, threads
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -33,6 +33,7 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         threads.tile_with_halo,
         race.conv_in_three_steps,
         race.taking_turns,
+        head_parts.offset_on_three_grids,
         attention.scale_gate,
         attention.task_activation,
         attention.dense_and_deformable,
