@@ -9,6 +9,7 @@ from dyhead_book.c05_spatial_aware.receptive_field import (
     radii_figure,
     radius,
     receptive_field_figure,
+    share_inside,
     stacked_field,
     taps_of,
 )
@@ -62,6 +63,24 @@ def test_neighbours_are_read_on_their_own_grids():
     assert np.allclose(field.weight, 1 / 3)
 
 
+def test_with_aligned_offsets_all_branches_read_where_the_level_points():
+    block = still_block([8, 4, 2])
+    block[1].offset[0::2] = 1.0  # dy of every tap, one cell of 16 pixels
+    centres = {}
+    for offset_fit in ("centres", "aligned"):
+        points = in_pixels(field := stacked_field([block], 1, (1, 1), offset_fit), STRIDES)
+        centres[offset_fit] = [points[field.level == l].mean(0).tolist() for l in range(3)]
+    assert centres["aligned"] == [[40, 24]] * 3, "cell (1, 1) has its centre at pixel 24, and points 16 pixels down"
+    assert centres["centres"] == [[28, 20], [40, 24], [40, 24]], "the finer branch: a quarter cell up, half as far"
+    with pytest.raises(ValueError, match="offset_fit: expected one of resize, upsample, centres, aligned, got 'flat'"):
+        stacked_field([block], 1, (1, 1), "flat")
+
+
+def test_the_share_inside_a_box_counts_weight():
+    field = Field(np.zeros(3, int), np.array([0.0, 1, 2]), np.zeros(3), np.array([1.0, 1, 2]))
+    assert share_inside(field, (0, 0, 8, 16), (8,)) == 0.5
+
+
 def test_the_field_of_a_real_head_adds_up_to_its_masks_and_gates():
     torch.manual_seed(0)
     head = DyHead(16, blocks=1)
@@ -88,10 +107,14 @@ def test_a_trace_without_offsets_is_refused():
 def test_figures_show_every_point():
     field = stacked_field([still_block([8, 4, 2])], 1, (2, 2))
     boxes = torch.tensor([[10.0, 10, 50, 40]])
-    figure = receptive_field_figure(torch.rand(3, 64, 64), [field], [1], boxes, STRIDES)
-    (axes,) = figure.axes
-    assert len(axes.collections[0].get_offsets()) == len(field.weight)
-    assert axes.get_title() == f"object 40 px, field {radius(field, STRIDES):.0f} px"
+    rows = {"first": [field], "second": [field]}
+    figure = receptive_field_figure(torch.rand(3, 64, 64), rows, boxes, [1], ["cup"], STRIDES)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["first", "second"]
+    for axes in figure.axes:
+        assert len(axes.collections[0].get_offsets()) == len(field.weight)
+        assert axes.get_title() == f"cup: {share_inside(field, boxes[0].tolist(), STRIDES):.0%} inside"
+    with pytest.raises(ValueError, match="boxes: got none"):
+        receptive_field_figure(torch.rand(3, 64, 64), {"none": []}, boxes[:0], [], [], STRIDES)
     longest, assigned = np.array([10.0, 70, 90]), np.array([0, 1, 1])
     (axes,) = radii_figure(longest, np.ones((3, 2)), assigned, ["P3", "P4"]).axes
     assert [len(dots.get_offsets()) for dots in axes.collections] == [2, 1, 1, 2]  # open and filled, level by level

@@ -17,9 +17,7 @@ REACH = 5.0  # cells of the level: nearer to the target than this they know the 
 BRANCHES = ("finer", "own", "coarser")
 
 
-def blob_scenes(
-    images: int, generator: torch.Generator
-) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+def blob_scenes(images: int, generator: torch.Generator) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
     """Scenes with one target and one decoy, 128 pixels apart or more.
 
     On every map there is a bump at the target and one of the opposite sign at the decoy, both one cell wide. Which of

@@ -5,8 +5,8 @@
 # | --- | --- |
 # | Time | 90 minutes with the exercises, 1 to 2 minutes to run on 2 CPU cores (a GPU changes little) |
 # | Memory | under 2 GB, none on a GPU |
-# | Needs | deformable convolution ([chapter 03](03_deformable_convolution.ipynb)), pyramid levels ([chapter 01](01_feature_pyramid.ipynb)) |
-# | You will build | the spatial attention of Dynamic Head as a module, the paper's sum over levels, and offsets that fit |
+# | Needs | [chapter 03](03_deformable_convolution.ipynb): deformable convolution; what a pyramid level is |
+# | You will build | the spatial attention of Dynamic Head as a module, in both forms, and offsets that fit |
 #
 # A detector asks the same question at every place of every level of its pyramid: is there an object here, and where
 # are its edges? A 3x3 convolution answers with what it sees in a fixed window of nine cells. The motorcycle in our
@@ -15,8 +15,8 @@
 # of [chapter 03](03_deformable_convolution.ipynb).
 #
 # [Dynamic Head](https://arxiv.org/abs/2106.08322) takes one step more. The edge of a wheel is sharp on the fine level
-# and its meaning is clear on the coarse one, so a place should read its nine points on *several levels* at once. One map
-# of offsets serves all of them: having found out where to look, look there everywhere. This chapter builds that
+# and its meaning is clear on the coarse one, so a place should read its nine points on *several levels* at once. One
+# map of offsets serves all of them: having found out where to look, look there everywhere. This chapter builds that
 # module, loads trained weights into it, and finds a flaw in the geometry of the published code.
 
 # %% tags=["hide"]
@@ -52,9 +52,9 @@ from dyhead_lab.views.figures import Picture
 # %% tags=["hide"]
 wrong_offsets = Question(
     "05 wrong offsets",
-    "The shipped quickstart detector was trained with offsets that fit its coarser neighbours, nearly. We now feed its "
-    "coarser branches with wrong ones: numbers of other channels and places, as the published kernel reads them. How "
-    "much AP does it lose?",
+    "The shipped quickstart detector was trained with offsets that fit its coarser neighbours, "
+    "nearly. We now feed its coarser branches with wrong ones: numbers of other channels and "
+    "places, as the published kernel reads them. How much AP does it lose?",
     a="nearly all of it",
     b="some: between 0.01 and 0.1",
     c="nothing worth mentioning: less than 0.01",
@@ -64,8 +64,9 @@ wrong_offsets.guess(None)
 # %% tags=["hide"]
 field_grows = Question(
     "05 field grows",
-    "On level P3 a cell in the middle of an object reads 18 points, nine on P3 and nine on P4. The objects of this "
-    "level have 8 to 64 pixels, and the grid is the same for all. Do the points spread further on larger objects?",
+    "On level P3 a cell in the middle of an object reads 18 points, nine on P3 and nine on P4. "
+    "The objects of this level have 8 to 64 pixels, and the grid is the same for all. Do the "
+    "points spread further on larger objects?",
     a="yes, clearly: a correlation above 0.5",
     b="a little: between 0.2 and 0.5",
     c="no",
@@ -80,8 +81,8 @@ field_grows.guess(None)
 #
 # $$y(p) = \sum_{k=1}^{K} w_k \cdot x(p + p_k)$$
 #
-# The deformable convolution lets every place move each tap by an offset $\Delta p_k$ and weigh it by a mask
-# $\Delta m_k$ between 0 and 1. Dynamic Head (its equation 4) sums this over the $L$ levels of the pyramid, which it has
+# The deformable convolution lets every place move each tap by an offset $\Delta p_k$ and weigh it by a mask $\Delta
+# m_k$ between 0 and 1. Dynamic Head (its equation 4) sums this over the $L$ levels of the pyramid, which it has
 # resized to one size before:
 #
 # $$\pi_S(F) \cdot F = \frac{1}{L} \sum_{l=1}^{L} \sum_{k=1}^{K} w_{l,k} \cdot F(l;\, p_k + \Delta p_k;\, c)
@@ -153,9 +154,9 @@ check_paper_spatial(paper_spatial_at_once)
 # be any number of cells. The last nine become masks through a sigmoid.
 #
 # This layer **starts at zero**. Then all offsets are zero, all masks are a half, and training begins from an ordinary
-# convolution at half strength. With random offsets every place would read random others, and the weights would learn to
-# average over noise before the offsets could make sense. For the same reason the layer gets a lower learning rate, as
-# chapter 03 found. The training loop finds it by `sampling_parameters`, which names its parameters.
+# convolution at half strength. With random offsets every place would read random others, and the weights would learn
+# to average over noise before the offsets could make sense. For the same reason the layer gets a lower learning rate,
+# as chapter 03 found. The training loop finds it by `sampling_parameters`, which names its parameters.
 
 # %% [markdown] tags=["workbook"]
 # <details><summary>Hint: where to begin</summary>
@@ -226,7 +227,7 @@ check_offset_mask(OffsetMaskConv)
 
 # %% exercise="branch"
 class DeformableConvNorm(nn.Module):
-    """3x3 convolution with bias, then GroupNorm of 16 groups; deformable when it is given offsets."""
+    """3x3 convolution with bias, then GroupNorm; deformable when it is given offsets."""
 
     def __init__(self, channels, stride=1):
         super().__init__()
@@ -234,7 +235,7 @@ class DeformableConvNorm(nn.Module):
         self.norm = nn.GroupNorm(16, channels)
 
     def forward(self, x, offset=None, mask=None):
-        """x (B, C, H, W); offset (B, 18, h, w) and mask (B, 9, h, w) have the size of the output."""
+        """x (B, C, H, W); offset (B, 18, h, w) and mask (B, 9, h, w): the output's size."""
         # >>> deform_conv2d with the weight, bias and stride of self.conv, then the norm
         conv = self.conv
         if offset is None:
@@ -253,8 +254,8 @@ check_branch(DeformableConvNorm)
 # ## Step by step on a photograph
 #
 # Now with real features. `everyday` is the detector of photographs that this project ships: an
-# [ATSS](https://arxiv.org/abs/1912.02424) detector with two Dynamic Head blocks of 96 channels on five levels. It finds
-# twelve kinds of everyday things. A hook keeps the pyramid that it makes of the motorcycle workshop.
+# [ATSS](https://arxiv.org/abs/1912.02424) detector with two Dynamic Head blocks of 96 channels on five levels. It
+# finds twelve kinds of everyday things. A hook keeps the pyramid that it makes of the motorcycle workshop.
 
 # %%
 from dyhead_lab.data.photographs import photograph
@@ -274,8 +275,8 @@ for name, level in zip(("P3", "P4", "P5", "P6", "P7"), pyramids[0].values(), str
     print(name, tuple(level.shape))
 
 # %% [markdown]
-# We follow level P4. Its finer neighbour is P3, its coarser one P5. First the layer that says where to look, filled with
-# what the detector's first block has learned:
+# We follow level P4. Its finer neighbour is P3, its coarser one P5. First the layer that says where to look, filled
+# with what the detector's first block has learned:
 
 # %%
 trained = detector.get_submodule("backbone.neck.blocks.0.spatial")
@@ -315,8 +316,8 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# P5 has 10 x 15 cells, and so has the output of its convolution. Offsets for 20 x 30 cells do not fit. Something has to
-# give, and what the published code does here is the puzzle of this chapter.
+# P5 has 10 x 15 cells, and so has the output of its convolution. Offsets for 20 x 30 cells do not fit. Something has
+# to give, and what the published code does here is the puzzle of this chapter.
 #
 # ## The puzzle of the published code
 #
@@ -365,21 +366,22 @@ for channel, meaning in ((8, "dy of the centre tap"), (9, "dx of the centre tap"
 # ## What would be right?
 #
 # Decide first where a cell *is*. With bilinear sampling as [chapter 03](03_deformable_convolution.ipynb) has it, cell
-# $i$ of a level of stride $s$ has its centre at $(i + \tfrac12)\, s$ pixels. So the centre of a coarser cell lies in the
-# middle of the two cells that it covers along each axis, and cell $i$ of the level lies between the finer cells $2i$
-# and $2i + 1$:
+# $i$ of a level of stride $s$ has its centre at $(i + \tfrac12)\, s$ pixels. So the centre of a coarser cell lies in
+# the middle of the two cells that it covers along each axis, and cell $i$ of the level lies between the finer cells
+# $2i$ and $2i + 1$:
 #
-# <img src="diagrams/offset_on_three_grids.svg" alt="Three rows of cells, P3 of 8, P4 of 16 and P5 of 32 pixels. On
-# P4 an offset of 1 leads from a cell to its right neighbour, 16 pixels on. The published code uses the same number on
-# P3, where it leads 8 pixels on and starts a quarter of a P4 cell too far left; 2 times the offset plus 1/2 would reach
-# the same place. On P5 the mean of the offsets of two cells is halved, and leads 16 pixels on.">
+# <img src="diagrams/offset_on_three_grids.svg" alt="Three rows of cells, P3 of 8, P4 of 16 and P5 of 32 pixels.
+# On P4 an offset of 1 leads from a cell to its right neighbour, 16 pixels on. The published code uses the same
+# number on P3, where it leads 8 pixels on and starts a quarter of a P4 cell too far left; 2 times the offset
+# plus 1/2 would reach the same place. On P5 the mean of the offsets of two cells is halved, and leads 16 pixels
+# on.">
 #
 # An offset counts cells, and cells are not equally wide on the three maps. Hence two corrections.
 #
 # - **Coarser.** A cell takes the mean of the offsets of the four cells that it covers, *halved*, because one of its
 #   steps is as long as two of theirs. Masks are shares, not lengths; their mean stays as it is.
-# - **Finer.** An offset of $d$ cells of the level is $2d$ cells of the finer one. The convolution with stride 2 stands on
-#   finer cell $2i$, half a cell before the centre of cell $i$. So the right offset is $2d + \tfrac12$.
+# - **Finer.** An offset of $d$ cells of the level is $2d$ cells of the finer one. The convolution with stride 2 stands
+#   on finer cell $2i$, half a cell before the centre of cell $i$. So the right offset is $2d + \tfrac12$.
 #
 # The published code does neither. The finer branch, whose sizes agree, silently reads half as far as the others: an
 # offset of 1 on P4 means 16 pixels there and 8 pixels on P3.
@@ -423,13 +425,13 @@ check_neighbours(offsets_for_neighbours)
 # | `"aligned"` | means, halved: exact | $2d + \tfrac12$: exact |
 # | `"centres"` | means, halved: exact | as they are |
 # | `"upsample"` | the coarser map is enlarged first, so that sizes agree: four times the work | as they are |
-# | `"resize"` | resized so that corner cells lie on corner cells, halved: moves every cell, by up to half a cell | as they are |
+# | `"resize"` | resized corner cell on corner cell, halved: moves cells by up to half a cell | as they are |
 # | `"crop"` | the top-left corner of the maps | as they are |
 # | `"flat"` | the first numbers, whatever they are: the published code | as they are |
 #
-# How far off are they? Let every cell of a P4 of 10 x 10 cells point at one common place, and measure by how many pixels
-# the neighbours' centre taps miss it. `"resize"` sounds right, and it is what the shipped quickstart detector was
-# trained with; look at its line.
+# How far off are they? Let every cell of a P4 of 10 x 10 cells point at one common place, and measure by how many
+# pixels the neighbours' centre taps miss it. `"resize"` sounds right, and it is what the shipped quickstart detector
+# was trained with; look at its line.
 
 # %%
 from dyhead_book.c05_spatial_aware.offset_fits import (
@@ -443,10 +445,10 @@ place = (4.0, 6.0)  # row and column on P4, whose cells have 16 pixels
 offset_to_place = pointing_offsets((10, 10), place, share=1.0)
 for fit in ("aligned", "centres", "resize", "crop", "flat"):
     miss = coarser_miss(offset_to_place, place, 16, fit)
-    print(f"coarser, {fit:8} misses by {float(miss.mean()):6.2f} px, at most {float(miss.max()):6.2f}")
+    print(f"coarser, {fit:11} misses by {float(miss.mean()):6.2f} px, at most {miss.max():6.2f}")
 for words, fit in (("as they are", "centres"), ("2 d + 1/2", "aligned")):
     miss = finer_miss(offset_to_place, place, 16, fit)
-    print(f"finer, {words:11} misses by {float(miss.mean()):6.2f} px, at most {float(miss.max()):.2f}")
+    print(f"finer,   {words:11} misses by {float(miss.mean()):6.2f} px, at most {miss.max():6.2f}")
 
 # %% tags=["hide"]
 from dyhead_lab.data.shapes import draw_image
@@ -457,25 +459,25 @@ target = tuple((n + 0.5) * 16 for n in place)
 figure = offset_fits_figure(image, pointing_offsets((10, 10), place), (5, 5), 16, target)
 Picture(
     figure,
-    alt="Arrows from coarser cells: with centres all point at the star, with resize most pass it by "
-    "a little, with crop and flat they belong to other places.",
+    alt="Arrows from coarser cells: with centres all point at the star, with resize most pass "
+    "it by a little, with crop and flat they belong to other places.",
 )
 
 # %% [markdown]
-# Arrows start at the centres of coarser cells and end where their centre taps read (half of the way to the star, and at
-# most 24 pixels, so that they can be told apart). With `crop` they belong to other places, and they are twice too long. With
-# `flat` they belong to other places *and* other channels.
+# Arrows start at the centres of coarser cells and end where their centre taps read (half of the way to the star, and
+# at most 24 pixels, so that they can be told apart). With `crop` they belong to other places, and they are twice too
+# long. With `flat` they belong to other places *and* other channels.
 #
 # ## Build: the module
 #
-# All parts are there. The module owns three branches and one layer that steers them, and returns the branches from fine
-# to coarse. It does not average them: that is the work of the gates of [chapter 02](02_scale_aware.ipynb). At the ends
-# of the pyramid a neighbour is missing, and there are two branches.
+# All parts are there. The module owns three branches and one layer that steers them, and returns the branches from
+# fine to coarse. It does not average them: that is the work of the gates of [chapter 02](02_scale_aware.ipynb). At the
+# ends of the pyramid a neighbour is missing, and there are two branches.
 #
 # Names and shapes of its parameters are those of the library's class, so that trained weights find their place. The
-# library's `fit_offsets` does what the table says for the coarser branch. The coarser result is enlarged to the level's
-# size by bilinear interpolation: between cell centres under `"centres"` and `"aligned"` (`to_finer`), corner on corner
-# otherwise (`resize_corners`).
+# library's `fit_offsets` does what the table says for the coarser branch. The coarser result is enlarged to the
+# level's size by bilinear interpolation: between cell centres under `"centres"` and `"aligned"` (`to_finer`), corner
+# on corner otherwise (`resize_corners`).
 
 # %%
 from dyhead_lab.attention.pyramid import resize_corners, to_finer
@@ -502,7 +504,7 @@ from dyhead_lab.attention.spatial import fit_offsets
 
 # %% exercise="spatial"
 class SpatialAwareAttention(nn.Module):
-    """A level and its two neighbours, each through its own convolution; one layer steers all three."""
+    """A level and its two neighbours, each through its own branch; one layer steers all."""
 
     def __init__(self, channels, offset_fit="resize", deformable=True):
         super().__init__()
@@ -513,15 +515,19 @@ class SpatialAwareAttention(nn.Module):
         self.offset_mask = OffsetMaskConv(channels)
 
     def forward(self, own, finer=None, coarser=None):
-        """Maps (B, C, H, W), (B, C, 2H, 2W), (B, C, H/2, W/2) -> branches (B, C, H, W), fine to coarse."""
-        # >>> offsets of the level; its own branch; the finer one in front; the coarser one, enlarged, behind
+        """own (B, C, H, W), finer (B, C, 2H, 2W) or None, coarser (B, C, H/2, W/2) or None.
+
+        Returns a list of branches (B, C, H, W), fine to coarse.
+        """
+        # >>> its own branch, the finer one in front, the coarser one, enlarged, behind
         offset, mask = self.offset_mask(own)
         branches = [self.own(own, offset, mask)]
         if finer is not None:
             d = 2 * offset + 0.5 if self.offset_fit == "aligned" else offset
             branches.insert(0, self.finer(finer, d, mask))
         if coarser is not None:
-            y = self.coarser(coarser, *fit_offsets(offset, mask, coarser.shape[-2:], self.offset_fit))
+            fitted = fit_offsets(offset, mask, coarser.shape[-2:], self.offset_fit)
+            y = self.coarser(coarser, *fitted)
             enlarge = to_finer if self.offset_fit in ("centres", "aligned") else resize_corners
             branches.append(enlarge(y, own.shape[-2:]))
         return branches
@@ -565,9 +571,9 @@ check_same_ap(
 # %% [markdown]
 # ### The paper's form as a module
 #
-# The same parts give the paper's form. It takes the levels in one tensor $F$ of shape (B, L, S, C) with $S = H \cdot W$
-# places, as the paper writes it, and leaves one level. Input channels stand level by level within a channel of $F$, so
-# the weight is one tensor of $C \times C L \times 3 \times 3$ numbers.
+# The same parts give the paper's form. It takes the levels in one tensor $F$ of shape (B, L, S, C) with $S = H \cdot
+# W$ places, as the paper writes it, and leaves one level. Input channels stand level by level within a channel of $F$,
+# so the weight is one tensor of $C \times C L \times 3 \times 3$ numbers.
 
 
 # %%
@@ -583,7 +589,7 @@ class PaperSpatialAwareAttention(nn.Module):
 
     def forward(self, F_BLSC, size):
         """(B, L, S, C) with H * W = S -> (B, 1, S, C)."""
-        B, L, S, C = F_BLSC.shape
+        B, L, _, C = F_BLSC.shape
         median = F_BLSC[:, L // 2].transpose(1, 2).reshape(B, C, *size)
         offset, mask = self.offset_mask(median)
         x = F_BLSC.permute(0, 3, 1, 2).reshape(B, C * L, *size)
@@ -625,17 +631,17 @@ attention.offset_fit = "resize"
 
 # %% [markdown]
 # Next to nothing, for the coarser branch. It is one of three, chapter 02 finds its gate to be the smallest, and the
-# offsets of this detector are short (below). `"aligned"` costs a little: this network has learned with the finer branch
-# as it is. So is all this geometry idle? A trained network tells what it has got used to, not what it could have learned.
-# To ask that, train.
+# offsets of this detector are short (below). `"aligned"` costs a little: this network has learned with the finer
+# branch as it is. So is all this geometry idle? A trained network tells what it has got used to, not what it could
+# have learned. To ask that, train.
 #
 # ### A laboratory in which offsets must be shared
 #
-# Each scene has a target and a decoy. On all three maps there is a bump at the target and one of the opposite sign at the
-# decoy, each one cell wide; which of the two is positive is drawn anew for each map. The level itself also holds, in two
-# channels, how far each of its cells lies from the target. Every cell near the target must say three things: is the bump
-# positive on the finer map, on the level, on the coarser map? To answer, all three branches have to look at the target,
-# up to five cells away, with *one* set of offsets.
+# Each scene has a target and a decoy. On all three maps there is a bump at the target and one of the opposite sign at
+# the decoy, each one cell wide; which of the two is positive is drawn anew for each map. The level itself also holds,
+# in two channels, how far each of its cells lies from the target. Every cell near the target must say three things: is
+# the bump positive on the finer map, on the level, on the coarser map? To answer, all three branches have to look at
+# the target, up to five cells away, with *one* set of offsets.
 
 # %%
 from dyhead_book.c05_spatial_aware.blob_scenes import blob_losses_figure, blob_scenes
@@ -675,20 +681,20 @@ for fit, rows in losses.items():
 # %% tags=["hide"]
 Picture(
     blob_losses_figure(losses),
-    alt="Losses while training. On the finer map only aligned offsets bring the loss down quickly; on "
-    "the coarser map flat lags behind the two others; on the level itself all three learn alike.",
+    alt="Losses while training. On the finer map only aligned offsets bring the loss down; on "
+    "the coarser map flat lags behind the two others; on the level itself all three learn.",
 )
 
 # %% [markdown]
-# Here geometry decides. About the level itself all three ways learn alike. About the coarser map `flat` lags behind: the
-# offsets that it gets belong to other cells. And about the *finer* map both ways that leave its offsets as they are stay
-# far behind: an offset cannot be right for the level and for a map on which it reaches half as far. With `aligned` all
-# three losses go to zero. Two seeds each gave the same picture when this chapter was written.
+# Here geometry decides. About the level itself all three ways learn alike. About the coarser map `flat` lags behind:
+# the offsets that it gets belong to other cells. And about the *finer* map both ways that leave its offsets as they
+# are stay far behind: an offset cannot be right for the level and for a map on which it reaches half as far. With
+# `aligned` all three losses go to zero. Two seeds each gave the same picture when this chapter was written.
 #
-# How do published weights live with it, then? There are nine taps with offsets of their own, so some can serve the finer
-# map and others the level; masks can close the taps that disagree; and where offsets are short, half of them is a small
-# error. A real image is a mild case of this laboratory. Whether `aligned` raises AP on COCO nobody has measured. It
-# costs nothing:
+# How do published weights live with it, then? There are nine taps with offsets of their own, so some can serve the
+# finer map and others the level; masks can close the taps that disagree; and where offsets are short, half of them is
+# a small error. A real image is a mild case of this laboratory. Whether `aligned` raises AP on COCO nobody has
+# measured. It costs nothing:
 
 # %%
 from dyhead_lab.evaluation.efficiency import offset_fit_macs
@@ -701,9 +707,10 @@ for name, macs in offset_fit_macs(256, sizes).items():
 # ## Look: where each object's taps go
 #
 # Back to photographs, and to the question that made us begin: where does a place look? For each object that the
-# detector finds we take the cell in the middle of its box, on the level whose anchors have about its size. The upper row
-# shows the 27 points that this cell reads in the last block. In the lower row these points are followed on: each is a
-# cell of the first block, which read 27 points itself, so up to 729 points lie there. That is the *stacked* field.
+# detector finds we take the cell in the middle of its box, on the level whose anchors have about its size. The upper
+# row shows the 27 points that this cell reads in the last block. In the lower row these points are followed on: each
+# is a cell of the first block, which read 27 points itself, so up to 729 points lie there. That is the *stacked*
+# field.
 
 # %%
 from dyhead_book.c05_spatial_aware.receptive_field import (
@@ -741,12 +748,11 @@ def look(photo, objects=3):
     """Boxes with their names, in pixels of the network's input, and what each block's taps did."""
     with torch.no_grad(), trace(detector) as seen:
         [found] = detector([photo])
-    [(_, network_input)] = seen.find("network_input")
     scale = min(320 / min(photo.shape[1:]), 512 / max(photo.shape[1:]))
-    small = interpolate(photo[None], scale_factor=scale, mode="bilinear", antialias=True)[0].clamp(0, 1)
+    small = interpolate(photo[None], scale_factor=scale, mode="bilinear", antialias=True)[0]
     best = found["scores"].argsort(descending=True)[:objects]
     names = [f"{everyday.categories[label]}" for label in found["labels"][best].tolist()]
-    return small, found["boxes"][best] * scale, names, taps_of(seen)
+    return small.clamp(0, 1), found["boxes"][best] * scale, names, taps_of(seen)
 
 
 # %%
@@ -766,9 +772,9 @@ show_taps(workshop, alt="Sampling points of the best detections in the workshop,
 show_taps(photograph("cat"), alt="Sampling points of the best detections on the face of a cat.")
 
 # %% [markdown]
-# Such pictures please, and prove little: a regular grid in the middle of a box lies inside it, too. So give the claim its
-# control. Over all detections on all photographs, which share of the reading weight lies in the object's box, with the
-# learned offsets and with all offsets set to zero?
+# Such pictures please, and prove little: a regular grid in the middle of a box lies inside it, too. So give the claim
+# its control. Over all detections on all photographs, which share of the reading weight lies in the object's box, with
+# the learned offsets and with all offsets set to zero?
 
 # %%
 from dyhead_lab.data.photographs import PHOTOGRAPHS
@@ -777,8 +783,9 @@ shares = []
 for name in PHOTOGRAPHS:
     small, boxes, names, blocks = look(photograph(name), objects=10)
     still = [[taps._replace(offset=0 * taps.offset) for taps in block] for block in blocks]
-    for box, learned, regular in zip(boxes, fields_of(blocks, boxes), fields_of(still, boxes), strict=True):
-        shares.append([share_inside(field, box.tolist(), STRIDES) for field in (learned, regular)])
+    pairs = zip(fields_of(blocks, boxes), fields_of(still, boxes), strict=True)
+    for box, pair in zip(boxes.tolist(), pairs, strict=True):
+        shares.append([share_inside(field, box, STRIDES) for field in pair])
 learned, regular = np.reshape(shares, (-1, 2)).mean(0) if shares else (0, 0)
 print(f"{len(shares)} detections: {learned:.0%} inside with learned offsets, {regular:.0%} without")
 
@@ -788,8 +795,8 @@ print(f"{len(shares)} detections: {learned:.0%} inside with learned offsets, {re
 # ## Does the field grow with the object?
 #
 # Larger objects are found on coarser levels, where cells are wider, so from level to level the field must grow. The
-# interesting question is whether it grows on *one* level. Shapes is the laboratory for it: thirty pictures, whose sizes
-# we know. The radius of a field is the weighted root mean square distance of its points from their centre.
+# interesting question is whether it grows on *one* level. Shapes is the laboratory for it: thirty pictures, whose
+# sizes we know. The radius of a field is the weighted root mean square distance of its points from their centre.
 
 # %%
 SHAPES_STRIDES = (8, 16, 32, 64)
@@ -815,8 +822,8 @@ for l, name in enumerate(("P3", "P4")):
     kept = assigned == l
     own_growth[name] = float(np.corrcoef(longest[kept], radii[kept, l])[0, 1])
     others = float(np.corrcoef(longest[~kept], radii[~kept, l])[0, 1])
-    print(f"{name}: correlation with the size {own_growth[name]:.2f} on its own {kept.sum()} objects, "
-          f"{others:.2f} on the others")  # fmt: skip
+    print(f"{name}: correlation {own_growth[name]:.2f} on {kept.sum()} own objects,", end=" ")
+    print(f"{others:.2f} on the others")
 
 # %% tags=["hide"]
 Picture(
@@ -826,8 +833,8 @@ Picture(
 
 # %% [markdown]
 # Look at the filled dots. A level learns only from the objects that are assigned to it. On P3 the field clearly grows
-# with these objects. On larger ones, open dots, it shrinks again: nobody ever rewarded growth there. On P4 the growth is
-# weak. Most of the growth over all sizes is still the pyramid's, since its cells double from level to level.
+# with these objects. On larger ones, open dots, it shrinks again: nobody ever rewarded growth there. On P4 the growth
+# is weak. Most of the growth over all sizes is still the pyramid's, since its cells double from level to level.
 #
 # ## "Spatial is the largest axis"
 #
@@ -840,8 +847,8 @@ for name, (height, width) in zip(("P3", "P4", "P5", "P6", "P7"), sizes, strict=T
 print(f"an output reads 27 points of {sum(h * w for h, w in sizes):,}")
 
 # %% [markdown]
-# On the fine levels the sentence is true; on P7 there are fewer places than channels. And the attention does not spread
-# over that axis at all: each output reads 27 points of 22,300, which is the whole point of sampling. What each
+# On the fine levels the sentence is true; on P7 there are fewer places than channels. And the attention does not
+# spread over that axis at all: each output reads 27 points of 22,300, which is the whole point of sampling. What each
 # attention is worth is a question for an experiment. The project's recorded ablation trained all eight combinations of
 # the three on Shapes, with three seeds each. Pooled over all pairs of rows that differ in one switch:
 
@@ -862,8 +869,8 @@ for letter, name in (("L", "scale"), ("S", "spatial"), ("C", "task")):
 #
 # ## Break it
 #
-# One bug is planted in an `offsets_for_neighbours`. Use inputs for which you know the answer: constant offsets and masks,
-# and rows that count.
+# One bug is planted in an `offsets_for_neighbours`. Use inputs for which you know the answer: constant offsets and
+# masks, and rows that count.
 
 # %%
 suspect = drill(NEIGHBOURS_MISTAKES, 1)
@@ -875,8 +882,9 @@ rows = torch.arange(6.0)[:, None].expand(6, 6).expand(1, 18, 6, 6)
 print("rows 0 to 5 become", suspect(rows, torch.ones(1, 9, 6, 6))[1][0, 0, :, 0].tolist())
 
 # %% [markdown]
-# A coarser cell lies in the middle of two rows, so the rows should become 0.25, 1.25 and 2.25: means of 0 and 1, 2 and 3,
-# 4 and 5, halved. Which line gives the bug away? Then run `check_neighbours(suspect)`. Numbers 0 to 10 plant eleven bugs.
+# A coarser cell lies in the middle of two rows, so the rows should become 0.25, 1.25 and 2.25: means of 0 and 1, 2 and
+# 3, 4 and 5, halved. Which line gives the bug away? Then run `check_neighbours(suspect)`. Numbers 0 to 10 plant eleven
+# bugs.
 #
 # ## Challenges
 
@@ -886,14 +894,14 @@ Challenge(
     difficulty=3,
     minutes=30,
     hints={
-        "Where to change it": "dyhead_lab/detectors/one_stage/quickstart.py builds its Dynamic Head with "
-        "offset_fit='resize'.",
-        "How would I know that a difference is real?": "Train each twice with other seeds: --set seed=1. Compare the "
-        "difference with the spread.",
+        "Where to change it": "dyhead_lab/detectors/one_stage/quickstart.py builds its "
+        "Dynamic Head with offset_fit='resize'.",
+        "How would I know that a difference is real?": "Train each twice with other seeds: "
+        "--set seed=1. Compare the difference with the spread.",
     },
-    answer="No. With seeds 0 and 1 we measured 0.433 and 0.434 with 'flat', 0.420 and 0.436 with 'resize': the "
-    "difference is smaller than the spread. A network that is trained with the flat reading learns to live with it, as "
-    "the official weights did.",
+    answer="No. With seeds 0 and 1 we measured 0.433 and 0.434 with 'flat', 0.420 and 0.436 with "
+    "'resize': the difference is smaller than the spread. A network that is trained with the flat "
+    "reading learns to live with it, as the published weights did.",
 )
 
 # %% [markdown]
@@ -901,19 +909,19 @@ Challenge(
 #
 # - Spatial-aware attention is a deformable convolution over levels that share one map of offsets and masks. The paper
 #   sums over all levels at one size; the published code reads a level and its two neighbours at their own sizes.
-# - An offset counts cells. On the coarser neighbour it must be halved, on the finer one doubled and moved by half a cell.
-#   The published code does neither, its weights have learned to live with that, and the library can do both.
-# - A claim about where a network looks needs a control, and a trained network shows what it has got used to, not what it
-#   could have learned.
+# - An offset counts cells. On the coarser neighbour it must be halved, on the finer one doubled and moved by half a
+#   cell. The published code does neither, its weights have learned to live with that, and the library can do both.
+# - A claim about where a network looks needs a control, and a trained network shows what it has got used to, not what
+#   it could have learned.
 
 # %% tags=["hide"]
 lost = ap["resize"] - ap["flat"]
 answer = "c" if lost < 0.01 else "b" if lost < 0.1 else "a"
-wrong_offsets.revisit(answer, f"AP {ap['resize']:.3f} becomes {ap['flat']:.3f} with the flat reading.")
+wrong_offsets.revisit(answer, f"AP {ap['resize']:.3f} becomes {ap['flat']:.3f}, read flat.")
 
 # %% tags=["hide"]
 answer = "a" if own_growth["P3"] > 0.5 else "b" if own_growth["P3"] > 0.2 else "c"
-field_grows.revisit(answer, f"Correlation on P3 {own_growth['P3']:.2f}, on P4 {own_growth['P4']:.2f}.")
+field_grows.revisit(answer, f"P3 {own_growth['P3']:.2f}, P4 {own_growth['P4']:.2f}.")
 
 # %% [markdown]
 # ## Your detector so far
@@ -931,14 +939,15 @@ so_far(
 #
 # <details><summary>Why must offsets be halved when they move to a coarser grid, and masks not?</summary>
 #
-# An offset is a length counted in cells, and the cells have become twice as wide. A mask is a share of a sample: it has no
-# unit that could change.
+# An offset is a length counted in cells, and the cells have become twice as wide. A mask is a share of a sample: it
+# has no unit that could change.
 #
 # </details>
-# <details><summary>All offsets of a level are zero. Which branch of the published code reads where the level does?</summary>
+# <details><summary>All offsets are zero. Which branch of the published code reads where the level is?</summary>
 #
-# Its own branch. The finer one stands on finer cell $2i$, a quarter of a cell of the level up and to the left. The coarser
-# one is convolved around its own cells and enlarged corner on corner, which moves it by up to half a cell of the level.
+# Its own branch. The finer one stands on finer cell $2i$, a quarter of a cell of the level up and to the left. The
+# coarser one is convolved around its own cells and enlarged corner on corner, which moves it by up to half a cell of
+# the level.
 #
 # </details>
 # <details><summary>What is the difference between a sum over levels and a sum over channels?</summary>
@@ -949,8 +958,8 @@ so_far(
 # </details>
 # <details><summary>Why does the layer that predicts offsets start at zero, and not like other layers?</summary>
 #
-# So that training starts from an ordinary convolution, whose samples mean something. Offsets move as soon as a gradient
-# says that another place would have been better.
+# So that training starts from an ordinary convolution, whose samples mean something. Offsets move as soon as a
+# gradient says that another place would have been better.
 #
 # </details>
 #

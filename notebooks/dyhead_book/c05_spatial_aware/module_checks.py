@@ -181,9 +181,7 @@ BRANCH_MISTAKES = (
         "of each tap's two channels the first is dy, the second dx: leave them as they are.",
         running(_Swapped),
     ),
-    Mistake(
-        "an activation follows", "no ReLU here: the task-aware attention is the activation.", running(_Activated)
-    ),
+    Mistake("an activation follows", "no ReLU here: the task-aware attention is the activation.", running(_Activated)),
     Mistake("all channels are normalised together", "GroupNorm has 16 groups.", running(_OneGroup)),
     Mistake("every channel is normalised alone", "GroupNorm has 16 groups.", running(_GroupsOfOne)),
 )

@@ -91,9 +91,7 @@ def stacked_field(
     return field
 
 
-def _read(
-    block: Sequence[LevelTaps], offset_fit: str, level: int, y: float, x: float, weight: float
-) -> list[Field]:
+def _read(block: Sequence[LevelTaps], offset_fit: str, level: int, y: float, x: float, weight: float) -> list[Field]:
     """What one point of a block's output reads on each level that meets there."""
     taps = block[level]
     H, W = taps.mask.shape[1:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .draw import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, Diagram
+from .draw import BLUE, GREEN, GREY, RED, Diagram
 
 
 def offset_on_three_grids() -> Diagram:
@@ -38,6 +38,6 @@ def offset_on_three_grids() -> Diagram:
     diagram.label(625, 76, "d = 1 as it is: 8 pixels", "start")
     diagram.label(625, 96, "2 d + 1/2: right", "start")
     diagram.label(625, 174, "d = 1: 16 pixels", "start")
-    diagram.label(625, 296, "mean of d, halved:", "start")
-    diagram.label(625, 314, "16 pixels, right", "start")
+    diagram.label(625, 296, "mean of two cells' d,", "start")
+    diagram.label(625, 314, "halved: 16 pixels", "start")
     return diagram
