@@ -1,22 +1,83 @@
+"""The checks of chapter 02: right answers of several styles pass, and every mistake is named."""
+
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from dyhead_book.c02_scale_aware import scale_checks as scale
-from dyhead_book.c02_scale_aware.scale_checks import check_mean_ratio, check_paper_scale, check_released_fusion
+from dyhead_book.practice.reader_checks import check
+from dyhead_lab.attention.scale import PaperScaleAwareAttention, ScaleAwareAttention
 
 from .planted import assert_bugs_are_caught
 
+
+def check_released_fusion(fusion):
+    return check(fusion, scale.released_formula, scale.released_cases(), scale.RELEASED_MISTAKES)
+
+
+def check_paper_function(function):
+    return check(function, scale.paper_formula, scale.paper_cases(), scale.PAPER_MISTAKES)
+
+
+def gate_slope(z_B):
+    return torch.where((z_B > 0) & (z_B < 3), 1 / 6, 0.0)
+
+
 TABLES = {
-    "released": (check_released_fusion, scale.released_fusion, scale.RELEASED_MISTAKES),
-    "paper": (check_paper_scale, scale.paper_scale, scale.PAPER_MISTAKES),
-    "slope": (scale.check_gate_slope, scale.gate_slope, scale.SLOPE_MISTAKES),
-    "ratio": (check_mean_ratio, scale.mean_ratio, scale.RATIO_MISTAKES),
+    "released": (check_released_fusion, scale.released_formula, scale.RELEASED_MISTAKES),
+    "paper": (check_paper_function, scale.paper_formula, scale.PAPER_MISTAKES),
+    "slope": (scale.check_gate_slope, gate_slope, scale.SLOPE_MISTAKES),
 }
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_solutions_pass_and_planted_bugs_are_named(name):
     assert_bugs_are_caught(*TABLES[name])
+
+
+class Loops(nn.Module):
+    """One branch after the other, with PyTorch's own hard sigmoid."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.gate = nn.Linear(channels, 1)
+
+    def forward(self, branches):
+        total = torch.zeros_like(branches[0])
+        for X in branches:
+            g = F.hardsigmoid(F.relu(self.gate(F.adaptive_avg_pool2d(X, 1).flatten(1))))
+            total += X * g[..., None, None]
+        return total / len(branches)
+
+
+def test_modules_of_other_styles_are_right():
+    assert scale.check_released(ScaleAwareAttention) and scale.check_released(Loops)
+    assert scale.check_paper_scale(PaperScaleAwareAttention)
+
+
+def test_mistakes_of_modules_are_named():
+    class WithoutInnerRelu(Loops):
+        def forward(self, branches):
+            gates = [F.hardsigmoid(self.gate(X.mean((2, 3)))) for X in branches]
+            return sum(g[..., None, None] * X for g, X in zip(gates, branches, strict=True)) / len(branches)
+
+    class Smooth(PaperScaleAwareAttention):
+        def forward(self, F_BLSC):
+            return self.f(F_BLSC.mean((2, 3))).sigmoid()[:, :, None, None] * F_BLSC
+
+    assert "when the inner ReLU is missing." in scale.check_released(WithoutInnerRelu).message
+    assert "when the sigmoid is the smooth one." in scale.check_paper_scale(Smooth).message
+
+
+def test_other_names_of_parameters_are_told():
+    class Named(nn.Module):
+        def __init__(self, count):
+            super().__init__()
+            self.layer = nn.Linear(count, 1)
+
+    assert "no parameter gate.weight of shape (1, 4)" in scale.check_released(Named).message
+    assert "no parameter f.weight of shape (3, 3)" in scale.check_paper_scale(Named).message
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -1,4 +1,4 @@
-"""Checks, mistakes and solutions of the chapter on scale-aware attention.
+"""Checks of the chapter on scale-aware attention, and the mistakes that they name.
 
 All functions take float64 tensors and are held against the modules of ``attention/scale.py``. Letters: B images, n
 branches that meet at a level, L levels, S positions, C channels; ``w_C`` and ``b`` are the gate's weight and bias.
@@ -10,31 +10,29 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from dyhead_lab.attention.scale import PaperScaleAwareAttention, ScaleAwareAttention, scale_ratio
+from dyhead_lab.attention.scale import PaperScaleAwareAttention, ScaleAwareAttention
 
+from ..practice.module_checks import other_parameters, running
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 # The released form: the branches of one level
 
 
-def released_fusion(branches: Sequence[Tensor], w_C: Tensor, b: Tensor) -> Tensor:
-    """Y = 1/n sum_i g(X_i) X_i with g(X) = relu6(relu(w . mean_HW(X) + b) + 3) / 6; all maps (B, C, H, W)."""
-    total = torch.zeros_like(branches[0])
-    for X in branches:
-        mean_BC = X.mean((2, 3))
-        z_B = mean_BC @ w_C + b
-        gate_B = F.relu6(F.relu(z_B) + 3) / 6
-        total += gate_B[:, None, None, None] * X
-    return total / len(branches)
-
-
 def released_formula(branches: Sequence[Tensor], w_C: Tensor, b: Tensor) -> Tensor:
-    """The same by the library's module."""
-    attention = ScaleAwareAttention(len(w_C)).to(w_C.dtype)
-    attention.load_state_dict({"gate.weight": w_C[None], "gate.bias": b[None]})
-    return attention(branches).detach()
+    """Y = 1/n sum_i g(X_i) X_i with g(X) = relu6(relu(w . mean_HW(X) + b) + 3) / 6; all maps (B, C, H, W)."""
+    return _released(ScaleAwareAttention)(branches, w_C, b)
+
+
+def _released(build: Callable[[int], nn.Module]) -> Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]:
+    """A module of the released form as a function of its branches, weight and bias."""
+
+    def run(branches: Sequence[Tensor], w_C: Tensor, b: Tensor) -> Tensor:
+        weights = {"gate.weight": w_C[None], "gate.bias": b[None]}
+        return running(build)((len(w_C),), weights, (branches,))
+
+    return run
 
 
 def released_cases(seed: int = 0, count: int = 12) -> Iterator[Case]:
@@ -64,7 +62,41 @@ def _fused(branches: Sequence[Tensor], gates_Bn: Tensor, count: int | None = Non
     return torch.stack(gated).sum(0) / (len(branches) if count is None else count)
 
 
+def _mean_of_all(X: Sequence[Tensor]) -> list[Tensor]:
+    """Branches in which every channel has the mean of all channels."""
+    return [x.mean(1, keepdim=True).expand_as(x) for x in X]
+
+
+def _shares(gates_Bn: Tensor) -> Tensor:
+    return gates_Bn / gates_Bn.sum(1, keepdim=True)
+
+
 RELEASED_MISTAKES = (
+    Mistake(
+        "the plain sigmoid stands in the place of both functions",
+        "ReLU comes first, then relu6(x + 3) / 6: a gate lies between 0.5 and 1.",
+        lambda X, w, b: _fused(X, _z(X, w, b).sigmoid()),
+    ),
+    Mistake(
+        "the gates are divided by their sum",
+        "gates need not sum to 1: every branch has a gate of its own.",
+        lambda X, w, b: _fused(X, _shares(_gates(_z(X, w, b)))),
+    ),
+    Mistake(
+        "the mean runs over the channels as well",
+        "the layer weighs C numbers of a branch: average over H and W only.",
+        lambda X, w, b: _fused(X, _gates(_z(_mean_of_all(X), w, b))),
+    ),
+    Mistake(
+        "the gated branches are added as shares of one",
+        "gates need not sum to 1; the division is by n.",
+        lambda X, w, b: _fused(X, _shares(_gates(_z(X, w, b))), count=1),
+    ),
+    Mistake(
+        "the weighted channels are averaged, not added",
+        "a linear layer adds: z = w . mean + b.",
+        lambda X, w, b: _fused(X, _gates(_z(X, w / len(w), b))),
+    ),
     Mistake(
         "the inner ReLU is missing",
         "ReLU comes first, then relu6(x + 3) / 6. It keeps the gate at 0.5 or above.",
@@ -119,26 +151,29 @@ RELEASED_MISTAKES = (
 )
 
 
-def check_released_fusion(function: Callable[[Sequence[Tensor], Tensor, Tensor], Tensor], seed: int = 0) -> Verdict:
-    """Check the reader's ``released_fusion(branches, w_C, b)``."""
-    return check(function, released_formula, released_cases(seed), RELEASED_MISTAKES)
+def check_released(build: Callable[[int], nn.Module], seed: int = 0) -> Verdict:
+    """Check the reader's ``ScaleAwareAttention``."""
+    problem = other_parameters(build(4), ScaleAwareAttention(4).state_dict())
+    if problem:
+        return Verdict(False, problem)
+    return check(_released(build), released_formula, released_cases(seed), RELEASED_MISTAKES)
 
 
 # The paper's form: all levels in one tensor
 
 
-def paper_scale(F_BLSC: Tensor, f_LL: Tensor, b_L: Tensor) -> Tensor:
-    """sigma(f(mean_SC F)) . F with sigma(x) = max(0, min(1, (x + 1) / 2)); f is linear, L -> L."""
-    mean_BL = F_BLSC.mean((2, 3))
-    weight_BL = ((mean_BL @ f_LL.T + b_L + 1) / 2).clamp(0, 1)
-    return weight_BL[:, :, None, None] * F_BLSC
-
-
 def paper_formula(F_BLSC: Tensor, f_LL: Tensor, b_L: Tensor) -> Tensor:
-    """The same by the library's module."""
-    attention = PaperScaleAwareAttention(len(b_L)).to(b_L.dtype)
-    attention.load_state_dict({"f.weight": f_LL, "f.bias": b_L})
-    return attention(F_BLSC).detach()
+    """sigma(f(mean_SC F)) . F with sigma(x) = max(0, min(1, (x + 1) / 2)); f is linear, L -> L."""
+    return _paper(PaperScaleAwareAttention)(F_BLSC, f_LL, b_L)
+
+
+def _paper(build: Callable[[int], nn.Module]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A module of the paper's form as a function of F, and of weight and bias of f."""
+
+    def run(F_BLSC: Tensor, f_LL: Tensor, b_L: Tensor) -> Tensor:
+        return running(build)((len(b_L),), {"f.weight": f_LL, "f.bias": b_L}, (F_BLSC,))
+
+    return run
 
 
 def paper_cases(seed: int = 0, count: int = 10) -> Iterator[Case]:
@@ -205,64 +240,19 @@ PAPER_MISTAKES = (
 )
 
 
-def check_paper_scale(function: Callable[[Tensor, Tensor, Tensor], Tensor], seed: int = 0) -> Verdict:
-    """Check the reader's ``paper_scale(F_BLSC, f_LL, b_L)``."""
-    return check(function, paper_formula, paper_cases(seed), PAPER_MISTAKES)
-
-
-# The scale ratio
-
-
-def mean_ratio(gates_Bn: Tensor) -> Tensor:
-    """Gate of the finest branch over gate of the coarsest one, averaged over the images."""
-    return (gates_Bn[:, 0] / gates_Bn[:, -1]).mean()
-
-
-def ratio_cases(seed: int = 0, count: int = 8) -> Iterator[Case]:
-    """Gates of two and three branches in [0.5, 1]."""
-    generator = torch.Generator().manual_seed(seed)
-    for number in range(count):
-        B, n = 2 + number, 2 + number % 2
-        gates_Bn = 0.5 + 0.5 * torch.rand(B, n, generator=generator, dtype=torch.float64)
-        yield Case(f"gates of {B} images and {n} branches", (gates_Bn,))
-
-
-RATIO_MISTAKES = (
-    Mistake("the ratio is upside down", "the finest branch stands above.", lambda g: scale_ratio(g.flip(1)).mean()),
-    Mistake(
-        "the mean is taken before the ratio",
-        "one ratio for each image first, then their mean.",
-        lambda g: g[:, 0].mean() / g[:, -1].mean(),
-    ),
-    Mistake(
-        "the second branch stands for the coarsest",
-        "the coarsest branch is the last one, and a level may have three.",
-        lambda g: (g[:, 0] / g[:, 1]).mean(),
-    ),
-    Mistake(
-        "the finest branch is compared with the mean of all",
-        "divide by the gate of the coarsest branch alone.",
-        lambda g: (g[:, 0] / g.mean(1)).mean(),
-    ),
-    Mistake("a difference is taken for a ratio", "divide, do not subtract.", lambda g: (g[:, 0] - g[:, -1]).mean()),
-)
-
-
-def check_mean_ratio(function: Callable[[Tensor], Tensor], seed: int = 0) -> Verdict:
-    """Check the reader's ``mean_ratio(gates_Bn)``."""
-    return check(function, lambda gates_Bn: scale_ratio(gates_Bn).mean(), ratio_cases(seed), RATIO_MISTAKES)
+def check_paper_scale(build: Callable[[int], nn.Module], seed: int = 0) -> Verdict:
+    """Check the reader's ``PaperScaleAwareAttention``."""
+    problem = other_parameters(build(3), PaperScaleAwareAttention(3).state_dict())
+    if problem:
+        return Verdict(False, problem)
+    return check(_paper(build), paper_formula, paper_cases(seed), PAPER_MISTAKES)
 
 
 # The slope of the released gate
 
 
-def gate_slope(z_B: Tensor) -> Tensor:
-    """dg/dz of g(z) = relu6(relu(z) + 3) / 6: 1/6 between 0 and 3, zero elsewhere."""
-    return ((z_B > 0) & (z_B < 3)).to(z_B) / 6
-
-
 def slope_formula(z_B: Tensor) -> Tensor:
-    """The same by differentiation."""
+    """dg/dz of g(z) = relu6(relu(z) + 3) / 6, by differentiation: 1/6 between 0 and 3, zero elsewhere."""
     z_B = z_B.clone().requires_grad_()
     gate_B = F.relu6(F.relu(z_B) + 3) / 6  # hardsigmoid differentiates in float32
     return torch.autograd.grad(gate_B.sum(), z_B)[0]

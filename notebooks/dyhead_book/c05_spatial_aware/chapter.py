@@ -744,13 +744,16 @@ def fields_of(blocks, boxes):
 
 
 # %%
+from torchvision.ops import nms
+
+
 def look(photo, objects=3):
     """Boxes with their names, in pixels of the network's input, and what each block's taps did."""
     with torch.no_grad(), trace(detector) as seen:
         [found] = detector([photo])
     scale = min(320 / min(photo.shape[1:]), 512 / max(photo.shape[1:]))
     small = interpolate(photo[None], scale_factor=scale, mode="bilinear", antialias=True)[0]
-    best = found["scores"].argsort(descending=True)[:objects]
+    best = nms(found["boxes"], found["scores"], 0.3)[:objects]  # none that overlap much
     names = [f"{everyday.categories[label]}" for label in found["labels"][best].tolist()]
     return small.clamp(0, 1), found["boxes"][best] * scale, names, taps_of(seen)
 

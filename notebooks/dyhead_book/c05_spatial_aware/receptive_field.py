@@ -21,6 +21,7 @@ from dyhead_lab.views.figures import BLUE, DPI, GREEN, ORANGE, style
 
 TAPS_Y, TAPS_X = (grid.ravel() for grid in np.mgrid[-1:2, -1:2])
 HEAVIEST = 2000  # points that are followed further; a block makes 27 of each
+MARGIN = 0.1  # of the image, that a figure shows around it
 #: Ways to fit offsets under which every branch reads where the level points.
 FOLLOWED = ("resize", "upsample", "centres", "aligned")
 COLOURS = {-1: BLUE, 0: GREEN, 1: ORANGE}  # levels below the cell's own, its own, levels above
@@ -176,7 +177,7 @@ def receptive_field_figure(
         raise ValueError("boxes: got none, expected at least one object to look at")
     height, width = image.shape[1:]
     with style():
-        figure = Figure(figsize=(2.9 * len(boxes), 3 * len(rows) + 0.4), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(2.9 * len(boxes), 2.4 * len(rows) + 0.4), dpi=DPI, layout="constrained")
         grid = figure.subplots(len(rows), len(boxes), squeeze=False)
         for panels, (kind, fields) in zip(grid, rows.items(), strict=True):
             panels[0].set_ylabel(kind, fontsize=10)
@@ -185,9 +186,11 @@ def receptive_field_figure(
                 _draw_field(axes, field, level, strides)
                 x1, y1, x2, y2 = box
                 axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="white", linewidth=1.5))
-                half = 0.8 * max(x2 - x1, y2 - y1, 8 * strides[level])
+                half = 0.8 * max(x2 - x1, y2 - y1, 6 * strides[level])
                 x, y = (x1 + x2) / 2, (y1 + y2) / 2
-                axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half), xticks=(), yticks=())
+                left, right = max(x - half, -MARGIN * width), min(x + half, (1 + MARGIN) * width)
+                top, bottom = max(y - half, -MARGIN * height), min(y + half, (1 + MARGIN) * height)
+                axes.set(xlim=(left, right), ylim=(bottom, top), xticks=(), yticks=())
                 share = share_inside(field, box, strides)
                 axes.set_title(f"{name}: {share:.0%} inside", fontsize=10)
         dots = [Line2D([], [], marker="o", linestyle="", color=colour) for colour in COLOURS.values()]

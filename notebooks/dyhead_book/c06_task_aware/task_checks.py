@@ -1,7 +1,8 @@
-"""Checks, planted bugs and solutions of the chapter on task-aware attention.
+"""Checks of the chapter on task-aware attention, and the mistakes that they name.
 
-All functions take and return NumPy arrays in float64. The weights of theta come as the two linear layers hold them:
-``w1`` (C / 4, C), ``b1`` (C / 4,), ``w2`` (4 C, C / 4), ``b2`` (4 C,).
+A module is checked as a function of its features and weights. All functions take and return NumPy arrays in float64.
+The weights of theta come as the two linear layers hold them: ``w1`` (C / 4, C), ``b1`` (C / 4,), ``w2`` (4 C, C / 4),
+``b2`` (4 C,).
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from dyhead_lab.attention import PaperTaskAwareAttention, TaskAwareAttention
 from dyhead_lab.attention.task import REDUCTION
-from dyhead_lab.trace import trace
 
+from ..practice.module_checks import other_parameters, running
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 Arrays = tuple[np.ndarray, ...]
@@ -29,27 +31,18 @@ def hard_sigmoid(x: np.ndarray) -> np.ndarray:
 # The released form
 
 
+def _released(build: Callable[[int], nn.Module]) -> Callable[..., np.ndarray]:
+    """A module of the released form as a function of features and the weights of theta."""
+
+    def run(x: np.ndarray, w1: np.ndarray, b1: np.ndarray, w2: np.ndarray, b2: np.ndarray) -> np.ndarray:
+        return _run(build, x, x.shape[1], fc1=(w1, b1), fc2=(w2, b2))
+
+    return run
+
+
 def task_aware_formula(x, w1, b1, w2, b2) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """The library's module with these weights."""
-    module = _filled(TaskAwareAttention(x.shape[1]), fc1=(w1, b1), fc2=(w2, b2))
-    return module(torch.from_numpy(x)).detach().numpy()
-
-
-def task_aware_loops(x, w1, b1, w2, b2):  # type: ignore[no-untyped-def]
-    """Task-aware attention on (B, C, H, W), one image and one channel at a time."""
-    B, C, H, W = x.shape
-    out = np.zeros_like(x)
-    for b in range(B):
-        means = np.zeros(C)
-        for c in range(C):
-            means[c] = x[b, c].sum() / (H * W)
-        hidden = np.maximum(w1 @ means + b1, 0)
-        y = np.clip(w2 @ hidden + b2 + 3, 0, 6) / 6
-        for c in range(C):
-            slope1, shift1 = 2 * y[c], y[C + c] - 0.5
-            slope2, shift2 = 2 * y[2 * C + c] - 1, y[3 * C + c] - 0.5
-            out[b, c] = np.maximum(slope1 * x[b, c] + shift1, slope2 * x[b, c] + shift2)
-    return out
+    """The library's module with these weights, on (B, C, H, W)."""
+    return _released(TaskAwareAttention)(x, w1, b1, w2, b2)
 
 
 def task_aware_cases(seed: int = 0, count: int = 8) -> Iterator[Case]:
@@ -133,30 +126,29 @@ TASK_AWARE_MISTAKES = (
 )
 
 
-def check_task_aware(function: Callable[..., np.ndarray], seed: int = 0) -> Verdict:
-    """Check the reader's ``task_aware(x, w1, b1, w2, b2)``: (B, C, H, W) in, the same shape out."""
-    return check(function, task_aware_formula, task_aware_cases(seed), TASK_AWARE_MISTAKES)
+def check_task_aware(build: Callable[[int], nn.Module], seed: int = 0) -> Verdict:
+    """Check the reader's ``TaskAwareAttention``: (B, C, H, W) in, the same shape out."""
+    problem = other_parameters(build(8), TaskAwareAttention(8).state_dict())
+    if problem:
+        return Verdict(False, problem)
+    return check(_released(build), task_aware_formula, task_aware_cases(seed), TASK_AWARE_MISTAKES)
 
 
 # The paper's form
 
 
-def paper_coefficients_formula(F_BLSC, w1, b1, w2, b2, gain, shift) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """Coefficients (B, 4, C) that the library's module computes with these weights."""
-    module = _filled(PaperTaskAwareAttention(F_BLSC.shape[-1]), fc1=(w1, b1), fc2=(w2, b2), norm=(gain, shift))
-    with trace(module) as seen:
-        module(torch.from_numpy(F_BLSC))
-    return seen["", "task_coefficients"][0].numpy()
+def _paper(build: Callable[[int], nn.Module]) -> Callable[..., np.ndarray]:
+    """A module of the paper's form as a function of F, the weights of theta and those of its normalisation."""
+
+    def run(F_BLSC, w1, b1, w2, b2, gain, shift):  # type: ignore[no-untyped-def]
+        return _run(build, F_BLSC, F_BLSC.shape[-1], fc1=(w1, b1), fc2=(w2, b2), norm=(gain, shift))
+
+    return run
 
 
-def paper_coefficients_solution(F_BLSC, w1, b1, w2, b2, gain, shift):  # type: ignore[no-untyped-def]
-    """a1, b1, a2, b2 of the paper's form, (B, 4, C), one set for all levels."""
-    means = F_BLSC.mean((1, 2))
-    theta = np.maximum(means @ w1.T + b1, 0) @ w2.T + b2
-    centred = theta - theta.mean(1, keepdims=True)
-    theta = gain * centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5) + shift
-    d1, d2, d3, d4 = np.split(2 / (1 + np.exp(-theta)) - 1, 4, axis=1)
-    return np.stack([1 + d1, 0.5 * d2, d3, 0.5 * d4], axis=1)
+def paper_task_formula(F_BLSC, w1, b1, w2, b2, gain, shift) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """The library's module with these weights, on (B, L, S, C)."""
+    return _paper(PaperTaskAwareAttention)(F_BLSC, w1, b1, w2, b2, gain, shift)
 
 
 def paper_cases(seed: int = 0, count: int = 6) -> Iterator[Case]:
@@ -175,6 +167,7 @@ def _paper_variant(
     normalise: bool = True,
     start: tuple[float, ...] = (1, 0, 0, 0),
     reach: tuple[float, ...] = (1, 0.5, 1, 0.5),
+    order: tuple[int, ...] = (0, 1, 2, 3),
 ) -> Callable[..., np.ndarray]:
     def imitate(F_BLSC, w1, b1, w2, b2, gain, shift):  # type: ignore[no-untyped-def]
         theta = np.maximum(mean(F_BLSC) @ w1.T + b1, 0) @ w2.T + b2
@@ -182,12 +175,19 @@ def _paper_variant(
             spread = np.sqrt(theta.var(1, keepdims=True) + 1e-5)
             theta = gain * (theta - theta.mean(1, keepdims=True)) / spread + shift
         d_B4C = np.stack(np.split(squash(theta), 4, axis=1), axis=1)
-        return np.array(start)[:, None] + np.array(reach)[:, None] * d_B4C
+        lines_B4C = np.array(start)[:, None] + np.array(reach)[:, None] * d_B4C
+        a1, b1, a2, b2 = (lines_B4C[:, i, None, None, :] for i in order)
+        return np.maximum(a1 * F_BLSC + b1, a2 * F_BLSC + b2)
 
     return imitate
 
 
-PAPER_COEFFICIENTS_MISTAKES = (
+def _level_by_level(F_BLSC, *weights):  # type: ignore[no-untyped-def]
+    """The paper's form on each level alone."""
+    return np.concatenate([paper_task_formula(F_BLSC[:, [l]], *weights) for l in range(F_BLSC.shape[1])], 1)
+
+
+PAPER_TASK_MISTAKES = (
     Mistake(
         "only the first level is averaged",
         "the mean runs over all levels and positions: axes L and S.",
@@ -207,16 +207,27 @@ PAPER_COEFFICIENTS_MISTAKES = (
     Mistake("a1 starts at 0 instead of 1", "a1 = 1 + d.", _paper_variant(start=(0, 0, 0, 0))),
     Mistake("the shifts b are not halved", "b = 0.5 d.", _paper_variant(reach=(1, 1, 1, 1))),
     Mistake(
+        "every level gets lines of its own",
+        "one set of lines serves all levels: the mean runs over L as well.",
+        _level_by_level,
+    ),
+    Mistake(
         "the order is a1, a2, b1, b2",
         "each line has its slope and its shift together: a1, b1, a2, b2.",
-        _paper_variant(reach=(1, 1, 0.5, 0.5)),
+        _paper_variant(start=(1, 0, 0, 0), reach=(1, 1, 0.5, 0.5), order=(0, 2, 1, 3)),
     ),
 )
 
 
-def check_paper_coefficients(function: Callable[..., np.ndarray], seed: int = 0) -> Verdict:
-    """Check the reader's ``paper_coefficients(F_BLSC, w1, b1, w2, b2, gain, shift)``: (B, 4, C)."""
-    return check(function, paper_coefficients_formula, paper_cases(seed), PAPER_COEFFICIENTS_MISTAKES)
+def check_paper_task(build: Callable[[int], nn.Module], seed: int = 0) -> Verdict:
+    """Check the reader's ``PaperTaskAwareAttention``: how it starts, and (B, L, S, C) in, the same shape out."""
+    fresh = build(8)
+    problem = other_parameters(fresh, PaperTaskAwareAttention(8).state_dict())
+    if problem:
+        return Verdict(False, problem)
+    if bool(fresh.norm.weight.any()):  # type: ignore[union-attr, operator]
+        return Verdict(False, "norm.weight does not start at zero: a fresh module should be ReLU.")
+    return check(_paper(build), paper_task_formula, paper_cases(seed), PAPER_TASK_MISTAKES)
 
 
 # Biases that make another activation
@@ -275,11 +286,11 @@ def check_leaky_biases(function: Callable[[int, float], np.ndarray]) -> Verdict:
     return check(function, leaky_biases_formula, _leaky_cases(), LEAKY_BIASES_MISTAKES)
 
 
-def _filled(module: Any, **layers: tuple[np.ndarray, np.ndarray]) -> Any:
-    """``module`` in float64 with weight and bias of the named layers."""
-    module = module.double()
-    with torch.no_grad():
-        for name, (weight, bias) in layers.items():
-            getattr(module, name).weight.copy_(torch.from_numpy(weight))
-            getattr(module, name).bias.copy_(torch.from_numpy(bias))
-    return module
+def _run(build: Callable[[int], nn.Module], x: np.ndarray, C: int, **layers: tuple[np.ndarray, np.ndarray]) -> Any:
+    """What a module of C channels gives with weight and bias of the named layers."""
+    weights = {
+        f"{name}.{kind}": torch.from_numpy(values)
+        for name, pair in layers.items()
+        for kind, values in zip(("weight", "bias"), pair, strict=True)
+    }
+    return running(build)((C,), weights, (torch.from_numpy(x),)).numpy()

@@ -33,6 +33,8 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         threads.tile_with_halo,
         race.conv_in_three_steps,
         race.taking_turns,
+        head_parts.two_scale_forms,
+        head_parts.what_two_lines_make,
         head_parts.offset_on_three_grids,
         attention.scale_gate,
         attention.task_activation,

@@ -68,13 +68,13 @@ def check_module(
     """
     cases = list(cases)
     options, weights, _ = cases[0].arguments
-    problem = _other_parameters(build(*options), weights)
+    problem = other_parameters(build(*options), weights)
     if problem:
         return Verdict(False, problem)
     return check(running(build), running(library), cases, mistakes, tolerance)
 
 
-def _other_parameters(module: nn.Module, weights: dict[str, Tensor]) -> str | None:
+def other_parameters(module: nn.Module, weights: dict[str, Tensor]) -> str | None:
     """In which parameter a module differs from the library's, or None."""
     has = {name: tuple(w.shape) for name, w in module.state_dict().items()}
     wanted = {name: tuple(w.shape) for name, w in weights.items()}
