@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dyhead_book.practice.rebuilt import check_same_ap
+from dyhead_lab.attention import PaperTaskAwareAttention
 
 from .definitions import definitions
 
@@ -28,3 +29,28 @@ def test_another_order_of_the_four_groups_is_noticed(cells):
 
     verdict = check_same_ap("quickstart", 10, TaskAwareAttention=Wrong)
     assert not verdict and "The weights fit, but" in verdict.message
+
+
+def test_the_papers_form_is_the_librarys_with_its_weights(cells):
+    library = PaperTaskAwareAttention(16)
+    torch.nn.init.normal_(library.norm.weight)
+    mine = cells["PaperTaskAwareAttention"](16)
+    mine.load_state_dict(library.state_dict(), strict=True)
+    F_BLSC = torch.randn(2, 4, 9, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(mine(F_BLSC), library(F_BLSC), rtol=1e-5, atol=1e-5)  # float32, another order
+
+
+def test_what_a_fresh_module_starts_as(cells):
+    x = torch.randn(2, 16, 5, 5, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    fresh = cells["TaskAwareAttention"](16)
+    assert 0.01 < float((fresh(x) - x.relu()).norm() / x.relu().norm()) < 0.5, "near ReLU, and not ReLU"
+    F_BLSC = x.flatten(2).mT[:, None]
+    assert torch.equal(cells["PaperTaskAwareAttention"](16)(F_BLSC), F_BLSC.relu())
+
+
+def test_one_activation_learns_two_tasks_that_fixed_lines_cannot(cells):
+    cells["STEPS"] = 200
+    torch.manual_seed(0)
+    mine, fixed = (cells["learn_two_tasks"](cells[name](8)) for name in ("TaskAwareAttention", "FixedLines"))
+    assert sum(mine[-10:]) / 10 < 0.05 < 0.15 < sum(fixed[-10:]) / 10

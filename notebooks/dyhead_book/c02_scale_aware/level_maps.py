@@ -78,15 +78,15 @@ def closing_figure(losses: Mapping[str, Sequence[float]], gates: Mapping[str, Se
         gates: name of the form -> (gate on clear images, gate on cloudy ones) of each step.
     """
     with style():
-        figure = Figure(figsize=(8.4, 3), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(8.4, 3.6), dpi=DPI, layout="constrained")
         left, right = figure.subplots(1, 2)
         for (name, values), colour in zip(losses.items(), (VERMILION, BLUE), strict=False):
-            left.plot(values, color=colour, label=name)
+            left.plot(values, color=colour, label=f"{name}, loss")
             clear, cloudy = np.asarray(gates[name]).T
-            right.plot(clear, color=colour, label=f"{name}, clear")
+            right.plot(clear, color=colour, linewidth=2, label=f"{name}, clear")
             right.plot(cloudy, "--", color=colour, label=f"{name}, cloudy")
         left.set(xlabel="step", ylabel="loss", ylim=(0, None))
         right.set(xlabel="step", ylabel="gate of the coarser branch", ylim=(-0.04, 1.04))
-        for axes in (left, right):
-            axes.legend(frameon=False, fontsize=9)
+        handles = [pair for axes in (left, right) for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+        figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=3, frameon=False)
     return figure

@@ -10,27 +10,25 @@ from matplotlib.figure import Figure
 from dyhead_lab.views.figures import DPI, style
 
 
-def channel_maps_figure(image: torch.Tensor, maps: Mapping[str, torch.Tensor], stride: int) -> Figure:
+def channel_maps_figure(image: torch.Tensor, maps: Mapping[str, torch.Tensor]) -> Figure:
     """The photograph, then a panel a map over it, in grey: blue is negative, red positive, on one scale.
 
     Args:
         image: (3, H, W) in [0, 1].
-        maps: name -> (h, w).
-        stride: pixels of the network's input per cell, which say how far the maps reach over the photograph.
+        maps: name -> (h, w), up to three.
     """
     height, width = image.shape[1:]
     h, w = next(iter(maps.values())).shape
-    across = min(width / (w * stride), height / (h * stride))  # the network's input may be padded, never cut
-    across = max(width / (w * stride), height / (h * stride), across)
-    reach = (0, w * stride * across, h * stride * across, 0)
+    cell = max(width / w, height / h)  # pixels of the photograph; the network's input may be padded, it is never cut
+    reach = (0, w * cell, h * cell, 0)
     top = max(float(values.abs().max()) for values in maps.values())
     grey = image.mean(0).numpy(force=True)
     with style():
         figure = Figure(figsize=(9, 5.4), dpi=DPI, layout="constrained")
-        panels = figure.subplots(2, 2).flat
+        panels = list(figure.subplots(2, 2).flat)
         panels[0].imshow(image.permute(1, 2, 0).numpy(force=True), extent=(0, width, height, 0))
         panels[0].set_title("photograph", fontsize=10)
-        for axes, (name, values) in zip(list(panels)[1:], maps.items(), strict=True):
+        for axes, (name, values) in zip(panels[1:], maps.items(), strict=False):
             axes.imshow(grey, cmap="gray", extent=(0, width, height, 0))
             drawn = axes.imshow(
                 values.numpy(force=True), extent=reach, cmap="RdBu_r", vmin=-top, vmax=top, alpha=0.7,

@@ -448,7 +448,7 @@ from dyhead_book.c06_task_aware.channel_maps import channel_maps_figure
 
 maps = {"before": before, "ReLU": before.relu(), "task-aware": after}
 Picture(
-    channel_maps_figure(workshop, maps, stride=8),
+    channel_maps_figure(workshop, maps),
     alt=f"Channel {strange} of level P3 over the workshop: before, after ReLU, and after the "
     "activation that the detector chose, on one scale.",
 )
