@@ -59,7 +59,7 @@ finer_or_coarser = Question(
     c="P4 listens to the coarser one, P5 to the finer one",
     d="it is about even",
 )
-finer_or_coarser.guess(None)
+finer_or_coarser.ask()
 
 # %% tags=["hide"]
 do_gates_react = Question(
@@ -70,7 +70,7 @@ do_gates_react = Question(
     b="between 0.005 and 0.03",
     c="less than 0.005",
 )
-do_gates_react.guess(None)
+do_gates_react.ask()
 
 # %% [markdown]
 # ## Look first: which level sees which object

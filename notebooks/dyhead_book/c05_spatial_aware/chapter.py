@@ -59,7 +59,7 @@ wrong_offsets = Question(
     b="some: between 0.01 and 0.1",
     c="nothing worth mentioning: less than 0.01",
 )
-wrong_offsets.guess(None)
+wrong_offsets.ask()
 
 # %% tags=["hide"]
 field_grows = Question(
@@ -71,7 +71,7 @@ field_grows = Question(
     b="a little: between 0.2 and 0.5",
     c="no",
 )
-field_grows.guess(None)
+field_grows.ask()
 
 # %% [markdown]
 # ## The formula

@@ -58,7 +58,7 @@ follows = Question(
     b="the coarsest, P6: it has the fewest cells",
     c="on all levels about the same",
 )
-follows.guess(None)
+follows.ask()
 
 # %% [markdown]
 # ## The formula
