@@ -131,10 +131,11 @@ Picture(
 )
 
 # %% [markdown]
-# All panels share one scale, and each box stands on the level that sees it best. A level has a size of object that it
-# was trained to find, about four of its cells wide. The large machine belongs to a level whose cells are large, and a
-# thing of a few pixels could only be seen on P3. Between the levels lies a factor of two each, so an object rarely
-# fits one level exactly, and its neighbours know something about it, too. That is what there is to mix.
+# All panels share one scale, and each box stands on the level that sees it best. (The words are what the detector
+# says; a small detector errs, most of all where its scores are low.) A level has a size of object that it was trained
+# to find, about four of its cells wide. The large machine belongs to a level whose cells are large, and a thing of a
+# few pixels could only be seen on P3. Between the levels lies a factor of two each, so an object rarely fits one level
+# exactly, and its neighbours know something about it, too. That is what there is to mix.
 #
 # One caution about names, because posts about this paper stumble over it: **P3 is the finest level**. Level $l$ has
 # cells of $2^l$ pixels, so a *larger* number is a *coarser* level, with fewer cells. A post that calls "level 5" the

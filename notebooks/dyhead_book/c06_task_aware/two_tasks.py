@@ -59,7 +59,7 @@ def two_tasks_figure(losses: Mapping[str, Sequence[float]], curves: Curves) -> F
             for (given, after), colour in zip(lines.values(), COLOURS, strict=False):
                 axes.plot(given, after, ".", color=colour, markersize=2)
             reach = torch.linspace(-2.5, 2.5, 101)
-            axes.plot(reach, WANTED[task][int(channel >= 4)](reach), color=INK, linewidth=1, linestyle="--")
+            axes.plot(reach, WANTED[task][int(channel >= 4)](reach), "--", color=INK, linewidth=1.2, zorder=5)
             axes.set(title=f"{task}, channel {channel}", xlim=(-2.6, 2.6), ylim=(-0.6, 2.7))
             axes.title.set_fontsize(10)
         figure.supxlabel("right: after against before the activation; dashed: what is wanted", fontsize=9)
