@@ -107,12 +107,13 @@ def test_a_trace_without_offsets_is_refused():
 def test_figures_show_every_point():
     field = stacked_field([still_block([8, 4, 2])], 1, (2, 2))
     boxes = torch.tensor([[10.0, 10, 50, 40]])
-    rows = {"first": [field], "second": [field]}
-    figure = receptive_field_figure(torch.rand(3, 64, 64), rows, boxes, [1], ["cup"], STRIDES)
-    assert [axes.get_ylabel() for axes in figure.axes] == ["first", "second"]
-    for axes in figure.axes:
+    kinds = {"first": [field], "second": [field]}
+    figure = receptive_field_figure(torch.rand(3, 64, 64), kinds, boxes, [1], ["cup"], STRIDES)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["cup", ""]
+    share = share_inside(field, boxes[0].tolist(), STRIDES)
+    for axes, kind in zip(figure.axes, kinds, strict=True):
         assert len(axes.collections[0].get_offsets()) == len(field.weight)
-        assert axes.get_title() == f"cup: {share_inside(field, boxes[0].tolist(), STRIDES):.0%} inside"
+        assert axes.get_title() == f"{kind}: {share:.0%} inside"
     with pytest.raises(ValueError, match="boxes: got none"):
         receptive_field_figure(torch.rand(3, 64, 64), {"none": []}, boxes[:0], [], [], STRIDES)
     longest, assigned = np.array([10.0, 70, 90]), np.array([0, 1, 1])

@@ -708,8 +708,8 @@ for name, macs in offset_fit_macs(256, sizes).items():
 #
 # Back to photographs, and to the question that made us begin: where does a place look? For each object that the
 # detector finds we take the cell in the middle of its box, on the level whose anchors have about its size. The first
-# row shows the 27 points that this cell would read in the last block if all offsets were zero, the second row those
-# that it does read. In the last row these points are followed on: each is a cell of the first block, which read 27
+# column shows the 27 points that this cell would read in the last block if all offsets were zero, the second those
+# that it does read. In the last column these points are followed on: each is a cell of the first block, which read 27
 # points itself, so up to 729 points lie there. That is the *stacked* field.
 
 # %%
@@ -747,7 +747,7 @@ def fields_of(blocks, boxes):
 from torchvision.ops import nms
 
 
-def look(photo, objects=3):
+def look(photo, objects):
     """Boxes with their names, in pixels of the network's input, and what each block's taps did."""
     with torch.no_grad(), trace(detector) as seen:
         [found] = detector([photo])
@@ -764,21 +764,21 @@ def without_offsets(blocks):
     return [[taps._replace(offset=0 * taps.offset) for taps in block] for block in blocks]
 
 
-def show_taps(photo, alt):
-    small, boxes, names, blocks = look(photo)
-    rows = {
-        "last block, no offsets": fields_of(without_offsets(blocks[-1:]), boxes),
+def show_taps(photo, objects, alt):
+    small, boxes, names, blocks = look(photo, objects)
+    kinds = {
+        "no offsets": fields_of(without_offsets(blocks[-1:]), boxes),
         "last block": fields_of(blocks[-1:], boxes),
         "both blocks": fields_of(blocks, boxes),
     }
     at = [level_of(box) for box in boxes]
-    return Picture(receptive_field_figure(small, rows, boxes, at, names, STRIDES), alt=alt)
+    return Picture(receptive_field_figure(small, kinds, boxes, at, names, STRIDES), alt=alt)
 
 
-show_taps(workshop, alt="Sampling points of the best detections in the workshop, on their objects.")
+show_taps(workshop, 2, alt="Sampling points of the best detections in the workshop.")
 
 # %%
-show_taps(photograph("cat"), alt="Sampling points of the best detections on the face of a cat.")
+show_taps(photograph("cat"), 1, alt="Sampling points of the best detection on the face of a cat.")
 
 # %% [markdown]
 # Such pictures please, and prove little: a regular grid in the middle of a box lies inside it, too. So give the claim

@@ -154,17 +154,17 @@ def share_inside(field: Field, box: Sequence[float], strides: Sequence[int]) -> 
 
 
 def receptive_field_figure(
-    image: torch.Tensor, rows: Mapping[str, Sequence[Field]], boxes: torch.Tensor, levels: Sequence[int],
+    image: torch.Tensor, kinds: Mapping[str, Sequence[Field]], boxes: torch.Tensor, levels: Sequence[int],
     names: Sequence[str], strides: Sequence[int],
 ) -> Figure:  # fmt: skip
-    """Fields on cuts of the image: a column per object, a row per kind of field, a disc per point.
+    """Fields on cuts of the image: a row per object, a column per kind of field, a disc per point.
 
     Blue discs lie on finer levels than the object's, green ones on its own, orange ones on coarser levels. A disc's
     area is its weight, on a scale of its own in each panel.
 
     Args:
         image: (3, H, W) in [0, 1], at the size that the network saw.
-        rows: what the fields of a row are -> a field of each object.
+        kinds: what the fields of a column are -> a field of each object.
         boxes: (n, 4) xyxy in pixels.
         levels: index of each object's level.
         names: of the objects.
@@ -177,11 +177,10 @@ def receptive_field_figure(
         raise ValueError("boxes: got none, expected at least one object to look at")
     height, width = image.shape[1:]
     with style():
-        figure = Figure(figsize=(2.9 * len(boxes), 2.4 * len(rows) + 0.4), dpi=DPI, layout="constrained")
-        grid = figure.subplots(len(rows), len(boxes), squeeze=False)
-        for panels, (kind, fields) in zip(grid, rows.items(), strict=True):
-            panels[0].set_ylabel(kind, fontsize=10)
-            for axes, field, level, box, name in zip(panels, fields, levels, boxes.tolist(), names, strict=True):
+        figure = Figure(figsize=(2.9 * len(kinds), 2.4 * len(boxes) + 0.4), dpi=DPI, layout="constrained")
+        grid = figure.subplots(len(boxes), len(kinds), squeeze=False)
+        for panels, (kind, fields) in zip(grid.T, kinds.items(), strict=True):
+            for axes, field, level, box in zip(panels, fields, levels, boxes.tolist(), strict=True):
                 axes.imshow(image.permute(1, 2, 0).numpy(force=True), extent=(0, width, height, 0), alpha=0.8)
                 _draw_field(axes, field, level, strides)
                 x1, y1, x2, y2 = box
@@ -191,8 +190,9 @@ def receptive_field_figure(
                 left, right = max(x - half, -MARGIN * width), min(x + half, (1 + MARGIN) * width)
                 top, bottom = max(y - half, -MARGIN * height), min(y + half, (1 + MARGIN) * height)
                 axes.set(xlim=(left, right), ylim=(bottom, top), xticks=(), yticks=())
-                share = share_inside(field, box, strides)
-                axes.set_title(f"{name}: {share:.0%} inside", fontsize=10)
+                axes.set_title(f"{kind}: {share_inside(field, box, strides):.0%} inside", fontsize=10)
+        for axes, name in zip(grid[:, 0], names, strict=True):
+            axes.set_ylabel(name, fontsize=10)
         dots = [Line2D([], [], marker="o", linestyle="", color=colour) for colour in COLOURS.values()]
         words = ["on a finer level", "on the object's level", "on a coarser level"]
         figure.legend(dots, words, loc="outside lower center", ncols=3, frameon=False)
