@@ -428,18 +428,19 @@ print(f"one 3x3 convolution  {9 * C * C * S:>14,}")
 # %% [markdown]
 # ## Look: photographs
 #
-# What has the detector of photographs made of its channels? First the features of the workshop before and after its
-# first task-aware attention, on P3. We take the channel that has moved farthest from ReLU, and set plain ReLU beside
-# it. All three maps share one scale.
+# What has the detector of photographs made of its channels? First the features of the workshop before and after the
+# task-aware attention of its second block, on P3. We take the channel that has moved farthest from ReLU, and set plain
+# ReLU beside it. All three maps share one scale.
 
 # %%
 from dyhead_lab.views.task_lines import coefficients_of, lines_figure, strangest_channels
 
 blocks = coefficients_of(seen)  # [block][level], (images, 4, channels)
-strange = strangest_channels(blocks[0][0], 1)[0]
-before = seen[path, "after_scale"][0][0, strange]
-after = seen[path, "after_task"][0][0, strange]
-a1, b1, a2, b2 = blocks[0][0][0, :, strange].tolist()
+second = "backbone.neck.blocks.1"
+strange = strangest_channels(blocks[1][0], 1)[0]
+before = seen[second, "after_scale"][0][0, strange]
+after = seen[second, "after_task"][0][0, strange]
+a1, b1, a2, b2 = blocks[1][0][0, :, strange].tolist()
 print(f"P3, channel {strange}: max({a1:.2f} x {b1:+.2f}, {a2:.2f} x {b2:+.2f})")
 print(f"{float((before < 0).float().mean()):.0%} of its places are negative before")
 
@@ -454,9 +455,10 @@ Picture(
 )
 
 # %% [markdown]
-# What ReLU would cut away, places where this channel is negative, is passed on here with a slope of its own. Now all
-# six photographs. For each level of both blocks: how far do channels differ from each other, and how far does the
-# activation of one channel follow the photograph? Both as standard deviations of the slopes.
+# ReLU would cut away all places where this channel is negative. Here they are passed on with a slope of their own, and
+# what is positive is made larger. Now all six photographs. For each level of both blocks: how far do channels differ
+# from each other, and how far does the activation of one channel follow the photograph? Both as standard deviations of
+# the slopes.
 
 # %%
 from dyhead_lab.data.photographs import PHOTOGRAPHS
@@ -545,8 +547,8 @@ for level, coefficients in zip(LEVELS, per_level, strict=True):
 #
 # [Chapter 02](02_scale_aware.ipynb) asked this of gates, and the same experiment can be made here, without any
 # training: replace the lines of every level by their own mean over images, or by ReLU, and measure AP. The layers
-# behind were trained with the lines, so the second number says what this detector relies on, not what the attention is
-# worth.
+# behind were trained with the lines, so the number for ReLU says what this detector relies on, not what the attention
+# is worth.
 
 
 # %%
