@@ -325,9 +325,9 @@ with torch.no_grad():
 # %% [markdown]
 # ## Build: the head
 #
-# <img src="diagrams/paper_head.svg" alt="The paper&#x27;s form as a head. Each level of the pyramid, 20 x 20 to 3
-# x 3 cells, is resized to the median level&#x27;s 5 x 5 and stacked. Blocks work on that one tensor. Each slice
-# is resized back to its level, and the level that came in is added to it: the skip.">
+# <img src="diagrams/paper_head.svg" alt="The paper&#x27;s form as a head. Each level of the pyramid, 20 x 20 to
+# 3 x 3 cells, is resized to the median level&#x27;s 5 x 5 and stacked. Blocks work on that one tensor. Each
+# slice is resized back to its level, and the level that came in is added to it: the skip.">
 #
 # A head is blocks in a stack, from pyramid to pyramid. In the released form that is a loop. In the paper's form
 # something stands before and behind the blocks: join the levels, and afterwards cut the tensor into maps and bring
