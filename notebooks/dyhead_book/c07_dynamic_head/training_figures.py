@@ -85,19 +85,21 @@ def depth_ap_figure(record: Record, macs: Mapping[str, float]) -> Figure:
     """AP of recorded rows against what their heads cost.
 
     Args:
-        record: of the experiment.
+        record: of the experiment; a row without a run is left out.
         macs: row -> multiply-adds of its head for one picture, in units of 10^6.
     """
     with style():
         figure = Figure(figsize=(7, 3.6), dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
-        means = []
+        means: dict[float, float] = {}
         for row, cost in macs.items():
-            runs = [numbers["AP"] for numbers in record.runs[row].values()]
-            means.append(fmean(runs))
+            runs = [numbers["AP"] for numbers in record.runs.get(row, {}).values()]
+            if not runs:
+                continue
+            means[cost] = fmean(runs)
             axes.plot([cost] * len(runs), runs, "o", color=BLUE, alpha=0.7)
             axes.annotate(row, (cost, max(runs)), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
-        axes.plot(list(macs.values()), means, color=ORANGE, linewidth=2, zorder=0)
+        axes.plot(list(means), list(means.values()), color=ORANGE, linewidth=2, zorder=0)
         axes.margins(x=0.1, y=0.15)
         axes.set(xlabel="million multiply-adds of the head for a picture", ylabel="AP (a dot: one seed)")
     return figure

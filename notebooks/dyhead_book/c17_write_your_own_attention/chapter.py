@@ -297,13 +297,13 @@ rows = {
 }
 
 # %%
-seeds = (0,) if FAST else (0, 1, 2)
-learned = {
-    name: [learn(lambda: DyHead(CHANNELS, 1, **options), seed) for seed in seeds]
-    for name, options in rows.items()
-}
-for name, runs in learned.items():
-    print(f"{name:34} solved", *(f"{shares[-1]:4.0%}" for _, shares in runs))
+from functools import partial
+
+seeds, learned = (0,) if FAST else (0, 1, 2), {}
+for name, options in rows.items():
+    make_head = partial(DyHead, CHANNELS, 1, **options)
+    learned[name] = [learn(make_head, seed) for seed in seeds]
+    print(f"{name:34} solved", *(f"{shares[-1]:4.0%}" for _, shares in learned[name]))
 
 # %% tags=["hide"]
 from dyhead_book.c17_write_your_own_attention.joint_attention_figures import (
@@ -311,7 +311,7 @@ from dyhead_book.c17_write_your_own_attention.joint_attention_figures import (
     learning_figure,
 )
 
-curves = {name: [shares for _, shares in runs] for name, runs in learned.items()}
+curves = {name: [shares for _, shares in trained] for name, trained in learned.items()}
 steps = [0, 20] if FAST else [0, 50, 100, 150, 200, 250]
 Picture(
     learning_figure(steps, curves, chance=1 / MARKS),
@@ -583,7 +583,8 @@ published = [H * W for H, W in level_sizes()]
 N, T = sum(published), sum(published[-2:])
 before, after = 2 * N * N * 256 / 1e9, 2 * N * T * 256 / 1e9
 print(f"{T} of {N:,} tokens answer: {before:.0f} GMAC become {after:.1f}")
-cheap = [learn(lambda: DyHead(CHANNELS, 1, extra=CoarseReader), seed)[1][-1] for seed in seeds]
+make_head = partial(DyHead, CHANNELS, 1, extra=CoarseReader)
+cheap = [learn(make_head, seed)[1][-1] for seed in seeds]
 print("solved", *(f"{share:.0%}" for share in cheap))
 
 # %% [markdown]
@@ -664,7 +665,7 @@ Challenge(
 # - A toy shows what a module can do. What it is worth takes pairs of trainings, and more of them than one would like.
 
 # %%
-ends = [fmean(shares[-1] for _, shares in runs) for runs in learned.values()]
+ends = [fmean(shares[-1] for _, shares in trained) for trained in learned.values()]
 who = tuple(share > 0.5 for share in ends[:4])
 answer = {(True,) * 4: "a", (False, True, True, True): "b", (False, False, True, True): "c"}
 numbers = ", ".join(f"{name} {share:.0%}" for name, share in zip(rows, ends, strict=True))

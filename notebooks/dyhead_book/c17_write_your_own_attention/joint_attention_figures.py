@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -24,24 +25,27 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 
 def learning_figure(
-    steps: Sequence[int], shares: Mapping[str, Sequence[float]], chance: float, ylabel: str = "solved"
+    steps: Sequence[int], shares: Mapping[str, Sequence[Sequence[float]]], chance: float, ylabel: str = "solved"
 ) -> Figure:
-    """A line per row of an ablation: the share that is solved, over the steps of training.
+    """A row of an ablation is a thick line, the mean over its seeds, with a thin one for each seed.
 
     Args:
         steps: when the shares were measured, the same for all rows.
-        shares: name -> a share in [0, 1] for each of ``steps``.
+        shares: name -> for each seed a share in [0, 1] for each of ``steps``.
         chance: what guessing gives, drawn as a grey line.
     """
     with style():
-        figure = Figure(figsize=(7, 3), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(8.5, 3.4), dpi=DPI, layout="constrained")
         axes = figure.subplots()
         axes.axhline(chance, color=INK, linewidth=1, linestyle=(0, (1, 2)))
-        axes.annotate("guessing", (steps[-1], chance), (0, -14), textcoords="offset points", ha="right", fontsize=8)
-        for number, (name, values) in enumerate(shares.items()):
+        axes.annotate("guessing", (steps[-1], chance), (0, -15), textcoords="offset points", ha="right", fontsize=9)
+        for number, (name, seeds) in enumerate(shares.items()):
             colour, dash = LINES[number % len(LINES)], DASHES[number % len(DASHES)]
-            axes.plot(steps, values, color=colour, linestyle=dash, marker="o", markersize=4, label=name)
-        axes.set(xlabel="steps", ylabel=ylabel, ylim=(0, 1.04))
+            for values in seeds:
+                axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.5)
+            mean = [fmean(at_step) for at_step in zip(*seeds, strict=True)]
+            axes.plot(steps, mean, color=colour, linestyle=dash, marker="o", markersize=4, linewidth=2, label=name)
+        axes.set(xlabel="steps of 16 images", ylabel=ylabel, ylim=(0, 1.04))
         figure.legend(loc="outside right center", frameon=False, fontsize=9)
     return figure
 
