@@ -560,7 +560,7 @@ for name, build in heads.items():
     for seed in (0,) if FAST else (0, 1):
         models[name] = build(seed)
         losses[name].append(train(models[name], seed))
-        found[name].append(shapes_ap(models[name], 10 if FAST else 60))
+        found[name].append(shapes_ap(models[name], 10 if FAST else 40))
     learned = sum(p.numel() for p in models[name].parameters() if p.requires_grad)
     values = ", ".join(f"{ap:.3f}" for ap in found[name])
     print(f"{name:25} {learned:8,} weights learned, AP {values}")
@@ -778,9 +778,9 @@ Picture(figure, alt="1 to 4 blocks cost less than the towers, 6 blocks 21.7 GMAC
 
 # %%
 depth = recorded("depth")
-for row in depth.rows:
-    values = ", ".join(f"{run['AP']:.3f}" for run in depth.runs[row].values())
-    print(f"{row:9} AP {values}   ({len(depth.runs[row])} seed)")
+for row, by_seed in depth.runs.items():
+    values = ", ".join(f"{numbers['AP']:.3f}" for numbers in by_seed.values())
+    print(f"{row:9} AP {values}   (seeds {', '.join(map(str, by_seed))})")
 
 # %% tags=["hide"]
 from dyhead_book.c07_dynamic_head.training_figures import depth_ap_figure
@@ -806,7 +806,7 @@ photo = photograph("workshop")
 with rebuilt("everyday", DyHeadBlock=DyHeadBlock, DyHead=DyHead) as everyday:
     entered = {}
     hook = everyday.backbone.fpn.register_forward_hook(lambda *seen: entered.update(seen[2]))
-    with torch.no_grad(), trace(everyday) as seen:
+    with torch.no_grad(), trace(everyday) as watched:
         [result] = everyday([photo])
     hook.remove()
 
@@ -819,44 +819,56 @@ for label, score in zip(
 
 # %% [markdown]
 # Because the head is a list of blocks, "block by block" is a loop. Each map is drawn over the photograph, all on one
-# scale: the energy of a place over the mean energy of its map.
+# scale: the energy of a place over the mean energy of its map. The white box is what was found.
+
 
 # %%
-stages = {"the pyramid": list(entered.values())}
-with torch.no_grad():
-    for number, one_block in enumerate(everyday.backbone.neck.blocks, 1):
-        before = list(stages.values())[-1]
-        stages[f"after block {number}"] = one_block(before)
+def block_by_block(head):
+    """The pyramid of the photograph, and the levels after each block of a head."""
+    stages, levels = {"the pyramid": list(entered.values())}, list(entered.values())
+    with torch.no_grad():
+        for number, one_block in enumerate(head.blocks, 1):
+            levels = one_block(levels)
+            stages[f"after block {number}"] = levels
+    return stages
+
+
+stages = block_by_block(everyday.backbone.neck)
 
 # %% tags=["hide"]
 from dyhead_book.c07_dynamic_head.energy_maps import contrast, energy_maps_figure
 from dyhead_lab.views.features import energy_share
 
-padded = next(iter(seen.find("network_input")))[1].shape[-2:]
+padded = next(iter(watched.find("network_input")))[1].shape[-2:]
 resized_to = everyday.transform([photo])[0].image_sizes[0]
-covers = tuple(
+covers = [
     n * whole / part for n, whole, part in zip(padded, photo.shape[1:], resized_to, strict=True)
+]
+shown = {name: [maps[l] for l in (0, 2, 3)] for name, maps in stages.items()}
+figure = energy_maps_figure(photo, shown, ["P3", "P5", "P6"], result["boxes"][kept], covers)
+Picture(
+    figure,
+    alt="The workshop under the energy of its features: in the pyramid bright on the motorcycle "
+    "on P5 and P6, after the first block in fine grains on P3, after the second nearly even.",
 )
-shown = {name: maps[:4] for name, maps in stages.items()}
-figure = energy_maps_figure(photo, shown, LEVELS, result["boxes"][kept], covers)
-Picture(figure, alt="PLACEHOLDER photo.")
 
 # %% [markdown]
-# PLACEHOLDER photo text. A picture invites stories, so put a number on it, and a control beside the number. How much
-# more energy has a place inside the found boxes than one outside? And inside of the same boxes, mirrored to the other
-# side of the picture?
+# A picture invites stories, so put a number on it, and a control beside the number. How much more energy has a place
+# inside the found box than one outside? And how much is it with a head that has learned nothing, on the same trained
+# pyramid?
 
 # %%
-boxes = result["boxes"][kept]
-mirrored = boxes.clone()
-mirrored[:, [0, 2]] = photo.shape[2] - boxes[:, [2, 0]]
-for name, maps in stages.items():
-    inside = [contrast(level, boxes, covers) for level in maps[:4]]
-    control = [contrast(level, mirrored, covers) for level in maps[:4]]
-    print(f"{name:14}", *(f"{a:5.2f} ({b:.2f})" for a, b in zip(inside, control, strict=True)))
+torch.manual_seed(0)
+untrained = block_by_block(DyHead(96, 2))
+for name in stages:
+    ratios = [
+        [contrast(level, result["boxes"][kept], covers) for level in maps[name][:4]]
+        for maps in (stages, untrained)
+    ]
+    print(f"{name:14}", *(f"{a:5.2f} ({b:.2f})" for a, b in zip(*ratios, strict=True)))
 
 # %% [markdown]
-# Columns are P3 to P6; in brackets the mirrored boxes. PLACEHOLDER numbers.
+# PLACEHOLDER contrast.
 #
 # ### Do features become sparser?
 #

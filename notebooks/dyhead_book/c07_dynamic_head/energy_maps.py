@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -20,6 +22,7 @@ from dyhead_lab.views.figures import DPI, draw_boxes, style
 #: The scale of every map: an eighth of the mean to eight times the mean.
 SCALE = LogNorm(1 / 8, 8)
 SMALLEST_TEXT = 9  # points
+PANEL = 250  # pixels
 
 
 def density(features: torch.Tensor) -> torch.Tensor:
@@ -69,9 +72,9 @@ def energy_maps_figure(
         if len(maps) != len(levels):
             raise ValueError(f"steps: {name} has {len(maps)} maps, expected {len(levels)}: {', '.join(levels)}")
     H, W = image.shape[1:]
-    width = 9.5 / len(steps)
+    width = 8.4 / len(steps)
     with style():
-        figure = Figure(figsize=(10.4, (width * H / W + 0.25) * len(levels) + 0.3), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(9.3, (width * H / W + 0.25) * len(levels) + 0.3), dpi=DPI, layout="constrained")
         grid = figure.subplots(len(levels), len(steps), squeeze=False)
         for row, level in enumerate(levels):
             for axes, (name, maps) in zip(grid[row], steps.items(), strict=True):
@@ -126,14 +129,21 @@ def boxes_and_features_figure(
 def _draw(axes: Axes, image: torch.Tensor, features: torch.Tensor, size: tuple[float, float]) -> Any:
     """One map over its image in grey."""
     H, W = image.shape[1:]
-    grey = image.mean(0).clamp(0, 1).numpy(force=True)
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, W, H, 0))
+    axes.imshow(_grey(image), cmap="gray", vmin=0, vmax=1, extent=(0, W, H, 0), interpolation="nearest")
     shown = density(features)[0].numpy(force=True)
     drawn = axes.imshow(
         shown, cmap="inferno", norm=SCALE, alpha=0.65, extent=(0, size[1], size[0], 0), interpolation="nearest"
     )
     axes.set(xticks=(), yticks=(), xlim=(0, W), ylim=(H, 0))
     return drawn
+
+
+def _grey(image: torch.Tensor) -> np.ndarray:
+    """The image in 16 shades of grey, at most :data:`PANEL` pixels wide: what lies behind a map need not be large."""
+    grey = image.mean(0, keepdim=True)[None].clamp(0, 1)
+    share = min(1.0, PANEL / image.shape[2])
+    smaller = F.interpolate(grey, scale_factor=share, mode="area") if share < 1 else grey
+    return (smaller[0, 0] * 15).round().div(15).numpy(force=True)
 
 
 def _colour_bar(figure: Figure, drawn: Any, panels: Any) -> None:

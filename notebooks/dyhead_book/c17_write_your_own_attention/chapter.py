@@ -186,7 +186,7 @@ class JointAttention(nn.Module):
 
     def forward(self, levels):
         """Maps (B, C, H, W), fine to coarse, in and out."""
-        # >>> tokens; q, k, v of the normalised ones; weights; emit them; add gamma times what is read
+        # >>> tokens; q, k, v of the normalised ones; weights, emitted; add gamma times what is read
         tokens_BNC = to_tokens(levels)
         q, k, v = self.query_key_value(self.norm(tokens_BNC)).chunk(3, dim=-1)
         weights_BNN = (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1)
@@ -488,26 +488,44 @@ if len(differences) > 1:
 #
 # Because queries and keys start alike, the attention says something before any training: which places of a pyramid
 # resemble a place. Put a fresh one on the pyramid of a detector that has learned photographs, and ask for a place in
-# the workshop, the middle of the motorcycle's front wheel.
+# the workshop, the rim of the motorcycle's front wheel.
 
 # %%
 from dyhead_lab.data.photographs import photograph
 
 photo = photograph("workshop")
-everyday = load_trained("everyday").model
-pyramid = {}
+everyday, pyramid = load_trained("everyday").model, {}
 hook = everyday.backbone.fpn.register_forward_hook(lambda *seen: pyramid.update(seen[2]))
-with torch.no_grad():
+with torch.no_grad(), trace(everyday) as watched:
     everyday([photo])
-    hook.remove()
-    levels = list(pyramid.values())
-    torch.manual_seed(0)
-    with trace(fresh := JointAttention(levels[0].shape[1])) as seen:
-        fresh(levels)
+hook.remove()
+levels = list(pyramid.values())
+
+torch.manual_seed(0)
+fresh = JointAttention(levels[0].shape[1])
+with torch.no_grad(), trace(fresh) as seen:
+    fresh(levels)
 [(_, maps)] = seen.find("attention_maps")
 print("one map over", maps.shape[-1], "places:", f"{4 * maps.numel() / 1e6:.0f} MB")
 
+# %% tags=["hide"]
+from dyhead_book.c17_write_your_own_attention.joint_attention_figures import photo_map_figure
+
+[(_, entered)] = watched.find("network_input")
+mean = torch.tensor(everyday.transform.image_mean)[:, None, None]
+deviation = torch.tensor(everyday.transform.image_std)[:, None, None]
+shown = (entered[0] * deviation + mean).clamp(0, 1)  # as the network saw it, padding and all
+asked = (410, 250)  # (x, y) in its pixels
+sizes = [tuple(level.shape[2:]) for level in levels]
+row, column = asked[1] * sizes[0][0] // shown.shape[1], asked[0] * sizes[0][1] // shown.shape[2]
+figure = photo_map_figure(
+    shown, maps[0, 0, row * sizes[0][1] + column], sizes, "P3 P4 P5 P6".split(), asked
+)
+Picture(figure, alt="PLACEHOLDER resembles.")
+
 # %% [markdown]
+# PLACEHOLDER resembles.
+#
 # ## What it costs
 #
 # Jointly means that every token meets every token. Count it.
