@@ -179,9 +179,9 @@ class DyHeadBlock(nn.Module):
         """A list of maps (B, C, H, W), fine to coarse, in and out."""
         # >>> first `extra`, where there is one; then each level with its neighbours; a new list
         levels = self.extra(levels) if self.extra else levels
-        outputs = []
-        for finer, own, coarser in zip([None, *levels], levels, [*levels[1:], None], strict=True):
-            branches = self.spatial(own, finer, coarser)
+        outputs, finer, coarser = [], [None, *levels[:-1]], [*levels[1:], None]
+        for neighbours in zip(levels, finer, coarser, strict=True):
+            branches = self.spatial(*neighbours)
             y = self.scale(branches) if self.scale else sum(branches) / len(branches)
             outputs.append(self.task(y) if self.task else y.relu())
         return outputs
@@ -576,16 +576,16 @@ Picture(
 
 # %% [markdown]
 # What do 100 steps show? That every head learns, and how fast it does so in its first 800 pictures. Both forms of the
-# Dynamic Head are ahead of the bare predictors, and these are ahead of the towers. The two runs of a head lie much nearer
-# to each other than to those of another head, so this is more than luck.
+# Dynamic Head are ahead of the bare predictors, and these are ahead of the towers. The two runs of a head lie much
+# nearer to each other than to those of another head, so this is more than luck.
 #
-# What they do not show is which head is *better*. The order at the start is not the order at the end. The towers, last
-# here, reach AP 0.248 in the recorded runs of 450 steps below; the bare predictors, with their 719 weights, have reached
-# their end already and stay near 0.10. The features are no neutral ground either: they were learned under a released
-# Dynamic Head. And why is the paper's form quickest? Look at its end: the skip hands the trained pyramid through
-# from the first step on, so that the head starts where "no head" starts and adds to it. The released block has to pass
-# everything through three new convolutions and a GroupNorm first. That is a fact about the start. One would need
-# long runs, several seeds and tuned rates to say more, and 100 steps are not that.
+# What they do not show is which head is *better*. The order at the start is not the order at the end. The towers,
+# last here, reach AP 0.248 in the recorded runs of 450 steps below; the bare predictors, with their 719 weights, have
+# reached their end already and stay near 0.10. The features are no neutral ground either: they were learned under a
+# released Dynamic Head. And why is the paper's form quickest? Look at its end: the skip hands the trained pyramid
+# through from the first step on, so that the head starts where "no head" starts and adds to it. The released block
+# has to pass everything through three new convolutions and a GroupNorm first. That is a fact about the start. One
+# would need long runs, several seeds and tuned rates to say more, and 100 steps are not that.
 #
 # One thing the curves do not show is whether the new parts took part at all. The layer that predicts offsets and
 # masks started at zero, so what it holds now has been learned. Has it moved?
@@ -800,9 +800,10 @@ costs = {row: n * block_macs(sizes, C) / 1e6 for row, n in zip(depth.rows, block
 Picture(depth_ap_figure(depth, costs), alt="AP against the multiply-adds of the head: about 0.10 without a block, 0.29 with one.")
 
 # %% [markdown]
-# The first block is nearly everything here: it trebles the AP of the bare predictors. PLACEHOLDER depth. One seed says
-# little where the spread over seeds is 0.012, and a deep head has more to learn in the same 450 steps. Four blocks
-# belong to the experiment and have not been measured for this record; `dyhead-lab experiment depth` does what is missing.
+# The first block is nearly everything here: it trebles the AP of the bare predictors. PLACEHOLDER depth. One seed
+# says little where the spread over seeds is 0.012, and a deep head has more to learn in the same 450 steps. Four
+# blocks belong to the experiment and have not been measured for this record; `dyhead-lab experiment depth` does what
+# is missing.
 
 # %% [markdown]
 # ## Look: a photograph, block by block
