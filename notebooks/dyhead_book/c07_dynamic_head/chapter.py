@@ -797,13 +797,16 @@ from dyhead_book.c07_dynamic_head.training_figures import depth_ap_figure
 
 sizes, blocks = [(20, 20), (10, 10), (5, 5), (3, 3)], (0, 1, 2, 4)
 costs = {row: n * block_macs(sizes, C) / 1e6 for row, n in zip(depth.rows, blocks, strict=True)}
-Picture(depth_ap_figure(depth, costs), alt="AP against the multiply-adds of the head: about 0.10 without a block, 0.29 with one.")
+Picture(
+    depth_ap_figure(depth, costs),
+    alt="AP against the cost of the head: 0.10 without a block, 0.29 with one, 0.28 with two.",
+)
 
 # %% [markdown]
-# The first block is nearly everything here: it trebles the AP of the bare predictors. PLACEHOLDER depth. One seed
-# says little where the spread over seeds is 0.012, and a deep head has more to learn in the same 450 steps. Four
-# blocks belong to the experiment and have not been measured for this record; `dyhead-lab experiment depth` does what
-# is missing.
+# The first block is nearly everything here: it nearly trebles the AP of the bare predictors. The second adds nothing that
+# one seed could show: -0.012, where the spread over seeds of one block is 0.012 in the ablation above. A deep head has
+# more to learn and gets no more steps for it, so this is no verdict on depth; it is what depth buys at a small budget.
+# Four blocks belong to the experiment and are not measured yet: `dyhead-lab experiment depth` does what is missing.
 
 # %% [markdown]
 # ## Look: a photograph, block by block
