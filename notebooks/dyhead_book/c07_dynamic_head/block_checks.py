@@ -179,17 +179,14 @@ def in_order(
         first: the attention that has to come first.
         named: the mistake of the other of scale and spatial that comes first, and that of task.
     """
-    try:
-        return check_module(own, library, cases, mistakes)
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        begins = _first_called(own, library, next(case for case in cases if "all on" in case.description))
-        if begins in (None, first):
-            raise
-        mistake = named[1] if begins == "task" else named[0]
-        seen = f"Your code raises {type(error).__name__}: {error}"
-        return Verdict(False, f"{seen}\nThis is what comes out when {mistake.name}.\nHint: {mistake.hint}")
+    verdict = check_module(own, library, cases, mistakes)
+    if verdict or "Your code raises" not in verdict.message:
+        return verdict
+    begins = _first_called(own, library, next(case for case in cases if "all on" in case.description))
+    if begins in (None, first):
+        return verdict
+    mistake = named[1] if begins == "task" else named[0]
+    return Verdict(False, f"{verdict.message}\nThis is what comes out when {mistake.name}.\nHint: {mistake.hint}")
 
 
 def _first_called(own: Any, library: Any, case: Case) -> str | None:

@@ -55,7 +55,7 @@ missed = Question(
     S="spatial-aware",
     C="task-aware",
 )
-missed.guess(None)  # put "L", "S" or "C" here
+missed.ask()
 
 # %%
 scale_adds = Question(
@@ -66,7 +66,7 @@ scale_adds = Question(
     b="nothing that one could see",
     c="it takes some away",
 )
-scale_adds.guess(None)  # put a letter here
+scale_adds.ask()
 
 # %% [markdown]
 # ## Why three attentions, and not one
@@ -803,10 +803,11 @@ Picture(
 )
 
 # %% [markdown]
-# The first block is nearly everything here: it nearly trebles the AP of the bare predictors. The second adds nothing that
-# one seed could show: -0.012, where the spread over seeds of one block is 0.012 in the ablation above. A deep head has
-# more to learn and gets no more steps for it, so this is no verdict on depth; it is what depth buys at a small budget.
-# Four blocks belong to the experiment and are not measured yet: `dyhead-lab experiment depth` does what is missing.
+# The first block is nearly everything here: it nearly trebles the AP of the bare predictors. The second adds nothing
+# that one seed could show: -0.012, where the spread over seeds of one block is 0.012 in the ablation above. A deep
+# head has more to learn and gets no more steps for it, so this is no verdict on depth; it is what depth buys at a
+# small budget. Four blocks belong to the experiment and are not measured yet: `dyhead-lab experiment depth` does what
+# is missing.
 
 # %% [markdown]
 # ## Look: a photograph, block by block

@@ -13,7 +13,7 @@ from dyhead_lab.attention import DyHead, PaperDyHeadBlock
 from dyhead_lab.attention.paper import join_levels, split_levels
 from dyhead_lab.attention.pyramid import resize_area
 
-from ..practice.module_checks import TOLERANCE, drawn
+from ..practice.module_checks import drawn
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 from .block_checks import CHANNELS, OFF, Levels, activated, in_order, pyramid
 
@@ -84,7 +84,7 @@ def check_join(function: Callable[..., tuple[Tensor, tuple[int, int]]]) -> Verdi
             raise TypeError("join_levels gives two things: the tensor (B, L, S, C), and the size (H, W) of its places")
         return answer[0]
 
-    return check(joined, lambda levels: join_levels(levels)[0], _join_cases(), JOIN_MISTAKES, 1e-6)
+    return check(joined, lambda levels: join_levels(levels)[0], _join_cases(), JOIN_MISTAKES)
 
 
 # One block of the paper's form
@@ -240,4 +240,4 @@ def check_skip(function: Callable[[Any, Levels], list[Tensor]]) -> Verdict:
 
     mistakes = [Mistake(m.name, m.hint, run(m.imitate)) for m in SKIP_MISTAKES]
     own = run(lambda head, levels: function(head.blocks, levels))
-    return check(own, run(lambda head, levels: head(levels)), _skip_cases(), mistakes, TOLERANCE)
+    return check(own, run(lambda head, levels: head(levels)), _skip_cases(), mistakes)

@@ -90,7 +90,7 @@ who_solves_it = Question(
     c="only those that compare places of all levels at once",
     d="none in so few steps",
 )
-who_solves_it.guess(None)  # put a letter here
+who_solves_it.ask()
 
 # %% [markdown]
 # ## Design

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dyhead_lab.attention import JointAttention
 from dyhead_lab.attention.joint import to_levels, to_tokens
 
-from ..practice.module_checks import TOLERANCE, check_module, drawn, filled
+from ..practice.module_checks import check_module, drawn, filled
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 CHANNELS = 8
@@ -215,7 +215,7 @@ def check_coarse_reader(attention: type[nn.Module]) -> Verdict:
 
     cases = (Case(f"{count} levels", (pyramid(count),)) for count in (2, 3))
     mistakes = [Mistake(m.name, m.hint, run(m.imitate)) for m in COARSE_MISTAKES]
-    return check(run(own), run(read_levels(-2)), cases, mistakes, TOLERANCE)
+    return check(run(own), run(read_levels(-2)), cases, mistakes)
 
 
 # What it costs

@@ -14,9 +14,6 @@ from torch import nn
 
 from .reader_checks import Case, Mistake, Verdict, check
 
-#: Largest norm of the difference over the norm of the right answer. A module that computes a part of it in float32 is
-#: off by about 1e-7 and right; a mistake by far more.
-TOLERANCE = 1e-6
 #: Deviation of the weights that are drawn: large enough that offsets reach the next places and gates differ.
 DEVIATION = 0.2
 
@@ -101,7 +98,7 @@ def check_module(
 
         return Mistake(mistake.name, mistake.hint, imitate)
 
-    verdict = check(run, right, cases, [imitating(mistake) for mistake in mistakes], TOLERANCE)
+    verdict = check(run, right, cases, [imitating(mistake) for mistake in mistakes])
     return Verdict(False, problem) if problem else verdict
 
 
