@@ -729,10 +729,10 @@ Picture(
 # one, in front of a mean, behind a GroupNorm whose scale is learned for each of the three convolutions. Chapter 02
 # finds that fixed gates for each level do as well as gates that follow the image.
 #
-# The paper sees a gain from each attention alone, the largest from the spatial one (its section 4.3, on COCO, ATSS
-# with ResNet-50). The order of ours agrees on the first place. For the rest there are reasons enough: our pictures
-# hold objects of 8 to 150 pixels drawn by a program, the features are frozen, one block is not six, and 450 steps are
-# not 90,000. A small negative effect is what *this* experiment shows, no more, and no less.
+# The paper reports a gain from each attention alone, the largest from the spatial one, with ATSS on COCO. Ours agrees
+# on the first place. For the rest there are reasons enough: our pictures hold objects of 8 to 150 pixels drawn by a
+# program, the features are frozen, one block is not six, and 450 steps are not 90,000. A small negative effect is
+# what *this* experiment shows, no more, and no less.
 #
 # ## What it costs
 #
