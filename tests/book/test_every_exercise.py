@@ -50,10 +50,6 @@ NOT_YET_REWRITTEN = {
     "13_training_on_coco",
     "14_attention_maps",
     "15_learned_scale_ratios",
-<<<<<<< HEAD
-=======
-    "16_kernel_race",
->>>>>>> ca9e125 (The record of depth: no block, one and two, one seed)
     "20_what_you_may_have_read",
 }
 
