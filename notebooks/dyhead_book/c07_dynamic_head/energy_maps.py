@@ -112,8 +112,8 @@ def boxes_and_features_figure(
         grid = figure.add_gridspec(2, 2 + columns)
         first = figure.add_subplot(grid[:, :2])
         first.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, W, H, 0))
-        found = (detection[key][kept] for key in ("boxes", "labels"))
-        draw_boxes(first, *found, names, detection["scores"][kept], font_size=SMALLEST_TEXT)
+        boxes, labels, scores = (detection[key][kept] for key in ("boxes", "labels", "scores"))
+        draw_boxes(first, boxes, labels, names, scores, SMALLEST_TEXT)
         first.set(xlim=(0, W), ylim=(H, 0), xticks=(), yticks=())
         first.set_title(f"{int(kept.sum())} boxes of score {threshold} or more", fontsize=10)
         panels = []
