@@ -11,6 +11,7 @@ code that its authors released differ; both are here. This file holds the releas
 | levels that meet | all | a level and its two neighbours |
 | scale weights | one per level, from all level means | one per branch, each from its own mean |
 | theta | from the mean over levels and positions | from each level's mean over positions |
+| back to the pyramid | not said: here each level's slice is resized to it and added to what came in | as it is |
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ class DyHeadBlock(nn.Module):
 
 class DyHead(nn.Module):
     """A stack of DyHead blocks on a feature pyramid, in either form.
+
+    The paper's form ends with a skip, which is our choice: level l becomes ``x_l + resize(y_l)``, where x_l is the
+    level that came in and y_l its slice after the last block, of the median level's size. Without it no level could
+    hold anything finer than the median level.
 
     Args:
         channels: C of every level; a multiple of 16 (released) or of 4 (paper).

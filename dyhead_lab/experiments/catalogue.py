@@ -9,6 +9,7 @@ from ..errors import UserError
 from ..training.python_file import defined_in, is_python_file
 from .ablation import ABLATION
 from .bccd_experiment import BCCD_EXPERIMENT
+from .depth import DEPTH
 from .detector_table import DETECTOR_TABLE
 from .detr_experiments import DETR_EXPERIMENTS
 from .experiment import Experiment
@@ -22,7 +23,7 @@ RESULTS = Path(__file__).parent / "results"
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (ABLATION, BCCD_EXPERIMENT, DETECTOR_TABLE, OFFSET_FITS_EXPERIMENT, *DETR_EXPERIMENTS)
+    for experiment in (ABLATION, BCCD_EXPERIMENT, DEPTH, DETECTOR_TABLE, OFFSET_FITS_EXPERIMENT, *DETR_EXPERIMENTS)
 }
 
 

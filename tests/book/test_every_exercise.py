@@ -39,7 +39,12 @@ WIDEST = 100  # characters of a code line: what a window of 1280 pixels shows
 NOT_YET_REWRITTEN = {
     "01_feature_pyramid",
     "03_deformable_convolution",
+<<<<<<< HEAD
     "07_dynamic_head",
+=======
+    "05_spatial_aware",
+    "06_task_aware",
+>>>>>>> c07
     "08_dynamic_head_on_detectors",
     "09_self_attention_to_deformable",
     "10_multi_scale_deformable_attention",
@@ -48,7 +53,6 @@ NOT_YET_REWRITTEN = {
     "13_training_on_coco",
     "14_attention_maps",
     "15_learned_scale_ratios",
-    "17_write_your_own_attention",
     "20_what_you_may_have_read",
 }
 

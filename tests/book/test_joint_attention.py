@@ -5,12 +5,14 @@ from dyhead_book.c17_write_your_own_attention.joint_attention_figures import joi
 from dyhead_lab.views.figures import Picture
 
 
-def test_a_line_per_row_and_one_for_guessing():
-    figure = learning_figure([0, 50, 100], {"without": [0.2, 0.3, 0.3], "with": [0.2, 0.9, 1.0]}, chance=0.25)
+def test_a_thin_line_per_seed_a_thick_one_per_row_and_one_for_guessing():
+    shares = {"without": [[0.2, 0.3, 0.3]], "with": [[0.2, 0.9, 1.0], [0.4, 0.7, 1.0]]}
+    figure = learning_figure([0, 50, 100], shares, chance=0.25)
     guessing, *lines = figure.axes[0].lines
     assert set(guessing.get_ydata()) == {0.25}
-    assert [line.get_label() for line in lines] == ["without", "with"]
-    assert list(lines[1].get_ydata()) == [0.2, 0.9, 1.0]
+    assert [line.get_label() for line in lines if not line.get_label().startswith("_")] == ["without", "with"]
+    assert [list(line.get_ydata()) for line in lines[2:4]] == shares["with"]
+    assert list(lines[4].get_ydata()) == pytest.approx([0.3, 0.8, 1.0])
     assert Picture(figure, alt="two lines").png
 
 

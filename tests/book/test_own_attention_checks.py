@@ -1,48 +1,68 @@
-import numpy as np
-import pytest
+"""Chapter 17's checks: right answers pass in any style, every mistake is named."""
+
 import torch
+from torch.nn import functional as F
 
 from dyhead_book.c17_write_your_own_attention.own_attention_checks import (
+    COARSE_MISTAKES,
     JOINT_MACS_MISTAKES,
     JOINT_MISTAKES,
     TOKENS_MISTAKES,
+    check_coarse_reader,
     check_joint_attention,
     check_joint_macs,
     check_tokens,
-    joint_attention,
     joint_macs,
-    tokens_solution,
 )
 from dyhead_lab.attention import JointAttention
+from dyhead_lab.attention.joint import to_levels, to_tokens
 from dyhead_lab.evaluation.efficiency import macs
 
-from .planted import assert_bugs_are_caught
+from .planted import assert_bugs_are_caught, assert_module_bugs_are_caught
 
 
-@pytest.mark.parametrize(
-    ("check", "solution", "bugs"),
-    [
-        (check_tokens, tokens_solution, TOKENS_MISTAKES),
-        (check_joint_attention, joint_attention, JOINT_MISTAKES),
-        (check_joint_macs, joint_macs, JOINT_MACS_MISTAKES),
-    ],
-)
-def test_bugs(check, solution, bugs):
-    assert_bugs_are_caught(check, solution, bugs)
+def test_bugs():
+    assert_bugs_are_caught(check_tokens, to_tokens, TOKENS_MISTAKES)
+    assert_bugs_are_caught(check_joint_macs, joint_macs, JOINT_MACS_MISTAKES)
+    assert_module_bugs_are_caught(check_joint_attention, JointAttention, JOINT_MISTAKES)
 
 
-def test_the_attention_of_the_lesson_is_that_of_the_library():
-    torch.manual_seed(0)
-    library = JointAttention(4).double()
-    library.norm = torch.nn.Identity()
-    torch.nn.init.zeros_(library.query_key_value.bias)
-    torch.nn.init.constant_(library.gamma, 0.7)
-    levels = [torch.randn(1, 4, 4, 6).double(), torch.randn(1, 4, 2, 3).double()]
-    with torch.no_grad():
-        expected = tokens_solution([level[0].numpy() for level in library(levels)])
-        matrices = [matrix.numpy() for matrix in library.query_key_value.weight.chunk(3)]
-    lesson = joint_attention(tokens_solution([level[0].numpy() for level in levels]), *matrices, 0.7)
-    np.testing.assert_allclose(lesson, expected, atol=1e-12)  # float64: the same sums in another order
+class Loops(JointAttention):
+    """Right, token by token."""
+
+    def forward(self, levels):
+        tokens = to_tokens(levels)
+        q, k, v = self.query_key_value(self.norm(tokens)).chunk(3, -1)
+        read = torch.stack(
+            [
+                torch.stack([F.softmax(one @ keys.T / len(one) ** 0.5, 0) @ values for one in queries])
+                for queries, keys, values in zip(q, k, v, strict=True)
+            ]
+        )
+        return to_levels(tokens + self.gamma * read, [tuple(x.shape[-2:]) for x in levels])
+
+
+class Reader(JointAttention):
+    """Right: keys and values of the two coarsest levels, through PyTorch's own attention."""
+
+    def forward(self, levels):
+        tokens = to_tokens(levels)
+        q, k, v = self.query_key_value(self.norm(tokens)).chunk(3, -1)
+        T = to_tokens(levels[-2:]).shape[1]
+        read = F.scaled_dot_product_attention(q, k[:, -T:], v[:, -T:])
+        return to_levels(tokens + self.gamma * read, [tuple(x.shape[-2:]) for x in levels])
+
+
+def test_right_answers_in_another_style_pass():
+    assert check_joint_attention(Loops)
+    assert check_coarse_reader(Reader)
+
+
+def test_bugs_of_the_coarse_reader():
+    for bug in COARSE_MISTAKES:
+        wrong = type("Wrong", (Reader,), {"forward": lambda self, levels, bug=bug: bug.imitate(self, levels)})
+        verdict = check_coarse_reader(wrong)
+        assert not verdict and f"when {bug.name}." in verdict.message, bug.name
 
 
 def test_the_count_of_the_lesson_is_that_of_the_library():

@@ -1,16 +1,6 @@
 import torch
-from torch import nn
 
-from dyhead_book.c17_write_your_own_attention.pairs import (
-    CHANNELS,
-    MARKS,
-    SIZES,
-    Finder,
-    draw_pairs,
-    learn_pairs,
-    solved,
-)
-from dyhead_lab.attention import JointAttention
+from dyhead_book.c17_write_your_own_attention.pairs import CHANNELS, MARKS, SIZES, draw_pairs, solved
 
 
 def draw(batch=64, seed=3):
@@ -34,25 +24,6 @@ def test_the_answer_is_drawn_evenly():
     assert ((counts - 1 / MARKS).abs() < 0.05).all()  # five standard deviations of a share of 2000
 
 
-def test_comparing_over_all_levels_solves_it_and_looking_at_one_place_does_not():
-    compared = learn_pairs(lambda: JointAttention(CHANNELS), steps=150)
-    guessed = learn_pairs(nn.Identity, steps=150)
-    assert compared.shares[-1] > 0.8
-    assert abs(guessed.shares[-1] - 1 / MARKS) < 0.12  # more than four standard deviations of a share of 256
-    assert compared.steps == [0, 50, 100, 150]
-
-
-def test_the_same_seed_gives_the_same_training():
-    with torch.random.fork_rng():
-        runs = [learn_pairs(lambda: JointAttention(CHANNELS), steps=5) for _ in range(2)]
-    assert runs[0].shares == runs[1].shares
-    weights = [run.finder.state_dict() for run in runs]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-
-
 def test_solved_counts_right_answers():
-    class Oracle(Finder):
-        def forward(self, pairs):
-            return torch.eye(MARKS)[pairs.answer_B]
-
-    assert solved(Oracle(nn.Identity()), draw()) == 1.0
+    assert solved(lambda pairs: torch.eye(MARKS)[pairs.answer_B], draw()) == 1.0
+    assert solved(lambda pairs: -torch.eye(MARKS)[pairs.answer_B], draw()) == 0.0

@@ -1,127 +1,128 @@
-"""Checks, planted bugs and solutions of the chapter on the Dynamic Head: one block, its cost, and what "sparser" means.
+"""Checks and mistakes of the chapter on the Dynamic Head: its released block, and the stack of blocks.
 
-Functions take and return NumPy arrays in float64, lists of them for a pyramid, and plain numbers.
+Modules are compared with the library's, filled with the same weights; see ``practice/filled_modules.py``. A mistake
+takes the library's module and the inputs, and gives what comes out with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from dyhead_lab.attention.undecoupled import undecoupled_attention
-from dyhead_lab.views.features import energy_share as library_energy_share
+from dyhead_lab.attention import DyHead, DyHeadBlock
+from dyhead_lab.attention.scale import mean_of_branches
 
-from ..practice.reader_checks import Case, Mistake, Verdict, check
+from ..practice.filled_modules import check_module, drawn, filled
+from ..practice.reader_checks import Case, Mistake, Verdict
 
-TAPS = 9
-OFFSETS_AND_MASKS = 27
-
-Sizes = tuple[tuple[int, int], ...]
-
-
-# Attention before it was taken apart
-
-
-def undecoupled_formula(F_LSC: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return undecoupled_attention(torch.from_numpy(F_LSC)[None], torch.from_numpy(weight))[0].numpy()
+CHANNELS = 16  # the fewest that GroupNorm with 16 groups takes
+SIZES = ((8, 12), (4, 6), (2, 3), (1, 2))
+Levels = Sequence[Tensor]
+OFF = {"scale": False, "spatial": False, "task": False}
 
 
-def undecoupled_solution(F_LSC, weight):  # type: ignore[no-untyped-def]
-    """sigmoid(weight . F) . F, with F as one long vector inside the sigmoid."""
-    gates = 1 / (1 + np.exp(-(weight @ F_LSC.reshape(-1))))
-    return gates.reshape(F_LSC.shape) * F_LSC
+class Shifted(nn.Module):
+    """An attention for the argument ``extra``: without weights, and not to be overlooked."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+
+    def forward(self, levels: Levels) -> list[Tensor]:
+        return [0.5 * level + levels[-1].mean((2, 3), keepdim=True) for level in levels]
 
 
-def _undecoupled_cases(seed: int = 0, count: int = 6) -> Iterator[Case]:
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        L, S, C = (int(n) for n in rng.integers(2, 5, 3))
-        n = L * S * C
-        yield Case(f"F {L} x {S} x {C}", (rng.normal(size=(L, S, C)), rng.normal(size=(n, n))))
-
-
-def _gated(gates: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[..., np.ndarray]:
-    return lambda F, weight: gates(F.reshape(-1), weight).reshape(F.shape) * F
-
-
-UNDECOUPLED_MISTAKES = (
-    Mistake("the sigmoid is missing", "gates lie between 0 and 1.", _gated(lambda f, w: w @ f)),
-    Mistake(
-        "a softmax takes the place of the sigmoid",
-        "each number has a gate of its own; they need not sum to 1.",
-        _gated(lambda f, w: np.exp(w @ f - (w @ f).max()) / np.exp(w @ f - (w @ f).max()).sum()),
-    ),
-    Mistake(
-        "the gates are not multiplied by F",
-        "pi(F) . F: the gates weigh F itself.",
-        lambda F, weight: (1 / (1 + np.exp(-(weight @ F.reshape(-1))))).reshape(F.shape),
-    ),
-    Mistake(
-        "the weight is transposed",
-        "row i of the weight belongs to gate i: weight @ f, not f @ weight.",
-        _gated(lambda f, w: 1 / (1 + np.exp(-(f @ w)))),
-    ),
-    Mistake(
-        "F is flattened with the channels first",
-        "flatten (L, S, C) as it is; the channel runs fastest.",
-        lambda F, weight: undecoupled_formula(F.transpose(2, 0, 1).copy(), weight).transpose(1, 2, 0),
-    ),
-)
-
-
-def check_undecoupled(function: Callable[..., np.ndarray]) -> Verdict:
-    """Check the reader's ``undecoupled(F_LSC, weight)``: (L, S, C)."""
-    return check(function, undecoupled_formula, _undecoupled_cases(), UNDECOUPLED_MISTAKES)
+def pyramid(levels: int, channels: int = CHANNELS, seed: int = 0) -> list[Tensor]:
+    """Maps (2, C, H, W) in float64, fine to coarse."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(2, channels, *size, generator=generator, dtype=torch.float64) for size in SIZES[:levels]]
 
 
 # One block of the released form
 
 
-def dyhead_block(levels, spatial, scale, task):  # type: ignore[no-untyped-def]
-    """One block: for each level spatial-, then scale-, then task-aware attention over it and its neighbours."""
-    outputs = []
-    for l, own in enumerate(levels):
-        finer = levels[l - 1] if l > 0 else None
-        coarser = levels[l + 1] if l + 1 < len(levels) else None
-        outputs.append(task(scale(spatial(own, finer, coarser))))
+def _block_cases() -> Iterator[Case]:
+    yield Case("one level, every attention off", ({"channels": CHANNELS, **OFF}, pyramid(1)))
+    yield Case("three levels, every attention off", ({"channels": CHANNELS, **OFF}, pyramid(3)))
+    for name in OFF:
+        yield Case(f"three levels, only {name} on", ({"channels": CHANNELS, **OFF, name: True}, pyramid(3)))
+    yield Case("four levels, all on", ({"channels": CHANNELS}, pyramid(4)))
+    yield Case("offset_fit='upsample'", ({"channels": CHANNELS, "offset_fit": "upsample"}, pyramid(3)))
+    yield Case("with an extra attention", ({"channels": CHANNELS, "extra": Shifted}, pyramid(3)))
+
+
+def fuse_branches(block: Any, branches: Levels) -> Tensor:
+    return mean_of_branches(branches) if block.scale is None else block.scale(branches)
+
+
+def activated(block: Any, x: Tensor) -> Tensor:
+    return F.relu(x) if block.task is None else block.task(x)
+
+
+def _of_level(block: Any, levels: Levels, l: int) -> Tensor:
+    finer = levels[l - 1] if l > 0 else None
+    coarser = levels[l + 1] if l + 1 < len(levels) else None
+    return activated(block, fuse_branches(block, block.spatial(levels[l], finer, coarser)))
+
+
+def _entered(block: Any, levels: Levels) -> list[Tensor]:
+    """The levels as they are when the extra attention has passed."""
+    return list(levels if block.extra is None else block.extra(levels))
+
+
+def _in_place(block: Any, levels: Levels) -> list[Tensor]:
+    outputs = _entered(block, levels)
+    for l in range(len(outputs)):
+        outputs[l] = _of_level(block, outputs, l)
     return outputs
 
 
-def _block_cases(seed: int = 0, count: int = 5) -> Iterator[Case]:
-    """Pyramids of vectors, so that no map has to be resized, with attentions that tell their arguments apart."""
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        L, C = 3 + number % 3, 4
-        mix = rng.normal(size=(3, C, C))
-
-        def spatial(own: Any, finer: Any, coarser: Any, mix: np.ndarray = mix) -> list[np.ndarray]:
-            branches = zip(mix, (finer, own, coarser), strict=True)
-            return [np.tanh(A @ x) for A, x in branches if x is not None]
-
-        def scale(branches: list[np.ndarray]) -> np.ndarray:
-            return sum(x / (1 + np.exp(-x.mean())) for x in branches) / len(branches)  # type: ignore[return-value]
-
-        def task(x: np.ndarray) -> np.ndarray:
-            return np.maximum(x, 0.3 * x - 0.1 * x.mean())
-
-        yield Case(f"{L} levels", ([rng.normal(size=C) for _ in range(L)], spatial, scale, task))
+def _wrapped(block: Any, levels: Levels) -> list[Tensor]:
+    levels = _entered(block, levels)
+    around = [levels[-1], *levels] if len(levels) > 1 else levels
+    return [_of_level(block, around, l) for l in range(len(around))][-len(levels) :]
 
 
-def _in_place(levels, spatial, scale, task):  # type: ignore[no-untyped-def]
-    outputs = list(levels)
-    for l in range(len(levels)):
-        outputs[l] = dyhead_block(outputs, spatial, scale, task)[l]
-    return outputs
+def _with(
+    spatial: Callable[..., Any] = lambda block, own, finer, coarser: block.spatial(own, finer, coarser),
+    fuse: Callable[..., Any] = fuse_branches,
+    activate: Callable[..., Any] = activated,
+    enter: Callable[..., Any] = _entered,
+) -> Callable[[Any, Levels], list[Tensor]]:
+    """A block with one of its steps replaced."""
+
+    def imitate(block: Any, levels: Levels) -> list[Tensor]:
+        levels = enter(block, levels)
+        padded = [None, *levels, None]
+        return [
+            activate(block, fuse(block, spatial(block, padded[l], padded[l - 1], padded[l + 1])))
+            for l in range(1, len(levels) + 1)
+        ]
+
+    return imitate
 
 
-def _wrapped(levels, spatial, scale, task):  # type: ignore[no-untyped-def]
-    around = [levels[-1], *levels]
-    return dyhead_block(around, spatial, scale, task)[1:]
+def _scale_first(block: Any, own: Tensor, finer: Tensor | None, coarser: Tensor | None) -> list[Tensor]:
+    return block.spatial(*(x if x is None else fuse_branches(block, [x]) for x in (own, finer, coarser)))
 
 
+PAPERS_ORDER = Mistake(
+    "scale-aware attention comes before spatial-aware attention",
+    "that is the paper's order. In the released block the spatial step makes the branches, and the gates weigh them.",
+    _with(spatial=_scale_first, fuse=lambda block, branches: mean_of_branches(branches)),
+)
+TASK_FIRST = Mistake(
+    "task-aware attention comes before scale-aware attention",
+    "the released order is spatial, scale, task: first fuse the branches, then activate.",
+    _with(
+        fuse=lambda block, branches: fuse_branches(block, [activated(block, x) for x in branches]),
+        activate=lambda block, x: x,
+    ),
+)
 BLOCK_MISTAKES = (
     Mistake(
         "a level reads what its neighbour has just become",
@@ -131,7 +132,7 @@ BLOCK_MISTAKES = (
     Mistake(
         "the finer and the coarser neighbour are swapped",
         "levels go fine to coarse: the finer neighbour of l is l - 1.",
-        lambda levels, spatial, scale, task: dyhead_block(levels, lambda o, f, c: spatial(o, c, f), scale, task),
+        _with(spatial=lambda block, own, finer, coarser: block.spatial(own, coarser, finer)),
     ),
     Mistake(
         "the finest level takes the coarsest one for its finer neighbour",
@@ -141,160 +142,135 @@ BLOCK_MISTAKES = (
     Mistake(
         "the coarser neighbour is left out",
         "pass levels[l + 1], and None only for the last level.",
-        lambda levels, spatial, scale, task: dyhead_block(levels, lambda o, f, c: spatial(o, f, None), scale, task),
+        _with(spatial=lambda block, own, finer, coarser: block.spatial(own, finer, None)),
+    ),
+    PAPERS_ORDER,
+    TASK_FIRST,
+    Mistake(
+        "the activation is missing where task-aware attention is off",
+        "without task-aware attention the block ends with ReLU, as plain convolutions do.",
+        _with(activate=lambda block, x: x if block.task is None else block.task(x)),
+    ),
+    Mistake("task-aware attention is missing", "the last step activates the map.", _with(activate=lambda block, x: x)),
+    Mistake(
+        "the branches are summed where scale-aware attention is off",
+        "gates of one leave the mean of the branches that are present.",
+        _with(fuse=lambda block, branches: sum(branches) if block.scale is None else block.scale(branches)),
     ),
     Mistake(
-        "task-aware attention comes before scale-aware attention",
-        "the released order is spatial, scale, task: first fuse the branches, then activate.",
-        lambda levels, spatial, scale, task: dyhead_block(
-            levels, spatial, lambda branches: scale([task(x) for x in branches]), lambda x: x
-        ),
-    ),
-    Mistake(
-        "task-aware attention is missing",
-        "the last step activates the fused map.",
-        lambda levels, spatial, scale, task: dyhead_block(levels, spatial, scale, lambda x: x),
+        "the extra attention is left out",
+        "if there is one, it comes first, and takes all levels at once.",
+        _with(enter=lambda block, levels: levels),
     ),
 )
 
 
-def check_block(function: Callable[..., list[np.ndarray]]) -> Verdict:
-    """Check the reader's ``block(levels, spatial, scale, task)``: a list like ``levels``."""
-    return check(function, dyhead_block, _block_cases(), BLOCK_MISTAKES)
+def check_block(block: type[nn.Module]) -> Verdict:
+    """Check the reader's ``DyHeadBlock``: its names, its weights, and what it gives."""
+    return in_order(block, DyHeadBlock, list(_block_cases()), BLOCK_MISTAKES, "spatial", (PAPERS_ORDER, TASK_FIRST))
 
 
-# What a block costs
+def in_order(
+    own: Any, library: Any, cases: Sequence[Case], mistakes: Sequence[Mistake], first: str, named: Sequence[Mistake]
+) -> Verdict:
+    """A check that knows a wrong order even where its shapes do not fit, so that the reader's code raises.
+
+    Args:
+        first: the attention that has to come first.
+        named: the mistake of the other of scale and spatial that comes first, and that of task.
+    """
+    verdict = check_module(own, library, cases, mistakes)
+    if verdict or "Your code raises" not in verdict.message:
+        return verdict
+    begins = _first_called(own, library, next(case for case in cases if "all on" in case.description))
+    if begins in (None, first):
+        return verdict
+    mistake = named[1] if begins == "task" else named[0]
+    return Verdict(False, f"{verdict.message}\nThis is what comes out when {mistake.name}.\nHint: {mistake.hint}")
 
 
-def block_macs(sizes, C):  # type: ignore[no-untyped-def]
-    """Multiply-adds of the convolutions of one block with ``offset_fit="resize"`` or ``"flat"``."""
-    total = 0
-    for l, (H, W) in enumerate(sizes):
-        own = TAPS * C * C * H * W
-        finer = TAPS * C * C * H * W if l > 0 else 0  # stride 2 brings it to the size of this level
-        coarser = TAPS * C * C * sizes[l + 1][0] * sizes[l + 1][1] if l + 1 < len(sizes) else 0  # on its own grid
-        total += own + finer + coarser + TAPS * C * OFFSETS_AND_MASKS * H * W
-    return total
+def _first_called(own: Any, library: Any, case: Case) -> str | None:
+    """Which of its three attentions the reader's block calls first, whether it comes to its end or not."""
+    called: list[str] = []
+    options, *inputs = case.arguments
+    module = filled(own, drawn(library, options), options)
+    for name in OFF:
+        module.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.append(name))
+    with torch.no_grad(), suppress(Exception):
+        module(*inputs)
+    return called[0] if called else None
 
 
-def _macs_variant(**replaced: Callable[[Sizes, int, int], int]) -> Callable[[Sizes, int], int]:
-    """The count with the parts ``own``, ``finer``, ``coarser`` or ``offsets`` of level l replaced."""
-    parts: dict[str, Callable[[Sizes, int, int], int]] = {
-        "own": lambda sizes, C, l: TAPS * C * C * _area(sizes, l),
-        "finer": lambda sizes, C, l: TAPS * C * C * _area(sizes, l) * (l > 0),
-        "coarser": lambda sizes, C, l: TAPS * C * C * _area(sizes, l + 1),
-        "offsets": lambda sizes, C, l: TAPS * C * OFFSETS_AND_MASKS * _area(sizes, l),
-        **replaced,
-    }
-    return lambda sizes, C: sum(part(sizes, C, l) for l in range(len(sizes)) for part in parts.values())
+# The stack
 
 
-def _area(sizes: Sizes, l: int) -> int:
-    return sizes[l][0] * sizes[l][1] if 0 <= l < len(sizes) else 0
+def _head_cases() -> Iterator[Case]:
+    plain = {"channels": CHANNELS, "blocks": 1}
+    paper = {"form": "paper", "num_levels": 3}
+    yield Case("released, one block", (plain, pyramid(3)))
+    yield Case("released, two blocks", ({**plain, "blocks": 2}, pyramid(3)))
+    yield Case("released, without spatial-aware attention", ({**plain, "spatial": False}, pyramid(3)))
+    yield Case("paper, one block", ({**plain, **paper}, pyramid(3)))
+    yield Case("paper, two blocks", ({**plain, **paper, "blocks": 2}, pyramid(3)))
+    yield Case("paper, collapse, two blocks", ({**plain, **paper, "blocks": 2, "levels": "collapse"}, pyramid(3)))
 
 
-BLOCK_MACS_MISTAKES = (
+def _paper_with(skip: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Levels], list[Tensor]]:
+    """The head whose paper's form ends with ``skip(level, attended)``, both maps of one level."""
+
+    def imitate(head: Any, levels: Levels) -> list[Tensor]:
+        outputs = head(levels)
+        if head.form == "released":
+            return outputs
+        return [skip(x, y - x) for x, y in zip(levels, outputs, strict=True)]
+
+    return imitate
+
+
+def _always_from_start(head: Any, levels: Levels) -> list[Tensor]:
+    return head.blocks[-1](levels) if head.form == "released" else head(levels)
+
+
+def _each_once_more(head: Any, levels: Levels) -> list[Tensor]:
+    outputs = head(levels)
+    return [x + y for x, y in zip(levels, outputs, strict=True)] if head.form == "released" else outputs
+
+
+HEAD_MISTAKES = (
     Mistake(
-        "one of the neighbours is counted on the larger of the two grids",
-        "the finer one is convolved with stride 2, the coarser one on its own grid: both on the smaller grid.",
-        _macs_variant(coarser=lambda sizes, C, l: TAPS * C * C * _area(sizes, l) * (l + 1 < len(sizes))),
+        "every block reads the pyramid, not what the block before gave",
+        "levels = block(levels): what one block gives the next one takes.",
+        _always_from_start,
     ),
     Mistake(
-        "every level has two neighbours",
-        "the finest level has no finer one, the coarsest no coarser one.",
-        _macs_variant(
-            finer=lambda sizes, C, l: TAPS * C * C * _area(sizes, l),
-            coarser=lambda sizes, C, l: TAPS * C * C * _area(sizes, min(l + 1, len(sizes) - 1)),
-        ),
+        "the skip of the paper's form is left out",
+        "the median's size is too coarse for the fine levels: x + resize(y) brings back what was lost.",
+        _paper_with(lambda x, y: y),
+    ),
+    Mistake("the skip multiplies", "x + resize(y), a sum.", _paper_with(lambda x, y: x * y)),
+    Mistake(
+        "the skip of the paper's form is there twice",
+        "through_one_tensor adds what came in already.",
+        _paper_with(lambda x, y: 2 * x + y),
     ),
     Mistake(
-        "the convolution that predicts offsets and masks is forgotten",
-        "27 output channels at every position of every level.",
-        _macs_variant(offsets=lambda sizes, C, l: 0),
-    ),
-    Mistake(
-        "the masks are forgotten",
-        "18 offsets and 9 masks: 27 output channels.",
-        _macs_variant(offsets=lambda sizes, C, l: TAPS * C * 2 * TAPS * _area(sizes, l)),
-    ),
-    Mistake(
-        "each branch predicts offsets of its own",
-        "one convolution on the level itself steers all branches.",
-        _macs_variant(offsets=lambda sizes, C, l: 3 * TAPS * C * OFFSETS_AND_MASKS * _area(sizes, l)),
-    ),
-    Mistake(
-        "multiplications and additions are counted apart",
-        "one multiply-add is one. Papers on detection call that a FLOP.",
-        lambda sizes, C: 2 * block_macs(sizes, C),
-    ),
-)
-
-
-def _macs_cases(seed: int = 0, count: int = 5) -> Iterator[Case]:
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        H, W, L, C = int(rng.integers(2, 5)), int(rng.integers(2, 5)), 3 + number % 3, 16 * int(rng.integers(1, 5))
-        sizes = tuple((H * 2**l, W * 2**l) for l in reversed(range(L)))
-        yield Case(f"{C} channels, levels {', '.join(f'{h} x {w}' for h, w in sizes)}", (sizes, C))
-
-
-def check_block_macs(function: Callable[[Sizes, int], int]) -> Verdict:
-    """Check the reader's ``block_macs(sizes, C)``."""
-    return check(function, block_macs, _macs_cases(), BLOCK_MACS_MISTAKES)
-
-
-# A number for "sparser"
-
-
-def energy_share_formula(features_CHW: np.ndarray, top: float) -> float:
-    return float(library_energy_share(torch.from_numpy(features_CHW)[None], top))
-
-
-def energy_share_solution(features_CHW, top):  # type: ignore[no-untyped-def]
-    """Share of the energy in the strongest ``top`` of the positions."""
-    energy = np.sort((features_CHW**2).sum(0).reshape(-1))[::-1]
-    count = max(1, round(top * len(energy)))
-    return energy[:count].sum() / energy.sum()
-
-
-def _share_cases(seed: int = 0, count: int = 6) -> Iterator[Case]:
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        C, H, W = (int(n) for n in rng.integers(3, 9, 3))
-        top = (0.1, 0.25, 0.5)[number % 3]
-        features = rng.normal(size=(C, H, W)) * rng.uniform(0, 2, size=(1, H, W))
-        yield Case(f"features {C} x {H} x {W}, top {top}", (features, top))
-
-
-ENERGY_SHARE_MISTAKES = (
-    Mistake(
-        "absolute values are summed, not squares",
-        "energy is the sum of squares.",
-        lambda x, top: energy_share_solution(np.sqrt(np.abs(x).sum(0, keepdims=True)), top),
-    ),
-    Mistake(
-        "the strongest numbers are taken, not the strongest positions",
-        "first sum the squares over channels, then sort positions.",
-        lambda x, top: energy_share_solution(x.reshape(1, 1, -1), top),
-    ),
-    Mistake(
-        "the weakest positions are taken",
-        "np.sort goes from small to large.",
-        lambda x, top: float(np.sort((x**2).sum(0).ravel())[: max(1, round(top * x[0].size))].sum() / (x**2).sum()),
-    ),
-    Mistake(
-        "the channels are averaged before they are squared",
-        "square first: positive and negative numbers must not cancel.",
-        lambda x, top: energy_share_solution(x.mean(0, keepdims=True), top),
-    ),
-    Mistake(
-        "the share is that of the positions above a threshold",
-        "take a share of the positions, not those above a share of the maximum.",
-        lambda x, top: float((x**2).sum(0)[(x**2).sum(0) >= (1 - top) * (x**2).sum(0).max()].sum() / (x**2).sum()),
+        "the released form has a skip too",
+        "only the paper's form leaves the sizes of the levels; the released blocks end with what they give.",
+        _each_once_more,
     ),
 )
 
 
-def check_energy_share(function: Callable[[np.ndarray, float], float]) -> Verdict:
-    """Check the reader's ``energy_share(features_CHW, top)``."""
-    return check(function, energy_share_formula, _share_cases(), ENERGY_SHARE_MISTAKES)
+def check_head(head: type[nn.Module]) -> Verdict:
+    """Check the reader's ``DyHead`` in both forms, on pyramids that are lists and pyramids that are dicts."""
+    verdict = check_module(head, DyHead, _head_cases(), HEAD_MISTAKES)
+    if not verdict:
+        return verdict
+    named = {f"p{3 + l}": level.float() for l, level in enumerate(pyramid(3))}
+    with torch.no_grad():
+        answer = head(CHANNELS, 1)(named)
+    if not isinstance(answer, Mapping) or list(answer) != list(named):
+        return Verdict(
+            False, "A pyramid that comes as a dict goes as a dict with the same names: dict(zip(pyramid, …))."
+        )
+    return verdict

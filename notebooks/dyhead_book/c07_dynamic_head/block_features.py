@@ -61,7 +61,7 @@ def sparsity_figure(shares: Mapping[str, Sequence[torch.Tensor]], levels: Sequen
                     label=name if l == 0 else None,
                 )
         axes.axvline(TOP, color=INK, linewidth=1, linestyle=":")
-        axes.annotate("equal energy everywhere", (TOP, -0.9), xytext=(3, 0), textcoords="offset points", fontsize=8)
+        axes.annotate("equal energy everywhere", (TOP, -0.9), xytext=(3, 0), textcoords="offset points", fontsize=9)
         axes.set_yticks(*map(list, zip(*ticks, strict=True)))
         axes.set(xlim=(0, 1), ylim=(len(levels) * (len(shares) + 1) - 1, -1.4))
         axes.set_xlabel(f"share of energy in the strongest {TOP:.0%} of positions (dots: images, diamond: mean)")

@@ -112,7 +112,7 @@ def shapes_figure(steps: Sequence[Step], levels: Sequence[str]) -> Figure:
         axes = figure.add_axes((0, 0, 1, 1))
         for column, step in enumerate(steps):
             axes.text(column + 0.5, -HEADER, step.name, ha="center", va="top", fontsize=11)
-            axes.text(column + 0.5, -HEADER / 2, step.shape, ha="center", va="center", fontsize=8)
+            axes.text(column + 0.5, -HEADER / 2, step.shape, ha="center", va="center", fontsize=9)
             if column:
                 ends = (column + 0.06, -HEADER + 0.04), (column - 0.06, -HEADER + 0.04)
                 axes.annotate("", *ends, arrowprops={"arrowstyle": "->", "color": INK})
@@ -141,7 +141,7 @@ def _draw_maps(axes: Axes, maps: Sequence[torch.Size], centre: float, middle: fl
             axes.add_patch(
                 Rectangle(corner, width, height, facecolor=colour, edgecolor="white", linewidth=0.7, alpha=0.9)
             )
-        axes.text(x, top + height + SHEETS * SHEET_STEP + 0.01, f"{H} × {W}", ha="center", va="top", fontsize=8)
+        axes.text(x, top + height + SHEETS * SHEET_STEP + 0.01, f"{H} × {W}", ha="center", va="top", fontsize=9)
 
 
 def _one_each(maps: Sequence[torch.Tensor]) -> tuple[tuple[torch.Size, ...], ...]:

@@ -8,11 +8,10 @@ head has to compare places that are far apart and two levels apart.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 CHANNELS = 16
 SIZES = ((8, 8), (4, 4), (3, 3))
@@ -58,77 +57,11 @@ def draw_pairs(batch: int, generator: torch.Generator) -> Pairs:
     return Pairs(levels, places[0], places[-1], answer_B)
 
 
-class Finder(nn.Module):
-    """A head and one linear predictor on its finest level.
-
-    Args:
-        head: takes and returns levels of :data:`CHANNELS` channels.
-    """
-
-    def __init__(self, head: nn.Module):
-        super().__init__()
-        self.head = head
-        self.predictor = nn.Linear(CHANNELS, 1)
-
-    def forward(self, pairs: Pairs) -> torch.Tensor:
-        """A score for each mark of the finest level, (B, M)."""
-        tokens_BSC = self.head(pairs.levels)[0].flatten(2).transpose(1, 2)
-        chosen = pairs.places_BM[:, :, None].expand(-1, -1, CHANNELS)
-        return self.predictor(tokens_BSC.gather(1, chosen)).squeeze(-1)
-
-
-@dataclass
-class Learned:
-    """A trained finder and how it came along.
-
-    Attributes:
-        finder: trained, in evaluation mode.
-        steps: after how many steps ``shares`` were measured.
-        shares: of images of a fixed test set that are solved.
-    """
-
-    finder: Finder
-    steps: list[int] = field(default_factory=list)
-    shares: list[float] = field(default_factory=list)
-
-
-def learn_pairs(
-    make_head: Callable[[], nn.Module],
-    steps: int = 250,
-    batch: int = 16,
-    lr: float = 1e-2,
-    seed: int = 0,
-    measure_every: int = 50,
-) -> Learned:
-    """Train a finder with AdamW; every image is new.
-
-    Args:
-        make_head: makes the head; called with torch's generator set to ``seed``.
-        measure_every: the share of solved images is measured on 256 others after so many steps.
-    """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        finder = Finder(make_head())
-    generator = torch.Generator().manual_seed(seed)
-    test = draw_pairs(256, torch.Generator().manual_seed(10_000 + seed))
-    optimizer = torch.optim.AdamW(finder.parameters(), lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
-    learned = Learned(finder)
-    for step in range(steps + 1):
-        if step % measure_every == 0 or step == steps:
-            learned.steps.append(step)
-            learned.shares.append(solved(finder, test))
-        if step < steps:
-            pairs = draw_pairs(batch, generator)
-            optimizer.zero_grad()
-            F.cross_entropy(finder(pairs), pairs.answer_B).backward()
-            optimizer.step()
-            schedule.step()
-    finder.eval()
-    return learned
-
-
 @torch.no_grad()
-def solved(finder: Finder, pairs: Pairs) -> float:
-    """Share of images whose highest score belongs to the mark that has a twin."""
+def solved(finder: Callable[[Pairs], torch.Tensor], pairs: Pairs) -> float:
+    """Share of images whose highest score belongs to the mark that has a twin.
+
+    Args:
+        finder: a batch -> a score for each mark of the finest level, (B, M).
+    """
     return float((finder(pairs).argmax(1) == pairs.answer_B).float().mean())

@@ -19,6 +19,8 @@
 # | tensor | all levels resized to the median one, $(L, S, C)$ | a pyramid; a level sees itself and its two neighbours | both |
 # | scale gate | $\sigma(f(\text{means of all levels}))$ in $[0, 1]$ | each branch by its own mean, ReLU before the hard sigmoid: $[0.5, 1]$ | both |
 # | mean over levels | $1/L$ | over the two or three branches that are present | both |
+# | stacking blocks | the spatial step removes the level axis, and yet six blocks are stacked | nothing to solve | `levels="residual"` adds the sum back to every level; `levels="collapse"` is the literal equation ([chapter 07](07_dynamic_head.ipynb)) |
+# | back to the pyramid | not said | nothing to solve | paper form: $x_l + \mathrm{resize}(y_l)$, a skip around the stack, without which nothing finer than the median level would come out |
 # | weights of the convolution | per level and tap | three convolutions shared by all levels, with bias and GroupNorm | both; paper form with a $C \times C$ matrix per tap, or `depthwise=True` |
 # | offsets for the coarser neighbour | fit, because all levels have one size | taken as the first numbers of a map of another size | `offset_fit="flat"` for parity; `"resize"` for new training, `"crop"`, `"upsample"` |
 # | start of the offsets | not said (zero in deformable convolution) | not zero: the initialisation misses that layer | zero |

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, detectors, head_parts, pyramids, race, sampling, threads
+from . import attention, detectors, head_parts, heads, pyramids, race, sampling, threads
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -46,6 +46,10 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         detectors.two_stages,
         detectors.sparse_encoder,
         detectors.training_step,
+        heads.level_reach,
+        heads.paper_head,
+        heads.fourth_attention,
+        heads.pairs_problem,
     )
 }
 
