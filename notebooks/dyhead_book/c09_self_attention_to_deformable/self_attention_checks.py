@@ -292,7 +292,9 @@ def loaded(own: nn.Module, theirs: nn.Module) -> nn.Module:
     return own.eval()
 
 
-def check_loaded(run: Callable[..., Any], formula: Callable[..., Any], cases: Iterator[Case], mistakes: tuple[Mistake, ...]) -> Verdict:  # fmt: skip
+def check_loaded(
+    run: Callable[..., Any], formula: Callable[..., Any], cases: Iterator[Case], mistakes: tuple[Mistake, ...]
+) -> Verdict:
     """:func:`check` of a module that loads weights; where they do not fit, the verdict says which."""
     try:
         return check(run, formula, cases, mistakes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from .draw import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, Box, Diagram
 
 
@@ -73,7 +75,7 @@ def encoder_and_decoder_layer() -> Diagram:
     for text, colour, width in parts:
         boxes.append(diagram.box(x, 254, width, 62, text, colour))
         x += width + 22
-    for a, b in zip(boxes, boxes[1:], strict=False):
+    for a, b in pairwise(boxes):
         diagram.arrow(a.right, b.left)
     for source, norm in ((0, 2), (2, 4), (4, 6)):
         start, end = boxes[source], boxes[norm]
