@@ -44,7 +44,6 @@ NOT_YET_REWRITTEN = {
     "06_task_aware",
     "07_dynamic_head",
     "08_dynamic_head_on_detectors",
-    "10_multi_scale_deformable_attention",
     "11_deformable_detr",
     "12_sparse_detr",
     "13_training_on_coco",

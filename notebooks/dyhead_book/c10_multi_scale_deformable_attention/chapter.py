@@ -121,8 +121,10 @@ H, W = level.shape
 locations, weights = [(0.5, 0.5), (0.0, 0.0), (1.0, 0.5)], [0.5, 0.3, 0.2]
 out = 0.0
 for (x, y), weight in zip(locations, weights, strict=True):
-    sample = sum(share * level[r, c] for r, c, share, _, _ in four_cells(y * H - 0.5, x * W - 0.5, H, W))
-    print(f"({x}, {y}) is ({x * W - 0.5}, {y * H - 0.5}) in cells; read {sample:.2f}, weight {weight}")
+    p_x, p_y = x * W - 0.5, y * H - 0.5
+    cells = four_cells(p_y, p_x, H, W)
+    sample = sum(share * level[row, column] for row, column, share, _, _ in cells)
+    print(f"({x}, {y}) is ({p_x}, {p_y}) in cells; read {sample:.2f}, weight {weight}")
     out += weight * sample
 print(f"the query reads {out:.3f}")
 
@@ -294,7 +296,7 @@ def ms_deform_attn(
     value, spatial_shapes, level_start_index, sampling_locations, attention_weights
 ):
     """The same sum on tensors, with gradients: (B, Q, M * D)."""
-    # >>> level by level: its maps, sampled with zeros outside, times the weights, summed over points
+    # >>> level by level: its maps, sampled with zeros outside, weighed, summed over points
     B, _, M, D = value.shape
     out = 0.0
     levels = zip(spatial_shapes.tolist(), level_start_index.tolist(), strict=True)
@@ -416,7 +418,7 @@ check_locations(sampling_locations)
 
 # %% exercise="ring"
 def ring(heads, levels, points):
-    """Offsets (M, L, P, 2), as (x, y) in cells: head m looks along its own direction, point k is k cells away."""
+    """Offsets (M, L, P, 2), (x, y) in cells: point k of head m is k cells away in direction m."""
     # >>> directions of the heads, divided by their largest component; steps 1 to P
     angle = torch.arange(heads) * 2 * math.pi / heads
     direction = torch.stack([angle.cos(), angle.sin()], -1)
@@ -431,7 +433,7 @@ check_ring(ring)
 
 # %% tags=["hide"]
 figure = offsets_figure(ring(8, 3, 4), [f"level {level}" for level in range(3)])
-Picture(figure, alt="Eight rays of four points around the reference point, alike on three levels, in cells.")
+Picture(figure, alt="Eight rays of four points around a point, alike on three levels.")
 
 # %% [markdown]
 # A colour and a marker stand for a head. In cells all levels look alike. On the photograph they do not. This is one
@@ -446,12 +448,11 @@ shapes = torch.tensor([(480 // s, 736 // s) for s in strides])
 here = torch.tensor([0.42, 0.52])
 locations = sampling_locations(here.expand(1, 1, 3, 2), ring(8, 3, 4)[None, None], shapes)[0, 0]
 figure = pyramid_points_figure(photo, locations, here, strides)
-Picture(figure, alt="The ring on the workshop: on stride 8 it covers a part of the engine, on stride 32 "
-        "the whole motorcycle.")  # fmt: skip
+Picture(figure, alt="The ring on the workshop: small on stride 8, as large as the motorcycle on 32.")
 
 # %% [markdown]
-# At stride 8 the ring covers the tank, at stride 32 the whole motorcycle. Whatever a query has to find out, some of
-# its points are near from the first step on.
+# At stride 8 the ring covers the spot where seat, tank and engine meet, at stride 32 most of the motorcycle.
+# Whatever a query has to find out, some of its points are near from the first step on.
 #
 # ## Build: the module
 #
@@ -523,7 +524,7 @@ class MultiScaleDeformableAttention(Projections):
     """Every query reads P points per head on each of L levels."""
 
     def forward(self, query_BQC, reference_BQL, value_BNC, shapes_L2, starts_L, padding_BN=None):
-        """Output (B, Q, C), sampling locations (B, Q, M, L, P, 2), attention weights (B, Q, M, L, P)."""
+        """Output (B, Q, C), locations (B, Q, M, L, P, 2), attention weights (B, Q, M, L, P)."""
         B, Q, _ = query_BQC.shape
         M, L, P = self.heads, self.levels, self.points
         # >>> values without padding, locations, softmax over L * P, the operator, output_proj
@@ -550,7 +551,7 @@ check_module(MultiScaleDeformableAttention)
 
 # %%
 def encoder_references(sizes, valid_BL2):
-    """The place of every token on every level, (B, N, L, 2); valid_BL2: columns and rows that are image."""
+    """Place of every token on every level, (B, N, L, 2); valid_BL2: columns and rows of image."""
     centres = []
     for l, (H, W) in enumerate(sizes):
         y, x = torch.meshgrid(torch.arange(H) + 0.5, torch.arange(W) + 0.5, indexing="ij")
@@ -560,10 +561,12 @@ def encoder_references(sizes, valid_BL2):
 
 
 sizes = [(4, 6), (2, 3)]
-valid = torch.tensor([[[6.0, 4.0], [3.0, 2.0]], [[4.0, 4.0], [2.0, 2.0]]])  # the second image is narrower
+whole, narrow = [[6.0, 4.0], [3.0, 2.0]], [[4.0, 4.0], [2.0, 2.0]]  # of the second image
+valid = torch.tensor([whole, narrow])
 references = encoder_references(sizes, valid)
-print("references", tuple(references.shape), "- the first token of each image on both levels:")
-print([[round(number, 3) for number in one] for one in references[:, 0].flatten(1).tolist()])
+print("references", tuple(references.shape))
+for name, token in {"first": 0, "last of the first row": 5}.items():
+    print(f"token {name}, on both levels:", references[:, token].flatten(1).round(decimals=3).tolist())
 
 # %% [markdown]
 # ## The proof
@@ -634,11 +637,11 @@ def train(layer, kinds):
         loss = (read(layer, kinds, kind, place)[0] - wanted).square().mean() / wanted.var(0).mean()
         optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
         losses.append(loss.item())
         if step % 20 == 0:
             with torch.no_grad():
                 journey.append(read(layer, kinds, torch.arange(len(ways)), middle)[1:])
+        optimiser.step()
     return losses, journey
 
 
@@ -649,7 +652,7 @@ losses, journey = train(layer, kinds)
 
 
 def distance(where_QMLP2, weights_QMLP):
-    """Mean way in pixels from the points to the place that was asked for, weighted as they count."""
+    """Mean way in pixels from the points to the place that was asked for, as they count."""
     aims = (0.5 * size + ways)[:, None, None, None]
     pixels = (where_QMLP2 * size - aims).norm(dim=-1)
     return float((pixels * weights_QMLP).sum() / weights_QMLP.sum())
@@ -687,7 +690,7 @@ Picture(figure, alt="Missed variance against steps: the ring falls lower than th
 # %% [markdown]
 # The start at zero finds the way too, and then stops improving. All points of a level have read the same at every
 # step, have had the same gradient, and lie on the same spot to this day: it has one point where the other has
-# sixteen. And its weight has run to the coarse level, whose wide cells were the first to show the way, and did not
+# sixteen. And its weight has left the finest level, whose narrow cells did not show the way at the start, and did not
 # come back. Breaking such ties is what the ring is for.
 #
 # ## Look: after training
@@ -704,7 +707,8 @@ model = trained.model
 image = torch.from_numpy(draw_image(2026, 1)[0]).permute(2, 0, 1) / 255
 view = look(model, image)
 chosen = {view.title(q, trained.categories): view.points(q) for q in view.best(3)}
-Picture(points_figure(view.image, chosen, view.sizes), alt="Points of the three best queries, by level.")
+figure = points_figure(view.image, chosen, view.sizes)
+Picture(figure, alt="Points of the three best queries, coloured by level.")
 
 # %% [markdown]
 # A disc's area is the weight of the point, its colour the level. The cross is the centre of the reference box that
@@ -735,7 +739,7 @@ for name, points in chosen.items():
     centre, box = points.reference[:2], points.reference[2:]
     offsets[name] = (points.locations_MLP2[:, 0] - centre) / box * 2 * P
 figure = offsets_figure(torch.stack(list(offsets.values()), 1), list(offsets), "half box sizes / P")
-Picture(figure, alt="Offsets on the finest level: the ring of the bias, and what three queries make of it.")
+Picture(figure, alt="Offsets on the finest level: the ring, and what three queries make of it.")
 
 # %% [markdown]
 # The ring itself has hardly moved. It is a common start, and each query bends it to the object that it has found.
@@ -756,13 +760,15 @@ for index in range(40):
         name = "small" if area < 32**2 else "medium" if area < 96**2 else "large"
         shares[name].append(view.points(q).weights_MLP.sum(2).mean(0))
 
-mean_share = {f"{name} ({len(found)})": torch.stack(found).mean(0) for name, found in shares.items() if found}
+counted = {f"{name} ({len(found)})": found for name, found in shares.items() if found}
+mean_share = {name: torch.stack(found).mean(0) for name, found in counted.items()}
 pixels = [round(view.image.shape[-1] / W) for _, W in view.sizes]
 figure = level_shares_figure(mean_share, [f"stride {stride}" for stride in pixels])
-Picture(figure, alt="Share of the attention weight on each level, for small, medium and large objects.")
+Picture(figure, alt="Share of the weight on each level, for small, medium and large objects.")
 
 # %%
-stride_read = {name: float((share * torch.tensor(pixels)).sum()) for name, share in mean_share.items()}
+along = torch.tensor(pixels)
+stride_read = {name: float((share * along).sum()) for name, share in mean_share.items()}
 smallest, *_, largest = stride_read.values()
 answer = "a" if largest > 1.1 * smallest else "b" if smallest > 1.1 * largest else "c"
 sizes_read = ", ".join(f"{name} {stride:.1f}" for name, stride in stride_read.items())
@@ -793,15 +799,15 @@ print("cell", row * W + column, "reads", found)
 
 # %%
 Challenge(
-    "How many numbers does a query predict with M = 8, L = 4, P = 4, and how many cells does it read?",
+    "How many numbers does a query predict with M = 8, L = 4, P = 4? How many cells does it read?",
     difficulty=1,
     minutes=5,
     hints={
         "Predicted": "M * L * P points with two offsets and one weight each.",
-        "Read": "At most four cells for each point; an image of 800 x 1066 pixels has 17,821 tokens.",
+        "Read": "At most four cells for each point, of the 17,821 tokens of 800 x 1066 pixels.",
     },
-    answer="384 numbers for 128 points, and at most 512 cells, 64 for each head: less than three in a "
-    "hundred of 17,821.",
+    answer="384 numbers for 128 points, and at most 512 cells, 64 for each head: less than three in "
+    "a hundred of 17,821.",
 )
 
 # %%
@@ -814,9 +820,9 @@ Challenge(
         "What to compare": "Boxes of the best queries, and their scores. Then the encoder only.",
     },
     answer="On the 500 validation pictures deformable_detr_tiny has AP 0.357. With the ring in the "
-    "encoder it has 0.328, in the decoder 0.334, in both 0.306. Large objects lose most: 0.400 becomes "
-    "0.299. This tells how much the rest of the network relies on learned offsets, not what they are "
-    "worth: for that, train with frozen offsets.",
+    "encoder it has 0.328, in the decoder 0.334, in both 0.306. Large objects lose most: 0.400 "
+    "becomes 0.299. This tells how much the rest of the network relies on learned offsets, not what "
+    "they are worth: for that, train with frozen offsets.",
 )
 
 # %% [markdown]

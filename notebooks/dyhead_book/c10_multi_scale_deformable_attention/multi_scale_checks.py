@@ -28,7 +28,7 @@ def locations_formula(reference_BQL: Tensor, offsets_BQMLP2: Tensor, spatial_sha
 
     The module computes offsets by a linear layer; here that is the identity, and the queries are the offsets.
     """
-    B, Q, M, L, P, _ = offsets_BQMLP2.shape
+    B, _, M, L, P, _ = offsets_BQMLP2.shape
     layer = MultiScaleDeformableAttention(M * L * P * 2, L, M, P).double()
     with torch.no_grad():
         layer.sampling_offsets.weight.copy_(torch.eye(M * L * P * 2))
@@ -61,7 +61,7 @@ Place = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _placed(point: Place | None = None, box: Place | None = None) -> Callable[..., Tensor]:
-    """Locations whose rule for points or for boxes is another one; it gets reference, offsets and (W, H) of the levels."""
+    """Locations whose rule for points or boxes is another one; it gets reference, offsets, (W, H) of the levels."""
 
     def imitate(reference_BQL: Tensor, offsets: Tensor, shapes: Tensor) -> Tensor:
         rule = point if reference_BQL.shape[-1] == 2 else box

@@ -12,7 +12,7 @@ from torch import Tensor
 from dyhead_lab.views.figures import BLUE, DPI, INK, ORANGE, PALETTE, SKY, style
 
 #: Area in points^2 of the disc of a point that has all of the weight of its head.
-LARGEST_DISC = 300
+LARGEST_DISC = 110
 
 
 def _photo(axes: Axes, image: Tensor) -> None:
@@ -71,9 +71,9 @@ def journey_figure(
                 x, y = (where[kind].flatten(0, 2).numpy(force=True) * (W, H)).T
                 area = LARGEST_DISC * weights[kind].flatten().numpy(force=True)
                 axes.scatter(x, y, s=area, color=colour, edgecolors="black", linewidths=0.6)
-                axes.plot(*aims_Q2[kind].tolist(), "s", markersize=17, markerfacecolor="none",
+                axes.plot(*aims_Q2[kind].tolist(), "s", markersize=24, markerfacecolor="none",
                           markeredgecolor="black", markeredgewidth=3.5)  # fmt: skip
-                axes.plot(*aims_Q2[kind].tolist(), "s", markersize=17, markerfacecolor="none",
+                axes.plot(*aims_Q2[kind].tolist(), "s", markersize=24, markerfacecolor="none",
                           markeredgecolor=colour, markeredgewidth=2)  # fmt: skip
             axes.plot(*query.tolist(), "X", color="white", markersize=11, markeredgecolor="black")
             axes.set_title(title, fontsize=10)
