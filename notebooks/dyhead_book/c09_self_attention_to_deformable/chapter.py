@@ -1067,9 +1067,9 @@ Challenge(
         "How to take it out": "A DecoderLayer whose forward skips the first part; the same loop.",
         "What to count": "AP on the sixteen pictures, and boxes above 0.5 beside the 95 objects.",
     },
-    answer="With 600 steps: AP 0.993 and 104 sure boxes for 95 objects; the whole detector has 1.000 "
-    "and 97. So there are doubles, and few: what is learned by heart can be shared out among the learned "
-    "positions once and for all. Objects in pictures that nobody has seen cannot.",
+    answer="With 600 steps: AP 0.993 and 104 sure boxes for 95 objects; the whole detector has "
+    "1.000 and 97. So there are doubles, and few: what is learned by heart can be shared out among "
+    "the learned positions once and for all. Objects in pictures that nobody has seen cannot.",
 )
 
 # %% [markdown]

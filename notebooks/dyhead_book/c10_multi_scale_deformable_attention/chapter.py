@@ -448,7 +448,7 @@ shapes = torch.tensor([(480 // s, 736 // s) for s in strides])
 here = torch.tensor([0.42, 0.52])
 locations = sampling_locations(here.expand(1, 1, 3, 2), ring(8, 3, 4)[None, None], shapes)[0, 0]
 figure = pyramid_points_figure(photo, locations, here, strides)
-Picture(figure, alt="The ring on the workshop: small on stride 8, as large as the motorcycle on 32.")
+Picture(figure, alt="The ring on the workshop: small on stride 8, large on stride 32.")
 
 # %% [markdown]
 # At stride 8 the ring covers the spot where seat, tank and engine meet, at stride 32 most of the motorcycle.
@@ -566,7 +566,8 @@ valid = torch.tensor([whole, narrow])
 references = encoder_references(sizes, valid)
 print("references", tuple(references.shape))
 for name, token in {"first": 0, "last of the first row": 5}.items():
-    print(f"token {name}, on both levels:", references[:, token].flatten(1).round(decimals=3).tolist())
+    both = references[:, token].flatten(1).round(decimals=3).tolist()
+    print(f"token {name}, on both levels:", both)
 
 # %% [markdown]
 # ## The proof
@@ -806,8 +807,8 @@ Challenge(
         "Predicted": "M * L * P points with two offsets and one weight each.",
         "Read": "At most four cells for each point, of the 17,821 tokens of 800 x 1066 pixels.",
     },
-    answer="384 numbers for 128 points, and at most 512 cells, 64 for each head: less than three in "
-    "a hundred of 17,821.",
+    answer="384 numbers for 128 points, and at most 512 cells, 64 for each head: less than three "
+    "in a hundred of 17,821.",
 )
 
 # %%
@@ -821,8 +822,8 @@ Challenge(
     },
     answer="On the 500 validation pictures deformable_detr_tiny has AP 0.357. With the ring in the "
     "encoder it has 0.328, in the decoder 0.334, in both 0.306. Large objects lose most: 0.400 "
-    "becomes 0.299. This tells how much the rest of the network relies on learned offsets, not what "
-    "they are worth: for that, train with frozen offsets.",
+    "becomes 0.299. This tells how much the rest of the network relies on learned offsets, not "
+    "what they are worth: for that, train with frozen offsets.",
 )
 
 # %% [markdown]
