@@ -71,7 +71,7 @@ growth = Question(
     b="4 times",
     c="16 times",
 )
-growth.guess(None)  # write "a", "b" or "c" here
+growth.ask()
 
 # %% [markdown]
 # ## The formula: everyone reads everything

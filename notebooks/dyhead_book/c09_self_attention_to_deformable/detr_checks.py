@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from dyhead_lab.detectors.detr.detr import DecoderLayer, DETRConfig, FlatMap
 from dyhead_lab.detectors.detr.multihead_attention import attend
 
+from ..practice.loaded_modules import check_loaded
 from ..practice.reader_checks import Case, Mistake, Verdict
-from .self_attention_checks import check_loaded, loaded
 
 CONFIG = DETRConfig(channels=16, heads=4, feedforward=24, dropout=0.0)
 
@@ -137,8 +137,4 @@ DECODER_LAYER_MISTAKES = (
 def check_decoder_layer(own: type[nn.Module], seed: int = 0) -> Verdict:
     """Check the reader's ``DecoderLayer(config)``, filled with the weights of the library's."""
 
-    def run(theirs: DecoderLayer, *inputs: Any) -> Any:
-        with torch.no_grad():
-            return loaded(own(CONFIG), theirs)(*inputs)
-
-    return check_loaded(run, _library, _cases(seed), DECODER_LAYER_MISTAKES)
+    return check_loaded(lambda theirs: own(CONFIG), _library, _cases(seed), DECODER_LAYER_MISTAKES)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from dyhead_lab.detectors.detr import positions
 
+from ..practice.loaded_modules import check_loaded
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 Read = tuple[Tensor, Tensor]
@@ -210,8 +211,8 @@ def _by_hand(cut: Callable[[Tensor, int], Tensor], join: Callable[[Tensor], Tens
     def imitate(module: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, padding: Any) -> Any:
         weights, biases = module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3)
         q, k, v = map(F.linear, (query, key, value), weights, biases)
-        mask = None if padding is None else padding[:, None, None]
-        read, _ = attention_formula(*(cut(x, module.num_heads) for x in (q, k, v)), mask)
+        q, k, v = (cut(x, module.num_heads) for x in (q, k, v))
+        read, _ = attention_formula(q, k, v, None if padding is None else padding[:, None, None])
         return module.out_proj(join(read)).detach()
 
     return imitate
@@ -280,29 +281,10 @@ MULTIHEAD_MISTAKES = (
 def check_multihead(own: type[nn.Module], seed: int = 0) -> Verdict:
     """Check the reader's ``MultiheadAttention(channels, heads)``, filled with the weights of PyTorch's module."""
 
-    def run(theirs: nn.MultiheadAttention, *inputs: Any) -> Any:
-        return loaded(own(theirs.embed_dim, theirs.num_heads), theirs)(*inputs)
+    def build(theirs: nn.MultiheadAttention) -> nn.Module:
+        return own(theirs.embed_dim, theirs.num_heads)
 
-    return check_loaded(run, _pytorch, _module_cases(seed), MULTIHEAD_MISTAKES)
-
-
-def loaded(own: nn.Module, theirs: nn.Module) -> nn.Module:
-    """The reader's module with the weights of another one, strictly, in float64."""
-    own.double().load_state_dict(theirs.state_dict())
-    return own.eval()
-
-
-def check_loaded(
-    run: Callable[..., Any], formula: Callable[..., Any], cases: Iterator[Case], mistakes: tuple[Mistake, ...]
-) -> Verdict:
-    """:func:`check` of a module that loads weights; where they do not fit, the verdict says which."""
-    try:
-        return check(run, formula, cases, mistakes)
-    except RuntimeError as error:
-        if "state_dict" not in str(error):
-            raise
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        return Verdict(False, f"The weights of PyTorch's or the library's module do not fit. {' '.join(lines)[:300]}")
+    return check_loaded(build, _pytorch, _module_cases(seed), MULTIHEAD_MISTAKES)
 
 
 # Sine positions

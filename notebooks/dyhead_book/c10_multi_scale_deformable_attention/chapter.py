@@ -74,7 +74,7 @@ levels_read = Question(
     b="from the fine levels",
     c="both read all levels alike",
 )
-levels_read.guess(None)  # write "a", "b" or "c" here
+levels_read.ask()
 
 # %% [markdown]
 # ## The formula

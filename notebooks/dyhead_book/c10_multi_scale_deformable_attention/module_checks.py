@@ -15,6 +15,7 @@ from dyhead_lab.attention.deformable import MultiScaleDeformableAttention
 from dyhead_lab.ops import ms_deform_attn
 
 from ..practice.cases import draw_sizes
+from ..practice.loaded_modules import check_loaded
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 # The start
@@ -271,16 +272,7 @@ MODULE_MISTAKES = (
 def check_module(own: type[nn.Module], seed: int = 0) -> Verdict:
     """Check the reader's ``MultiScaleDeformableAttention(channels, levels, heads, points)``, strictly loaded."""
 
-    def run(theirs: MultiScaleDeformableAttention, *inputs: Any) -> Any:
-        mine = own(theirs.channels, theirs.levels, theirs.heads, theirs.points).double()
-        mine.load_state_dict(theirs.state_dict())
-        with torch.no_grad():
-            return mine(*inputs)
+    def build(theirs: MultiScaleDeformableAttention) -> nn.Module:
+        return own(theirs.channels, theirs.levels, theirs.heads, theirs.points)
 
-    try:
-        return check(run, _library, _module_cases(seed), MODULE_MISTAKES)
-    except RuntimeError as error:
-        if "state_dict" not in str(error):
-            raise
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        return Verdict(False, f"The weights of the library's module do not fit. {' '.join(lines)[:300]}")
+    return check_loaded(build, _library, _module_cases(seed), MODULE_MISTAKES)
