@@ -135,6 +135,7 @@ def shares_and_cells() -> Diagram:
             diagram.label(150 + (n + 0.5) * cell, middle + 22, f"{n}")
         diagram.dot(centre, middle, 6, PURPLE)
         diagram.arrow((centre, middle), (centre + cell, middle), colour=RED)
+        diagram.label(centre + cell / 2, middle - 12, "offset 1")
     diagram.label(150, 44, "share 0")
     diagram.label(710, 44, "share 1")
     diagram.label(430, 44, "reference 0.5: 0.5 * 8 - 0.5 = 3.5 in cells")
