@@ -41,10 +41,10 @@ def test_the_loss_and_the_ap_stand_on_two_axes():
     assert left.get_yscale() == "log" and list(right.lines[0].get_ydata()) == [0.0, 0.5]
 
 
-def test_objects_stand_above_what_was_found_and_unsure_boxes_are_left_out():
+def test_true_boxes_are_dashed_and_unsure_boxes_are_left_out():
     boxes = torch.tensor([[1.0, 1.0, 9.0, 9.0], [3.0, 3.0, 12.0, 12.0]])
     truth = {"boxes": boxes, "labels": torch.tensor([0, 1])}
     found = {**truth, "scores": torch.tensor([0.9, 0.1])}
-    above, below = found_figure([IMAGE], [truth], [found], ["disc", "star"]).axes
-    assert [text.get_text() for text in above.texts] == ["disc", "star"]
-    assert [text.get_text() for text in below.texts] == ["disc 0.90"]
+    [axes] = found_figure([IMAGE], [truth], [found], ["disc", "star"]).axes
+    assert [text.get_text() for text in axes.texts] == ["disc 0.90"]
+    assert [line.get_linestyle() for line in axes.lines] == ["--", "--"]

@@ -63,7 +63,7 @@ def _over(axes: Axes, image: Tensor, values: Tensor, top: float) -> ScalarMappab
     """One map over a grey image, which shows through where values are weak; gives the scale for a colour bar."""
     H, W = image.shape[1:]
     shown = values.float().numpy(force=True)
-    axes.imshow(image.mean(0).numpy(force=True) * FADED, cmap="gray", vmin=0, vmax=1, extent=(0, W, H, 0))
+    axes.imshow(_smaller(image).mean(0).numpy(force=True) * FADED, cmap="gray", vmin=0, vmax=1, extent=(0, W, H, 0))
     alpha = (shown / top).clip(0, 1) ** 0.5 * 0.9
     axes.imshow(shown, cmap="inferno", vmin=0, vmax=top, alpha=alpha, extent=(0, W, H, 0))
     axes.set(xlim=(0, W), ylim=(H, 0))
@@ -97,7 +97,7 @@ def dense_and_sampled_figure(
         left.set_title(f"dense: {dense.numel():,} weights", fontsize=10)
         bar = figure.colorbar(drawn, ax=left, label="attention weight", location="bottom", shrink=0.8, pad=0.02)
         bar.ax.locator_params(nbins=4)
-        right.imshow(image.permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0), alpha=0.85)
+        right.imshow(_smaller(image).permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0), alpha=0.85)
         x, y = (locations_P2 * torch.tensor([W, H])).numpy(force=True).T
         right.scatter(x, y, s=LARGEST_DISC * weights_P.numpy(force=True), color=ORANGE, edgecolors="black")
         right.set(xlim=(0, W), ylim=(H, 0))
@@ -158,7 +158,7 @@ def found_figure(
     names: Sequence[str],
     threshold: float = 0.5,
 ) -> Figure:
-    """Pictures in a row, the objects above and what was found below.
+    """Pictures in a row: true boxes dashed in white, what was found in colours with names and scores.
 
     Args:
         images: (3, H, W) each, in [0, 1].
@@ -168,16 +168,19 @@ def found_figure(
     """
     H, W = images[0].shape[1:]
     with style():
-        figure = Figure(figsize=(2.7 * len(images), 5.0 * H / W + 0.2), dpi=DPI, layout="constrained")
-        grid = figure.subplots(2, len(images), squeeze=False)
-        for column, (image, wanted, got) in enumerate(zip(images, truth, found, strict=True)):
+        figure = Figure(figsize=(2.6 * len(images), 2.6 * H / W + 0.2), dpi=DPI, layout="constrained")
+        grid = figure.subplots(1, len(images), squeeze=False)[0]
+        for axes, image, wanted, got in zip(grid, images, truth, found, strict=True):
+            axes.imshow(_smaller(image).permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0))
+            axes.set(xlim=(0, W), ylim=(H, 0))
+            axes.axis("off")
             kept = got["scores"] >= threshold
-            for row, one in enumerate((wanted, {name: value[kept] for name, value in got.items()})):
-                axes = grid[row, column]
-                axes.imshow(image.permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0))
-                axes.set(xlim=(0, W), ylim=(H, 0), xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
-                draw_boxes(axes, one["boxes"], one["labels"], names, one.get("scores"), font_size=9)
-        grid[0, 0].set_ylabel("objects")
-        grid[1, 0].set_ylabel("found")
+            draw_boxes(axes, got["boxes"][kept], got["labels"][kept], names, got["scores"][kept], font_size=9)
+            for x1, y1, x2, y2 in wanted["boxes"].tolist():
+                axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], "--", color="white", linewidth=1.2)
     return figure
+
+
+def _smaller(image: Tensor) -> Tensor:
+    """Half the resolution: a notebook should not weigh megabytes, and no figure here is about single pixels."""
+    return torch.nn.functional.avg_pool2d(image[None], 2)[0]

@@ -94,8 +94,8 @@ growth.ask()
 #
 # <img src="diagrams/multihead_attention.svg" alt="Multi-head attention. Queries, keys and values go through a
 # linear map each and are cut into M heads of D channels. Query times key over the square root of D gives a
-# score for every pair, a softmax over the N tokens makes weights of them, and the weights sum up the values. The
-# heads are joined by a last linear map.">
+# score for every pair, a softmax over the N tokens makes weights of them, and the weights sum up the values.
+# The heads are joined by a last linear map.">
 #
 # ## Build: attention
 #
@@ -304,8 +304,8 @@ Picture(figure, alt="Similarity of a cell to all others: highest at the cell its
 #
 # <img src="diagrams/encoder_and_decoder_layer.svg" alt="Two layers of DETR. An encoder layer lets tokens read
 # tokens, then passes each through two linear maps. A decoder layer lets queries read queries, then tokens, then
-# passes each through two linear maps. Every part is added to what came in and normalised. Positions are added to
-# queries and keys, never to values.">
+# passes each through two linear maps. Every part is added to what came in and normalised. Positions are added
+# to queries and keys, never to values.">
 #
 # Attention moves information between tokens; two linear maps with a ReLU between them, applied to every token alike,
 # work on what has arrived. Each of the two is *added* to what came in, so that a layer that has learned nothing hands
@@ -685,14 +685,14 @@ figure = learning_figure(losses, ap)
 Picture(figure, alt="The loss falls from 25 to below 1 while AP rises from 0.")
 
 # %% [markdown]
-# Four of the sixteen, what is there above and what was found below:
+# Four of the sixteen. Dashed in white stand the true boxes, in colours what was found:
 
 # %% tags=["hide"]
 shown = [0, 3, 7, 11]
 four, truth = [images[i] for i in shown], [targets[i] for i in shown]
 with torch.no_grad():
     figure = found_figure(four, truth, detr(four), data.categories)
-Picture(figure, alt="Four pictures of shapes, true boxes above, the detector's below; they agree.")
+Picture(figure, alt="Four pictures of shapes: true boxes, and those found; they agree.")
 
 # %% [markdown]
 # It knows them by heart, and it knows nothing else: on pictures that it has not seen it would be lost. To find

@@ -90,9 +90,9 @@ levels_read.ask()
 # - $\phi_l$ stretches $[0, 1]$ over the outer edges of the map: $\phi_l(x, y) = (x W_l - 0.5,\; y H_l - 0.5)$ in
 #   cells whose centres are integers.
 #
-# <img src="diagrams/shares_and_cells.svg" alt="One reference point at 0.5 on two levels of 8 and 4 cells. The share
-# 0 is the outer edge of the first cell and 1 that of the last, so a share r lies at r W - 0.5 in cells: 3.5 on
-# the fine level, 1.5 on the coarse one. An offset of one cell is twice as far on the coarse level.">
+# <img src="diagrams/shares_and_cells.svg" alt="One reference point at 0.5 on two levels of 8 and 4 cells. The
+# share 0 is the outer edge of the first cell and 1 that of the last, so a share r lies at r W - 0.5 in cells:
+# 3.5 on the fine level, 1.5 on the coarse one. An offset of one cell is twice as far on the coarse level.">
 #
 # **It is the reference point that is normalised, not the offset.** The same $\hat p_q$ means the same place on every
 # level, whatever its size. An offset of one means one cell: 8 pixels on a level of stride 8, and 64 pixels on a level
@@ -135,9 +135,9 @@ print(f"the query reads {out:.3f}")
 #
 # ## Build: all levels in one sequence
 #
-# <img src="diagrams/levels_as_tokens.svg" alt="Three levels of 4 x 6, 2 x 3 and 1 x 2 cells are written as one row
-# of 32 tokens: 24, then 6, then 2. They start at tokens 0, 24 and 30. Row 1, column 2 of level 1 is token 24 + 1
-# x 3 + 2 = 29.">
+# <img src="diagrams/levels_as_tokens.svg" alt="Three levels of 4 x 6, 2 x 3 and 1 x 2 cells are written as one
+# row of 32 tokens: 24, then 6, then 2. They start at tokens 0, 24 and 30. Row 1, column 2 of level 1 is token
+# 24 + 1 x 3 + 2 = 29.">
 #
 # All levels come as one sequence of $N$ **tokens**, the finest level first, row by row. `level_start_index` says
 # where each level begins.
@@ -665,7 +665,7 @@ for number in (0, len(journey) // 4, len(journey) // 2, -1):
           f"points {distance(*journey[number]):4.1f} pixels from their aim")  # fmt: skip
 
 # %% tags=["hide"]
-figure = journey_figure(photo, journey[0], journey[-1], 0.5 * size, 0.5 * size + ways)
+figure = journey_figure(photo, journey[0], journey[-1], 0.5 * size, 0.5 * size + ways, 8)
 Picture(figure, alt="Before: rings of points around the query. After: gathered on four aims.")
 
 # %% [markdown]

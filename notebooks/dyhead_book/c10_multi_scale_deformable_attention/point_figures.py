@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from dyhead_lab.views.figures import BLUE, DPI, INK, ORANGE, PALETTE, SKY, style
 
@@ -15,15 +16,17 @@ from dyhead_lab.views.figures import BLUE, DPI, INK, ORANGE, PALETTE, SKY, style
 LARGEST_DISC = 110
 
 
-def _photo(axes: Axes, image: Tensor) -> None:
+def _photo(axes: Axes, image: Tensor, stride: int) -> None:
+    """A photograph as a level of this stride sees it: the mean of each cell."""
     H, W = image.shape[1:]
-    axes.imshow(image.permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0), alpha=0.8)
+    cells = avg_pool2d(image[None], stride)[0]
+    axes.imshow(cells.permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0), alpha=0.8, interpolation="nearest")
     axes.set(xlim=(0, W), ylim=(H, 0))
     axes.axis("off")
 
 
 def pyramid_points_figure(image: Tensor, locations_MLP2: Tensor, reference: Tensor, strides: Sequence[int]) -> Figure:
-    """The points of one query on each level, over the grid of that level's cells.
+    """The points of one query on each level, over the cells of that level.
 
     Args:
         image: (3, H, W) in [0, 1], divisible by the strides.
@@ -35,9 +38,7 @@ def pyramid_points_figure(image: Tensor, locations_MLP2: Tensor, reference: Tens
     with style():
         figure = Figure(figsize=(3.4 * len(strides), 3.4 * H / W + 0.3), dpi=DPI, layout="constrained")
         for level, (axes, stride) in enumerate(zip(figure.subplots(1, len(strides)), strides, strict=True)):
-            _photo(axes, image)
-            axes.vlines(range(0, W, stride), 0, H, color="white", linewidth=0.3, alpha=0.6)
-            axes.hlines(range(0, H, stride), 0, W, color="white", linewidth=0.3, alpha=0.6)
+            _photo(axes, image, stride)
             for head, points in enumerate(locations_MLP2[:, level]):
                 x, y = (points.numpy(force=True) * (W, H)).T
                 axes.plot(x, y, "o", color=PALETTE[head % len(PALETTE)], markersize=5, markeredgecolor="black")
@@ -49,7 +50,12 @@ def pyramid_points_figure(image: Tensor, locations_MLP2: Tensor, reference: Tens
 
 
 def journey_figure(
-    image: Tensor, start: tuple[Tensor, Tensor], end: tuple[Tensor, Tensor], query: Tensor, aims_Q2: Tensor
+    image: Tensor,
+    start: tuple[Tensor, Tensor],
+    end: tuple[Tensor, Tensor],
+    query: Tensor,
+    aims_Q2: Tensor,
+    stride: int,
 ) -> Figure:
     """Where the points of a few queries lay at the start and where they lie at the end.
 
@@ -58,6 +64,7 @@ def journey_figure(
         start, end: locations (Q, M, L, P, 2) in [0, 1] and weights (Q, M, L, P).
         query: (2,) in pixels, where all queries stand.
         aims_Q2: (Q, 2) in pixels, what each of them was asked for.
+        stride: of the finest level, in pixels; the image is drawn in its cells.
     """
     H, W = image.shape[1:]
     colours = (SKY, ORANGE, PALETTE[2], PALETTE[4])
@@ -66,7 +73,7 @@ def journey_figure(
         for axes, title, (where, weights) in zip(
             figure.subplots(1, 2), ("before training", "after it, area = weight"), (start, end), strict=True
         ):
-            _photo(axes, image)
+            _photo(axes, image, stride)
             for kind, colour in zip(range(len(aims_Q2)), colours, strict=False):
                 x, y = (where[kind].flatten(0, 2).numpy(force=True) * (W, H)).T
                 area = LARGEST_DISC * weights[kind].flatten().numpy(force=True)
