@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-torch.manual_seed(0)
+_ = torch.manual_seed(0)
 
 # %% tags=["hide"]
 import os
@@ -437,7 +437,7 @@ Picture(figure, alt="Eight rays of four points around a point, alike on three le
 
 # %% [markdown]
 # A colour and a marker stand for a head. In cells all levels look alike. On the photograph they do not. This is one
-# query on the motorcycle, with levels of strides 8, 16 and 32:
+# query on the motorcycle, with levels of strides 8, 16 and 32, each drawn in its own cells:
 
 # %% tags=["hide"]
 from dyhead_lab.data.photographs import photograph
@@ -566,8 +566,8 @@ valid = torch.tensor([whole, narrow])
 references = encoder_references(sizes, valid)
 print("references", tuple(references.shape))
 for name, token in {"first": 0, "last of the first row": 5}.items():
-    both = references[:, token].flatten(1).round(decimals=3).tolist()
-    print(f"token {name}, on both levels:", both)
+    both = [[round(share, 3) for share in one] for one in references[:, token].flatten(1).tolist()]
+    print(f"token {name}, of each image, on both levels:", both)
 
 # %% [markdown]
 # ## The proof
@@ -669,8 +669,9 @@ figure = journey_figure(photo, journey[0], journey[-1], 0.5 * size, 0.5 * size +
 Picture(figure, alt="Before: rings of points around the query. After: gathered on four aims.")
 
 # %% [markdown]
-# The rings have dissolved and the points have gathered on what they were asked for, to within a few pixels; a cell
-# of the finest level has 8. Now the same layer with all points on the reference point at the start:
+# Before training all four kinds had the same ring, so one colour hides the others. Afterwards the points have gathered
+# on what they were asked for, to within a few pixels; a cell of the finest level has 8. Now the same layer with all
+# points on the reference point at the start:
 
 # %%
 torch.manual_seed(0)
