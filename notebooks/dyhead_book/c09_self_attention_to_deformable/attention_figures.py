@@ -43,7 +43,7 @@ def weights_figure(
     rows = -(-len(maps) // columns)
     top = highest or max(float(values.max()) for values in maps.values())
     with style():
-        figure = Figure(figsize=(2.3 * columns + 0.9, 2.3 * rows * H / W + 0.35 * rows), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(2.0 * columns + 0.9, 2.0 * rows * H / W + 0.35 * rows), dpi=DPI, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, (title, values) in zip(grid.flat, maps.items(), strict=False):
             drawn = _over(axes, image, values, top)
@@ -168,7 +168,7 @@ def found_figure(
     """
     H, W = images[0].shape[1:]
     with style():
-        figure = Figure(figsize=(2.6 * len(images), 2.6 * H / W + 0.2), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(2.3 * len(images), 2.3 * H / W + 0.2), dpi=DPI, layout="constrained")
         grid = figure.subplots(1, len(images), squeeze=False)[0]
         for axes, image, wanted, got in zip(grid, images, truth, found, strict=True):
             axes.imshow(_smaller(image).permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0))
