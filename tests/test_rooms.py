@@ -187,7 +187,7 @@ def chapters_among(modules: set[str]) -> set[str]:
 
 
 #: Written before the chapters that use them; take one out with the second chapter that does.
-WAITS_FOR_CHAPTERS = {"dyhead_book.practice.earlier", "dyhead_book.practice.so_far"}
+WAITS_FOR_CHAPTERS = {"dyhead_book.practice.earlier"}
 
 
 @pytest.mark.parametrize("folder", ["practice", "figures"])

@@ -2,18 +2,21 @@ import numpy as np
 import pytest
 import torch
 
+from dyhead_book.c10_multi_scale_deformable_attention.module_checks import (
+    MODULE_MISTAKES,
+    RING_MISTAKES,
+    check_module,
+    check_ring,
+    ring_formula,
+)
 from dyhead_book.c10_multi_scale_deformable_attention.multi_scale_checks import (
-    BOX_MISTAKES,
+    GRID_SAMPLE_MISTAKES,
     LOCATION_MISTAKES,
     MS_DEFORM_ATTN_MISTAKES,
-    WEIGHT_MISTAKES,
-    attention_weights,
-    box_locations,
-    check_box_locations,
     check_locations,
     check_ms_deform_attn,
-    check_weights,
-    sampling_locations,
+    check_on_tensors,
+    locations_formula,
 )
 from dyhead_lab.attention.deformable import MultiScaleDeformableAttention
 from dyhead_lab.ops import ms_deform_attn, native
@@ -22,20 +25,19 @@ from dyhead_lab.ops.numba_reference import loops
 from .planted import assert_bugs_are_caught
 
 SUITES = [
-    (check_locations, sampling_locations, LOCATION_MISTAKES),
-    (check_box_locations, box_locations, BOX_MISTAKES),
-    (check_weights, attention_weights, WEIGHT_MISTAKES),
+    (check_locations, locations_formula, LOCATION_MISTAKES),
+    (check_ring, ring_formula, RING_MISTAKES),
     (check_ms_deform_attn, loops.ms_deform_attn, MS_DEFORM_ATTN_MISTAKES),
 ]
 
 
 @pytest.mark.parametrize(("check", "solution", "bugs"), SUITES, ids=[suite[0].__name__ for suite in SUITES])
-def test_the_solution_passes_and_each_bug_is_caught(check, solution, bugs):
+def test_the_formula_passes_and_each_bug_is_caught(check, solution, bugs):
     assert_bugs_are_caught(check, solution, bugs)
 
 
 def backend(name):
-    """One of the library's backends, with the signature that the check asks for."""
+    """One of the library's backends, with the signature that the check of the loops asks for."""
 
     def function(*arrays):
         out = ms_deform_attn(*(torch.from_numpy(array) for array in arrays), backend=name)
@@ -52,22 +54,78 @@ def test_every_backend_passes_the_readers_check(name):
     assert verdict, verdict.message
 
 
-@pytest.mark.parametrize("corners", [2, 4])
-def test_points_and_weights_are_those_of_the_library(corners):
-    """The chapter's three functions together are what the layer hands over."""
-    rng = np.random.default_rng(0)
-    Q, M, L, P, C = 3, 4, 2, 2, 32
-    shapes = np.array([(4, 6), (2, 3)])
-    layer = MultiScaleDeformableAttention(C, L, M, P).double()
-    torch.nn.init.normal_(layer.sampling_offsets.weight, std=0.1)
-    torch.nn.init.normal_(layer.attention_weights.weight, std=0.1)
-    query, reference = torch.from_numpy(rng.normal(size=(1, Q, C))), rng.uniform(0.2, 0.8, (Q, corners))
-    value = torch.from_numpy(rng.normal(size=(1, 30, C)))
-    with torch.no_grad():
-        on_levels = torch.from_numpy(reference)[None, :, None].expand(1, Q, L, corners)
-        _, locations, weights = layer(query, on_levels, value, torch.from_numpy(shapes), torch.tensor([0, 24]))
-        offsets = layer.sampling_offsets(query).view(Q, M, L, P, 2).numpy()
-        logits = layer.attention_weights(query).view(Q, M, L, P).numpy()
-    ours = sampling_locations(reference, offsets, shapes) if corners == 2 else box_locations(reference, offsets)
-    np.testing.assert_allclose(ours, locations[0], atol=1e-12)  # float64, another order of operations
-    np.testing.assert_allclose(attention_weights(logits), weights[0], atol=1e-12)
+def test_the_operator_passes_on_tensors_and_each_bug_is_caught():
+    def on_tensors(imitate):
+        def function(*tensors):
+            return torch.from_numpy(imitate(*(tensor.numpy() for tensor in tensors))).flatten(2)
+
+        return function
+
+    assert check_on_tensors(ms_deform_attn)
+    for mistake in GRID_SAMPLE_MISTAKES:
+        verdict = check_on_tensors(on_tensors(mistake.imitate))
+        assert not verdict and f"when {mistake.name}." in verdict.message
+
+
+def test_an_answer_of_another_shape_is_told_so():
+    verdict = check_on_tensors(lambda value, *others: value.new_zeros(2, 3))
+    assert not verdict and "shape" in verdict.message
+
+
+def test_the_library_s_module_passes():
+    assert check_module(MultiScaleDeformableAttention)
+
+
+@pytest.mark.parametrize("mistake", MODULE_MISTAKES, ids=lambda mistake: mistake.name[:40])
+def test_a_module_with_a_mistake_is_told_which(mistake):
+    class Mistaken(MultiScaleDeformableAttention):
+        def forward(self, *inputs):
+            right = MultiScaleDeformableAttention(self.channels, self.levels, self.heads, self.points).double()
+            right.load_state_dict(self.state_dict())
+            return mistake.imitate(right, *inputs)
+
+    verdict = check_module(Mistaken)
+    assert not verdict and f"when {mistake.name}." in verdict.message, verdict.message
+
+
+def test_a_module_whose_names_differ_is_told_which_weights_do_not_fit():
+    class Renamed(torch.nn.Module):
+        def __init__(self, channels, levels, heads, points):
+            super().__init__()
+            self.offsets = torch.nn.Linear(channels, heads * levels * points * 2)
+
+    verdict = check_module(Renamed)
+    assert not verdict and "sampling_offsets" in verdict.message
+
+
+def vectorised(value, shapes, starts, locations, weights):
+    """Another style: each level padded by zeros, all points at once."""
+    B, _, M, D = value.shape
+    batch, head = np.arange(B)[:, None, None, None], np.arange(M)[None, None, :, None]
+    out = np.zeros((*weights.shape[:3], D))
+    for l, (H, W) in enumerate(shapes):
+        level = value[:, starts[l] : starts[l] + H * W].reshape(B, H, W, M, D)
+        padded = np.pad(level, ((0, 0), (3, 3), (3, 3), (0, 0), (0, 0)))
+        x, y = locations[:, :, :, l, :, 0] * W - 0.5 + 3, locations[:, :, :, l, :, 1] * H - 0.5 + 3
+        left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+        for row, share_y in ((top, top + 1 - y), (top + 1, y - top)):
+            for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
+                share = (weights[:, :, :, l] * share_y * share_x)[..., None]
+                out += (share * padded[batch, row, column, head]).sum(3)
+    return out
+
+
+def ring_by_hand(heads, levels, points):
+    """Another style: plain loops."""
+    out = torch.zeros(heads, levels, points, 2)
+    for m in range(heads):
+        x, y = np.cos(2 * np.pi * m / heads), np.sin(2 * np.pi * m / heads)
+        for k in range(points):
+            out[m, :, k] = torch.tensor([x, y]) / max(abs(x), abs(y)) * (k + 1)
+    return out
+
+
+@pytest.mark.parametrize(("check", "answer"), [(check_ms_deform_attn, vectorised), (check_ring, ring_by_hand)])
+def test_right_answers_in_other_styles_pass(check, answer):
+    verdict = check(answer)
+    assert verdict, verdict.message

@@ -1,7 +1,7 @@
-"""Check, mistakes and solution for the gradients of multi-scale deformable attention.
+"""Check and mistakes of the gradients of multi-scale deformable attention.
 
 All functions take and return NumPy arrays in float64. The backward pass has the signature of
-``ops/numba_reference/loops.py``, whose loops are the solution; tests hold those against numerical differences.
+``ops/numba_reference/loops.py``; tests hold those loops against numerical differences.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..practice.reader_checks import Case, Mistake, Verdict, check
 from .multi_scale_checks import ms_deform_attn_cases
 
 Gradients = tuple[np.ndarray, ...]
+NAMES = ("grad", "value", "shapes", "starts", "locations", "weights")
 
 
 def _attention_cases(seed: int, count: int = 6) -> Iterator[Case]:
@@ -32,10 +33,9 @@ def _attention(change: Callable[..., Gradients]) -> Callable[..., Gradients]:
 
     ``a["size"]`` is (W, H) of each level, (L, 1, 2), and ``a["plain"]`` the gradients where all weights are 1.
     """
-    names = ("grad", "value", "shapes", "starts", "locations", "weights")
 
     def imitate(*arguments: np.ndarray) -> Gradients:
-        a: dict[str, Any] = dict(zip(names, arguments, strict=True))
+        a: dict[str, Any] = dict(zip(NAMES, arguments, strict=True))
         a["size"] = a["shapes"][:, None, ::-1]
         ones = (*arguments[:-1], np.ones_like(arguments[-1]))
         a["plain"] = loops.ms_deform_attn_backward(*ones)
@@ -44,14 +44,33 @@ def _attention(change: Callable[..., Gradients]) -> Callable[..., Gradients]:
     return imitate
 
 
+def _last_reader(grad: np.ndarray, *arguments: np.ndarray) -> np.ndarray:
+    """The gradient of the values when every sample overwrites what the ones before it gave a cell."""
+    value, shapes, starts, locations, weights = arguments
+    out = np.zeros_like(value)
+    for b, q, m, l, p in np.ndindex(weights.shape):
+        H, W = shapes[l]
+        p_x, p_y = locations[b, q, m, l, p] * (W, H) - 0.5
+        for row, column, share, _, _ in loops.around.py_func(p_y, p_x):
+            if 0 <= row < H and 0 <= column < W:
+                token = starts[l] + int(row) * W + int(column)
+                out[b, token, m] = weights[b, q, m, l, p] * share * grad[b, q, m]
+    return out
+
+
 ATTENTION_BACKWARD_MISTAKES = (
+    Mistake(
+        "the last sample that reads a cell overwrites the others",
+        "`=` stands where `+=` belongs: many queries read the same cell, and their gradients add up.",
+        _attention(lambda v, l, w, a: (_last_reader(*(a[n] for n in NAMES)), l, w)),
+    ),
     Mistake(
         "the gradient of the locations counts in cells",
         "a location of 1 is W cells: multiply the slope along x by W and that along y by H.",
         _attention(lambda v, l, w, a: (v, l / a["size"], w)),
     ),
     Mistake(
-        "x and y are swapped in the gradient of the locations",
+        "x and y are exchanged in the gradient of the locations",
         "a location is (x, y): entry 0 gets the slope along x.",
         _attention(lambda v, l, w, a: (v, l[..., ::-1], w)),
     ),

@@ -1,7 +1,7 @@
-"""Checks, mistakes and solutions of the chapter on multi-scale deformable attention.
+"""Checks and mistakes of multi-scale deformable attention: where the points lie, and the sum over them.
 
-All functions take NumPy arrays in float64. ``ms_deform_attn`` has the signature of ``ops/numba_reference/loops.py``, so
-that the reader's loops, the library's loops and every backend pass the same check.
+The sum is checked twice: as loops on NumPy arrays, with the signature of ``ops/numba_reference/loops.py``, so that the
+reader's loops, the library's loops and every backend pass the same check; and as a function on tensors. All in float64.
 """
 
 from __future__ import annotations
@@ -11,175 +11,129 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from dyhead_lab.attention.deformable import MultiScaleDeformableAttention
 from dyhead_lab.ops import formula
 
 from ..practice.cases import draw_sizes
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 from ..practice.softmax import softmax
 
-Sizes = np.ndarray  # (L, 2), (H, W) of each level
-
 # Where the points lie
 
 
-def sampling_locations(reference_Q2: np.ndarray, offsets_QMLP2: np.ndarray, shapes_L2: Sizes) -> np.ndarray:
-    """Reference points in [0, 1] plus offsets in cells of each level: (x, y) in [0, 1], (Q, M, L, P, 2)."""
-    width_height_L2 = shapes_L2[:, ::-1]
-    return reference_Q2[:, None, None, None] + offsets_QMLP2 / width_height_L2[:, None]
+def locations_formula(reference_BQL: Tensor, offsets_BQMLP2: Tensor, spatial_shapes_L2: Tensor) -> Tensor:
+    """Where the library's module reads: (x, y) in [0, 1], (B, Q, M, L, P, 2).
+
+    The module computes offsets by a linear layer; here that is the identity, and the queries are the offsets.
+    """
+    B, _, M, L, P, _ = offsets_BQMLP2.shape
+    layer = MultiScaleDeformableAttention(M * L * P * 2, L, M, P).double()
+    with torch.no_grad():
+        layer.sampling_offsets.weight.copy_(torch.eye(M * L * P * 2))
+        layer.sampling_offsets.bias.zero_()
+        counts = spatial_shapes_L2.prod(1)
+        value = torch.zeros(B, int(counts.sum()), M * L * P * 2, dtype=torch.float64)
+        starts = counts.cumsum(0) - counts
+        _, locations, _ = layer(offsets_BQMLP2.flatten(2), reference_BQL, value, spatial_shapes_L2, starts)
+    return locations
 
 
-def _location_cases(seed: int = 0, count: int = 10) -> Iterator[Case]:
+def _location_cases(seed: int = 0, count: int = 12) -> Iterator[Case]:
+    """Points on one level, then on several, then boxes."""
     rng = np.random.default_rng(seed)
     for number in range(count):
-        Q, M, P = (int(n) for n in rng.integers(2, 5, 3))
+        B, Q, M, P = (int(n) for n in rng.integers((1, 2, 2, 2), (3, 5, 4, 5)))
         L = 1 if number < 2 else int(rng.integers(2, 4))
+        corners = 2 if number < 8 else 4
         shapes = draw_sizes(rng, L)
-        arguments = rng.uniform(size=(Q, 2)), 2 * rng.normal(size=(Q, M, L, P, 2)), shapes
-        yield Case(f"{Q} queries, {M} heads, {P} points, levels {shapes.tolist()}", arguments)
+        reference = torch.from_numpy(rng.uniform(0.1, 0.9, (B, Q, L, corners)))
+        offsets = torch.from_numpy(2 * rng.normal(size=(B, Q, M, L, P, 2)))
+        what = "points" if corners == 2 else "boxes"
+        yield Case(
+            f"{Q} {what}, {M} heads, {P} points a head, levels {shapes.tolist()}",
+            (reference, offsets, torch.from_numpy(shapes)),
+        )
+
+
+Place = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def _placed(point: Place | None = None, box: Place | None = None) -> Callable[..., Tensor]:
+    """Locations whose rule for points or boxes is another one; it gets reference, offsets, (W, H) of the levels."""
+
+    def imitate(reference_BQL: Tensor, offsets: Tensor, shapes: Tensor) -> Tensor:
+        rule = point if reference_BQL.shape[-1] == 2 else box
+        if rule is None:
+            return locations_formula(reference_BQL, offsets, shapes)
+        return rule(reference_BQL[:, :, None, :, None], offsets, shapes.flip(-1)[:, None])
+
+    return imitate
 
 
 LOCATION_MISTAKES = (
     Mistake(
         "the offsets are divided by (H, W)",
-        "offsets are (x, y): divide by (W, H), that is shapes_L2[:, ::-1].",
-        lambda r, o, s: r[:, None, None, None] + o / s[:, None],
+        "offsets are (x, y): divide by (W, H), that is spatial_shapes_L2.flip(-1).",
+        _placed(lambda r, o, s: r + o / s.flip(-1)),
     ),
     Mistake(
         "the offsets are not divided by the size of the level",
         "offsets count in cells, the reference point in shares of the map. Bring them to the same unit.",
-        lambda r, o, s: r[:, None, None, None] + o,
+        _placed(lambda r, o, s: r + o),
     ),
     Mistake(
         "the result is in cells",
         "it is the offset that is brought to [0, 1], not the reference point to cells.",
-        lambda r, o, s: r[:, None, None, None] * s[:, None, ::-1] + o,
+        _placed(lambda r, o, s: r * s + o),
     ),
     Mistake(
         "all levels are divided by the size of the finest one",
         "a cell of a coarse level is larger: every level has a size of its own.",
-        lambda r, o, s: r[:, None, None, None] + o / s[0, ::-1],
+        _placed(lambda r, o, s: r + o / s[0]),
     ),
     Mistake(
         "the levels are reversed",
         "levels go from fine to coarse in offsets and in shapes: level l of one belongs to level l of the other.",
-        lambda r, o, s: r[:, None, None, None] + o / s[::-1, None, ::-1],
+        _placed(lambda r, o, s: r + o / s.flip(0)),
     ),
     Mistake(
         "half a cell is added",
         "the reference point is the place itself. The half cell belongs to the step from [0, 1] to cells.",
-        lambda r, o, s: r[:, None, None, None] + (o + 0.5) / s[:, None, ::-1],
+        _placed(lambda r, o, s: r + (o + 0.5) / s),
     ),
     Mistake(
-        "x and y are swapped in the offsets",
+        "x and y are exchanged in the offsets",
         "the last axis of the offsets is (x, y), like that of the reference points.",
-        lambda r, o, s: r[:, None, None, None] + o[..., ::-1] / s[:, None, ::-1],
+        _placed(lambda r, o, s: r + o.flip(-1) / s),
     ),
-)
-
-
-def check_locations(function: Callable[..., np.ndarray], seed: int = 0) -> Verdict:
-    """Check the reader's ``sampling_locations(reference_Q2, offsets_QMLP2, shapes_L2)``."""
-    return check(function, sampling_locations, _location_cases(seed), LOCATION_MISTAKES)
-
-
-def box_locations(reference_Q4: np.ndarray, offsets_QMLP2: np.ndarray) -> np.ndarray:
-    """Points around reference boxes (cx, cy, w, h): an offset of P reaches from the centre to the edge."""
-    P = offsets_QMLP2.shape[3]
-    centre, size = reference_Q4[:, None, None, None, :2], reference_Q4[:, None, None, None, 2:]
-    return centre + offsets_QMLP2 / P * size * 0.5
-
-
-def _box_cases(seed: int = 0, count: int = 8) -> Iterator[Case]:
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        Q, M, L, P = (int(n) for n in rng.integers((2, 2, 1, 2), (5, 4, 4, 6)))
-        offsets = 2 * rng.normal(size=(Q, M, L, P, 2))
-        yield Case(f"{Q} boxes, {M} heads, {L} level(s), {P} points", (rng.uniform(0.1, 0.9, (Q, 4)), offsets))
-
-
-BOX_MISTAKES = (
     Mistake(
-        "the offsets are not divided by P",
+        "around a box the offsets are not divided by P",
         "point k starts k steps away from the centre; divided by P even the last one starts on the edge.",
-        lambda r, o: r[:, None, None, None, :2] + o * r[:, None, None, None, 2:] * 0.5,
+        _placed(box=lambda r, o, s: r[..., :2] + o * r[..., 2:] / 2),
     ),
     Mistake(
-        "the whole box size is used instead of half of it",
+        "around a box the whole size is used instead of half of it",
         "from the centre of a box to its edge it is half a width.",
-        lambda r, o: r[:, None, None, None, :2] + o / o.shape[3] * r[:, None, None, None, 2:],
+        _placed(box=lambda r, o, s: r[..., :2] + o / o.shape[-2] * r[..., 2:]),
     ),
     Mistake(
-        "the size of the box is not used",
-        "around a box, offsets count in half box sizes, not in shares of the image.",
-        lambda r, o: r[:, None, None, None, :2] + o / o.shape[3],
+        "around a box the offsets count in cells",
+        "around a box, offsets count in half box sizes over P: an offset of P reaches the edge on every level.",
+        _placed(box=lambda r, o, s: r[..., :2] + o / s),
     ),
     Mistake(
-        "width and height are swapped",
+        "width and height of the box are exchanged",
         "boxes are (cx, cy, w, h) and offsets (x, y): x goes with w.",
-        lambda r, o: r[:, None, None, None, :2] + o / o.shape[3] * r[:, None, None, None, :1:-1] * 0.5,
-    ),
-    Mistake(
-        "points start from the corner of the box",
-        "the first two numbers of the box are its centre already.",
-        lambda r, o: box_locations(r, o) - r[:, None, None, None, 2:] / 2,
+        _placed(box=lambda r, o, s: r[..., :2] + o / o.shape[-2] * r[..., 2:].flip(-1) / 2),
     ),
 )
 
 
-def check_box_locations(function: Callable[..., np.ndarray], seed: int = 0) -> Verdict:
-    """Check the reader's ``box_locations(reference_Q4, offsets_QMLP2)``."""
-    return check(function, box_locations, _box_cases(seed), BOX_MISTAKES)
-
-
-# How much each point counts
-
-
-def attention_weights(logits_QMLP: np.ndarray) -> np.ndarray:
-    """Softmax over all points of all levels together, in every head by itself."""
-    return softmax(logits_QMLP, axis=(2, 3))
-
-
-def _weight_cases(seed: int = 0, count: int = 8) -> Iterator[Case]:
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        Q, M, L, P = (int(n) for n in rng.integers(2, 5, 4))
-        yield Case(f"{Q} queries, {M} heads, {L} levels, {P} points", (2 * rng.normal(size=(Q, M, L, P)),))
-
-
-WEIGHT_MISTAKES = (
-    Mistake(
-        "the softmax runs over the points of each level alone",
-        "levels compete with each other: the weights of all L * P points sum to 1.",
-        lambda z: softmax(z, 3),
-    ),
-    Mistake(
-        "the softmax runs over the levels alone",
-        "points compete too: the weights of all L * P points sum to 1.",
-        lambda z: softmax(z, 2),
-    ),
-    Mistake(
-        "the softmax runs over the heads",
-        "every head has weights of its own that sum to 1.",
-        lambda z: softmax(z, 1),
-    ),
-    Mistake(
-        "the softmax runs over heads, levels and points together",
-        "every head has weights of its own that sum to 1.",
-        lambda z: softmax(z, (1, 2, 3)),
-    ),
-    Mistake(
-        "a sigmoid is taken instead of a softmax",
-        "modulated deformable convolution takes a sigmoid; here the points compete.",
-        lambda z: 1 / (1 + np.exp(-z)),
-    ),
-    Mistake("the weights are not divided by their sum", "exp alone is no softmax.", lambda z: np.exp(z)),
-)
-
-
-def check_weights(function: Callable[..., np.ndarray], seed: int = 0) -> Verdict:
-    """Check the reader's ``attention_weights(logits_QMLP)``."""
-    return check(function, attention_weights, _weight_cases(seed), WEIGHT_MISTAKES)
+def check_locations(function: Callable[..., Tensor], seed: int = 0) -> Verdict:
+    """Check the reader's ``sampling_locations(reference_BQL, offsets_BQMLP2, spatial_shapes_L2)``."""
+    return check(function, locations_formula, _location_cases(seed), LOCATION_MISTAKES)
 
 
 # The sum
@@ -222,7 +176,55 @@ def _changed(**changes: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Callab
     return imitate
 
 
+def _without_borders(*arguments: np.ndarray) -> np.ndarray:
+    """Cells outside a level are looked up among the tokens all the same, wherever their number leads."""
+    value, shapes, starts, locations, weights = arguments
+    batch, head = np.arange(len(value))[:, None, None, None], np.arange(value.shape[2])[None, None, :, None]
+    out = 0.0
+    for l, ((H, W), start) in enumerate(zip(shapes.tolist(), starts.tolist(), strict=True)):
+        x, y = locations[:, :, :, l, :, 0] * W - 0.5, locations[:, :, :, l, :, 1] * H - 0.5
+        left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+        for row, share_y in ((top, top + 1 - y), (top + 1, y - top)):
+            for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
+                token = (start + row * W + column) % value.shape[1]
+                share = weights[:, :, :, l] * share_y * share_x
+                out = out + (share[..., None] * value[batch, token, head]).sum(3)
+    return np.asarray(out)
+
+
+def _last_only(axis: int) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    """Weights that let only the last entry of an axis through."""
+
+    def weights(a: dict[str, np.ndarray]) -> np.ndarray:
+        kept = np.zeros(a["weights"].shape[axis])
+        kept[-1] = 1
+        return a["weights"] * kept.reshape([-1 if n == axis else 1 for n in range(5)])
+
+    return weights
+
+
 MS_DEFORM_ATTN_MISTAKES = (
+    Mistake(
+        "only the last point of the last level is kept",
+        "`=` stands where `+=` belongs: every point of every level adds to out[b, q, m].",
+        _changed(weights=lambda a: _last_only(4)({**a, "weights": _last_only(3)(a)})),
+    ),
+    Mistake(
+        "only the last level is kept",
+        "`=` stands where `+=` belongs, or the output starts anew in every level.",
+        _changed(weights=_last_only(3)),
+    ),
+    Mistake(
+        "only the last point of each level is kept",
+        "`=` stands where `+=` belongs: all P points add up.",
+        _changed(weights=_last_only(4)),
+    ),
+    Mistake(
+        "a cell outside the level is looked up all the same",
+        "row -1 or column -1 is no error in Python: the index wraps around, or leads into the row before. Skip cells "
+        "outside.",
+        _without_borders,
+    ),
     Mistake(
         "the half cell is forgotten",
         "phi stretches [0, 1] over the outer edges of the map: the position is r * W - 0.5.",
@@ -234,7 +236,7 @@ MS_DEFORM_ATTN_MISTAKES = (
         _changed(locations=lambda a: (a["locations"] * (a["size"] - 1) + 0.5) / a["size"]),
     ),
     Mistake(
-        "x and y are swapped",
+        "x and y are exchanged",
         "a location is (x, y): x goes with W and with the column.",
         _changed(locations=lambda a: a["locations"][..., ::-1]),
     ),
@@ -279,6 +281,28 @@ MS_DEFORM_ATTN_MISTAKES = (
 )
 
 
+GRID_SAMPLE_MISTAKES = (
+    Mistake(
+        "locations go to grid_sample in [0, 1]",
+        "grid_sample counts from -1 to 1: hand it 2 * r - 1.",
+        _changed(locations=lambda a: (a["locations"] + 1) / 2),
+    ),
+    *MS_DEFORM_ATTN_MISTAKES,
+)
+
+
 def check_ms_deform_attn(function: Callable[..., np.ndarray], seed: int = 0) -> Verdict:
     """Check ``ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)``."""
     return check(function, ms_deform_attn_formula, ms_deform_attn_cases(seed), MS_DEFORM_ATTN_MISTAKES)
+
+
+def check_on_tensors(function: Callable[..., Tensor], seed: int = 0) -> Verdict:
+    """Check the same function on tensors, (B, Q, M * D) as the library's ``ms_deform_attn`` gives it."""
+
+    def on_arrays(*arrays: np.ndarray) -> Any:
+        out = function(*map(torch.from_numpy, arrays))
+        D = arrays[0].shape[3]
+        fits = isinstance(out, Tensor) and out.ndim == 3 and out.shape[-1] == arrays[0].shape[2] * D
+        return out.unflatten(-1, (-1, D)) if fits else out  # another shape is told by the check
+
+    return check(on_arrays, ms_deform_attn_formula, ms_deform_attn_cases(seed), GRID_SAMPLE_MISTAKES)

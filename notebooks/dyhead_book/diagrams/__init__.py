@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, detectors, head_parts, heads, pyramids, race, sampling, threads
+from . import attention, attention_layers, detectors, head_parts, heads, pyramids, race, sampling, threads
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -40,6 +40,10 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         attention.task_activation,
         attention.dense_and_deformable,
         attention.deformable_module,
+        attention_layers.multihead_attention,
+        attention_layers.encoder_and_decoder_layer,
+        attention_layers.levels_as_tokens,
+        attention_layers.shares_and_cells,
         detectors.detector_families,
         detectors.detr,
         detectors.decoder_layer,

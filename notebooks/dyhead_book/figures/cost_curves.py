@@ -48,7 +48,7 @@ def growth_figure(
                 axes.loglog(tokens, values, label=name, markersize=5, **looks[name])
             for text, count in (marks or {}).items():
                 axes.axvline(count, color=INK, linewidth=0.8, linestyle=":")
-                axes.text(count, 0.02, f" {text}", transform=axes.get_xaxis_transform(), fontsize=8)
+                axes.text(count, 0.02, f" {text}", transform=axes.get_xaxis_transform(), fontsize=9)
             axes.set(xlabel="tokens N", ylabel=label)
             axes.legend(frameon=False, labelcolor=INK)
     return figure
@@ -76,7 +76,7 @@ def share_figure(
         axes.plot(list(published), list(published.values()), "o", color=ORANGE, label="published", markersize=7)
         for label, cost in dense.items():
             axes.axhline(cost, color=INK, linewidth=1, linestyle="--")
-            axes.annotate(label, (0, cost), (2, 3), textcoords="offset points", fontsize=8)
+            axes.annotate(label, (0, cost), (2, 3), textcoords="offset points", fontsize=9)
         axes.set(
             xlabel="share of refined tokens, rho", ylabel="whole detector, GMAC", xlim=(0, 1), ylim=(0, 1.1 * highest)
         )

@@ -52,7 +52,9 @@ def offsets_figure(offsets_MLP2: Tensor, titles: Sequence[str], unit: str = "cel
             axes.plot(0, 0, "+", color=INK, markersize=14, markeredgewidth=2)
             axes.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", xlabel=f"dx, {unit}")
             axes.grid(color=INK, alpha=0.3, linewidth=0.5)
-            axes.set_title(title, fontsize=9)
+            axes.set_title(title, fontsize=10)
+            if level == 0:
+                axes.set_ylabel(f"dy, {unit}")
     return figure
 
 
@@ -85,7 +87,7 @@ def points_figure(
         handles = [Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="black") for colour in colours]
         names = [f"level {level}, stride {stride}" for level, stride in enumerate(strides)]
         across = len(sizes) if columns > 1 else 1
-        figure.legend(handles, names, loc="outside lower center", ncols=across, frameon=False, fontsize=8)
+        figure.legend(handles, names, loc="outside lower center", ncols=across, frameon=False, fontsize=9)
     return figure
 
 
