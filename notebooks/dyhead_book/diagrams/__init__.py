@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, detectors, pyramids, race, sampling, threads
+from . import attention, detectors, pyramids, race, sampling, sets, threads
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -43,6 +43,10 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         detectors.two_stages,
         detectors.sparse_encoder,
         detectors.training_step,
+        sets.set_matching,
+        sets.padded_batch,
+        sets.sparse_layer,
+        sets.token_scorer,
     )
 }
 
