@@ -992,7 +992,7 @@ print(f"AP on the 16 pictures {learned['AP']:.3f}, AP50 {learned['AP50']:.3f}")
 print(f"AP on 60 others {shapes_ap(learner):.3f}: it knows these pictures, not the world")
 
 # %% tags=["hide"]
-from dyhead_book.c11_deformable_detr.learning_figures import losses_figure
+from dyhead_book.figures.learning_curves import losses_figure
 
 curves = {
     "classes": [h["loss_ce"] for h in history],
@@ -1113,37 +1113,9 @@ print(f"{a['pred_boxes'].shape[1]} proposals of {a['enc_outputs']['pred_boxes'].
 # computed. (What the papers call GFLOPs are multiply-adds, and theirs are means over COCO's image sizes.)
 
 # %% tags=["hide"]
-from dyhead_lab.detectors.detr.configured import deformable_detr
-from dyhead_lab.evaluation.efficiency import macs
+from dyhead_book.c11_deformable_detr.published import published_table
 
-
-def counted(**config):
-    """Trained parameters and multiply-adds of a Deformable DETR with 91 classes at 800 x 1066."""
-    with torch.device("meta"), torch.no_grad():
-        detector = deformable_detr(91, **config).eval()
-        parameters = sum(p.numel() for p in detector.parameters() if p.requires_grad)
-        images, padding_mask = (
-            torch.zeros(1, 3, 800, 1066),
-            torch.zeros(1, 800, 1066, dtype=torch.bool),
-        )
-        detector.requires_grad_(False)
-        detect = lambda: detector.forward_features(detector.backbone(images), padding_mask)  # noqa: E731
-        return parameters, macs(detector, detect)[""]
-
-
-# %% tags=["hide"]
-PUBLISHED = {  # AP, AP small, medium, large, GFLOPs
-    "single scale": ((39.4, 20.6, 43.0, 55.5, 78), {"levels": 1}),
-    "four levels": ((44.5, 27.1, 47.6, 59.6, 173), {}),
-    "+ box refinement": ((46.2, 28.3, 49.2, 61.5, 173), {"refine": True}),
-    "++ two stages": ((46.9, 29.6, 50.1, 61.6, 173), {"refine": True, "two_stage": True}),
-}
-print(f"{'':17}{'published':^34}|{'counted here':^22}")
-print(f"{'':17}   AP     S     M     L  GFLOPs | parameters    GMAC")
-for name, (row, options) in PUBLISHED.items():
-    parameters, multiply_adds = counted(**options)
-    aps = " ".join(f"{ap:5.1f}" for ap in row[:4])
-    print(f"{name:17}{aps}     {row[4]:3} | {parameters:10,}   {multiply_adds / 1e9:5.1f}")
+print(published_table())
 
 # %% [markdown]
 # The large step is the one before: four levels instead of one bring 5.1 points, 6.5 for small objects and 4.1 for large
@@ -1214,31 +1186,33 @@ for name, box in {"perfect": perfect, "near": near, "far": far}.items():
 
 # %% tags=["hide"]
 Challenge(
-    "Take the detach() out of your decoder and train again. What changes in the losses of the earlier layers?",
+    "Take the detach() out of your decoder and train again. What happens to the first layer?",
     difficulty=3,
     minutes=30,
     hints={
-        "What to compare": "loss_bbox_0 and loss_bbox of both runs, with the same seed; and take three seeds.",
-        "Where does the gradient go?": "Through the reference of layer 2 into the box head and content of layer 1.",
+        "What to compare": "loss_bbox_0 and loss_bbox of both runs, for three seeds each.",
+        "Where does the gradient go?": "Through the reference of layer 2 into the first box head.",
     },
-    answer="This was not measured for the book. The gradient of a later layer asks the first box head for a reference "
-    "from which the later layer does well, which need not be a good box. Compare the first layer's losses over three "
-    "seeds with their spread before you believe a difference.",
+    answer="This was not measured for the book. The gradient of a later layer asks the first box "
+    "head for a reference from which the later layer does well, which need not be a good "
+    "box. Compare the difference over three seeds with its spread before you believe it.",
 )
 
 # %% tags=["hide"]
 Challenge(
-    "Replace the Hungarian algorithm by 'every object takes its cheapest query' and train for 300 steps",
+    "Let every object take its cheapest query, in place of the Hungarian algorithm, and train",
     difficulty=4,
     minutes=45,
     hints={
         "Where to change it": "In assign: cost_QG.argmin(0). Two objects may then share a query.",
-        "How to see it": "Compare recall on pictures with many objects, on pictures that were not trained on.",
+        "How to see it": "Compare recall on pictures with many objects that were not trained on.",
     },
-    answer="Two objects that lie close may share one query, and then only one of them can be learned. Trained for 300 "
-    "steps on Shapes that does no harm yet. We measured AP 0.065 with the cheapest query, 0.060 with the Hungarian "
-    "algorithm. On 200 new pictures recall at IoU 0.5 was 0.16 against 0.15 where more than four objects are, 0.27 "
-    "against 0.26 where fewer are. One seed: call it no difference. What would you expect once boxes are sharp?",
+    answer="Two objects that lie close may share one query, and then only one of them can be "
+    "learned. Trained for 300 steps on Shapes that does no harm yet. We measured AP 0.065 "
+    "with the cheapest query, 0.060 with the Hungarian algorithm. On 200 new pictures "
+    "recall at IoU 0.5 was 0.16 against 0.15 where more than four objects are, 0.27 "
+    "against 0.26 where fewer are. One seed: call it no difference. What would you expect "
+    "once boxes are sharp?",
 )
 
 # %% [markdown]

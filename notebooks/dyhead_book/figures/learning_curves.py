@@ -1,4 +1,4 @@
-"""Losses over the steps of a training."""
+"""Curves over the steps of a training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from dyhead_lab.views.figures import BLUE, DPI, GREEN, INK, ORANGE, PURPLE, styl
 COLOURS = (ORANGE, BLUE, GREEN, PURPLE)
 
 
-def losses_figure(curves: Mapping[str, Sequence[float]]) -> Figure:
-    """Curves of losses, not weighted, on a logarithmic axis.
+def losses_figure(curves: Mapping[str, Sequence[float]], unit: str = "loss, per object") -> Figure:
+    """Curves of losses, and of what goes with them, on a logarithmic axis.
 
     Args:
         curves: name of a loss -> its value at each step; at most four.
+        unit: what the vertical axis counts.
 
     Raises:
         ValueError: there are more curves than colours.
@@ -27,7 +28,7 @@ def losses_figure(curves: Mapping[str, Sequence[float]]) -> Figure:
         axes = figure.add_subplot()
         for (name, values), colour in zip(curves.items(), COLOURS, strict=False):
             axes.semilogy(range(1, len(values) + 1), values, color=colour, label=name, linewidth=1.6)
-        axes.set(xlabel="step of training", ylabel="loss of the last layer, per object")
+        axes.set(xlabel="step of training", ylabel=unit)
         axes.grid(color=INK, alpha=0.25, linewidth=0.5)
         axes.legend(frameon=False, labelcolor=INK)
     return figure
