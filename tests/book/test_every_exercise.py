@@ -46,7 +46,6 @@ NOT_YET_REWRITTEN = {
     "08_dynamic_head_on_detectors",
     "09_self_attention_to_deformable",
     "10_multi_scale_deformable_attention",
-    "12_sparse_detr",
     "13_training_on_coco",
     "14_attention_maps",
     "15_learned_scale_ratios",

@@ -11,9 +11,9 @@
 # Most detectors predict many boxes for each object and throw all but one away. DETR
 # ([Carion et al., 2020](https://arxiv.org/abs/2005.12872)) predicts a **set**: a fixed number of *object queries*, each
 # of which answers for one object or for none. There are no anchors, and nothing is suppressed afterwards. The idea was
-# beautiful and slow. DETR needed 500 epochs of COCO where Faster R-CNN needs 36 to 109, because attention over
-# the whole map starts out spread evenly and takes long to become sharp. And it found small objects badly, because dense
-# attention could only afford one map of stride 32.
+# beautiful and slow. DETR needed 500 epochs of COCO where a Faster R-CNN of the same AP had 109, because attention
+# over the whole map starts out spread evenly and takes long to become sharp. And it found small objects badly, because
+# dense attention could only afford one map of stride 32.
 #
 # Deformable DETR ([Zhu et al., 2021](https://arxiv.org/abs/2010.04159),
 # [code](https://github.com/fundamentalvision/Deformable-DETR)) replaces the attention by the one of
@@ -95,12 +95,7 @@ without_talk.guess(None)
 # %%
 photographs = [resize_image(photograph(name), 240, 320) for name in ("workshop", "grace_hopper")]
 batch, padding_mask = pad_images(photographs)
-print(
-    "photographs",
-    *(tuple(image.shape[1:]) for image in photographs),
-    "-> batch",
-    tuple(batch.shape),
-)
+print([tuple(image.shape[1:]) for image in photographs], "-> batch", tuple(batch.shape))
 
 shipped = load_trained("deformable_detr_tiny")
 config, model = shipped.model.config, shipped.model
@@ -109,6 +104,12 @@ with torch.no_grad():
 for level, x_BCHW in enumerate(maps):
     H, W = x_BCHW.shape[2:]
     print(f"level {level}: {tuple(x_BCHW.shape)}, {H * W} tokens an image")
+
+# %% tags=["hide"]
+from dyhead_book.c11_deformable_detr.batch_figure import batch_figure
+
+alt = "A workshop and Grace Hopper, padded to one size; a cross marks the middle of each."
+Picture(batch_figure(photographs), alt)
 
 # %% [markdown]
 # Three things are lost when maps become a sequence, and each comes back in its own way.
@@ -923,10 +924,7 @@ def losses_of(detector, criterion):
     return criterion(outputs, four_targets)
 
 
-with (
-    torch.no_grad(),
-    rebuilt("deformable_detr_tiny", DeformableDETR=DeformableDETR, **built) as mine,
-):
+with torch.no_grad(), rebuilt("deformable_detr_tiny", DeformableDETR=DeformableDETR) as mine:
     ours, theirs = losses_of(mine, criterion), losses_of(model, model.criterion)
 for name, value in ours.items():
     same = "the same" if abs(value - theirs[name]) < 1e-5 else f"but {theirs[name]:.6f}"
@@ -971,7 +969,7 @@ groups = [{"params": what, "lr": RATE}, {"params": where, "lr": RATE / 10}]
 optimiser = torch.optim.AdamW(groups, weight_decay=1e-4)
 schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [int(0.8 * STEPS)])
 
-history = []
+history, jumps, before = [], [], None
 for _ in range(STEPS):
     outputs = learner.forward_features(learning_maps, learning_padding)
     terms = criterion(outputs, goals)
@@ -982,6 +980,9 @@ for _ in range(STEPS):
     optimiser.step()
     schedule.step()
     history.append({"loss": loss.item(), **{name: value.item() for name, value in terms.items()}})
+    matched = torch.cat(criterion.matcher(outputs, goals))  # the query of every object
+    jumps.append(1.0 if before is None else (matched != before).float().mean().item())
+    before = matched
 print(f"loss of the first step {history[0]['loss']:.2f}, of the last {history[-1]['loss']:.2f}")
 
 # %%
@@ -1006,16 +1007,26 @@ Picture(
 
 # %% tags=["hide"]
 with torch.no_grad():
-    seen = learner(images[:4])
-figure = detections_figure(images[:4], seen, shipped.categories, threshold=0.3, height=220)
-alt = "Four of the 16 pictures with the boxes that the trained detector finds in them."
+    seen = learner(images[1:4])
+figure = detections_figure(images[1:4], seen, shipped.categories, threshold=0.5, height=300)
+alt = "Three of the 16 pictures with the boxes that the trained detector finds in them."
 Picture(figure, alt)
 
 # %% [markdown]
 # The class loss falls first: nearly all queries learn within a few steps to say "nothing here". The boxes take longer,
-# and they have to: which query should answer for which object is itself decided anew in every step. In the beginning
-# the matching jumps, and a query is sent after one object now and after another one in the next step. Later work
-# found this to be one of the reasons why DETRs learn slowly, see the end of [chapter 12](12_sparse_detr.ipynb).
+# and they have to: which query should answer for which object is itself decided anew in every step. How often does it
+# change?
+
+# %%
+for start in range(0, STEPS, max(STEPS // 5, 1)):
+    some = jumps[start : start + max(STEPS // 5, 1)]
+    share = sum(some) / len(some)
+    print(f"from step {start + 1:3}: {share:.0%} of the objects got another query than a step before")
+
+# %% [markdown]
+# In the beginning the matching jumps: a query is sent after one object now and after another one in the next step.
+# Later work found this to be one of the reasons why DETRs learn slowly, see the end of
+# [chapter 12](12_sparse_detr.ipynb).
 #
 # ## Two stages
 #

@@ -6,18 +6,19 @@
 # | Time | 2 to 3 hours with the exercises, about 3 minutes to run on 2 CPU cores (a GPU changes little) |
 # | Memory | under 2 GB, none on a GPU |
 # | Needs | Deformable DETR (chapter 11), multi-scale deformable attention (chapter 10); no GPU |
-# | You will build | attention map, scorer and its loss, sparse encoder, top-k queries; trained, and on shipped weights |
+# | You will build | attention map, scorer, its loss, sparse encoder, top-k queries; trained, and on shipped weights |
 #
-# Deformable DETR made DETR quick to train by letting every token read a few points. It also gave the encoder far more
-# tokens to refine. DETR has one map of stride 32: 850 tokens for an image of 800 x 1066 pixels. Deformable DETR has four
-# levels down to stride 8: 17,821 tokens, about 20 times as many, and each of them passes six encoder layers. Most of
-# them lie on sky, road or grass, and no query will ever ask for them.
+# Deformable DETR made DETR quick to train by letting every token read a few points. It also gave the encoder far
+# more tokens to refine. DETR has one map of stride 32: 850 tokens for an image of 800 x 1066 pixels. Deformable DETR
+# has four levels down to stride 8: 17,821 tokens, about 20 times as many, and each of them passes six encoder layers.
+# Most of them lie on sky, road or grass, and no query will ever ask for them.
 #
-# Sparse DETR ([Roh et al., 2022](https://arxiv.org/abs/2111.14330), [code](https://github.com/kakaobrain/sparse-detr))
-# began with an observation: the decoder of a converged Deformable DETR refers to about 45 % of the encoder's tokens, and
-# if only those are refined, AP falls by 0.1. So the others can be left alone, if one knows *before* the encoder runs
-# which they are. Sparse DETR learns to predict where its decoder will look, and refines only the share $\rho$ of tokens
-# that is worth most.
+# Sparse DETR ([Roh et al., 2022](https://arxiv.org/abs/2111.14330),
+# [code](https://github.com/kakaobrain/sparse-detr)) began with an observation: the decoder of a converged Deformable
+# DETR refers to about 45 % of the encoder's tokens, and a detector that refines only the tokens that such another,
+# finished model refers to loses 0.1 AP. So the others can be left alone, if one knows *before* the encoder runs which
+# they are. Sparse DETR learns to predict where its decoder will look, and refines only the share $\rho$ of tokens that
+# is worth most.
 #
 # You build it on top of what stands in [chapter 11](11_deformable_detr.ipynb), whose classes come from the library
 # here.
@@ -80,7 +81,7 @@ attention_kept.guess(None)  # write "a", "b" or "c" here
 # %%
 too_few = Question(
     "12 too few tokens",
-    "The shipped detector was trained with rho = 0.3. We refine 2 % of the tokens instead. What is left of AP?",
+    "The shipped detector was trained with rho = 0.3. We refine 2 % instead. What is left of AP?",
     a="nearly nothing",
     b="less than half",
     c="more than three quarters",
@@ -213,10 +214,8 @@ scores = view.outputs["token_scores"][0].sigmoid()
 predicted = {f"scorer, level {i}": m for i, m in enumerate(levels_of(scores, view.sizes))}
 rows = [("attention received", dam), ("predicted probability", predicted)]
 figure = maps_figure(view.image, rows, objects["boxes"])
-Picture(
-    figure,
-    alt="Decoder attention map and what the scorer predicted, on three levels, with the true boxes.",
-)
+alt = "Decoder attention map and what the scorer predicted, on three levels, with the true boxes."
+Picture(figure, alt)
 
 # %% [markdown]
 # Above: where the decoder of the shipped detector looked. Below: what its scorer predicted, before the encoder had run.
@@ -363,9 +362,10 @@ check_keep(token_budget, keep_best)
 # The tokens that are not kept are not lost. They are still *values*: every kept token may read them, here and in the
 # decoder. They only stay what the backbone made of them.
 #
-# What does it save? Let a query read the set $\Omega_q$ of tokens. Dense attention has $|\Omega_q| = N$ and costs
-# $O(N^2 C)$. Deformable attention has $|\Omega_q| = K \ll N$ points and costs $O(N K C)$. With only $S = \rho N$ queries
-# that becomes $O(S K C)$. What is left of the order of $N$ is one matrix product: the values of all tokens.
+# What does it save? Let a query read the set $\Omega_q$ of tokens. Dense attention has $|\Omega_q| = N$ and
+# costs $O(N^2 C)$. Deformable attention has $|\Omega_q| = K \ll N$ points and costs $O(N K C)$. With only
+# $S = \rho N$ queries that becomes $O(S K C)$. What is left of the order of $N$ is one matrix product: the values of
+# all tokens.
 
 # %% [markdown] tags=["workbook"]
 # **Exercise: the sparse encoder** (difficulty 3, about 15 minutes). `layer(query, position, reference, memory,
@@ -491,16 +491,16 @@ def propose(detector, memory_BNC, pyramid):
 
 
 # %% [markdown]
-# **Auxiliary heads.** Since few tokens are refined, the encoder can afford a class head and a box head after every layer
-# but the last. The kept tokens are matched to the objects as if they were queries, and the loss is the same again.
-# The paper gives the reason: a deeper encoder did not improve Deformable DETR, because gradients vanish on their
+# **Auxiliary heads.** Since few tokens are refined, the encoder can afford a class head and a box head after every
+# layer but the last. The kept tokens are matched to the objects as if they were queries, and the loss is the same
+# again. The paper gives the reason: a deeper encoder did not improve Deformable DETR, because gradients vanish on their
 # way from the decoder through a long stack. With a loss at every layer it did, up to 12 layers. How little arrives
 # without, we measure below.
 
 
 # %%
 def encoder_predictions(detector, pyramid, states, kept):
-    """What the auxiliary heads predict for the kept tokens after every encoder layer but the last."""
+    """Predictions for the kept tokens after every encoder layer but the last."""
     grid_BT4 = kept.gather(grid_boxes(pyramid)[0])
     first = detector.config.decoder_layers + 1  # behind the decoder's heads and the proposing one
     heads = zip(states[:-1], detector.class_embed[first:], detector.bbox_embed[first:], strict=True)
@@ -551,7 +551,7 @@ class SparseDETR(DeformableDETR):
     def forward_features(self, maps, padding_mask, encoder_heads=True, rho=None, token_scores=None):
         pyramid = self.flatten(maps, padding_mask)
         scores_BN, outputs = score(self, pyramid)
-        budget_B = token_budget(pyramid.padding_BN, rho or self.rho)
+        budget_B = token_budget(pyramid.padding_BN, self.rho if rho is None else rho)
         ranked = scores_BN if token_scores is None else token_scores
         kept = keep_best(ranked, pyramid.padding_BN, budget_B)
         memory, states = self.transformer.encoder(pyramid, kept)
@@ -595,9 +595,9 @@ check_same_ap("sparse_detr_tiny", SparseDETR=SparseDETR)
 # %% [markdown]
 # ## It learns
 #
-# As in chapter 11 the backbone is the narrow one, which has learned Shapes, and frozen; everything behind it starts from
-# chance. This time there are 96 pictures, six in each step, so there is something to generalise from. 400 steps are a
-# beginner's training. What they can show is whether the parts pull in one direction: the losses fall, and the
+# As in chapter 11 the backbone is the narrow one, which has learned Shapes, and frozen; everything behind it starts
+# from chance. This time there are 96 pictures, six in each step, so there is something to generalise from. 400 steps
+# are a beginner's training. What they can show is whether the parts pull in one direction: the losses fall, and the
 # scorer learns to foretell where a decoder looks that is itself only learning to look.
 
 # %%
@@ -616,7 +616,8 @@ learner.backbone.requires_grad_(False).eval()
 with torch.no_grad():
     padded, padding_mask = pad_images(images)
     maps = list(learner.backbone(padded).values())
-print(f"{len(images)} pictures, {sum(len(goal['labels']) for goal in goals)} objects, rho {learner.rho}")
+count = sum(len(goal["labels"]) for goal in goals)
+print(f"{len(images)} pictures, {count} objects, rho {learner.rho}")
 
 
 # %%
@@ -654,15 +655,15 @@ for _ in range(STEPS):
 # %%
 first, last = (slice(0, 20), slice(-20, None))
 for name, values in history.items():
-    print(f"{name:11} first 20 steps {np.mean(values[first]):.3f}, last 20 {np.mean(values[last]):.3f}")
+    before, after = np.mean(values[first]), np.mean(values[last])
+    print(f"{name:11} first 20 steps {before:.3f}, last 20 {after:.3f}")
 learner.eval()
 print(f"AP on 60 pictures that it has not seen: {shapes_ap(learner):.3f}")
 
 # %% tags=["hide"]
-names = ("all losses", "scorer's loss", "Corr")
-curves = dict(zip(names, history.values(), strict=True))
-alt = "All losses together and the scorer's loss fall over 400 steps; Corr rises."
-Picture(losses_figure(curves, "losses, and Corr"), alt)
+curves = {"scorer's loss": history["scorer"], "Corr": history["Corr"]}
+alt = "Over 400 steps the scorer's loss falls and Corr rises."
+Picture(losses_figure(curves, "scorer's loss; Corr"), alt)
 
 # %% [markdown]
 # **Corr** is the paper's measure of the choice (equation 6): the share of the decoder's attention that falls on kept
@@ -688,7 +689,8 @@ def kept_at(image, rhos):
 
 
 figure = kept_figure(image, kept_at(image, (0.05, 0.1, 0.3)), boxes=objects["boxes"])
-Picture(figure, alt="Kept tokens on each level for three values of rho; they gather on the objects.")
+alt = "Kept tokens on each level for three values of rho; they gather on the objects."
+Picture(figure, alt)
 
 # %% [markdown]
 # And on the photograph that goes through the book. A caution: this detector has seen nothing but Shapes, and what it
@@ -705,7 +707,9 @@ alt = "A motorcycle in a workshop: kept tokens on three levels for rho 0.05, 0.1
 Picture(figure, alt)
 
 # %% [markdown]
-# @@photo@@
+# The choice is not blind: the red tank, the chrome of the engine and the edges of cartons on the shelf, and hardly the
+# floor. But whoever wants to find motorcycles needs the dark wheels too, and at $\rho = 0.1$ hardly any of their
+# tokens are kept. A scorer knows what *its* decoder looks at, and no more.
 #
 # ## How few are enough?
 #
@@ -717,14 +721,12 @@ ap_at = {}
 for rho in (0.002, 0.02, 0.1, 0.3, 1.0):
     model.rho = rho
     ap_at[rho] = shapes_ap(model)
-    print(f"rho {rho:5}: {int(rho * 525) + 1:3} of 525 tokens, AP {ap_at[rho]:.3f}")
+    print(f"rho {rho:5}: {min(int(rho * 525) + 1, 525):3} of 525 tokens, AP {ap_at[rho]:.3f}")
 model.rho = config.rho
 
 # %% tags=["hide"]
-Picture(
-    share_ap_figure(ap_at, trained_with=config.rho),
-    alt="AP against rho: it rises steeply up to 0.1, then hardly.",
-)
+alt = "AP against rho: it rises steeply up to 0.1, then hardly."
+Picture(share_ap_figure(ap_at, trained_with=config.rho), alt)
 
 # %%
 kept_ap = ap_at[0.02] / ap_at[0.3]
@@ -740,7 +742,7 @@ too_few.revisit(answer, f"AP {ap_at[0.02]:.3f} at rho 0.02, {kept_ap:.0%} of {ap
 with torch.no_grad():
     found = [model([image], rho=rho)[0] for rho in (0.02, 0.1, 0.3, 1.0)]
 figure = detections_figure([image] * 4, found, shipped.categories, threshold=0.4, height=220)
-alt = "Detections in one picture with 2, 10, 30 and 100 percent of the tokens refined; little changes."
+alt = "Detections in one picture with 2, 10, 30 and 100 percent refined: little changes."
 Picture(figure, alt)
 
 # %% [markdown]
@@ -759,11 +761,13 @@ corrs = {rho: mean_corr(model, pairs, rho) for rho in (0.1, 0.3, 0.5)}
 for rho, value in corrs.items():
     print(f"rho {rho}: Corr {value:.2f}, {value / rho:.1f} times chance")
 use = referred_tokens(model, pairs)
-print(f"the decoder reads {use['referred']:.0%} of the tokens; {use['carry']:.0%} carry 90 % of its attention")
+read, carry = use["referred"], use["carry"]
+print(f"the decoder reads {read:.0%} of the tokens; {carry:.0%} carry 90 % of its attention")
 
 # %%
 answer = "a" if corrs[0.1] < 0.2 else "b" if corrs[0.1] < 0.5 else "c"
-attention_kept.revisit(answer, f"Corr at rho 0.1 is {corrs[0.1]:.2f}, mean over {len(pairs)} pictures.")
+measured = f"Corr at rho 0.1 is {corrs[0.1]:.2f}, mean over {len(pairs)} pictures."
+attention_kept.revisit(answer, measured)
 
 # %% [markdown]
 # The paper's 45 % are for COCO, where 300 queries meet some 18,000 tokens. Here 50 queries meet 525, so nearly every
@@ -820,7 +824,8 @@ sparse_cost.check_encoder_macs(encoder_macs)
 from dyhead_lab.evaluation.sparse_efficiency import PUBLISHED, sparse_detr_macs
 
 N, sizes = 17_821, {"C": 256, "F": 1024, "M": 8, "L": 4, "P": 4}  # published, 800 x 1066 pixels
-encoder = {rho: 6 * encoder_macs(N, int(rho * N) + 1, **sizes) / 1e9 for rho in (0.1, 0.3, 0.5, 1.0)}
+rhos = (0.1, 0.3, 0.5, 1.0)
+encoder = {rho: 6 * encoder_macs(N, min(int(rho * N) + 1, N), **sizes) / 1e9 for rho in rhos}
 costs = {rho: sparse_detr_macs(rho) for rho in encoder}  # the library counts what really runs
 for rho, cost in costs.items():
     ours = f"encoder {encoder[rho]:6.2f} GMAC by your formula, {cost.encoder / 1e9:6.2f} counted"
@@ -891,7 +896,10 @@ for name, norms in {"with heads": with_heads, "without": without}.items():
 print(f"first layer: {with_heads[0] / without[0]:.1f} times as much with the heads")
 
 # %% [markdown]
-# @@deep@@
+# Without the heads the gradient at the first layer is about half of that at the last one: it shrinks from layer to
+# layer, though residual connections let much of it through. With the heads each layer also hears from all losses
+# behind it, and the first one gets five times as much. That is the start of a training, on one batch. Whether it is
+# what makes deep encoders better would take trainings of both kinds; the paper has them, for COCO.
 #
 # ## Paper and released code
 #
@@ -922,9 +930,9 @@ for half_pixel in (True, False):
 print(sparse_cost.recorded_table("dynamic_rho"))
 
 # %% [markdown]
-# It was trained with 0.3; from 0.2 to 1.0 its AP moves by less than one point, and with 0.1 it loses two. Models trained
-# with 0.1 or 0.5 serve their own $\rho$ no better than that, as far as three seeds can tell. With 0.1 the encoder takes
-# 0.7 ms an image, with all tokens 4.7.
+# It was trained with 0.3; from 0.2 to 1.0 its AP moves by less than one point, and with 0.1 it loses two. Models
+# trained with 0.1 or 0.5 serve their own $\rho$ no better than that, as far as three seeds can tell. With 0.1 the
+# encoder takes 0.7 ms an image, with all tokens 4.7.
 #
 # ## Break it
 #
@@ -949,8 +957,8 @@ Challenge(
         "Corr": "It should come out near rho. Average over a few pictures.",
         "Detections": "The model was trained with its own choice. Does it miss objects?",
     },
-    answer="Corr falls from 0.76 to 0.31, close to rho = 0.3, over 20 pictures. Queries above 0.4 fall "
-    "from 54 to 32: it misses objects.",
+    answer="Corr falls from 0.76 to 0.31, close to rho = 0.3, over 20 pictures. Queries above "
+    "0.4 fall from 54 to 32: it misses objects.",
 )
 
 # %% tags=["hide"]
@@ -962,11 +970,12 @@ Challenge(
         "Where is its DAM?": "Your map of its traced points; both models have the same levels.",
         "How to compare": "Corr and detections, both with the scorer's own choice at the same rho.",
     },
-    answer="In the paper refining only what another, converged model refers to costs 0.1 AP, where the "
-    "model is trained so. Without such training the own choice is better: over 60 pictures Corr is 0.76 "
-    "with it, 0.59 with the other model's map and 0.30 by chance; 164, 150 and 114 queries are above 0.4. "
-    "Both choices share 60 % of their tokens. A decoder has places of its own to look at, and its scorer "
-    "has learned those.",
+    answer="In the paper refining only what another, converged model refers to costs 0.1 AP, "
+    "where the model is trained so. Without such training the own choice is better: over "
+    "60 pictures Corr is 0.76 with it, 0.59 with the other model's map and 0.30 by "
+    "chance; 164, 150 and 114 queries are above 0.4. Both choices share 60 % of their "
+    "tokens. A decoder has places of its own to look at, and its scorer has learned "
+    "those.",
 )
 
 # %% [markdown]
@@ -1007,11 +1016,14 @@ Challenge(
 # ## Your detector so far
 
 # %%
-so_far("sparse_detr_tiny", DAMPredictor=DAMPredictor, DeformableEncoder=DeformableEncoder)
+from dyhead_lab.detectors.detr.deformable_detr import DeformableTransformer  # chapter 11
+
+parts = {"DAMPredictor": DAMPredictor, "DeformableEncoder": DeformableEncoder, "BoxHead": BoxHead}
+so_far("sparse_detr_tiny", DeformableTransformer=DeformableTransformer, **parts)
 
 # %% [markdown]
-# Scorer and encoder; with the layers of chapter 11, which run inside, nothing but the backbone and the projections is
-# left to the library.
+# Scorer and encoder of this chapter stand inside the transformer of chapter 11. What is left to the library are the
+# narrow backbone, the projections and the class heads.
 #
 # ## Recap
 #

@@ -64,7 +64,7 @@ def kept_figure(image: Tensor, kept: Mapping[str, Sequence[Tensor]], boxes: Tens
         for row, (title, masks) in zip(grid, kept.items(), strict=True):
             for level, (axes, mask_HW) in enumerate(zip(row, masks, strict=True)):
                 big = torch.nn.functional.interpolate(mask_HW[None, None].float(), (H, W))[0, 0]
-                seen = image.cpu() * (0.18 + 0.82 * big.cpu())
+                seen = (image.cpu() * (0.18 + 0.82 * big.cpu())).clamp(0, 1)  # resized images may pass 1 by rounding
                 axes.imshow(seen.permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0))
                 _outline(axes, boxes, VERMILION)
                 share = float(mask_HW.float().mean())

@@ -119,7 +119,9 @@ def _right(scores_BN: Tensor, padding_BN: Tensor, rho: float) -> list[Tensor]:
 def _keep_cases(seed: int = 0) -> Iterator[Case]:
     """No padding; a share that is a whole number of tokens; two images with different padding."""
     generator = torch.Generator().manual_seed(seed)
-    for B, padding, rho in ((1, (0,), 0.3), (1, (0,), 0.25), (2, (0, 8), 0.3), (3, (0, 4, 12), 0.25), (1, (4,), 1.0)):
+    drawn = (((0,), 0.3), ((0,), 0.25), ((0, 8), 0.3), ((4, 12), 0.3), ((0, 4, 12), 0.25), ((4,), 1.0))
+    for padding, rho in drawn:
+        B = len(padding)
         padding_BN = torch.arange(20) >= 20 - torch.tensor(padding)[:, None]
         scores = torch.randn(B, 20, generator=generator, dtype=torch.float64)
         text = f"{B} image(s) of 20 tokens, padding {list(padding)}, rho {rho}"

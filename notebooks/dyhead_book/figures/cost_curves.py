@@ -76,7 +76,7 @@ def share_figure(
         axes.plot(list(published), list(published.values()), "o", color=ORANGE, label="published", markersize=7)
         for label, cost in dense.items():
             axes.axhline(cost, color=INK, linewidth=1, linestyle="--")
-            axes.annotate(label, (0, cost), (2, 3), textcoords="offset points", fontsize=8)
+            axes.annotate(label, (0, cost), (2, 3), textcoords="offset points", fontsize=9)
         axes.set(
             xlabel="share of refined tokens, rho", ylabel="whole detector, GMAC", xlim=(0, 1), ylim=(0, 1.1 * highest)
         )
