@@ -64,7 +64,7 @@ from dyhead_lab.zoo import load_trained
 # %% [markdown]
 # ## Predict
 
-# %%
+# %% tags=["hide"]
 where_from = Question(
     "11 first look",
     "Before a query has seen the image it looks around a learned point. Where do these lie?",
@@ -72,9 +72,9 @@ where_from = Question(
     b="spread over the image",
     c="on the objects of the image",
 )
-where_from.guess(None)  # write "a", "b" or "c" here
+where_from.ask()
 
-# %%
+# %% tags=["hide"]
 without_talk = Question(
     "11 without self-attention",
     "In each decoder layer the queries first attend to each other. "
@@ -83,7 +83,7 @@ without_talk = Question(
     b="about two thirds to nine tenths",
     c="less than half",
 )
-without_talk.guess(None)
+without_talk.ask()
 
 # %% [markdown]
 # ## From a pyramid to one sequence
@@ -1021,7 +1021,7 @@ Picture(figure, alt)
 for start in range(0, STEPS, max(STEPS // 5, 1)):
     some = jumps[start : start + max(STEPS // 5, 1)]
     share = sum(some) / len(some)
-    print(f"from step {start + 1:3}: {share:.0%} of the objects got another query than a step before")
+    print(f"from step {start + 1:3}: {share:.0%} of the objects changed their query")
 
 # %% [markdown]
 # In the beginning the matching jumps: a query is sent after one object now and after another one in the next step.

@@ -68,7 +68,7 @@ unseen = DrawnShapes(60)  # pictures that it has not learned from
 # %% [markdown]
 # ## Predict
 
-# %%
+# %% tags=["hide"]
 attention_kept = Question(
     "12 attention kept",
     "The scorer keeps one token of ten. What share of the decoder's attention falls on them?",
@@ -76,9 +76,9 @@ attention_kept = Question(
     b="between a fifth and a half",
     c="more than half",
 )
-attention_kept.guess(None)  # write "a", "b" or "c" here
+attention_kept.ask()
 
-# %%
+# %% tags=["hide"]
 too_few = Question(
     "12 too few tokens",
     "The shipped detector was trained with rho = 0.3. We refine 2 % instead. What is left of AP?",
@@ -86,7 +86,7 @@ too_few = Question(
     b="less than half",
     c="more than three quarters",
 )
-too_few.guess(None)
+too_few.ask()
 
 # %% [markdown]
 # ## Where does the decoder look?
@@ -596,7 +596,7 @@ check_same_ap("sparse_detr_tiny", SparseDETR=SparseDETR)
 # ## It learns
 #
 # As in chapter 11 the backbone is the narrow one, which has learned Shapes, and frozen; everything behind it starts
-# from chance. This time there are 96 pictures, six in each step, so there is something to generalise from. 400 steps
+# from chance. This time there are 96 pictures, four in each step, so there is something to generalise from. 400 steps
 # are a beginner's training. What they can show is whether the parts pull in one direction: the losses fall, and the
 # scorer learns to foretell where a decoder looks that is itself only learning to look.
 
@@ -629,7 +629,7 @@ def corr(outputs):
 
 
 # %%
-STEPS, RATE, BATCH = 4 if FAST else 400, 2e-3, 6
+STEPS, RATE, BATCH = 4 if FAST else 400, 2e-3, 4
 trained = {name: p for name, p in learner.named_parameters() if p.requires_grad}
 where = [p for name, p in trained.items() if "sampling_offsets" in name]
 what = [p for name, p in trained.items() if "sampling_offsets" not in name]
