@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from dyhead_book.c11_deformable_detr.batch_figure import batch_figure
+from dyhead_book.c11_deformable_detr.published import published_table
 from dyhead_book.figures.learning_curves import losses_figure
 from dyhead_book.practice.drawn_shapes import DrawnShapes
 from dyhead_book.practice.rebuilt import check_same_ap, rebuilt
@@ -156,3 +158,19 @@ def test_curves_of_losses_are_named_and_not_more_than_colours():
     assert axes.get_xlabel() == "step of training"
     with pytest.raises(ValueError, match="at most 4"):
         losses_figure({name: [1.0] for name in "abcde"})
+
+
+def test_the_published_detectors_have_the_parameters_of_the_official_code():
+    """Trainable parameters of the official models, counted there."""
+    table = published_table()
+    for parameters in ("33,844,193", "39,847,265", "40,627,260", "40,959,129"):
+        assert parameters in table
+    assert "46.9  29.6  50.1  61.6     173" in table
+
+
+def test_a_padded_batch_shows_each_image_in_the_size_of_the_largest():
+    figure = batch_figure([torch.full((3, 20, 40), 0.5), torch.full((3, 30, 10), 0.5)])
+    wide, narrow = figure.axes
+    assert wide.get_xlim() == narrow.get_xlim() == (0, 40) and wide.get_ylim() == narrow.get_ylim() == (30, 0)
+    assert narrow.images[0].get_extent() == [0, 10, 30, 0]
+    assert narrow.lines[0].get_xydata().tolist() == [[5, 15]]

@@ -10,12 +10,8 @@ from torch import nn
 from dyhead_book.c11_deformable_detr.decoder_checks import (
     DECODER_MISTAKES,
     LAYER_MISTAKES,
-    LEVELS_MISTAKES,
-    REFINE_MISTAKES,
     check_decoder,
     check_decoder_layer,
-    check_on_levels,
-    check_refine,
     filled,
 )
 from dyhead_book.c11_deformable_detr.matching_checks import (
@@ -24,6 +20,12 @@ from dyhead_book.c11_deformable_detr.matching_checks import (
     check_assign,
     check_cost,
     draw_detections,
+)
+from dyhead_book.c11_deformable_detr.reference_checks import (
+    LEVELS_MISTAKES,
+    REFINE_MISTAKES,
+    check_on_levels,
+    check_refine,
 )
 from dyhead_book.c11_deformable_detr.set_loss_checks import SET_LOSS_MISTAKES, check_set_loss
 from dyhead_lab.detectors.detr.deformable_transformer import DecoderOutput, DeformableDecoder

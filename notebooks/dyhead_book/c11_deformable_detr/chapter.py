@@ -31,17 +31,13 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import permutations
 
-from dyhead_book.c11_deformable_detr.decoder_checks import (
-    check_decoder,
-    check_decoder_layer,
-    check_on_levels,
-    check_refine,
-)
+from dyhead_book.c11_deformable_detr.decoder_checks import check_decoder, check_decoder_layer
 from dyhead_book.c11_deformable_detr.matching_checks import (
     COST_MISTAKES,
     check_assign,
     check_cost,
 )
+from dyhead_book.c11_deformable_detr.reference_checks import check_on_levels, check_refine
 from dyhead_book.c11_deformable_detr.set_loss_checks import check_set_loss
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge

@@ -26,7 +26,6 @@
 # %% tags=["hide"]
 import os
 
-from dyhead_book.c12_sparse_detr import sparse_cost_checks as sparse_cost
 from dyhead_book.c12_sparse_detr.attention_map_checks import MAP_MISTAKES, check_map
 from dyhead_book.c12_sparse_detr.encoder_checks import check_encoder
 from dyhead_book.c12_sparse_detr.kept_tokens import kept_figure, maps_figure, share_ap_figure
@@ -35,6 +34,7 @@ from dyhead_book.c12_sparse_detr.scorer_checks import (
     check_scorer,
     check_scorer_loss,
 )
+from dyhead_book.c12_sparse_detr.sparse_cost_checks import check_encoder_macs, recorded_table
 from dyhead_book.figures.cost_curves import share_figure
 from dyhead_book.figures.learning_curves import losses_figure
 from dyhead_book.figures.object_queries import look
@@ -411,7 +411,7 @@ check_encoder(DeformableEncoder)
 # ## What the scorer learns
 #
 # The target is **binarised**: 1 for the $T$ tokens with the largest DAM of their image, 0 for all others. The loss is
-# binary cross-entropy, a mean over the tokens (Sparse DETR, equation 5):
+# binary cross-entropy, a mean over the tokens (Sparse DETR, section 3.3):
 #
 # $$L_{\mathrm{dam}} = \frac{1}{N} \sum_{n=1}^{N} \mathrm{BCE}\big(g(x)_n,\, \mathrm{DAM}^{\mathrm{bin}}_n\big)$$
 #
@@ -778,7 +778,7 @@ attention_kept.revisit(answer, measured)
 # and chance:
 
 # %% tags=["hide"]
-print(sparse_cost.recorded_table("token_selection"))
+print(recorded_table("token_selection"))
 
 # %% [markdown]
 # `Corr` answers what the scorer is trained for. Chance keeps the share $\rho$ of the decoder's attention, objectness
@@ -818,7 +818,7 @@ def encoder_macs(N, T, C, F, M, L, P):
 
 
 # %% check="cost"
-sparse_cost.check_encoder_macs(encoder_macs)
+check_encoder_macs(encoder_macs)
 
 # %%
 from dyhead_lab.evaluation.sparse_efficiency import PUBLISHED, sparse_detr_macs
@@ -927,7 +927,7 @@ for half_pixel in (True, False):
 # One model, ten values of $\rho$, three seeds, measured on Shapes with all training steps:
 
 # %% tags=["hide"]
-print(sparse_cost.recorded_table("dynamic_rho"))
+print(recorded_table("dynamic_rho"))
 
 # %% [markdown]
 # It was trained with 0.3; from 0.2 to 1.0 its AP moves by less than one point, and with 0.1 it loses two. Models
@@ -1010,8 +1010,8 @@ Challenge(
 #   [chapter 08](08_dynamic_head_on_detectors.ipynb)'s head become words, and its blocks alternate with a language
 #   model so that text and pyramid read each other. [Its code](https://github.com/microsoft/GLIP) holds the only
 #   first-party switches for the three attentions.
-# - [Grounding DINO](https://arxiv.org/abs/2303.05499) (2023) does the same on DINO, with this chapter's deformable
-#   encoder.
+# - [Grounding DINO](https://arxiv.org/abs/2303.05499) (2023) does the same on DINO, with the deformable encoder of
+#   chapter 11.
 #
 # ## Your detector so far
 
