@@ -19,7 +19,7 @@ def batch_figure(images: Sequence[Tensor]) -> Figure:
     """
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
     with style():
-        figure = Figure(figsize=(4.2 * len(images), 4.2 * height / width + 0.4), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(3.4 * len(images), 3.4 * height / width + 0.4), dpi=DPI, layout="constrained")
         for axes, image in zip(figure.subplots(1, len(images), squeeze=False)[0], images, strict=True):
             _, H, W = image.shape
             axes.add_patch(Rectangle((0, 0), width, height, fill=False, hatch="//", edgecolor=INK, linewidth=1))

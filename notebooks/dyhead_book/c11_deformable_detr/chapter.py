@@ -1004,7 +1004,7 @@ Picture(
 # %% tags=["hide"]
 with torch.no_grad():
     seen = learner(images[1:4])
-figure = detections_figure(images[1:4], seen, shipped.categories, threshold=0.5, height=300)
+figure = detections_figure(images[1:4], seen, shipped.categories, threshold=0.5, height=220)
 alt = "Three of the 16 pictures with the boxes that the trained detector finds in them."
 Picture(figure, alt)
 

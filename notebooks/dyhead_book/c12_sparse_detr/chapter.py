@@ -735,7 +735,7 @@ too_few.revisit(answer, f"AP {ap_at[0.02]:.3f} at rho 0.02, {kept_ap:.0%} of {ap
 
 # %% [markdown]
 # Over 200 pictures we measured .283 with a single pair of tokens (rho .002), .365 (.02), .428 (.1), .440 (.3) and .435
-# with all (1.0). So there *is* a price below 0.1, and above it none. A single picture hides that: look at its
+# with all (1.0). So there *is* a price below 0.1, and above it hardly any. A single picture hides that: look at its
 # detections for $\rho$ = 0.02, 0.1, 0.3 and 1.
 
 # %% tags=["hide"]
@@ -774,8 +774,8 @@ attention_kept.revisit(answer, measured)
 # token is read by somebody; what is left of the observation is that few tokens carry most of the attention.
 #
 # **The rival** is *objectness*: rank the tokens by the class scores of a detection head on the backbone. It needs no
-# decoder to learn from. In the paper the DAM wins at every $\rho$. Here are three seeds of each, 400 steps of training,
-# and chance:
+# decoder to learn from. In the paper the DAM is the better guide. Here are three seeds of each, 400 steps of
+# training, and chance:
 
 # %% tags=["hide"]
 print(recorded_table("token_selection"))

@@ -31,7 +31,7 @@ def maps_figure(image: Tensor, rows: Sequence[tuple[str, Mapping[str, Tensor]]],
     columns = max(len(maps) for _, maps in rows)
     grey = image.mean(0).numpy(force=True)
     with style():
-        figure = Figure(figsize=(2.8 * columns + 1, 2.9 * len(rows) * H / W), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(2.1 * columns + 1, 2.3 * len(rows) * H / W), dpi=DPI, layout="constrained")
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for line, (quantity, maps) in zip(grid, rows, strict=True):
             highest = max(float(values.max()) for values in maps.values())
@@ -59,7 +59,9 @@ def kept_figure(image: Tensor, kept: Mapping[str, Sequence[Tensor]], boxes: Tens
     H, W = image.shape[1:]
     levels = len(next(iter(kept.values())))
     with style():
-        figure = Figure(figsize=(3 * levels, 3.2 * len(kept) * H / W), dpi=DPI, layout="constrained")
+        figure = Figure(
+            figsize=(2.1 * levels, 2.1 * len(kept) * H / W + 0.25 * len(kept)), dpi=DPI, layout="constrained"
+        )
         grid = figure.subplots(len(kept), levels, squeeze=False)
         for row, (title, masks) in zip(grid, kept.items(), strict=True):
             for level, (axes, mask_HW) in enumerate(zip(row, masks, strict=True)):
