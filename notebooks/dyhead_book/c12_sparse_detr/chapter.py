@@ -63,7 +63,7 @@ from dyhead_lab.zoo import load_trained
 
 shipped = load_trained("sparse_detr_tiny")  # trained on Shapes with rho = 0.3
 model = shipped.model
-unseen = DrawnShapes(60)  # pictures that it has not learned from
+unseen = DrawnShapes(10 if FAST else 60)  # pictures that it has not learned from
 
 # %% [markdown]
 # ## Predict
@@ -136,7 +136,7 @@ too_few.ask()
 def attention_map_loops(locations_QMLP2, weights_QMLP, shapes_L2, starts_L):
     """The attention that each token of one image receives, (N,)."""
     dam_N = np.zeros(shapes_L2.prod(1).sum())
-    # >>> give the weight of every point to the four tokens that it reads
+    # >>> each point gives its weight to the four tokens that it reads
     for q, m, l, p in np.ndindex(weights_QMLP.shape):
         H, W = shapes_L2[l]
         x, y = locations_QMLP2[q, m, l, p] * (W, H) - 0.5
@@ -263,7 +263,7 @@ class DAMPredictor(nn.Module):
         self.layer2 = nn.Sequential(*narrowing, nn.Linear(C // 4, 1))
 
     def forward(self, tokens_BNC, ignored_BN):
-        # >>> half of the hidden channels become their mean over the tokens of the image
+        # >>> half of the hidden channels become a mean over tokens
         own, shared = self.layer1(tokens_BNC).chunk(2, -1)
         counted_BN1 = (~ignored_BN)[..., None]
         mean = (shared * counted_BN1).sum(1, keepdim=True) / counted_BN1.sum(1, keepdim=True)
@@ -336,7 +336,7 @@ def token_budget(padding_BN, rho):
 
 def keep_best(scores_BN, padding_BN, budget_B):
     """The budget_B tokens of each image with the highest scores, as KeptTokens; never padding."""
-    # >>> topk of all images at once; what is beyond an image's budget is filling
+    # >>> topk of each image; beyond its budget is filling
     T = int(budget_B.max())
     index_BT = scores_BN.detach().masked_fill(padding_BN, -torch.inf).topk(T, 1).indices
     return KeptTokens(index_BT, torch.arange(T) >= budget_B[:, None])
@@ -393,7 +393,7 @@ class DeformableEncoder(nn.Module):
         """The memory (B, N, C), and the kept tokens after each layer, (B, T, C) each."""
         memory, states = pyramid.tokens_BNC, []
         reference = pyramid.on_levels(pyramid.cell_references())
-        # >>> gather what belongs to the queries; refine them layer by layer and put them back
+        # >>> gather the queries; refine, put back, layer by layer
         position, reference = kept.gather(pyramid.positions_BNC), kept.gather(reference)
         query = kept.gather(memory)
         for layer in self.layers:
@@ -590,7 +590,7 @@ def decode(detector, memory_BNC, pyramid):
 # The trained weights, loaded strictly into your classes:
 
 # %%
-check_same_ap("sparse_detr_tiny", SparseDETR=SparseDETR)
+check_same_ap("sparse_detr_tiny", len(unseen), SparseDETR=SparseDETR)
 
 # %% [markdown]
 # ## It learns
@@ -658,7 +658,7 @@ for name, values in history.items():
     before, after = np.mean(values[first]), np.mean(values[last])
     print(f"{name:11} first 20 steps {before:.3f}, last 20 {after:.3f}")
 learner.eval()
-print(f"AP on 60 pictures that it has not seen: {shapes_ap(learner):.3f}")
+print(f"AP on 60 pictures that it has not seen: {shapes_ap(learner, len(unseen)):.3f}")
 
 # %% tags=["hide"]
 curves = {"scorer's loss": history["scorer"], "Corr": history["Corr"]}
@@ -720,7 +720,7 @@ Picture(figure, alt)
 ap_at = {}
 for rho in (0.002, 0.02, 0.1, 0.3, 1.0):
     model.rho = rho
-    ap_at[rho] = shapes_ap(model)
+    ap_at[rho] = shapes_ap(model, len(unseen))
     print(f"rho {rho:5}: {min(int(rho * 525) + 1, 525):3} of 525 tokens, AP {ap_at[rho]:.3f}")
 model.rho = config.rho
 
@@ -756,7 +756,7 @@ Picture(figure, alt)
 # %%
 from dyhead_lab.evaluation.token_use import mean_corr, referred_tokens
 
-pairs = [(unseen.image(i), None) for i in range(40)]
+pairs = [(unseen.image(i), None) for i in range(min(40, len(unseen)))]
 corrs = {rho: mean_corr(model, pairs, rho) for rho in (0.1, 0.3, 0.5)}
 for rho, value in corrs.items():
     print(f"rho {rho}: Corr {value:.2f}, {value / rho:.1f} times chance")
@@ -810,7 +810,7 @@ print(recorded_table("token_selection"))
 
 # %% exercise="cost"
 def encoder_macs(N, T, C, F, M, L, P):
-    # >>> values of all tokens; for the kept ones offsets, weights, samples, output and network
+    # >>> values of N tokens; all else for the T kept ones
     values = N * C * C
     looking = T * C * 3 * M * L * P + T * 5 * L * P * C
     return values + looking + T * C * C + 2 * T * C * F
