@@ -1022,9 +1022,10 @@ for start in range(0, STEPS, max(STEPS // 5, 1)):
     print(f"from step {start + 1:3}: {share:.0%} of the objects changed their query")
 
 # %% [markdown]
-# In the beginning the matching jumps: a query is sent after one object now and after another one in the next step.
-# Later work found this to be one of the reasons why DETRs learn slowly, see the end of
-# [chapter 12](12_sparse_detr.ipynb).
+# In the beginning the matching jumps: a query is sent after one object now and after another one in the next step. (The
+# very first step counts as a change.) Here it settles soon, because the same 16 pictures come back in every step. In a
+# real training a picture comes back once an epoch, and meanwhile everything has moved. Later work found this to be one
+# of the reasons why DETRs learn slowly, see the end of [chapter 12](12_sparse_detr.ipynb).
 #
 # ## Two stages
 #
