@@ -46,8 +46,13 @@ NOT_YET_REWRITTEN = {
     "06_task_aware",
 >>>>>>> c07
     "08_dynamic_head_on_detectors",
+<<<<<<< HEAD
     "11_deformable_detr",
     "12_sparse_detr",
+=======
+    "09_self_attention_to_deformable",
+    "10_multi_scale_deformable_attention",
+>>>>>>> c1112
     "13_training_on_coco",
     "14_attention_maps",
     "15_learned_scale_ratios",

@@ -33,7 +33,7 @@ def refinement_figure(
     """
     H, W = image.shape[1:]
     with style():
-        figure = Figure(figsize=(2.7 * len(references), 2.7 * H / W + 0.7), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(2.4 * len(references), 2.4 * H / W + 0.8), dpi=DPI, layout="constrained")
         grid = figure.subplots(1, len(references), squeeze=False)[0]
         for axes, reference, title in zip(grid, references, titles, strict=True):
             axes.imshow(image.permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0), alpha=0.75)
@@ -43,9 +43,9 @@ def refinement_figure(
             axes.set_title(title, fontsize=9)
         colours = [PALETTE[number % len(PALETTE)] for number in range(len(queries))]
         handles = [Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="black") for colour in colours]
-        across = min(len(queries), 2 * len(references))
+        across = min(len(queries), len(references))
         figure.legend(
-            handles, list(queries.values()), loc="outside lower center", ncols=across, frameon=False, fontsize=8
+            handles, list(queries.values()), loc="outside lower center", ncols=across, frameon=False, fontsize=9
         )
     return figure
 
@@ -60,6 +60,7 @@ def _draw_reference(axes: Axes, reference: Tensor, width: int, height: int, colo
         axes.add_patch(Rectangle(corner, w, h, fill=False, edgecolor=colour, linewidth=1.8))
 
 
+PLACES_IN_A_ROW = 4
 #: Largest area of each class of COCO's sizes, in pixels, and its colour.
 SIZES = {"small": (32.0**2, GREEN), "medium": (96.0**2, ORANGE), "large": (float("inf"), BLUE)}
 
@@ -73,8 +74,12 @@ def query_places_figure(boxes_nQ4: Tensor, queries: Sequence[int], side: int) ->
         side: of the square images in pixels; the colour of a dot tells whether the box is small, medium or large.
     """
     with style():
-        figure = Figure(figsize=(1.6 * len(queries), 2.3), dpi=DPI, layout="constrained")
-        for axes, q in zip(figure.subplots(1, len(queries), squeeze=False)[0], queries, strict=True):
+        rows = -(-len(queries) // PLACES_IN_A_ROW)
+        figure = Figure(figsize=(2.2 * PLACES_IN_A_ROW, 2.5 * rows + 0.5), dpi=DPI, layout="constrained")
+        grid = figure.subplots(rows, PLACES_IN_A_ROW, squeeze=False).flatten()
+        for spare in grid[len(queries) :]:
+            spare.axis("off")
+        for axes, q in zip(grid, queries, strict=False):
             x, y, w, h = boxes_nQ4[:, q].T
             area, above = w * h * side**2, 0.0
             for name, (below, colour) in SIZES.items():
@@ -82,7 +87,7 @@ def query_places_figure(boxes_nQ4: Tensor, queries: Sequence[int], side: int) ->
                 axes.plot(x[chosen], y[chosen], ".", color=colour, markersize=4, label=name)
                 above = below
             axes.set(xlim=(0, 1), ylim=(1, 0), xticks=(), yticks=(), aspect="equal")
-            axes.set_title(f"query {q}", fontsize=8)
+            axes.set_title(f"query {q}", fontsize=9)
             for spine in axes.spines.values():
                 spine.set_visible(True)
         handles, names = axes.get_legend_handles_labels()

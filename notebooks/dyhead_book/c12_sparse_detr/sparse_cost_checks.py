@@ -1,4 +1,4 @@
-"""What a sparse encoder costs, and how well it chose: checks, mistakes and solutions; and recorded experiments."""
+"""What a sparse encoder costs: check and mistakes; and recorded experiments."""
 
 from __future__ import annotations
 
@@ -69,53 +69,6 @@ MACS_MISTAKES = (
 def check_encoder_macs(function: Callable[..., int], seed: int = 0) -> Verdict:
     """Check the reader's ``encoder_macs(N, T, C, F, M, L, P)``."""
     return check(function, encoder_macs, _macs_cases(seed), MACS_MISTAKES)
-
-
-def corr(dam_N: np.ndarray, kept_T: np.ndarray) -> float:
-    """Share of the decoder's attention that falls on kept tokens (Sparse DETR, equation 6)."""
-    return float(dam_N[kept_T].sum() / dam_N.sum())
-
-
-def _corr_cases(seed: int = 0, count: int = 8) -> Iterator[Case]:
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        N = int(rng.integers(10, 30))
-        kept = rng.permutation(N)[: N // 3]
-        yield Case(f"{N} tokens, {len(kept)} kept", (rng.exponential(size=N), kept))
-
-
-CORR_MISTAKES = (
-    Mistake(
-        "tokens are counted, not the attention that they receive",
-        "sum the map over the kept tokens; a token that nobody looks at counts nothing.",
-        lambda dam, kept: len(kept) / len(dam),
-    ),
-    Mistake(
-        "the best kept tokens of the map are counted",
-        "the kept tokens are those that the scorer chose before the decoder ran, not the best ones of the map.",
-        lambda dam, kept: float(np.sort(dam)[-len(kept) :].sum() / dam.sum()),
-    ),
-    Mistake(
-        "the sum is not divided by all of the attention",
-        "a share: divide by dam_N.sum().",
-        lambda dam, kept: float(dam[kept].sum()),
-    ),
-    Mistake(
-        "means are compared instead of sums",
-        "Corr is a sum over a sum. With means a single kept token could reach more than 1.",
-        lambda dam, kept: float(dam[kept].mean() / dam.mean()),
-    ),
-    Mistake(
-        "the attention that is missed is measured",
-        "kept tokens stand in the numerator.",
-        lambda dam, kept: 1 - corr(dam, kept),
-    ),
-)
-
-
-def check_corr(function: Callable[..., float], seed: int = 0) -> Verdict:
-    """Check the reader's ``corr(dam_N, kept_T)``."""
-    return check(function, corr, _corr_cases(seed), CORR_MISTAKES)
 
 
 def recorded_table(name: str) -> str:

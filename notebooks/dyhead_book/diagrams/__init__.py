@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, attention_layers, detectors, head_parts, heads, pyramids, race, sampling, threads
+from . import attention, attention_layers, detectors, head_parts, heads, pyramids, race, sampling, sets, threads
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -54,6 +54,10 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         heads.paper_head,
         heads.fourth_attention,
         heads.pairs_problem,
+        sets.set_matching,
+        sets.padded_batch,
+        sets.sparse_layer,
+        sets.token_scorer,
     )
 }
 

@@ -1,7 +1,7 @@
-"""Checks, mistakes and solutions of the chapter on Deformable DETR: refining boxes, matching, and the loss.
+"""Checks and mistakes of the chapter on Deformable DETR: what a match costs, and who answers for whom.
 
 All functions take float64 tensors of one image. Boxes are (cx, cy, w, h), normalised. The right answers come from the
-library's own matcher and criterion.
+library's own matcher, and from SciPy.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from dyhead_lab.detectors.box_ops import cxcywh_to_xyxy, generalized_iou
 from dyhead_lab.detectors.detr.hungarian_matcher import HungarianMatcher, PaddedTargets, Predictions
-from dyhead_lab.detectors.detr.prediction_heads import inverse_sigmoid, refine_boxes
 
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
@@ -23,8 +23,9 @@ MATCHER = HungarianMatcher()  # Deformable DETR's: classes 2, L1 5, GIoU 2, foca
 
 
 def _boxes(generator: torch.Generator, count: int) -> Tensor:
-    centre = 0.3 + 0.4 * torch.rand(count, 2, generator=generator, dtype=torch.float64)
-    size = 0.1 + 0.4 * torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    """Boxes whose size is larger than their centre: read as two corners they are boxes too, though wrong ones."""
+    centre = 0.03 + 0.42 * torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    size = centre + 0.01 + 0.24 * torch.rand(count, 2, generator=generator, dtype=torch.float64)
     return torch.cat([centre, size], -1)
 
 
@@ -41,70 +42,11 @@ def draw_detections(seed: int, count: int, objects: tuple[int, int]) -> Iterator
         yield f"{Q} queries, {G} object(s), {classes} classes", arguments
 
 
-# Refining boxes
-
-
-def _refine_cases(seed: int = 0, count: int = 8) -> Iterator[Case]:
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(count):
-        Q = int(torch.randint(1, 6, (), generator=generator))
-        correction = torch.randn(Q, 4, generator=generator, dtype=torch.float64)
-        yield Case(f"{Q} boxes", (correction, _boxes(generator, Q)))
-
-
-REFINE_MISTAKES = (
-    Mistake(
-        "the reference is not taken back to logits",
-        "the reference lies in [0, 1] already: take its inverse sigmoid before you add the correction.",
-        lambda c, r: (c + r).sigmoid(),
-    ),
-    Mistake(
-        "the correction is added to the box itself",
-        "corrections count in logits. Added in [0, 1] a box can leave the image.",
-        lambda c, r: c + r,
-    ),
-    Mistake(
-        "the reference is forgotten",
-        "the head predicts a correction to the reference, not a box.",
-        lambda c, r: c.sigmoid(),
-    ),
-    Mistake(
-        "the last sigmoid is missing",
-        "the sum is a logit: bring it to [0, 1].",
-        lambda c, r: c + inverse_sigmoid(r),
-    ),
-    Mistake(
-        "only the centre is refined",
-        "all four numbers get a correction.",
-        lambda c, r: torch.cat([refine_boxes(c, r)[:, :2], r[:, 2:]], -1),
-    ),
-    Mistake(
-        "the correction is subtracted",
-        "sigmoid(correction + inverse_sigmoid(reference)).",
-        lambda c, r: refine_boxes(-c, r),
-    ),
-)
-
-
-def check_refine(function: Callable[..., Tensor], seed: int = 0) -> Verdict:
-    """Check the reader's ``refine(correction_Q4, reference_Q4)``."""
-    return check(function, refine_boxes, _refine_cases(seed), REFINE_MISTAKES)
-
-
 # What it costs that a query answers for an object
 
 
-def matching_cost(logits_QK: Tensor, boxes_Q4: Tensor, labels_G: Tensor, objects_G4: Tensor) -> Tensor:
-    """2 * class cost + 5 * L1 - 2 * GIoU of every query and object, (Q, G)."""
-    p_QG = logits_QK.sigmoid()[:, labels_G]
-    yes_QG = 0.25 * (1 - p_QG) ** 2 * -(p_QG + 1e-8).log()
-    no_QG = 0.75 * p_QG**2 * -(1 - p_QG + 1e-8).log()
-    l1_QG = (boxes_Q4[:, None] - objects_G4).abs().sum(-1)
-    giou_QG = generalized_iou(cxcywh_to_xyxy(boxes_Q4)[:, None], cxcywh_to_xyxy(objects_G4))
-    return 2 * (yes_QG - no_QG) + 5 * l1_QG - 2 * giou_QG
-
-
-def _library_cost(logits_QK: Tensor, boxes_Q4: Tensor, labels_G: Tensor, objects_G4: Tensor) -> Tensor:
+def library_cost(logits_QK: Tensor, boxes_Q4: Tensor, labels_G: Tensor, objects_G4: Tensor) -> Tensor:
+    """The library's matcher: 2 * class cost + 5 * L1 - 2 * GIoU of every query and object, (Q, G)."""
     targets = PaddedTargets(labels_G[None], objects_G4[None], [len(labels_G)])
     return MATCHER.cost(Predictions(logits_QK[None], boxes_Q4[None]), targets)[0]
 
@@ -115,7 +57,7 @@ def _cost_parts(
     """Class cost, L1 and GIoU of every query and object, (Q, G) each."""
     l1 = (boxes_Q4[:, None] - objects_G4).abs().sum(-1)
     giou = generalized_iou(cxcywh_to_xyxy(boxes_Q4)[:, None], cxcywh_to_xyxy(objects_G4))
-    class_cost = (matching_cost(logits_QK, boxes_Q4, labels_G, objects_G4) - 5 * l1 + 2 * giou) / 2
+    class_cost = (library_cost(logits_QK, boxes_Q4, labels_G, objects_G4) - 5 * l1 + 2 * giou) / 2
     return class_cost, l1, giou
 
 
@@ -129,6 +71,23 @@ def _positive_part(logits_QK: Tensor, boxes_Q4: Tensor, labels_G: Tensor, object
     _, l1, giou = _cost_parts(logits_QK, boxes_Q4, labels_G, objects_G4)
     p = logits_QK.sigmoid()[:, labels_G]
     return 2 * 0.25 * (1 - p) ** 2 * -(p + 1e-8).log() + 5 * l1 - 2 * giou
+
+
+def _alpha_exchanged(logits_QK: Tensor, boxes_Q4: Tensor, labels_G: Tensor, objects_G4: Tensor) -> Tensor:
+    _, l1, giou = _cost_parts(logits_QK, boxes_Q4, labels_G, objects_G4)
+    p = logits_QK.sigmoid()[:, labels_G]
+    class_cost = 0.75 * (1 - p) ** 2 * -(p + 1e-8).log() - 0.25 * p**2 * -(1 - p + 1e-8).log()
+    return 2 * class_cost + 5 * l1 - 2 * giou
+
+
+def _iou_cost(logits_QK: Tensor, boxes_Q4: Tensor, labels_G: Tensor, objects_G4: Tensor) -> Tensor:
+    class_cost, l1, _ = _cost_parts(logits_QK, boxes_Q4, labels_G, objects_G4)
+    return 2 * class_cost + 5 * l1 - 2 * box_iou(cxcywh_to_xyxy(boxes_Q4), cxcywh_to_xyxy(objects_G4))
+
+
+def _centres_as_corners(logits_QK: Tensor, boxes_Q4: Tensor, labels_G: Tensor, objects_G4: Tensor) -> Tensor:
+    class_cost, l1, _ = _cost_parts(logits_QK, boxes_Q4, labels_G, objects_G4)
+    return 2 * class_cost + 5 * l1 - 2 * generalized_iou(boxes_Q4[:, None], objects_G4)
 
 
 def _softmax_cost(logits_QK: Tensor, boxes_Q4: Tensor, labels_G: Tensor, objects_G4: Tensor) -> Tensor:
@@ -175,6 +134,22 @@ COST_MISTAKES = (
         "a box reaches from centre - size / 2 to centre + size / 2: cxcywh_to_xyxy first.",
         _giou_from_corners,
     ),
+    Mistake(
+        "GIoU reads (cx, cy, w, h) as two corners",
+        "generalized_iou takes (x1, y1, x2, y2): cxcywh_to_xyxy both first.",
+        _centres_as_corners,
+    ),
+    Mistake(
+        "IoU stands in the place of GIoU",
+        "IoU is zero for all boxes that do not touch, near or far. GIoU goes on: it subtracts the empty share of the "
+        "hull.",
+        _iou_cost,
+    ),
+    Mistake(
+        "alpha is exchanged",
+        "alpha = 0.25 weighs the yes, 1 - alpha = 0.75 the no: objects are rare, but so are confident queries.",
+        _alpha_exchanged,
+    ),
     Mistake("L1 is taken between corners", "L1 compares (cx, cy, w, h), as the box head predicts them.", _corner_l1),
     Mistake(
         "the class cost is minus a softmax probability",
@@ -191,8 +166,9 @@ COST_MISTAKES = (
 
 def check_cost(function: Callable[..., Tensor], seed: int = 0) -> Verdict:
     """Check the reader's ``matching_cost(logits_QK, boxes_Q4, labels_G, objects_G4)``."""
-    cases = [Case(description, arguments) for description, arguments in draw_detections(seed, 10, (1, 4))]
-    return check(function, _library_cost, cases, COST_MISTAKES)
+    drawn = sorted(draw_detections(seed, 10, (1, 4)), key=lambda case: len(case[1][2]))  # from one object to three
+    cases = [Case(description, arguments) for description, arguments in drawn]
+    return check(function, library_cost, cases, COST_MISTAKES)
 
 
 # Who answers for whom
@@ -200,7 +176,7 @@ def check_cost(function: Callable[..., Tensor], seed: int = 0) -> Verdict:
 
 def assign(cost_QG: Tensor) -> Tensor:
     """The query of every object at the least total cost, (G,); no query answers for two."""
-    query, object = linear_sum_assignment(cost_QG.numpy())
+    query, object = linear_sum_assignment(cost_QG.detach().numpy())
     return torch.from_numpy(query[object.argsort()])
 
 
@@ -246,6 +222,16 @@ ASSIGN_MISTAKES = (
         "the cheapest pair is taken first",
         "a cheap pair can force an expensive one. Compare the totals.",
         _cheapest_pair_first,
+    ),
+    Mistake(
+        "SciPy's rows are returned as they come",
+        "linear_sum_assignment sorts the pairs by query. query[object.argsort()] sorts them by object.",
+        lambda cost: torch.from_numpy(linear_sum_assignment(cost.numpy())[0]),
+    ),
+    Mistake(
+        "SciPy's columns are returned",
+        "the second result counts the objects; the first one, in the order of the objects, is what is asked for.",
+        lambda cost: torch.from_numpy(linear_sum_assignment(cost.numpy())[1]),
     ),
     Mistake("the total is made as large as possible", "costs are to be small.", lambda cost: assign(-cost)),
     Mistake(
