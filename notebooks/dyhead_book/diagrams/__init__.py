@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, attention_layers, detectors, head_parts, heads, pyramids, race, sampling, sets, threads
+from . import attention, attention_layers, deforming, detectors, head_parts, heads, measuring, pyramids, race, sampling, sets, threads
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -23,9 +23,13 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
     draw.__name__: draw
     for draw in (
         pyramids.feature_pyramid,
+        measuring.intersection_over_union,
+        measuring.point_and_box,
         pyramids.released_block,
         pyramids.paper_block,
         sampling.bilinear_sample,
+        deforming.regular_and_moved_taps,
+        deforming.gradient_of_a_sample,
         sampling.deformable_layer,
         sampling.threads_and_memory,
         threads.thread_to_output,
