@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, detectors, one_stage, pyramids, sampling
+from . import attention, detectors, one_stage, pyramids, sampling, training
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -40,6 +40,7 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         detectors.training_step,
         one_stage.one_stage_detector,
         one_stage.two_stage_attention,
+        training.parameter_groups,
     )
 }
 
