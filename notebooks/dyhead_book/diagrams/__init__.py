@@ -13,7 +13,22 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, attention_layers, deforming, detectors, head_parts, heads, measuring, pyramids, race, sampling, sets, threads
+from . import (
+    attention,
+    attention_layers,
+    deforming,
+    detectors,
+    head_parts,
+    heads,
+    measuring,
+    one_stage,
+    pyramids,
+    race,
+    sampling,
+    sets,
+    threads,
+    training,
+)
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -62,6 +77,9 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         sets.padded_batch,
         sets.sparse_layer,
         sets.token_scorer,
+        one_stage.one_stage_detector,
+        one_stage.two_stage_attention,
+        training.parameter_groups,
     )
 }
 
