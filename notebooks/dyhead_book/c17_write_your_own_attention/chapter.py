@@ -249,6 +249,7 @@ class Finder(nn.Module):
         return self.predictor(tokens_BSC.gather(1, chosen)).squeeze(-1)
 
 
+# %%
 def learn(make_head, seed, steps=20 if FAST else 250, batch=16, lr=1e-2):
     """Train a finder; returns it, and the share of test images solved after each 50 steps."""
     torch.manual_seed(seed)
