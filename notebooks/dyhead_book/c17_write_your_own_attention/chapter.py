@@ -20,11 +20,7 @@
 # was not worth it.
 
 # %% tags=["hide"]
-import io
 import os
-from contextlib import redirect_stderr
-from pathlib import Path
-from tempfile import mkdtemp
 
 import torch
 import torch.nn.functional as F
@@ -387,10 +383,16 @@ RECIPE = Recipe(
     warmup=STEPS // 10,
     precision="fp32",
 )
+
+# %% tags=["hide"]
+import io
+from contextlib import redirect_stderr
+from pathlib import Path
+from tempfile import mkdtemp
+
 runs = Path(mkdtemp())
 
 
-# %% tags=["hide"]
 def train(name, **changes):
     """Train the recipe with these changes in a folder of that name; returns its AP."""
     with redirect_stderr(io.StringIO()):  # its progress bar
