@@ -319,7 +319,7 @@ Picture(
 # The rows teach five things. The three attentions alone cannot do it: with one block, the finest level never sees the
 # coarsest. Comparing places of one level does not help, since the twin is elsewhere. Joint attention over all levels
 # *can* solve it, with the three or without them: 99 or 100 % in two of three seeds. In the third seed it has not
-# begun after 250 steps, and nothing about that seed looks special beforehand. With one seed you would have reported
+# begun after 250 steps. With one seed you would have reported
 # either triumph or failure. And the same module with another start has learned nothing in any seed: a *module that
 # can* is not yet a *module that learns*. An ablation that had used only the last row would have called the idea
 # useless.
