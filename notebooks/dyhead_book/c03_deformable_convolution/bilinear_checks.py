@@ -28,7 +28,7 @@ def bilinear_cases(seed: int = 0, count: int = 40) -> Iterator[Case]:
     """Positions inside, on the border, outside, and exactly on a pixel, in images of many sizes."""
     rng = np.random.default_rng(seed)
     for number in range(count):
-        H, W = (int(n) for n in rng.integers(1, 8, 2))
+        H, W = (int(n) for n in rng.integers(2, 8, 2))
         p_y, p_x = rng.uniform(-1.5, H + 0.5), rng.uniform(-1.5, W + 0.5)
         if number < 5:  # begin where nothing is special
             H, W, p_y, p_x = 6, 7, rng.uniform(1, 4), rng.uniform(1, 5)
@@ -45,6 +45,13 @@ def _far_gets_most(image: np.ndarray, p_y: float, p_x: float) -> float:
 
 def _clamped(image: np.ndarray, p_y: float, p_x: float) -> float:
     return bilinear_formula(np.pad(image, FAR, mode="edge"), p_y + FAR, p_x + FAR)
+
+
+def _wrapped(image: np.ndarray, p_y: float, p_x: float) -> float:
+    """Rows and columns below zero are counted from the end; those past the end count as zero."""
+    H, W = image.shape
+    wide = np.pad(np.tile(image, (2, 2)), ((0, H), (0, W)))
+    return bilinear_formula(wide, p_y + H, p_x + W)
 
 
 def _truncated(weight: Callable[[int, int, float], float]) -> Callable[[np.ndarray, float, float], float]:
@@ -95,6 +102,11 @@ BILINEAR_MISTAKES = (
         "a position outside reads the border instead of zero",
         "skip a pixel that lies outside the image; do not clamp its index.",
         _clamped,
+    ),
+    Mistake(
+        "a row or column below zero is counted from the other end",
+        "image[-1] is NumPy's last row. A pixel with a negative row or column lies outside: skip it.",
+        _wrapped,
     ),
     Mistake(*_CUT, _truncated(lambda corner, first, p: 1 - abs(corner - p))),
     Mistake(*_CUT, _truncated(lambda corner, first, p: p - first if corner > first else 1 - (p - first))),

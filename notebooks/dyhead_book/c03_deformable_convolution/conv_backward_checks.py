@@ -1,4 +1,4 @@
-"""Checks, mistakes and solutions for the gradients of deformable convolution: the slope of a sample, and all of them.
+"""Checks and mistakes for the gradients of deformable convolution: the slope of a sample, and all of them.
 
 All functions take and return NumPy arrays in float64. The backward passes have the signatures of
 ``ops/numba_reference/loops.py``, whose loops are the solutions; tests hold those against numerical differences.
@@ -7,11 +7,14 @@ All functions take and return NumPy arrays in float64. The backward passes have 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
 
+from dyhead_lab.ops import formula
 from dyhead_lab.ops.numba_reference import loops
 
 from ..practice.cases import with_gradient
@@ -130,6 +133,43 @@ def _swapped(gradient: np.ndarray, *_: Any) -> np.ndarray:
     return gradient.reshape(B, -1, 2, Ho, Wo)[:, :, ::-1].reshape(B, channels, Ho, Wo)
 
 
+def _last_write(grad, input, offset, weight, mask, stride, padding, dilation, taps):  # type: ignore[no-untyped-def]
+    """The gradient of the input by ``d[rows, columns] += ...`` on arrays of indices: of those that meet, one counts.
+
+    One statement a corner of the four; ``taps`` says which taps share it: one at a time, or all nine.
+    """
+    (B, C, H, W), (Co, C_group), (G, Ho, Wo) = input.shape, weight.shape[:2], (mask.shape[1] // 9, *mask.shape[2:])
+    dp = torch.from_numpy(np.ascontiguousarray(offset))
+    y, x = (p.numpy() for p in formula.tap_positions(dp, (3, 3), stride, padding, dilation))
+    row, column = np.floor(y).astype(int), np.floor(x).astype(int)
+    result = np.zeros_like(input)
+    for b, c, (down, right), k in product(range(B), range(C), product((0, 1), (0, 1)), taps):
+        g, part = c // (C // G), c // C_group * (Co * C_group // C)
+        outputs = slice(part, part + Co * C_group // C)
+        w = weight[outputs, c % C_group].reshape(-1, 9)[:, k]
+        share_y, share_x = (1 - np.abs(at + step - p) for at, step, p in ((row, down, y), (column, right, x)))
+        share = (share_y * share_x)[b, g, k]
+        sample = np.einsum("okij,ok->kij", grad[b, outputs][:, None].repeat(len(k), 1), w)
+        value = sample * mask[b].reshape(G, 9, Ho, Wo)[g, k] * share
+        r, q = row[b, g, k] + down, column[b, g, k] + right
+        inside = (r >= 0) & (r < H) & (q >= 0) & (q < W)
+        result[b, c][r[inside], q[inside]] += value[inside]
+    return result
+
+
+def _scattered(taps: Sequence[Sequence[int]]) -> Callable[..., Gradients]:
+    def imitate(*arguments: Any) -> Gradients:
+        right = loops.deform_conv2d_backward(*arguments)
+        return _last_write(*arguments, taps=[list(k) for k in taps]), *right[1:]
+
+    return imitate
+
+
+_LOST = (
+    "a pixel that several samples read gets the gradient of one of them",
+    "d[rows, columns] += g adds once for each pixel. np.add.at(d, (rows, columns), g) adds all; so does a loop.",
+)
+
 CONV_BACKWARD_MISTAKES = (
     Mistake(
         "dy and dx are swapped in the gradient of the offsets",
@@ -166,6 +206,8 @@ CONV_BACKWARD_MISTAKES = (
         "a sample read four pixels. Each gets the gradient times its own share G.",
         _conv(INPUT, _same, offset=np.round),
     ),
+    Mistake(*_LOST, _scattered([[k] for k in range(9)])),
+    Mistake(*_LOST, _scattered([range(9)])),
 )
 
 

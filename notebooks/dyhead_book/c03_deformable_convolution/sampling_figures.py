@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,9 @@ def taps_figure(
     image: torch.Tensor,
     offset: torch.Tensor,
     mask: torch.Tensor,
-    stride: int,
-    cells: list[tuple[int, int]],
+    stride: float,
+    cells: Sequence[tuple[int, int]],
+    names: Sequence[str] = (),
 ) -> Figure:
     """Where a 3x3 deformable convolution reads for a few output cells, drawn on the image.
 
@@ -69,17 +71,21 @@ def taps_figure(
         mask: (9, h, w) traced modulation; a tap's disc has this area.
         stride: pixels per cell of the level.
         cells: (row, column) of the output cells, one picture each.
+        names: titles of the pictures; none: the cells.
     """
     y, x = tap_positions(offset[None].cpu(), KERNEL, (1, 1), (1, 1), (1, 1))
     regular_y, regular_x = tap_positions(torch.zeros_like(offset[None]).cpu(), KERNEL, (1, 1), (1, 1), (1, 1))
     with style():
-        figure = Figure(figsize=(3.2 * len(cells), 3.2), dpi=DPI, layout="constrained")
-        for axes, (row, column) in zip(figure.subplots(1, len(cells), squeeze=False)[0], cells, strict=True):
+        height = 3.2 * max(image.shape[1] / image.shape[2], 0.75)
+        figure = Figure(figsize=(3.2 * len(cells), height), dpi=DPI, layout="constrained")
+        titles = names or [f"cell {cell}" for cell in cells]
+        panels = figure.subplots(1, len(cells), squeeze=False)[0]
+        for axes, (row, column), title in zip(panels, cells, titles, strict=True):
             at = (0, 0, slice(None), row, column)
             start = np.stack([regular_x[at], regular_y[at]], -1) * stride + stride / 2
             end = np.stack([x[at], y[at]], -1) * stride + stride / 2
             _draw_taps(axes, image, start, end, mask[:, row, column].numpy(force=True))
-            axes.set_title(f"cell ({row}, {column})", fontsize=10)
+            axes.set_title(title, fontsize=10)
     return figure
 
 

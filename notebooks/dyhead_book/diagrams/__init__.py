@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, detectors, pyramids, race, sampling, threads
+from . import attention, deforming, detectors, pyramids, race, sampling, threads
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -26,6 +26,8 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         pyramids.released_block,
         pyramids.paper_block,
         sampling.bilinear_sample,
+        deforming.regular_and_moved_taps,
+        deforming.gradient_of_a_sample,
         sampling.deformable_layer,
         sampling.threads_and_memory,
         threads.thread_to_output,

@@ -41,7 +41,7 @@ def deform_conv2d_cases(seed: int = 0, count: int = 12) -> Iterator[Case]:
         )
         arrays = (
             rng.normal(size=(B, C, H, W)),
-            2 * rng.normal(size=(B, 18 * G, Ho, Wo)),
+            rng.uniform(-3, 3, size=(B, 18 * G, Ho, Wo)),  # no index beyond -H: NumPy wraps there without a word
             rng.normal(size=(Co, C // groups, 3, 3)),
             rng.uniform(size=(B, 9 * G, Ho, Wo)),
         )
@@ -70,6 +70,34 @@ def _planes(a: dict[str, Any]) -> np.ndarray:
     """Offsets that were read as all dy first, then all dx."""
     B, _, Ho, Wo = a["offset"].shape
     return a["offset"].reshape(B, -1, 2, 9, Ho, Wo).swapaxes(2, 3)
+
+
+def _first_offset_group(name: str) -> Callable[[dict[str, Any]], np.ndarray]:
+    """Offsets or masks in which every group has those of the first."""
+
+    def repeated(a: dict[str, Any]) -> np.ndarray:
+        G = a["mask"].shape[1] // 9
+        return np.concatenate([a[name][:, : a[name].shape[1] // G]] * G, axis=1)
+
+    return repeated
+
+
+def _first_channels(*arguments: Any) -> np.ndarray:
+    """Every group of the weights reads the channels of the first."""
+    input, offset, weight, mask, *geometry = arguments
+    C, C_group, G = input.shape[1], weight.shape[1], mask.shape[1] // 9
+    used = max(1, G * C_group // C)  # offset groups of these channels
+    own = (input[:, :C_group], offset[:, : 18 * used], weight, mask[:, : 9 * used])
+    return deform_conv2d_formula(*own, *geometry)
+
+
+def _wrapped(*arguments: Any) -> np.ndarray:
+    """Rows and columns below zero are counted from the end, as NumPy does; those past the end count as zero."""
+    input, offset, weight, mask, stride, padding, dilation = arguments
+    wide = np.concatenate([input, input, np.zeros_like(input)], axis=2)
+    wide = np.concatenate([wide, wide, np.zeros_like(wide)], axis=3)
+    pairs = offset.reshape(len(offset), -1, 2, *offset.shape[2:]) + np.reshape(input.shape[2:], (2, 1, 1))
+    return deform_conv2d_formula(wide, pairs.reshape(offset.shape), weight, mask, stride, padding, dilation)
 
 
 DEFORM_CONV2D_MISTAKES = (
@@ -115,6 +143,26 @@ DEFORM_CONV2D_MISTAKES = (
             input=lambda a: np.pad(a["input"], ((0, 0), (0, 0), (FAR, FAR), (FAR, FAR)), mode="edge"),
             offset=lambda a: a["offset"] + FAR,
         ),
+    ),
+    Mistake(
+        "a row or column below zero is counted from the other end",
+        "image[-1] is NumPy's last row. A pixel with a negative row or column lies outside: skip it.",
+        _wrapped,
+    ),
+    Mistake(
+        "all channels take the offsets and masks of the first offset group",
+        "channel c belongs to offset group c // (C // G), whose offsets begin at channel 18 g and masks at 9 g.",
+        _changed(offset=_first_offset_group("offset"), mask=_first_offset_group("mask")),
+    ),
+    Mistake(
+        "all channels take the offsets of the first offset group",
+        "channel c belongs to offset group c // (C // G), whose offsets begin at channel 18 g.",
+        _changed(offset=_first_offset_group("offset")),
+    ),
+    Mistake(
+        "every group of the convolution reads the first channels of the input",
+        "output channel o belongs to group o // (Co // groups), whose channels begin at that number times C // groups.",
+        _first_channels,
     ),
     Mistake(
         "rows and columns of the kernel are swapped",
