@@ -7,10 +7,10 @@ from dyhead_book.c03_deformable_convolution.conv_backward_checks import (
     CONV_BACKWARD_MISTAKES,
     SLOPE_MISTAKES,
     bilinear_slope,
-    check_conv_backward,
     check_slope,
     slope_cases,
 )
+from dyhead_book.c03_deformable_convolution.layer_checks import check_conv_backward
 from dyhead_book.c10_multi_scale_deformable_attention.attention_backward_checks import (
     ATTENTION_BACKWARD_MISTAKES,
     check_attention_backward,

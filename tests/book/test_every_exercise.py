@@ -39,7 +39,6 @@ WIDEST = 100  # characters of a code line: what a window of 1280 pixels shows
 NOT_YET_REWRITTEN = {
     "01_feature_pyramid",
     "02_scale_aware",
-    "03_deformable_convolution",
     "05_spatial_aware",
     "06_task_aware",
     "07_dynamic_head",
@@ -113,7 +112,7 @@ def cards(source: Path) -> Iterator[Found]:
         and isinstance(s.value.func, ast.Name)
         and s.value.func.id in ("Exercise", "Challenge")
     ]
-    for start, end in zip(starts, [*starts[1:], len(body)], strict=True):
+    for start, end in zip(starts, [*starts, len(body)][1:], strict=True):
         yield Found(body[start].value, body[start + 1 : end])  # type: ignore[attr-defined]
 
 

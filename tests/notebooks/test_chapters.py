@@ -141,16 +141,18 @@ def reader_cell(answer: str):
 
 def raising(exercise: Exercise) -> str:
     """An answer that defines the names of the book's, of which each raises when it is called or built."""
-    classes = {s.name: s.bases for s in ast.parse(exercise.answer).body if isinstance(s, ast.ClassDef)}
+    classes = {s.name: s for s in ast.parse(exercise.answer).body if isinstance(s, ast.ClassDef)}
     raises = "(*arguments, **named):\n{}raise RuntimeError('the reader')\n"
     texts = []
     for name in exercise.names:
         if name not in classes:
             texts.append(f"def {name}{raises.format('    ')}")
             continue
-        bases = ", ".join(map(ast.unparse, classes[name]))
+        bases = ", ".join(map(ast.unparse, classes[name].bases))
         texts.append(f"class {name}({bases}):")
-        texts += [f"    def {method}{raises.format('        ')}" for method in ("__init__", "forward", "__call__")]
+        for method in ("__init__", "forward", "__call__"):
+            static = any(method == getattr(s, "name", "") and s.decorator_list for s in classes[name].body)
+            texts += ["    @staticmethod"] * static + [f"    def {method}{raises.format('        ')}"]
     return "\n".join(texts)
 
 

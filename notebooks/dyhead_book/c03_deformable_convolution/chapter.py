@@ -33,9 +33,9 @@ from dyhead_book.c03_deformable_convolution.bilinear_checks import check_bilinea
 from dyhead_book.c03_deformable_convolution.conv_backward_checks import check_slope
 from dyhead_book.c03_deformable_convolution.layer_checks import (
     apart,
-    check_compiled,
-    check_compiled_backward,
+    check_conv_backward,
     check_function,
+    check_kernel,
     check_layer,
 )
 from dyhead_book.c03_deformable_convolution.sampling_figures import four_pixels_figure, taps_figure
@@ -329,7 +329,7 @@ def deform_conv2d_compiled(input, offset, weight, mask, stride, padding, dilatio
 
 
 # %% check="kernel"
-check_compiled(deform_conv2d_compiled)
+check_kernel(deform_conv2d_compiled)
 
 # %% [markdown]
 # Beside the loops, on a small input. The first call compiles and does not count.
@@ -381,10 +381,10 @@ print("kernel and torchvision:", apart(yours, torchvision))
 # To train, the layer needs the derivative of the loss by everything that was multiplied. Look at one tap:
 # $y = w \, x \, m$ with $x = x(p)$, and let $g$ be the gradient that arrives at $y$.
 #
-# <img src="diagrams/gradient_of_a_sample.svg" alt="One tap forward and backward. Four pixels and an offset give a
-# sample x; times the weight w, times the mask m it enters the output. Backward the gradient g of the output gives g
-# x m to the weight, g w x to the mask, g w m times its share to each pixel, and g w m times the slope to the
-# offset.">
+# <img src="diagrams/gradient_of_a_sample.svg" alt="One tap forward and backward. Four pixels and an offset give
+# a sample x; times the weight w, times the mask m it enters the output. Backward the gradient g of the output
+# gives g x m to the weight, g w x to the mask, g w m times its share to each pixel, and g w m times the slope
+# to the offset.">
 #
 # Each of the three factors gets $g$ times the other two. The sample hands its own gradient, $g\,w\,m$, on in two
 # directions. Each of its four pixels gets its share $G$ of it. And the offset gets it times the **slope** of $x(p)$,
@@ -473,7 +473,7 @@ def deform_conv2d_backward(grad, input, offset, weight, mask, stride, padding, d
 
 
 # %% check="backward"
-check_compiled_backward(deform_conv2d_backward)
+check_conv_backward(deform_conv2d_backward)
 
 # %% [markdown]
 # ## Build: an operator that PyTorch can differentiate

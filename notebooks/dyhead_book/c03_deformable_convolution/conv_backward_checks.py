@@ -99,7 +99,9 @@ def check_slope(function: Callable[[np.ndarray, float, float], float], seed: int
 # The backward pass of deformable convolution
 
 
-def _conv_cases(seed: int, count: int = 6) -> Iterator[Case]:
+def backward_cases(seed: int = 0, count: int = 6) -> Iterator[Case]:
+    """Those of the operator, with a gradient of its output in front."""
+
     def shape(x, dp, w, *_):  # type: ignore[no-untyped-def]
         return x.shape[0], w.shape[0], *dp.shape[2:]
 
@@ -133,12 +135,13 @@ def _swapped(gradient: np.ndarray, *_: Any) -> np.ndarray:
     return gradient.reshape(B, -1, 2, Ho, Wo)[:, :, ::-1].reshape(B, channels, Ho, Wo)
 
 
-def _last_write(grad, input, offset, weight, mask, stride, padding, dilation, taps):  # type: ignore[no-untyped-def]
+def _last_write(taps, grad, input, offset, weight, mask, stride, padding, dilation):  # type: ignore[no-untyped-def]
     """The gradient of the input by ``d[rows, columns] += ...`` on arrays of indices: of those that meet, one counts.
 
     One statement a corner of the four; ``taps`` says which taps share it: one at a time, or all nine.
     """
-    (B, C, H, W), (Co, C_group), (G, Ho, Wo) = input.shape, weight.shape[:2], (mask.shape[1] // 9, *mask.shape[2:])
+    (B, C, H, W), (Co, C_group), (Ho, Wo) = input.shape, weight.shape[:2], mask.shape[2:]
+    G = mask.shape[1] // 9
     dp = torch.from_numpy(np.ascontiguousarray(offset))
     y, x = (p.numpy() for p in formula.tap_positions(dp, (3, 3), stride, padding, dilation))
     row, column = np.floor(y).astype(int), np.floor(x).astype(int)
@@ -160,7 +163,7 @@ def _last_write(grad, input, offset, weight, mask, stride, padding, dilation, ta
 def _scattered(taps: Sequence[Sequence[int]]) -> Callable[..., Gradients]:
     def imitate(*arguments: Any) -> Gradients:
         right = loops.deform_conv2d_backward(*arguments)
-        return _last_write(*arguments, taps=[list(k) for k in taps]), *right[1:]
+        return _last_write([list(k) for k in taps], *arguments), *right[1:]
 
     return imitate
 
@@ -209,8 +212,3 @@ CONV_BACKWARD_MISTAKES = (
     Mistake(*_LOST, _scattered([[k] for k in range(9)])),
     Mistake(*_LOST, _scattered([range(9)])),
 )
-
-
-def check_conv_backward(function: Callable[..., Gradients], seed: int = 0) -> Verdict:
-    """Check ``deform_conv2d_backward(grad, input, offset, weight, mask, stride, padding, dilation)``: four arrays."""
-    return check(function, loops.deform_conv2d_backward, _conv_cases(seed), CONV_BACKWARD_MISTAKES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,25 +14,37 @@ from torch import Tensor, nn
 from dyhead_lab.attention.spatial import OffsetMaskConv
 from dyhead_lab.detectors.backbones.deformable_conv import DeformableConv2d
 from dyhead_lab.ops import deform_conv2d
+from dyhead_lab.ops.numba_reference import loops
 
-from ..practice.deform_conv2d_check import check_deform_conv2d, deform_conv2d_cases
+from ..practice.deform_conv2d_check import DEFORM_CONV2D_MISTAKES, deform_conv2d_cases, deform_conv2d_formula
 from ..practice.reader_checks import Case, Mistake, Verdict, check
-from .conv_backward_checks import check_conv_backward
+from .conv_backward_checks import CONV_BACKWARD_MISTAKES, backward_cases
 
 # The compiled kernels
 
 
-def check_compiled(function: Callable[..., Any], judge: Callable[..., Verdict] = check_deform_conv2d) -> Verdict:
-    """Check a function that Numba should compile; right numbers that it cannot compile are told apart from wrong ones.
+def check_kernel(function: Callable[..., Any], seed: int = 0) -> Verdict:
+    """Check a compiled ``deform_conv2d``; right numbers that Numba cannot compile are told apart from wrong ones."""
+    return _compiled(function, deform_conv2d_formula, lambda: deform_conv2d_cases(seed), DEFORM_CONV2D_MISTAKES)
 
-    Args:
-        function: decorated with ``@njit``.
-        judge: the check of its numbers.
-    """
+
+def check_conv_backward(function: Callable[..., Any], seed: int = 0) -> Verdict:
+    """Check ``deform_conv2d_backward(grad, input, offset, weight, mask, stride, padding, dilation)``: four arrays."""
+    right = loops.deform_conv2d_backward
+    return _compiled(function, right, lambda: backward_cases(seed), CONV_BACKWARD_MISTAKES)
+
+
+def _compiled(
+    function: Callable[..., Any],
+    formula: Callable[..., Any],
+    cases: Callable[[], Iterator[Case]],
+    mistakes: Sequence[Mistake],
+) -> Verdict:
+    """Check a function that Numba should compile."""
     try:
-        verdict = judge(function)
+        verdict = check(function, formula, cases(), mistakes)
     except NumbaError as error:
-        plain = judge(function.py_func)  # type: ignore[attr-defined]
+        plain = check(function.py_func, formula, cases(), mistakes)  # type: ignore[attr-defined]
         if not plain:
             return plain
         words = next(line for line in str(error).splitlines() if line.strip())
@@ -44,11 +56,6 @@ def check_compiled(function: Callable[..., Any], judge: Callable[..., Verdict] =
     if verdict and not isinstance(function, Dispatcher):
         return Verdict(True, f"{verdict.message} But it is not compiled: without @njit the training below takes long.")
     return verdict
-
-
-def check_compiled_backward(function: Callable[..., Any]) -> Verdict:
-    """As :func:`check_compiled`, for the backward pass."""
-    return check_compiled(function, check_conv_backward)
 
 
 # The autograd function
