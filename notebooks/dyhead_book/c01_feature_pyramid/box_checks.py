@@ -1,37 +1,26 @@
-"""Checks, mistakes and solutions of the chapter on the feature pyramid: IoU and average precision.
+"""Checks and mistakes of the chapter on the feature pyramid: IoU and average precision.
 
-NumPy arrays in float64. Boxes are xyxy in pixels.
+NumPy arrays in float64. Boxes are xyxy in pixels. The answers stand in the chapter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from numpy import ndarray
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, generalized_box_iou
 
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 RECALLS = np.linspace(0, 1, 101)  # where COCO reads the precision
-THRESHOLDS = np.linspace(0.5, 0.95, 10)  # IoU from which a box counts as found
 
 # Intersection over union
 
 
-def iou(a_n4: ndarray, b_m4: ndarray) -> ndarray:
-    """(n, m): area of the intersection over area of the union, for every pair of boxes."""
-    low = np.maximum(a_n4[:, None, :2], b_m4[None, :, :2])
-    high = np.minimum(a_n4[:, None, 2:], b_m4[None, :, 2:])
-    intersection = (high - low).clip(min=0).prod(-1)
-    areas = (a_n4[:, 2:] - a_n4[:, :2]).prod(-1)[:, None] + (b_m4[:, 2:] - b_m4[:, :2]).prod(-1)
-    return intersection / (areas - intersection)
-
-
 def iou_formula(a_n4: ndarray, b_m4: ndarray) -> ndarray:
-    """The same by torchvision."""
+    """(n, m): area of the intersection over area of the union, for every pair of boxes; by torchvision."""
     return box_iou(torch.from_numpy(a_n4), torch.from_numpy(b_m4)).numpy()
 
 
@@ -65,7 +54,16 @@ def _with_pixel(a: ndarray, b: ndarray) -> ndarray:
     return intersection / (_area(a, 1)[:, None] + _area(b, 1) - intersection)
 
 
+def _generalised(a: ndarray, b: ndarray) -> ndarray:
+    return generalized_box_iou(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+
+
 IOU_MISTAKES = (
+    Mistake(
+        "the generalised IoU is computed",
+        "GIoU also subtracts the empty part of the box around both, and can be negative. IoU stops at 0.",
+        _generalised,
+    ),
     Mistake(
         "boxes that lie apart have a negative width",
         "clip width and height of the intersection at 0; two negative numbers have a positive product.",
@@ -96,6 +94,13 @@ IOU_MISTAKES = (
         "the last two numbers are the right and the lower side.",
         lambda a, b: iou_formula(*(np.concatenate([x[:, :2], x[:, :2] + x[:, 2:]], 1) for x in (a, b))),
     ),
+    Mistake(
+        "the boxes are read as centre x, centre y, width, height",
+        "the four numbers are corners: left, upper, right, lower.",
+        lambda a, b: iou_formula(
+            *(np.concatenate([x[:, :2] - x[:, 2:] / 2, x[:, :2] + x[:, 2:] / 2], 1) for x in (a, b))
+        ),
+    ),
 )
 
 
@@ -107,24 +112,14 @@ def check_iou(function: Callable[[ndarray, ndarray], ndarray], seed: int = 0) ->
 # Average precision of one class at one IoU threshold
 
 
-def average_precision(scores: ndarray, correct: ndarray, objects: int) -> float:
-    """Mean over 101 recalls of the best precision at that recall or a higher one.
+def average_precision_formula(scores: ndarray, correct: ndarray, objects: int) -> float:
+    """Mean over 101 recalls of the best precision at that recall or a higher one: tries every number of detections.
 
     Args:
         scores: (n,) of all detections of a class, in any order.
         correct: (n,) bool: the detection found an object that no better one had found.
         objects: how many objects there are.
     """
-    found = np.cumsum(correct[np.argsort(-scores, kind="stable")])
-    recall = found / objects
-    precision = found / np.arange(1, len(found) + 1)
-    best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
-    position = np.searchsorted(recall, RECALLS)  # the first detection that reaches this recall
-    return float(np.append(best_from_here, 0)[position].mean())
-
-
-def average_precision_formula(scores: ndarray, correct: ndarray, objects: int) -> float:
-    """The same in words: for each recall, try every number of detections that reaches it."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     found = [sum(bool(correct[i]) for i in order[: n + 1]) for n in range(len(order))]
     total = 0.0
@@ -156,6 +151,28 @@ def _envelope(recall: ndarray, precision: ndarray) -> tuple[ndarray, ndarray]:
     return recall, np.maximum.accumulate(precision[::-1])[::-1]
 
 
+def _trapezoid(scores: ndarray, correct: ndarray, objects: int) -> float:
+    """The area below straight lines between the points of the curve."""
+    recall, precision = _curve(scores, correct, objects)
+    return float(np.trapezoid(precision, recall))
+
+
+def _trapezoid_from_zero(scores: ndarray, correct: ndarray, objects: int) -> float:
+    recall, precision = _curve(scores, correct, objects)
+    return float(np.trapezoid(np.concatenate([precision[:1], precision]), np.concatenate([[0], recall])))
+
+
+def _steps(scores: ndarray, correct: ndarray, objects: int) -> float:
+    """The exact area below the monotonic curve, as Pascal VOC since 2010."""
+    recall, precision = _envelope(*_curve(scores, correct, objects))
+    return float((np.diff(recall, prepend=0) * precision).sum())
+
+
+_TRAPEZOID = (
+    "the area is taken by the trapezoidal rule",
+    "COCO draws no lines between the points: it reads the curve at 101 recalls and takes the mean.",
+)
+
 AVERAGE_PRECISION_MISTAKES = (
     Mistake(
         "the detections are not sorted by score",
@@ -182,6 +199,13 @@ AVERAGE_PRECISION_MISTAKES = (
         "Pascal VOC of 2007 had 11, COCO has 101.",
         lambda s, c, n: _sampled(*_envelope(*_curve(s, c, n)), recalls=np.linspace(0, 1, 11)),
     ),
+    Mistake(*_TRAPEZOID, _trapezoid),
+    Mistake(*_TRAPEZOID, _trapezoid_from_zero),
+    Mistake(
+        "the exact area below the curve is taken",
+        "Pascal VOC does so since 2010; COCO reads the curve at 101 recalls and takes the mean.",
+        _steps,
+    ),
     Mistake(
         "the precisions of all detections are averaged",
         "average over recalls, not over detections.",
@@ -194,49 +218,3 @@ def check_average_precision(function: Callable[[ndarray, ndarray, int], float], 
     """Check the reader's ``average_precision(scores, correct, objects)``."""
     cases = average_precision_cases(seed)
     return check(function, average_precision_formula, cases, AVERAGE_PRECISION_MISTAKES)
-
-
-# From boxes to AP
-
-
-def matched(iou_nm: ndarray, threshold: float) -> ndarray:
-    """(n,) bool: which detections of one image and class, best score first, find an object of their own.
-
-    Each detection takes the free object that it overlaps most, if their IoU reaches the threshold.
-    """
-    free = np.ones(iou_nm.shape[1], bool)
-    correct = np.zeros(len(iou_nm), bool)
-    for i, row in enumerate(iou_nm):
-        candidates = np.where(free, row, -1)
-        if candidates.size and candidates.max() >= threshold:
-            correct[i] = True
-            free[candidates.argmax()] = False
-    return correct
-
-
-Boxes = Mapping[str, Any]  # "boxes" (n, 4), "labels" (n,), and of detections "scores" (n,), NumPy
-
-
-def mean_average_precision(detections: Sequence[Boxes], truths: Sequence[Boxes], classes: int) -> float:
-    """COCO's AP: averaged over ten IoU thresholds and all classes that have objects. No crowds, no area limits.
-
-    Args:
-        detections, truths: one for each image.
-        classes: labels are 0..classes-1.
-    """
-    values = []
-    for label in range(classes):
-        objects = sum(int((truth["labels"] == label).sum()) for truth in truths)
-        if not objects:
-            continue
-        scores, correct_by_threshold = [], []
-        for found, truth in zip(detections, truths, strict=True):
-            kept = np.flatnonzero(found["labels"] == label)
-            kept = kept[np.argsort(-found["scores"][kept], kind="stable")]
-            iou_nm = iou(found["boxes"][kept], truth["boxes"][truth["labels"] == label])
-            scores.append(found["scores"][kept])
-            correct_by_threshold.append([matched(iou_nm, threshold) for threshold in THRESHOLDS])
-        for i in range(len(THRESHOLDS)):
-            correct = np.concatenate([image[i] for image in correct_by_threshold])
-            values.append(average_precision(np.concatenate(scores), correct, objects))
-    return float(np.mean(values))

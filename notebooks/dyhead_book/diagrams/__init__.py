@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, deforming, detectors, pyramids, race, sampling, threads
+from . import attention, deforming, detectors, measuring, pyramids, race, sampling, threads
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -23,6 +23,8 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
     draw.__name__: draw
     for draw in (
         pyramids.feature_pyramid,
+        measuring.intersection_over_union,
+        measuring.point_and_box,
         pyramids.released_block,
         pyramids.paper_block,
         sampling.bilinear_sample,

@@ -1,0 +1,97 @@
+"""Pictures of a pyramid: a photograph's levels, and which object each point learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from dyhead_lab.views.features import energy
+from dyhead_lab.views.figures import DPI, INK, ORANGE, SKY, VERMILION, style
+
+BRIGHTEST = 4.0  # times the mean of a level; what is brighter looks the same
+COLOURS = (ORANGE, SKY, VERMILION)
+
+
+def levels_figure(image: Tensor, levels: Mapping[str, Tensor]) -> Figure:
+    """A photograph, and its maps over it: where the energy of each level lies, all on one scale.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        levels: name -> (1, C, h, w), fine to coarse. Drawn is the sum of squares over channels over its mean.
+    """
+    H, W = image.shape[1:]
+    columns = 2
+    rows = -(-(len(levels) + 1) // columns)
+    with style():
+        figure = Figure(figsize=(9, 9 * rows / columns * H / W + 0.3), dpi=DPI, layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).flat
+        grid[0].imshow(image.permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0))
+        grid[0].set_title(f"the photograph, {H} x {W} pixels", fontsize=10)
+        panels = []
+        for axes, (name, maps) in zip(list(grid)[1:], levels.items(), strict=False):
+            axes.imshow(image.mean(0).numpy(force=True), extent=(0, W, H, 0), cmap="Greys_r", vmin=0, vmax=1)
+            relative = energy(maps)[0] / energy(maps).mean()
+            shown = axes.imshow(
+                relative.numpy(force=True), extent=(0, W, H, 0), cmap="viridis", vmin=0, vmax=BRIGHTEST, alpha=0.7
+            )
+            _, C, h, w = maps.shape
+            axes.set_title(f"{name}: {C} channels of {h} x {w} cells", fontsize=10)
+            panels.append(axes)
+        for axes in figure.axes:
+            axes.set(xticks=(), yticks=())
+        for axes in figure.axes[len(levels) + 1 :]:
+            axes.axis("off")
+        figure.colorbar(shown, ax=panels, label="energy, times the mean of its level", shrink=0.6)
+    return figure
+
+
+def assignment_figure(
+    image: Tensor,
+    boxes_M4: np.ndarray,
+    names: Sequence[str],
+    points: Mapping[str, np.ndarray],
+    chosen: Mapping[str, np.ndarray],
+) -> Figure:
+    """The points of each level on the image, in the colour of the object that they learn to find.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        boxes_M4: objects, xyxy in pixels, at most three.
+        names: of the objects.
+        points: level -> (N, 2) as (x, y) in pixels.
+        chosen: level -> (N,), the object of each point, or -1.
+
+    Raises:
+        ValueError: there are more objects than colours.
+    """
+    if len(boxes_M4) > len(COLOURS):
+        raise ValueError(f"boxes_M4: got {len(boxes_M4)} objects, at most {len(COLOURS)} can be told apart by colour")
+    H, W = image.shape[1:]
+    with style():
+        figure = Figure(figsize=(9, 9 / 2 * -(-len(points) // 2) * H / W + 0.4), dpi=DPI, layout="constrained")
+        grid = figure.subplots(-(-len(points) // 2), 2, squeeze=False).flat
+        for axes in grid:
+            axes.axis("off")
+        for axes, (level, points_N2) in zip(grid, points.items(), strict=False):
+            axes.imshow(image.permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0), alpha=0.75)
+            idle = chosen[level] < 0
+            axes.plot(*points_N2[idle].T, ".", color=INK, markersize=2)
+            for m, (x1, y1, x2, y2) in enumerate(boxes_M4):
+                axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=COLOURS[m], linewidth=2))
+                own = points_N2[chosen[level] == m]
+                axes.plot(*own.T, "o", color=COLOURS[m], markersize=6, markeredgecolor="black", markeredgewidth=0.6)
+            axes.set(xlim=(0, W), ylim=(H, 0))
+            axes.set_title(f"{level}: {int((~idle).sum())} of {len(idle)} points learn an object", fontsize=10)
+        handles = [Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="black") for colour in COLOURS[: len(names)]]
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=10)
+    return figure
+
+
+def normalised(image: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+    """(1, 3, H, W): an image as a backbone of ImageNet wants it."""
+    return ((image - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(deviation).view(3, 1, 1))[None]
