@@ -37,9 +37,10 @@ def test_its_levels_are_those_of_the_shipped_detector(cells):
 def test_a_pyramid_in_which_nothing_flows_down_is_noticed(cells):
     class Flat(cells["FeaturePyramidNetwork"]):
         def forward(self, x):
-            P = [layer(inner(c)) for layer, inner, c in zip(self.layer_blocks, self.inner_blocks, x.values())]
+            parts = zip(self.layer_blocks, self.inner_blocks, x.values(), strict=True)
+            P = [layer(inner(c)) for layer, inner, c in parts]
             P, names = self.extra_blocks(P, list(x.values()), list(x))
-            return dict(zip(names, P))
+            return dict(zip(names, P, strict=True))
 
     verdict = check_same_ap("quickstart", 10, FeaturePyramidNetwork=Flat)
     assert not verdict and "The weights fit, but" in verdict.message
@@ -69,7 +70,7 @@ def test_points_learn_what_they_learn_in_the_shipped_detector(cells, monkeypatch
     model = load_trained("quickstart").model.train()
     monkeypatch.setattr(type(model.head), "compute_loss", keep)
     data = DrawnShapes(4)
-    images, targets = zip(*(data[i] for i in range(4)), strict=True)
+    targets = [data[i][1] for i in range(4)]
     outputs = {"cls_logits": torch.zeros(1)}
     strides = (8, 16, 32, 64)
     grids = [cells["points"](-(-160 // s), -(-160 // s), s) for s in strides]
@@ -79,7 +80,7 @@ def test_points_learn_what_they_learn_in_the_shipped_detector(cells, monkeypatch
     reach[: len(grids[0]), 0], reach[-len(grids[-1]) :, 1] = 0, np.inf
     corners = np.concatenate([points - sizes[:, None] / 2, points + sizes[:, None] / 2], 1)
     anchors = [torch.from_numpy(corners).float()] * 4
-    FCOS.compute_loss(model, list(targets), outputs, anchors, [len(grid) for grid in grids])
+    FCOS.compute_loss(model, targets, outputs, anchors, [len(grid) for grid in grids])
     learned = 0
     for target, chosen in zip(targets, given["chosen"], strict=True):
         found = cells["assign"](points, reach, 3 * sizes, target["boxes"].double().numpy())

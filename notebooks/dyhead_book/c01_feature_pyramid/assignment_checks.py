@@ -67,7 +67,7 @@ def check_points(function: Callable[[int, int, int], ndarray]) -> Verdict:
 
 
 def assign_formula(points_N2, reach_N2, radius_N, boxes_M4, **without) -> ndarray:  # type: ignore[no-untyped-def]
-    """(N,): the box that each point learns to find, or -1. See the chapter; ``without`` leaves a part of the rule out."""
+    """(N,): the box that each point learns, or -1; see the chapter. ``without`` leaves a part of the rule out."""
     chosen = np.full(len(points_N2), -1)
     for n, ((x, y), (low, high), radius) in enumerate(zip(points_N2, reach_N2, radius_N, strict=True)):
         best = np.inf
