@@ -147,8 +147,7 @@ def test_mistakes_of_the_function_are_named(cells):
 
 def test_a_function_off_the_graph_is_noticed(cells):
     right = cells["DeformConv2d"]
-    with pytest.raises(ValueError, match="hangs on no graph"):
-        check_function(Function(lambda *a: right.apply(*a).detach()))
+    assert "hangs on no graph" in check_function(Function(lambda *a: right.apply(*a).detach())).message
 
 
 def layer_that(cells, decide, bias=True):

@@ -70,7 +70,7 @@ shifted_box = Question(
     b="0.67",
     c="0.50",
 )
-shifted_box.guess(None)
+shifted_box.ask()
 
 # %%
 twice_as_large = Question(
@@ -82,7 +82,7 @@ twice_as_large = Question(
     c="all",
     d="none",
 )
-twice_as_large.guess(None)
+twice_as_large.ask()
 
 # %% [markdown]
 # ## First answer: an image pyramid

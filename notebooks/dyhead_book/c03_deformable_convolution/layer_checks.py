@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -41,13 +42,22 @@ def _compiled(
     mistakes: Sequence[Mistake],
 ) -> Verdict:
     """Check a function that Numba should compile."""
-    try:
-        verdict = check(function, formula, cases(), mistakes)
-    except NumbaError as error:
-        plain = check(function.py_func, formula, cases(), mistakes)  # type: ignore[attr-defined]
+    refused: list[NumbaError] = []
+
+    @wraps(getattr(function, "py_func", function))
+    def watched(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except NumbaError as error:
+            refused.append(error)
+            raise
+
+    verdict = check(watched, formula, cases(), mistakes)
+    if refused and isinstance(function, Dispatcher):
+        plain = check(function.py_func, formula, cases(), mistakes)
         if not plain:
             return plain
-        words = next(line for line in str(error).splitlines() if line.strip())
+        words = next(line for line in str(refused[0]).splitlines() if line.strip())
         return Verdict(
             False,
             "The numbers are right, but Numba cannot compile the function. It wants loops over numbers and arrays, and "
