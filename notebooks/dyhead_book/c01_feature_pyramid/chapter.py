@@ -105,9 +105,9 @@ model.transform.min_size, model.transform.max_size = (160,), 320
 with torch.no_grad():
     cost = macs(model, lambda: model([data[0][0]]))[""]
 
-names = ("AP_small", "AP_medium", "AP_large")
+sizes = ("AP_small", "AP_medium", "AP_large")
 for side, result in results.items():
-    values = ", ".join(f"{name} {result[name]:.3f}" for name in names)
+    values = ", ".join(f"{name} {result[name]:.3f}" for name in sizes)
     print(f"{side} px, {cost * (side / 160) ** 2 / 1e9:.2f} billion multiply-adds: {values}")
 
 # %% [markdown]
@@ -350,15 +350,30 @@ class LastLevelP6P7(nn.Module):
 check_top(LastLevelP6P7)
 
 # %% [markdown]
-# The photograph's pyramid, with its backbone's trained maps below and your pyramid, still untrained, on them:
+# Now the photograph's pyramid, level by level. `everyday`, a detector of photographs that this project ships, stands
+# on the same EfficientNet and carries P3 to P7. Its weights go into your two classes, strictly, and yours read the
+# photograph. The detector enlarges or shrinks what it sees, so the maps have other sizes than above.
 
 # %%
-fpn = FeaturePyramidNetwork(body.channels, 64, LastLevelP6P7(64, 64))
-with torch.no_grad():
-    levels = fpn(maps)
+names = {"FeaturePyramidNetwork": FeaturePyramidNetwork, "LastLevelP6P7": LastLevelP6P7}
+levels = {}
+with rebuilt("everyday", **names) as everyday, torch.no_grad():
+    hook = everyday.backbone.fpn.register_forward_hook(lambda _, x, out: levels.update(out))
+    everyday([workshop])
+    hook.remove()
+levels = {f"P{level}": x for level, x in enumerate(levels.values(), 3)}
 for name, x in levels.items():
-    side = workshop.shape[2] / x.shape[3]
-    print(f"{name}: {tuple(x.shape)!s:17} one cell for every {side:5.1f} pixels")
+    print(f"{name}: {tuple(x.shape)!s:16} one cell for {workshop.shape[2] / x.shape[3]:3.0f} pixels")
+
+# %% tags=["hide"]
+Picture(
+    levels_figure(workshop, levels),
+    alt="The photograph and the energy of the levels P3 to P7 over it, on one scale: ever larger cells.",
+)
+
+# %% [markdown]
+# Compare with the backbone above. P3 no longer answers to every edge alike: the motorcycle's edges stand out from
+# those of the shelf, because the coarse levels have told it where something is.
 
 # %% [markdown]
 # ## The proof: a trained detector runs on it
@@ -691,7 +706,7 @@ Picture(figure, alt=f"Precision against recall for discs. {', '.join(curves)}.")
 # %%
 areas = torch.cat([target["area"] for target in targets]).numpy()
 counts, _ = np.histogram(areas, [0, 32**2, 96**2, np.inf])
-for name, count in zip(names, counts, strict=True):
+for name, count in zip(sizes, counts, strict=True):
     print(f"{name:9} {results[160][name]:.3f} on {count} objects")
 
 # %% [markdown]
@@ -753,8 +768,8 @@ nearest = min({"a": 0.8, "b": 0.67, "c": 0.5}.items(), key=lambda item: abs(item
 shifted_box.revisit(nearest, f"IoU {value:.3f}: 32 x 40 pixels are shared, 48 x 40 are covered.")
 
 # %%
-gain = {name: results[320][name] - results[160][name] for name in names}
-better = [name for name in names if gain[name] > 0.01]
+gain = {name: results[320][name] - results[160][name] for name in sizes}
+better = [name for name in sizes if gain[name] > 0.01]
 answer = "d" if not better else "c" if len(better) == 3 else "a" if "AP_small" in better else "b"
 shown = ", ".join(f"{name} {change:+.3f}" for name, change in gain.items())
 twice_as_large.revisit(answer, f"From 160 to 320 pixels: {shown}.")

@@ -28,7 +28,7 @@ def levels_figure(image: Tensor, levels: Mapping[str, Tensor]) -> Figure:
     columns = 2
     rows = -(-(len(levels) + 1) // columns)
     with style():
-        figure = Figure(figsize=(9, 9 * rows / columns * H / W + 0.3), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(7.6, 7.6 * rows / columns * H / W + 0.3), dpi=DPI, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flat
         grid[0].imshow(image.permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0))
         grid[0].set_title(f"the photograph, {H} x {W} pixels", fontsize=10)
@@ -73,7 +73,7 @@ def assignment_figure(
         raise ValueError(f"boxes_M4: got {len(boxes_M4)} objects, at most {len(COLOURS)} can be told apart by colour")
     H, W = image.shape[1:]
     with style():
-        figure = Figure(figsize=(9, 9 / 2 * -(-len(points) // 2) * H / W + 0.4), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(7.6, 7.6 / 2 * -(-len(points) // 2) * H / W + 0.4), dpi=DPI, layout="constrained")
         grid = figure.subplots(-(-len(points) // 2), 2, squeeze=False).flat
         for axes in grid:
             axes.axis("off")

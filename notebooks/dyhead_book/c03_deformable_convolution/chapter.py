@@ -69,7 +69,7 @@ why_not_round = Question(
     b="learning: the offsets get no gradient",
     c="speed: rounding costs more than interpolation",
 )
-why_not_round.guess(None)  # write "a", "b" or "c" here
+why_not_round.ask()
 
 # %%
 where_to_start = Question(
@@ -80,7 +80,7 @@ where_to_start = Question(
     b="exact with zeros, off by less than a tenth at random",
     c="exact with zeros, off by more than a tenth at random",
 )
-where_to_start.guess(None)
+where_to_start.ask()
 
 # %% [markdown]
 # ## The formula
@@ -1000,13 +1000,15 @@ where_to_start.revisit(answer, f"Off by: {shares}.")
 # They could turn taps of the square off, but never look outside of it.</details>
 #
 # Of the detector whose parts you collect through this book, this chapter adds the branch that decides where to look.
-# The parts of chapters 01 and 02 come from the library here.
+# The pyramid of chapter 01 is torchvision's here, which yours equals; the attention of chapter 02 is yours if you
+# kept it.
 
 # %%
 from torchvision.ops import FeaturePyramidNetwork
 
-from dyhead_lab.attention.scale import ScaleAwareAttention
+from dyhead_book.practice.earlier import earlier
 
+ScaleAwareAttention = earlier("02_scale_aware", "ScaleAwareAttention")
 so_far(
     "quickstart",
     images=4 if FAST else 60,

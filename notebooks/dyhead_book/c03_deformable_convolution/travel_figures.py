@@ -102,16 +102,15 @@ def rebuilt_view_figure(right: Tensor, left: Tensor, rebuilt: Tensor, offset: Te
     """
     pictures = {"the right camera": right, "the left camera": left, "left, read out of right": rebuilt}
     with style():
-        figure = Figure(figsize=(9, 6.4), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(7, 5), dpi=DPI, layout="constrained")
         grid = figure.subplots(2, 2).flat
         for axes, (name, picture) in zip(grid, pictures.items(), strict=False):
             axes.imshow(picture.permute(1, 2, 0).clamp(0, 1).numpy(force=True))
             axes.set_title(name, fontsize=10)
-            axes.set(xticks=(), yticks=())
         axes = figure.axes[3]
-        axes.imshow(left.mean(0).numpy(force=True), cmap="Greys_r", alpha=0.5)
-        shown = axes.imshow(offset.numpy(force=True), cmap="viridis", alpha=0.75)
+        shown = axes.imshow(offset.numpy(force=True), cmap="viridis")
         axes.set_title("the offset of the centre tap", fontsize=10)
-        axes.set(xticks=(), yticks=())
-        figure.colorbar(shown, ax=axes, label="dx, pixels", shrink=0.85)
+        for panel in figure.axes:
+            panel.set(xticks=(), yticks=())
+        figure.colorbar(shown, ax=figure.axes[:4], label="dx, pixels", shrink=0.45, anchor=(0, 0.1))
     return figure
