@@ -363,12 +363,13 @@ with rebuilt("everyday", **names) as everyday, torch.no_grad():
     hook.remove()
 levels = {f"P{level}": x for level, x in enumerate(levels.values(), 3)}
 for name, x in levels.items():
-    print(f"{name}: {tuple(x.shape)!s:16} one cell for {workshop.shape[2] / x.shape[3]:3.0f} pixels")
+    side = workshop.shape[2] / x.shape[3]
+    print(f"{name}: {tuple(x.shape)!s:16} one cell for {side:3.0f} pixels")
 
 # %% tags=["hide"]
 Picture(
     levels_figure(workshop, levels),
-    alt="The photograph and the energy of the levels P3 to P7 over it, on one scale: ever larger cells.",
+    alt="The photograph and the energy of the levels P3 to P7 over it: ever larger cells.",
 )
 
 # %% [markdown]

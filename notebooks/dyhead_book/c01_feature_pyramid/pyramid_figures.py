@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from dyhead_lab.views.features import energy
 from dyhead_lab.views.figures import DPI, INK, ORANGE, SKY, VERMILION, style
 
+WIDE, GREYS = 280, 14  # pixels and shades of a photograph below something else
 BRIGHTEST = 4.0  # times the mean of a level; what is brighter looks the same
 COLOURS = (ORANGE, SKY, VERMILION)
 
@@ -25,29 +28,41 @@ def levels_figure(image: Tensor, levels: Mapping[str, Tensor]) -> Figure:
         levels: name -> (1, C, h, w), fine to coarse. Drawn is the sum of squares over channels over its mean.
     """
     H, W = image.shape[1:]
-    columns = 2
+    columns = 2 if len(levels) < 4 else 3
     rows = -(-(len(levels) + 1) // columns)
     with style():
-        figure = Figure(figsize=(7.6, 7.6 * rows / columns * H / W + 0.3), dpi=DPI, layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False).flat
+        figure = Figure(figsize=(3.1 * columns, 3.1 * rows * (H / W + 0.1)), dpi=DPI, layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).flatten()
         grid[0].imshow(image.permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0))
-        grid[0].set_title(f"the photograph, {H} x {W} pixels", fontsize=10)
+        grid[0].set_title(f"the photograph, {H} x {W} pixels", fontsize=9)
         panels = []
-        for axes, (name, maps) in zip(list(grid)[1:], levels.items(), strict=False):
-            axes.imshow(image.mean(0).numpy(force=True), extent=(0, W, H, 0), cmap="Greys_r", vmin=0, vmax=1)
+        for axes, (name, maps) in zip(grid[1:], levels.items(), strict=False):
+            _draw_underneath(axes, image)
             relative = energy(maps)[0] / energy(maps).mean()
             shown = axes.imshow(
-                relative.numpy(force=True), extent=(0, W, H, 0), cmap="viridis", vmin=0, vmax=BRIGHTEST, alpha=0.7
+                relative.numpy(force=True),
+                extent=(0, W, H, 0),
+                cmap="viridis",
+                vmin=0,
+                vmax=BRIGHTEST,
+                alpha=0.6,
+                interpolation="nearest",
             )
             _, C, h, w = maps.shape
-            axes.set_title(f"{name}: {C} channels of {h} x {w} cells", fontsize=10)
+            axes.set_title(f"{name}: {C} channels, {h} x {w} cells", fontsize=9)
             panels.append(axes)
-        for axes in figure.axes:
-            axes.set(xticks=(), yticks=())
-        for axes in figure.axes[len(levels) + 1 :]:
+        for axes in grid:
             axes.axis("off")
         figure.colorbar(shown, ax=panels, label="energy, times the mean of its level", shrink=0.6)
     return figure
+
+
+def _draw_underneath(axes: Axes, image: Tensor) -> None:
+    """The photograph in a few greys, as fine as a small panel shows it: a notebook that holds many stays small."""
+    H, W = image.shape[1:]
+    small = F.interpolate(image.mean(0)[None, None], size=(round(WIDE * H / W), WIDE), mode="area")[0, 0]
+    greys = (0.25 + 0.75 * small).mul(GREYS).round().div(GREYS).numpy(force=True)
+    axes.imshow(greys, extent=(0, W, H, 0), cmap="Greys_r", vmin=0, vmax=1, interpolation="nearest")
 
 
 def assignment_figure(
@@ -73,12 +88,13 @@ def assignment_figure(
         raise ValueError(f"boxes_M4: got {len(boxes_M4)} objects, at most {len(COLOURS)} can be told apart by colour")
     H, W = image.shape[1:]
     with style():
-        figure = Figure(figsize=(7.6, 7.6 / 2 * -(-len(points) // 2) * H / W + 0.4), dpi=DPI, layout="constrained")
-        grid = figure.subplots(-(-len(points) // 2), 2, squeeze=False).flat
+        rows = -(-len(points) // 3)
+        figure = Figure(figsize=(9.3, 3.1 * rows * (H / W + 0.1) + 0.3), dpi=DPI, layout="constrained")
+        grid = figure.subplots(rows, 3, squeeze=False).flatten()
         for axes in grid:
             axes.axis("off")
         for axes, (level, points_N2) in zip(grid, points.items(), strict=False):
-            axes.imshow(image.permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0), alpha=0.75)
+            _draw_underneath(axes, image)
             idle = chosen[level] < 0
             axes.plot(*points_N2[idle].T, ".", color=INK, markersize=2)
             for m, (x1, y1, x2, y2) in enumerate(boxes_M4):
@@ -86,7 +102,7 @@ def assignment_figure(
                 own = points_N2[chosen[level] == m]
                 axes.plot(*own.T, "o", color=COLOURS[m], markersize=6, markeredgecolor="black", markeredgewidth=0.6)
             axes.set(xlim=(0, W), ylim=(H, 0))
-            axes.set_title(f"{level}: {int((~idle).sum())} of {len(idle)} points learn an object", fontsize=10)
+            axes.set_title(f"{level}: {int((~idle).sum())} of {len(idle)} points learn", fontsize=9)
         handles = [Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="black") for colour in COLOURS[: len(names)]]
         figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=10)
     return figure
