@@ -239,8 +239,19 @@ for name, chosen in {"c": backbone, "p": pyramid}.items():
 # The backbone's levels come out about alike: the coarse ones know more, but a small object has no cell of its own
 # there. Now compare levels with the same cells. `p3` and `p4` of the pyramid tell more than `c3` and `c4`. `p5`
 # does not tell more than `c5`: it is the coarsest of the three, and nothing is handed down to it. A classifier on
-# 300 objects is a rough instrument, so mind only clear differences.
-#
+# 300 objects is a rough instrument, so mind only clear differences. For one picture the maps look like this; the
+# percentages tell how much of a map's energy lies in its strongest tenth.
+
+# %% tags=["hide"]
+from dyhead_lab.views.features import features_figure
+
+chosen = 3
+steps = {"backbone, C": backbone, "pyramid, P": pyramid[:3]}
+steps = {name: [x[[chosen]] for x in levels] for name, levels in steps.items()}
+figure = features_figure(data[chosen][0], steps, ["3", "4", "5"])
+Picture(figure, alt="Energy of the backbone's and the pyramid's maps on three levels.")
+
+# %% [markdown]
 # ## Build: the feature pyramid
 #
 # <img src="diagrams/feature_pyramid.svg" alt="A feature pyramid. The backbone makes maps C3, C4 and C5 of

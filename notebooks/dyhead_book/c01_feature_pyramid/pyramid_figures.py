@@ -96,7 +96,7 @@ def assignment_figure(
         for axes, (level, points_N2) in zip(grid, points.items(), strict=False):
             _draw_underneath(axes, image)
             idle = chosen[level] < 0
-            axes.plot(*points_N2[idle].T, ".", color=INK, markersize=2)
+            axes.plot(*points_N2[idle].T, ".", color=INK, markersize=min(2, 0.5 + 600 / len(idle)))
             for m, (x1, y1, x2, y2) in enumerate(boxes_M4):
                 axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=COLOURS[m], linewidth=2))
                 own = points_N2[chosen[level] == m]
