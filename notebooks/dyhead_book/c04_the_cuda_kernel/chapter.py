@@ -652,9 +652,7 @@ one_each
 # coalesced, wait, and then every thread adds up its own output channel from them.
 
 # %%
-shared_conv = cuda_kernel(
-    BILINEAR
-    + """
+shared_conv = cuda_kernel(BILINEAR + """
 const int C = 32, P = 8;  // channels in and out, which are the threads; pixels of a block
 __global__ void shared_conv(const float* in, const float* offset, const float* mask,
                             const float* weight, float* out, int H, int W) {
@@ -677,8 +675,7 @@ __global__ void shared_conv(const float* in, const float* offset, const float* m
   }
   for (int j = 0; j < P; ++j)
     if (first + j < S) out[(first + j) * C + t] = sum[j];
-}"""
-)
+}""")
 
 # %% [markdown]
 # The input is (H, W, C), the weight (taps, C, Co), the output (pixels, Co): in each the letter of the thread runs
