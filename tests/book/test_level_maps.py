@@ -3,7 +3,7 @@
 import torch
 from matplotlib.patches import Rectangle
 
-from dyhead_book.c02_scale_aware.level_maps import closing_figure, level_scores_figure
+from dyhead_book.c02_scale_aware.level_maps import best_levels, closing_figure, level_scores_figure
 
 
 def boxes_in(axes):
@@ -26,3 +26,10 @@ def test_losses_and_gates_of_both_forms_are_drawn():
     losses, gates = figure.axes
     assert len(losses.lines) == 2 and len(gates.lines) == 4
     assert list(gates.lines[3].get_ydata()) == [0.1, 0.1]
+
+
+def test_a_box_belongs_to_the_level_with_the_highest_score_in_its_middle():
+    scores = {"P3": torch.zeros(8, 8), "P4": torch.full((4, 4), 0.1)}
+    scores["P3"][3, 3] = 0.9  # pixels 24 to 32
+    boxes = torch.tensor([[16.0, 16, 40, 40], [24.0, 0, 64, 64], [0.0, 0, 8, 8]])
+    assert best_levels(scores, boxes) == [0, 1, 1], "the second box holds that cell only at its edge"

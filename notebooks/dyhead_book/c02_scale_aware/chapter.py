@@ -100,28 +100,17 @@ for name, level in scores.items():
 from torch.nn.functional import interpolate
 from torchvision.ops import nms
 
-from dyhead_book.c02_scale_aware.level_maps import closing_figure, level_scores_figure
+from dyhead_book.c02_scale_aware.level_maps import (
+    best_levels,
+    closing_figure,
+    level_scores_figure,
+)
 
 scale = min(320 / min(workshop.shape[1:]), 512 / max(workshop.shape[1:]))
 small = interpolate(workshop[None], scale_factor=scale, mode="bilinear", antialias=True)[0]
 kept = nms(found["boxes"], found["scores"], 0.4)[:3]
 boxes = found["boxes"][kept] * scale
-
-
-def seen_best(box):
-    """The level with the highest score in the middle half of a box."""
-    x, y, half = *((box[:2] + box[2:]) / 2).tolist(), (box[2:] - box[:2]) / 4
-    highest = []
-    for l, level in enumerate(scores.values()):
-        stride = 8 * 2**l
-        top, left = int((y - half[1]) // stride), int((x - half[0]) // stride)
-        bottom, right = int((y + half[1]) // stride) + 1, int((x + half[0]) // stride) + 1
-        part = level[max(top, 0) : bottom, max(left, 0) : right]
-        highest.append(float(part.max()) if part.numel() else 0.0)
-    return int(np.argmax(highest))
-
-
-best = [seen_best(box) for box in boxes]
+best = best_levels(scores, boxes)
 names = [everyday.categories[label] for label in found["labels"][kept]]
 Picture(
     level_scores_figure(small.clamp(0, 1), scores, boxes, best, names),

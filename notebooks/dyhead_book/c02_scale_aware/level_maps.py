@@ -13,6 +13,31 @@ from matplotlib.patches import Rectangle
 from dyhead_lab.views.figures import BLUE, DPI, VERMILION, style
 
 
+def best_levels(scores: Mapping[str, torch.Tensor], boxes: torch.Tensor) -> list[int]:
+    """For each box (n, 4), xyxy in pixels: the level with the highest score in the middle half of the box.
+
+    Args:
+        scores: "P3" and so on -> (h, w), whose cells have 2^3 pixels and so on.
+        boxes: in pixels of the network's input.
+    """
+    best = []
+    for x1, y1, x2, y2 in boxes.tolist():
+        highest = []
+        for name, level in scores.items():
+            stride = _stride(name)
+            top, bottom = (int((y1 + share * (y2 - y1)) // stride) for share in (0.25, 0.75))
+            left, right = (int((x1 + share * (x2 - x1)) // stride) for share in (0.25, 0.75))
+            part = level[max(top, 0) : bottom + 1, max(left, 0) : right + 1]
+            highest.append(float(part.max()) if part.numel() else 0.0)
+        best.append(highest.index(max(highest)))
+    return best
+
+
+def _stride(level: str) -> int:
+    """Pixels per cell: 8 for "P3"."""
+    return 2 ** int(level.removeprefix("P"))
+
+
 def level_scores_figure(
     image: torch.Tensor,
     scores: Mapping[str, torch.Tensor],
@@ -41,8 +66,7 @@ def level_scores_figure(
             axes.set(xlim=(0, width), ylim=(height, 0), xticks=(), yticks=())
         panels[0].set_title("all boxes", fontsize=10)
         for number, (axes, (name, level)) in enumerate(zip(panels[1:], scores.items(), strict=False)):
-            stride = 2 ** int(name.removeprefix("P"))
-            reach = (0, level.shape[1] * stride, level.shape[0] * stride, 0)
+            reach = (0, level.shape[1] * _stride(name), level.shape[0] * _stride(name), 0)
             drawn = axes.imshow(
                 level.numpy(force=True),
                 extent=reach,

@@ -510,15 +510,11 @@ class SpatialAwareAttention(nn.Module):
         super().__init__()
         self.offset_fit = offset_fit
         self.finer = DeformableConvNorm(channels, stride=2)
-        self.own = DeformableConvNorm(channels)
-        self.coarser = DeformableConvNorm(channels)
+        self.own, self.coarser = DeformableConvNorm(channels), DeformableConvNorm(channels)
         self.offset_mask = OffsetMaskConv(channels)
 
     def forward(self, own, finer=None, coarser=None):
-        """own (B, C, H, W), finer (B, C, 2H, 2W) or None, coarser (B, C, H/2, W/2) or None.
-
-        Returns a list of branches (B, C, H, W), fine to coarse.
-        """
+        """A level (B, C, H, W) and its neighbours -> branches (B, C, H, W), fine to coarse."""
         # >>> its own branch, the finer one in front, the coarser one, enlarged, behind
         offset, mask = self.offset_mask(own)
         branches = [self.own(own, offset, mask)]
@@ -527,9 +523,8 @@ class SpatialAwareAttention(nn.Module):
             branches.insert(0, self.finer(finer, d, mask))
         if coarser is not None:
             fitted = fit_offsets(offset, mask, coarser.shape[-2:], self.offset_fit)
-            y = self.coarser(coarser, *fitted)
             enlarge = to_finer if self.offset_fit in ("centres", "aligned") else resize_corners
-            branches.append(enlarge(y, own.shape[-2:]))
+            branches.append(enlarge(self.coarser(coarser, *fitted), own.shape[-2:]))
         return branches
         # <<<
 
@@ -686,9 +681,9 @@ Picture(
 )
 
 # %% [markdown]
-# Here geometry decides. About the level itself all three ways learn alike. About the coarser map `flat` lags behind:
-# the offsets that it gets belong to other cells. And about the *finer* map both ways that leave its offsets as they
-# are stay far behind: an offset cannot be right for the level and for a map on which it reaches half as far. With
+# Here geometry decides. About the level itself all three ways learn nearly alike. About the coarser map `flat` lags
+# behind: the offsets that it gets belong to other cells. And about the *finer* map both ways that leave its offsets as
+# they are stay far behind: an offset cannot be right for the level and for a map on which it reaches half as far. With
 # `aligned` all three losses go to zero. Two seeds each gave the same picture when this chapter was written.
 #
 # How do published weights live with it, then? There are nine taps with offsets of their own, so some can serve the
@@ -722,6 +717,7 @@ from dyhead_book.c05_spatial_aware.receptive_field import (
     taps_of,
 )
 
+# %%
 STRIDES = (8, 16, 32, 64, 128)
 
 
@@ -799,10 +795,11 @@ learned, regular = np.reshape(shares, (-1, 2)).mean(0) if shares else (0, 0)
 print(f"{len(shares)} detections: {learned:.0%} inside with learned offsets, {regular:.0%} without")
 
 # %% [markdown]
-# The two numbers hardly differ. The points lie on the object because the cell lies in its middle and the level fits
-# its size, not because offsets have gathered them there. What the offsets do is finer than "look at the object": in
-# the pictures the points leave the regular grid, each its own way, by less than a cell or two. A picture of points on
-# an animal is no evidence of anything until the grid has been drawn beside it.
+# The two numbers hardly differ. (In the last block alone the learned points even lead out of the boxes, as the titles
+# of the panels say.) The points lie on the object because the cell lies in its middle and the level fits its size, not
+# because offsets have gathered them there. What the offsets do is finer than "look at the object": in the pictures the
+# points leave the regular grid, each its own way, by less than a cell or two. A picture of points on an animal is no
+# evidence of anything until the grid has been drawn beside it.
 #
 # ## Does the field grow with the object?
 #

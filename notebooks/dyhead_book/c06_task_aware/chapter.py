@@ -368,6 +368,7 @@ class FixedLines(nn.Module):
         return larger_line(x, *self.lines[:, None, :, None, None].unbind(0))
 
 
+# %%
 STEPS = 5 if "DYHEAD_FAST" in os.environ else 300
 
 

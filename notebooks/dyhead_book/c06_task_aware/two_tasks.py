@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
@@ -11,7 +11,10 @@ from torch import nn
 from dyhead_lab.views.figures import BLUE, DPI, INK, VERMILION, style
 
 #: Which images -> what is wanted of channels below 4, and of the others.
-WANTED = {"edges": (torch.abs, torch.abs), "parts": (torch.relu, torch.zeros_like)}
+WANTED: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], ...]] = {
+    "edges": (torch.abs, torch.abs),
+    "parts": (torch.relu, torch.zeros_like),
+}
 COLOURS = (VERMILION, BLUE)
 
 #: (task, channel) -> name of the activation -> its values before, sorted, and after.
