@@ -72,6 +72,6 @@ def _draw_gain(axes: Axes, row: int, gain: Gain) -> None:
         axes.plot(gain.after, row, "o", color=ORANGE)
     right = max(known, default=None)
     if right is None:
-        axes.annotate(gain.text, (0.02, row - 0.08), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
+        axes.annotate(gain.text, (0.02, row - 0.08), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
     else:
-        axes.annotate(gain.text, (right, row), xytext=(6, 3), textcoords="offset points", va="bottom", fontsize=8)
+        axes.annotate(gain.text, (right, row), xytext=(6, 3), textcoords="offset points", va="bottom", fontsize=9)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, detectors, pyramids, race, sampling, threads
+from . import attention, detectors, one_stage, pyramids, race, sampling, threads
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -43,6 +43,8 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         detectors.two_stages,
         detectors.sparse_encoder,
         detectors.training_step,
+        one_stage.one_stage_detector,
+        one_stage.two_stage_attention,
     )
 }
 
