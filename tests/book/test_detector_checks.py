@@ -11,7 +11,7 @@ from dyhead_book.c08_dynamic_head_on_detectors import target_checks as targets
 from dyhead_lab.detectors.one_stage.quickstart import quickstart
 
 from .definitions import definitions
-from .planted import assert_bugs_are_caught
+from .planted import FEWEST, assert_bugs_are_caught
 
 CHAPTER = "08_dynamic_head_on_detectors"
 
@@ -37,47 +37,47 @@ def test_planted_bugs(check, solution, bugs, book):
 
 def test_planted_bugs_of_the_head(book):
     """The check builds the reader's class and fills it, so the bugs are classes that answer as the mistakes do."""
-    assert answers.check_head(book["FCOSHead"])
-    assert len(answers.HEAD_MISTAKES) >= 5
+    assert answers.check_regression_head(book["FCOSRegressionHead"])
+    assert len({bug.name for bug in answers.HEAD_MISTAKES}) >= FEWEST
     for bug in answers.HEAD_MISTAKES:
-        verdict = answers.check_head(wrong_head(bug))
+        verdict = answers.check_regression_head(wrong_head(bug))
         assert not verdict and f"when {bug.name}." in verdict.message and bug.hint in verdict.message, bug.name
 
 
 def wrong_head(bug):
     class Wrong(nn.Module):
-        def __init__(self, in_channels, num_anchors, num_classes, num_convs):
+        def __init__(self, channels, convs):
             super().__init__()
-            self.convs = num_convs
+            self.convs = convs
 
         def load_state_dict(self, state):
             pass
 
         def forward(self, levels):
-            return dict(zip(answers.ANSWERS, bug.imitate(levels, self.convs), strict=True))
+            return tuple(bug.imitate(levels, self.convs))
 
     return Wrong
 
 
-def test_a_head_without_a_prior_or_with_other_names_is_told_so(book):
-    class NoPrior(book["FCOSHead"]):
+def test_a_head_with_other_names_is_told_so_and_what_it_raises_goes_through(book):
+    class OtherNames(book["FCOSRegressionHead"]):
         def __init__(self, *arguments):
             super().__init__(*arguments)
-            nn.init.zeros_(self.classification_head.cls_logits.bias)
+            self.sides = self.bbox_reg
+            del self.bbox_reg
 
-    class OtherNames(book["FCOSHead"]):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            self.boxes = self.regression_head
-            del self.regression_head
+    class Raises(book["FCOSRegressionHead"]):
+        def forward(self, levels):
+            raise RuntimeError("the reader")
 
-    assert "begins with probability 0.50" in answers.check_head(NoPrior).message
-    assert "weights do not fit" in answers.check_head(OtherNames).message
+    assert "weights do not fit" in answers.check_regression_head(OtherNames).message
+    with pytest.raises(RuntimeError, match="the reader"):
+        answers.check_regression_head(Raises)
 
 
 def test_planted_bugs_of_the_detections(book):
     assert answers.check_detections(book["detections"])
-    assert len(answers.DETECTIONS_MISTAKES) >= 5
+    assert len({bug.name for bug in answers.DETECTIONS_MISTAKES}) >= FEWEST
     for bug in answers.DETECTIONS_MISTAKES:
 
         def wrong(points, units, given, size, least, most, bug=bug):

@@ -39,7 +39,7 @@ def boxes_figure(
     tallest = max(image.shape[-2] / image.shape[-1] for image in images)
     with style():
         figure = Figure(figsize=(WIDTH, rows * tallest * WIDTH / columns), dpi=DPI, layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False).flat
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes in panels:
             axes.axis("off")
         for axes, image, one in zip(panels, images, found, strict=False):
