@@ -1162,14 +1162,15 @@ for scores in ([0.9, 0.8, 0.7], [0.7, 0.8, 0.9], [0.7, 0.9, 0.8]):
 
 # %% tags=["hide"]
 Challenge(
-    "What is the centredness worth? Leave it out of the score and measure AP again",
+    "What are the last steps worth? Leave out centredness, classes in suppression, suppression",
     difficulty=2,
-    minutes=15,
+    minutes=20,
     hints={
-        "How": "Define detections anew without bbox_ctrness; check_same_ap then says both AP.",
-        "Is that fair?": "The threshold 0.05 means something else now. Try a higher one as well.",
+        "How": "Define detections anew with one change; check_same_ap then says both AP.",
+        "Which will hurt most?": "COCO's metric counts a second box on the same object as a mistake.",
     },
-    answer="CENTREDNESS",
+    answer="AP of quickstart on 60 pictures: 0.442 as it is, 0.428 without centredness in the score, "
+    "0.419 when suppression runs over classes, 0.255 without suppression.",
 )
 
 # %% tags=["hide"]
