@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, detectors, one_stage, pyramids, race, sampling, threads
+from . import attention, detectors, one_stage, pyramids, race, sampling, threads, training
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"
@@ -45,6 +45,7 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         detectors.training_step,
         one_stage.one_stage_detector,
         one_stage.two_stage_attention,
+        training.parameter_groups,
     )
 }
 
