@@ -17,6 +17,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 VERMILION, PURPLE, SKY, YELLOW = "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"
@@ -54,14 +56,15 @@ class Picture:
     Args:
         figure: rendered at once, with a transparent background.
         alt: what the figure shows, in a sentence.
+        colours: write it with a palette of at most so many, up to 256: a photograph takes a third of the bytes.
     """
 
-    def __init__(self, figure: Figure, alt: str):
+    def __init__(self, figure: Figure, alt: str, colours: int | None = None):
         if not alt.strip():
             raise ValueError("alt: got an empty text, expected a sentence that says what the figure shows")
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", transparent=True, metadata={"Software": None, "Description": alt})
-        self.png = buffer.getvalue()
+        self.png = buffer.getvalue() if colours is None else _with_palette(buffer, alt, colours)
         self.alt = alt
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
@@ -70,6 +73,18 @@ class Picture:
 
     def __repr__(self) -> str:
         return f"Picture({self.alt!r}, {len(self.png) / 1000:.0f} kB)"
+
+
+def _with_palette(png: io.BytesIO, alt: str, colours: int) -> bytes:
+    """A PNG with fewer colours, its transparency and its description."""
+    description = PngInfo()
+    description.add_text("Description", alt)
+    buffer = io.BytesIO()
+    with Image.open(png) as image:
+        # of Pillow's methods the octree alone knows transparency
+        reduced = image.convert("RGBA").quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG)
+        reduced.save(buffer, "PNG", optimize=True, pnginfo=description)
+    return buffer.getvalue()
 
 
 def ink_on(colour: str) -> str:

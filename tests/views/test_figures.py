@@ -89,3 +89,15 @@ def test_ink_reads_on_light_and_dark_pages_and_labels_on_their_colours():
     assert contrast(INK, "#ffffff") > 4 and contrast(INK, "#111111") > 4
     for colour in PALETTE:
         assert contrast(ink_on(colour), colour) > 4.5
+
+
+def test_a_palette_saves_bytes_and_keeps_transparency_and_description():
+    torch.manual_seed(0)
+    figure = detections_figure([torch.rand(3, 80, 80)], [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0)}], NAMES)
+    full, small = Picture(figure, "noise"), Picture(figure, "noise", colours=64)
+    assert len(small.png) < len(full.png) / 2 and len({tuple(p) for p in pixels(small).reshape(-1, 4)}) <= 64
+    with Image.open(io.BytesIO(small.png)) as image:
+        assert image.text["Description"] == "noise"
+    assert abs(pixels(small).astype(float) - pixels(full)).mean() < 40  # of 255, on noise: 64 colours are 4 a channel
+    empty = Picture(Figure(figsize=(1, 1)), "nothing", colours=8)
+    assert (pixels(empty)[..., 3] == 0).all()

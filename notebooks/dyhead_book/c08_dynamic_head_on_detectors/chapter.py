@@ -134,6 +134,7 @@ Picture(
     figure,
     alt="One motorcycle written as a change of an anchor, as four distances from a place, by nine "
     "points on it, and by its two corners.",
+    colours=256,
 )
 
 # %% [markdown]
@@ -852,7 +853,8 @@ shown = [shapes[i][0] for i in (0, 3, 5)]
 with torch.no_grad():
     found = detectors[TOWERS](shown)
 figure = boxes_figure(shown, found, names, least=0.35, columns=3)
-Picture(figure, alt="Three pictures of Shapes with the boxes that the towers of this chapter find.")
+alt = "Three pictures of Shapes with the boxes that the towers of this chapter find."
+Picture(figure, alt, colours=256)
 
 # %% [markdown]
 # ## Look: photographs
@@ -887,6 +889,7 @@ Picture(
     figure,
     alt="Four photographs with the boxes that the detector everyday finds: a workshop with a "
     "motorcycle, a cat, a cup of coffee, an astronaut.",
+    colours=256,
 )
 
 # %% [markdown]

@@ -123,7 +123,8 @@ print("augmentation", shown.augmentation, "->", [tuple(image.shape) for image in
 from dyhead_book.c13_training_on_coco.training_figures import batch_figure
 
 figure = batch_figure(images, targets, dataset.categories)
-Picture(figure, alt="Two training pictures with their boxes, padded to one size, padding hatched.")
+alt = "Two training pictures with their boxes, padded to one size; the padding is hatched."
+Picture(figure, alt, colours=256)
 
 # %% [markdown]
 # ## Choose a recipe by memory and hours
