@@ -59,8 +59,10 @@ def test_boxes_of_low_score_are_left_out():
         "labels": torch.tensor([0, 1]),
     }
     figure = boxes_figure([IMAGE] * 3, [found] * 3, ["cup", "cat"], least=0.5)
-    assert len(figure.axes) == 4  # two rows of two, the last one empty
-    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [["cup 0.90"]] * 3 + [[]]
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [["cup 0.90"]] * 3
+    places = [axes.get_position() for axes in figure.axes]
+    assert all(-1e-9 <= place.x0 and place.x1 <= 1 + 1e-9 and place.y1 <= 1 + 1e-9 for place in places)
+    assert places[0].y0 > places[2].y1 and places[0].x1 < places[1].x0  # two above, one below
     assert all(text.get_fontsize() >= 9 for axes in figure.axes for text in axes.texts)
     with pytest.raises(ValueError, match="got 1 for 2 images"):
         boxes_figure([IMAGE] * 2, [found], ["cup", "cat"])

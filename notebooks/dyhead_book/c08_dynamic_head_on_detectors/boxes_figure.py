@@ -1,10 +1,10 @@
-"""Pictures with the boxes that a detector found in them, in rows."""
+"""Pictures with the boxes that a detector found in them, in rows as wide as the page."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from dyhead_lab.views.figures import DPI, draw_boxes, style
 
 WIDTH = 9.6  # inches
 LABEL = 9  # points
+GAP = 0.03  # between images, of the height of one in the widest row
 
 
 def boxes_figure(
@@ -35,17 +36,28 @@ def boxes_figure(
     """
     if not images or len(images) != len(found):
         raise ValueError(f"found: got {len(found)} for {len(images)} images, expected one for each, at least 1")
-    rows = math.ceil(len(images) / columns)
-    tallest = max(image.shape[-2] / image.shape[-1] for image in images)
+    rows = [range(first, min(first + columns, len(images))) for first in range(0, len(images), columns)]
+    widths = [[images[i].shape[-1] / images[i].shape[-2] for i in row] for row in rows]  # of a height of 1
+    most = max(sum(row) + GAP * (len(row) - 1) for row in widths)
+    heights = [most / (sum(row) + GAP * (len(row) - 1)) for row in widths]  # so that every row is as wide
+    total = sum(heights) + GAP * (len(rows) - 1)
     with style():
-        figure = Figure(figsize=(WIDTH, rows * tallest * WIDTH / columns), dpi=DPI, layout="constrained")
-        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes in panels:
-            axes.axis("off")
-        for axes, image, one in zip(panels, images, found, strict=False):
-            height, width = image.shape[-2:]
-            axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, width, height, 0))
-            kept = one["scores"] >= least
-            draw_boxes(axes, one["boxes"][kept], one["labels"][kept], names, one["scores"][kept], font_size=LABEL)
-            axes.set(xlim=(0, width), ylim=(height, 0))
+        figure = Figure(figsize=(WIDTH, WIDTH * total / most), dpi=DPI)
+        top = total
+        for row, sizes, height in zip(rows, widths, heights, strict=True):
+            left, top = 0.0, top - height
+            for i, size in zip(row, sizes, strict=True):
+                place = (left / most, top / total, size * height / most, height / total)
+                _draw(figure.add_axes(place), images[i], found[i], names, least)
+                left += (size + GAP) * height
+            top -= GAP
     return figure
+
+
+def _draw(axes: Axes, image: Tensor, found: Mapping[str, Tensor], names: Sequence[str], least: float) -> None:
+    height, width = image.shape[-2:]
+    axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, width, height, 0))
+    axes.axis("off")
+    kept = found["scores"] >= least
+    draw_boxes(axes, found["boxes"][kept], found["labels"][kept], names, found["scores"][kept], font_size=LABEL)
+    axes.set(xlim=(0, width), ylim=(height, 0))

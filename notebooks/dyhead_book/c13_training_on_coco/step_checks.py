@@ -177,7 +177,10 @@ def _judged(accumulate: Accumulate) -> Callable[[Tensor, Tensor, int], Any]:
         if means is None:
             return None
         gradient = torch.zeros_like(weight) if model.weight.grad is None else model.weight.grad
-        return [gradient, torch.stack([torch.as_tensor(means[name], dtype=torch.float64) for name in ("square", "size")])]
+        return [
+            gradient,
+            torch.stack([torch.as_tensor(means[name], dtype=torch.float64) for name in ("square", "size")]),
+        ]
 
     return run
 
