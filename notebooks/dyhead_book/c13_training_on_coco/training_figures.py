@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -30,7 +31,8 @@ def batch_figure(images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor
         panels = figure.subplots(1, len(images), squeeze=False)[0]
         for axes, image, target in zip(panels, images, targets, strict=True):
             h, w = image.shape[1:]
-            axes.add_patch(Rectangle((0, 0), width, height, facecolor="none", edgecolor=INK, hatch="//", linewidth=0))
+            padding: Any = {"facecolor": "none", "edgecolor": INK, "hatch": "//", "linewidth": 0, "zorder": -1}
+            axes.add_patch(Rectangle((0, 0), width, height, **padding))
             axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, w, h, 0))
             axes.set(xlim=(0, width), ylim=(height, 0), xlabel=f"{w} x {h} of {width} x {height} pixels")
             axes.set(xticks=(), yticks=())
@@ -51,7 +53,7 @@ def schedules_figure(rates: Mapping[str, Sequence[float]]) -> Figure:
         for (title, values), colour in zip(rates.items(), COLOURS, strict=False):
             axes.plot(np.linspace(0, 100, len(values)), values, color=colour, label=title, linewidth=1.8)
         axes.set(xlabel="percent of all steps", ylabel="share of the peak rate", ylim=(-0.03, None))
-        axes.legend(frameon=False, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
     return figure
 
 
@@ -73,5 +75,5 @@ def divergence_figure(curves: Mapping[str, Sequence[float]]) -> Figure:
                 axes.plot(end, values[end - 1], "x", color=colour, markersize=9)
                 axes.annotate("not a number", (end, values[end - 1]), xytext=(6, 0), textcoords="offset points")
         axes.set(xlabel="step", ylabel="loss", yscale="log")
-        axes.legend(frameon=False, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
     return figure

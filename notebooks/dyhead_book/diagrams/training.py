@@ -9,7 +9,7 @@ def parameter_groups() -> Diagram:
     """Backbone and sampling offsets learn at a tenth."""
     diagram = Diagram(
         860,
-        290,
+        262,
         "The parts of a detector by how fast they learn. The body of the backbone learns at a tenth of the rate, the "
         "pyramid on it and the head at the full rate, layers that predict sampling offsets at a tenth, and those "
         "inside the backbone at a hundredth. Frozen layers stand in no group.",
