@@ -240,8 +240,8 @@ def _giou_variant(
         found, wanted = read(found), read(wanted)
         low, high = torch.maximum(found[:, :2], wanted[:, :2]), torch.minimum(found[:, 2:], wanted[:, 2:])
         overlap = ((high - low).clamp(min=0) if clamp else high - low).prod(-1)
-        areas = ((boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (found, wanted))
-        union = sum(areas) - (overlap if subtract else 0)
+        area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (found, wanted))
+        union = area_a + area_b - (overlap if subtract else 0)
         low, high = torch.minimum(found[:, :2], wanted[:, :2]), torch.maximum(found[:, 2:], wanted[:, 2:])
         return reduce(loss(overlap, union, (high - low).prod(-1)))
 

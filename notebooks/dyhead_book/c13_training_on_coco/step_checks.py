@@ -263,15 +263,20 @@ def check_accumulate(function: Accumulate) -> Verdict:
 Update = Callable[[nn.Module, nn.Module, float, int], None]
 
 
+def _normed() -> nn.Module:
+    """A layer and a batch norm, in which nothing is at its start."""
+    norm = nn.BatchNorm1d(2)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.get_buffer("running_mean"))
+    return nn.Sequential(nn.Linear(3, 2), norm).double()
+
+
 def _moved(update: Update) -> Callable[[int, float, int], list[Tensor]]:
     """(seed, decay, steps) -> parameters and buffers of the average after ``update``."""
 
     def run(seed: int, decay: float, steps: int) -> list[Tensor]:
         torch.manual_seed(seed)
-        average, model = (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).double() for _ in range(2))
-        for module in (average, model):
-            nn.init.normal_(module[1].weight)
-            module[1].running_mean.normal_()
+        average, model = _normed(), _normed()
         before = copy.deepcopy(model)
         update(average, model, decay, steps)
         kept = zip(model.state_dict().values(), before.state_dict().values(), strict=True)
@@ -289,10 +294,8 @@ def _average_variant(
     @torch.no_grad()
     def imitate(average: nn.Module, model: nn.Module, decay: float, steps: int) -> None:
         share = keep(decay, steps)
-        pairs = list(zip(average.parameters(), model.parameters(), strict=True))
-        if buffers:
-            pairs += list(zip(average.buffers(), model.buffers(), strict=True))
-        for old, new in pairs:
+        olds, news = ([*module.parameters(), *(module.buffers() if buffers else ())] for module in (average, model))
+        for old, new in zip(olds, news, strict=True):
             if old.is_floating_point():
                 old.copy_(share * old + (1 - share) * new)
 
