@@ -67,7 +67,7 @@ price = Question(
     b="about half as much again",
     c="more than three times as much",
 )
-price.guess(None)  # put "a", "b" or "c" here
+price.ask()
 
 # %% [markdown]
 # And one about the detector that you are going to build. It trains twice, from the same frozen features, for the same
@@ -81,7 +81,7 @@ short_training = Question(
     block="the Dynamic Head, by more than 0.02",
     even="neither: they differ by less than 0.02",
 )
-short_training.guess(None)  # put "towers", "block" or "even" here
+short_training.ask()
 
 # %% [markdown]
 # ## Three families, and the place of the head

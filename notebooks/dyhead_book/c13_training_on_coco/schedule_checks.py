@@ -12,9 +12,6 @@ from ..practice.reader_checks import Case, Mistake, Verdict, check
 #: Where the official Dynamic Head recipes drop the rate: after 60,000 and 80,000 of 90,000 steps.
 OFFICIAL_DROPS = (60 / 90, 80 / 90)
 
-#: A share that was computed in float32 is right to about 1e-7; mistakes are off by far more.
-FLOAT32 = 1e-6
-
 # Warm-up, then half a cosine
 
 
@@ -94,7 +91,7 @@ COSINE_MISTAKES = (
 
 def check_cosine_factor(function: Callable[[int, int, int], float]) -> Verdict:
     """Check the reader's ``cosine_factor(step, warmup, iterations)``: the share of the peak rate."""
-    return check(function, cosine_formula, _cosine_cases(), COSINE_MISTAKES, FLOAT32)
+    return check(function, cosine_formula, _cosine_cases(), COSINE_MISTAKES)
 
 
 # Steps, as the official recipes have them
@@ -170,4 +167,4 @@ STEP_MISTAKES = (
 
 def check_step_factor(function: Steps) -> Verdict:
     """Check the reader's ``step_factor(step, milestones, gamma, warmup, warmup_factor)``."""
-    return check(function, step_formula, _step_cases(), STEP_MISTAKES, FLOAT32)
+    return check(function, step_formula, _step_cases(), STEP_MISTAKES)
