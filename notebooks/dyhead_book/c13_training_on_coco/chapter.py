@@ -314,7 +314,7 @@ Picture(figure, alt="Three schedules: a cosine, one with two drops, and one with
 #
 # Why can DETR's family do without a warm-up? AdamW divides every gradient by its own running size, so the first steps
 # are no larger than later ones. With plain SGD, the gradient of an untrained detector times the full rate would throw
-# the weights away: hence the 1,000 steps. And what does **clipping at norm 0.1** do, when the norm is ten or a hundred
+# the weights away: hence the 1,000 steps. And what does **clipping at norm 0.1** do, when the norm is many
 # times that? Nearly every step is clipped (the cell that trains on COCO below prints the norm), so only the direction
 # of the gradient is left. Under AdamW a common factor does not matter. What matters is that all batches become equally
 # long: a picture that the matching got wrong, and whose gradient is huge, counts no more than any other.
@@ -543,7 +543,7 @@ class Run:
 # %%
 from dyhead_book.practice.drawn_shapes import DrawnShapes
 
-STEPS = 4 if FAST else 80
+STEPS = 4 if FAST else 60
 settings = {"iterations": STEPS, "warmup": STEPS // 4, "batch_size": 8, "accumulate": 2}
 settings |= {"precision": "fp32", "model.image_size": 96}
 recipe = zoo.get("quickstart").with_changes(settings)
@@ -642,7 +642,7 @@ print("averaged weights equal to the last bit:", all(torch.equal(a, b) for a, b 
 
 # %%
 published = zoo.get("deformable_detr_r50")
-COCO_STEPS = 2 if FAST else 30
+COCO_STEPS = 2 if FAST else 20
 schedule = ("lr", "backbone_lr", "offset_lr", "weight_decay", "decay_norms", "warmup", "clip_norm")
 changes = {name: getattr(published, name) for name in (*schedule, "ema_decay", "gamma")}
 changes |= {"schedule": "step", "milestones": (COCO_STEPS * 4 // 5,), "iterations": COCO_STEPS}
@@ -779,7 +779,7 @@ check_normalised_losses(normalised_losses)
 # pictures, no clipping for the third:
 
 # %%
-TRY = 4 if FAST else 40
+TRY = 4 if FAST else 30
 curves = {}
 for lr, most in ((2e-5, 5.0), (2e-3, 5.0), (0.5, math.inf)):
     name = f"{lr:g}" if math.isfinite(most) else f"{lr:g}, not clipped"
