@@ -66,6 +66,13 @@ def test_frozen_batch_norm_keeps_what_it_has_and_the_names_in_the_state_dict():
     assert all(torch.equal(value, before[name]) for name, value in frozen.named_buffers())
 
 
+def test_stages_are_frozen_where_gradients_are_off_too():
+    with torch.no_grad():
+        body = TimmBody("resnet18", norm="batch", freeze_stride=4)
+    learns = {name: parameter.requires_grad for name, parameter in body.named_parameters()}
+    assert any(learns.values()) and not all(learns.values())
+
+
 @pytest.mark.parametrize(("stride", "frozen"), [(2, {"conv1", "bn1"}), (4, {"conv1", "bn1", "layer1"})])
 def test_what_a_map_is_made_of_can_be_frozen(stride, frozen):
     body = TimmBody("resnet18", norm="batch", freeze_stride=stride)

@@ -161,11 +161,12 @@ def _freeze(net: Any, index: int) -> None:
     """Train nothing that the map of that index is made of, whatever timm calls its parts."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()  # one image must not enter any statistics
-    made_of_it = net(torch.zeros(1, 3, 64, 64))[index].sum()
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    with torch.enable_grad():  # a detector may be built where gradients are off
+        made_of_it = net(torch.zeros(1, 3, 64, 64))[index].sum()
+        gradients = torch.autograd.grad(made_of_it, parameters, allow_unused=True)
     for module, training in modes:
         module.training = training
-    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(made_of_it, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             parameter.requires_grad_(False)

@@ -262,7 +262,7 @@ DETECTIONS_MISTAKES = (
     Mistake(
         "the centredness is left out of the score",
         "the root of probability times centredness.",
-        _detections_variant(score=lambda classes, centre: classes.expand(-1, classes.shape[1]) + 0 * centre),
+        _detections_variant(score=lambda classes, centre: classes),
     ),
     Mistake(
         "the score is the product, not its root",

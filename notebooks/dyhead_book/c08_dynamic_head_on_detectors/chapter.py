@@ -876,7 +876,7 @@ def batched(boxes, scores, labels, threshold):
 
 photographs = [photograph(name) for name in ("workshop", "cat", "coffee", "astronaut")]
 everyday = load_trained("everyday")
-with torch.no_grad(), rebuilt("everyday", batched_nms=batched) as model:
+with rebuilt("everyday", batched_nms=batched) as model, torch.no_grad():
     found = model(photographs)
     theirs = everyday.model(photographs)
 for yours, library in zip(found, theirs, strict=True):
