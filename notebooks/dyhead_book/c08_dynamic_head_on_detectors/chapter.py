@@ -334,7 +334,7 @@ for number, (box, label) in enumerate(zip(target["boxes"], target["labels"], str
 
 # %% [markdown]
 # Objects have a handful of places each, on one level or on two neighbours, because the farthest side changes from
-# place to place. More than 95 % of all places are background. Which brings up the losses.
+# place to place. More than nine in ten places are background. Which brings up the losses.
 #
 # ## Build, step 3: three losses
 #
@@ -384,7 +384,7 @@ for name, gamma in (("cross entropy", 0.0), ("focal loss   ", 2.0)):
     print(name, "of background at p = 0.01, 0.12, 0.5, 0.88:", *(f"{x:.5f}" for x in each))
 
 # %% [markdown]
-# A background place that is 99 % sure costs 10,000 times less than under cross entropy, one that is badly wrong hardly
+# A background place that is 99 % sure costs 10,000 times less than under cross entropy, one that is badly wrong a fifth
 # less.
 #
 # **Boxes.** The measure of a box is IoU, so why not learn $1 - \text{IoU}$? Because boxes that do not touch all have

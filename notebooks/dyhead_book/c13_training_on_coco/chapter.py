@@ -4,7 +4,7 @@
 # | | |
 # | --- | --- |
 # | Time | 2 hours with the exercises, about 3 minutes to run on 2 CPU cores (not measured on a GPU) |
-# | Memory | under 3 GB; on a GPU not measured |
+# | Memory | 5 GB, most of it for the smoke run of a large detector; on a GPU not measured |
 # | Needs | any chapter on a detector; **no GPU and no COCO**, but both are used where they are |
 # | You will build | the training loop: schedules, parameter groups, accumulation, averaged weights, exact resume |
 #
@@ -289,9 +289,9 @@ for name in ("quickstart", "atss_r50_dyhead", "deformable_detr_r50", "detr_r50")
 from dyhead_book.c13_training_on_coco.training_figures import schedules_figure
 
 names = {
-    "quickstart": "quickstart: warm-up, cosine",
-    "atss_r50_dyhead": "Dynamic Head: drops at 67 % and 89 %",
-    "deformable_detr_r50": "Deformable and Sparse DETR: drop at 80 %, no warm-up",
+    "quickstart": "quickstart: cosine",
+    "atss_r50_dyhead": "Dynamic Head: two drops",
+    "deformable_detr_r50": "Deformable and Sparse DETR: one drop",
 }
 rates = {title: [factor(zoo.get(name), s * zoo.get(name).iterations // 600) for s in range(600)]
          for name, title in names.items()}  # fmt: skip
