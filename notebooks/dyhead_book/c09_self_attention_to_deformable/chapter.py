@@ -51,6 +51,8 @@ from dyhead_book.c09_self_attention_to_deformable.self_attention_checks import (
     check_multihead,
     check_sine_positions,
 )
+
+# %% tags=["hide"]
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge
 from dyhead_book.practice.predictions import Question
@@ -576,15 +578,13 @@ class DETR(SetDetector):
     def __init__(self, config, backbone):
         super().__init__()
         C = config.channels
-        self.config = config
-        self.backbone = nn.Sequential(backbone)
+        self.config, self.backbone = config, nn.Sequential(backbone)
         self.input_proj = nn.Conv2d(config.feature_channels, C, 1)
         self.transformer = Transformer(config)
         self.query_embed = nn.Embedding(config.queries, C)
         self.class_embed = nn.Linear(C, config.classes + 1)
         self.bbox_embed = BoxHead(C)
-        matcher = HungarianMatcher(class_cost=1.0, focal=False)
-        self.criterion = SetCriterion(config.classes, matcher, LOSS_WEIGHTS)
+        self.criterion = SetCriterion(config.classes, HungarianMatcher(1.0, focal=False), LOSS_WEIGHTS)
 
     def forward_features(self, features, padding_mask):
         # >>> map to tokens with positions, encoder, decoder, heads on every layer's content
@@ -595,9 +595,8 @@ class DETR(SetDetector):
         memory = self.transformer.encoder(tokens)
         queries = self.query_embed.weight.expand(len(memory), -1, -1)
         states = self.transformer.decoder(queries, memory, tokens)
-        logits, boxes = map(self.class_embed, states), map(self.bbox_embed, states)
-        pairs = zip(logits, (box.sigmoid() for box in boxes), strict=True)
-        *earlier, last = ({"pred_logits": logit, "pred_boxes": box} for logit, box in pairs)
+        both = [(self.class_embed(x), self.bbox_embed(x).sigmoid()) for x in states]
+        *earlier, last = ({"pred_logits": logits, "pred_boxes": boxes} for logits, boxes in both)
         return {**last, "aux_outputs": earlier}
         # <<<
 

@@ -51,6 +51,8 @@ from dyhead_book.figures.deformable_points import (
     offsets_figure,
     points_figure,
 )
+
+# %% tags=["hide"]
 from dyhead_book.figures.object_queries import look
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge
