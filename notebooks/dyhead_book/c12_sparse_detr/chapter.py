@@ -774,8 +774,8 @@ measured = f"Corr at rho 0.1 is {corrs[0.1]:.2f}, mean over {len(pairs)} picture
 attention_kept.revisit(answer, measured)
 
 # %% [markdown]
-# The paper's 45 % are for COCO, where 300 queries meet some 18,000 tokens. Here 50 queries meet 525, so nearly every
-# token is read by somebody; what is left of the observation is that few tokens carry most of the attention.
+# The paper's 45 % are for COCO, where 300 queries meet some 18,000 tokens. Here 50 queries meet 525, so most tokens are
+# read by somebody; what is left of the observation is that few tokens carry most of the attention.
 #
 # **The rival** is *objectness*: rank the tokens by the class scores of a detection head on the backbone. It needs no
 # decoder to learn from. In the paper the DAM is the better guide. Here are three seeds of each, 400 steps of
