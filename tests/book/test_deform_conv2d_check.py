@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from dyhead_book.c03_deformable_convolution.bilinear_checks import BILINEAR_MISTAKES, bilinear_cases, check_bilinear
-from dyhead_book.practice.deform_conv2d_check import DEFORM_CONV2D_MISTAKES, check_deform_conv2d, planted_bug
+from dyhead_book.c03_deformable_convolution.deform_conv2d_check import (
+    DEFORM_CONV2D_MISTAKES,
+    check_deform_conv2d,
+    planted_bug,
+)
 from dyhead_lab.ops import deform_conv2d, native
 from dyhead_lab.ops.numba_reference import loops
 

@@ -243,7 +243,7 @@ for name, chosen in {"c": backbone, "p": pyramid}.items():
 # percentages tell how much of a map's energy lies in its strongest tenth.
 
 # %% tags=["hide"]
-from dyhead_lab.views.features import features_figure
+from dyhead_book.c01_feature_pyramid.features_figure import features_figure
 
 chosen = 3
 steps = {"backbone, C": backbone, "pyramid, P": pyramid[:3]}

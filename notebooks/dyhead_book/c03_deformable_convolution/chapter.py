@@ -31,6 +31,7 @@ from torch import nn
 # %% tags=["hide"]
 from dyhead_book.c03_deformable_convolution.bilinear_checks import check_bilinear
 from dyhead_book.c03_deformable_convolution.conv_backward_checks import check_slope
+from dyhead_book.c03_deformable_convolution.deform_conv2d_check import check_deform_conv2d, planted_bug
 from dyhead_book.c03_deformable_convolution.layer_checks import (
     apart,
     check_conv_backward,
@@ -44,7 +45,6 @@ from dyhead_book.c03_deformable_convolution.travel_figures import (
     losses_figure,
     rebuilt_view_figure,
 )
-from dyhead_book.practice.deform_conv2d_check import check_deform_conv2d, planted_bug
 from dyhead_book.practice.predictions import Question
 from dyhead_book.practice.rebuilt import check_same_ap
 from dyhead_book.practice.so_far import so_far

@@ -17,9 +17,9 @@ from dyhead_lab.detectors.backbones.deformable_conv import DeformableConv2d
 from dyhead_lab.ops import deform_conv2d
 from dyhead_lab.ops.numba_reference import loops
 
-from ..practice.deform_conv2d_check import DEFORM_CONV2D_MISTAKES, deform_conv2d_cases, deform_conv2d_formula
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 from .conv_backward_checks import CONV_BACKWARD_MISTAKES, backward_cases
+from .deform_conv2d_check import DEFORM_CONV2D_MISTAKES, deform_conv2d_cases, deform_conv2d_formula
 
 # The compiled kernels
 

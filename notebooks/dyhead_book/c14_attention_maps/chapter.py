@@ -188,7 +188,7 @@ queries
 # And the sum of what all its queries read, per level: the heat map.
 
 # %%
-from dyhead_lab.views.token_maps import token_maps_figure
+from dyhead_book.c14_attention_maps.token_maps_figure import token_maps_figure
 
 mine = heat_map if check_heat_map(heat_map) else library_heat_map
 layer = queries.current

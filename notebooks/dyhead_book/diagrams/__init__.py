@@ -13,7 +13,22 @@ from pathlib import Path
 
 from dyhead_lab.paths import CHAPTERS
 
-from . import attention, attention_layers, deforming, detectors, head_parts, heads, measuring, one_stage, pyramids, race, sampling, sets, threads, training
+from . import (
+    attention,
+    attention_layers,
+    deforming,
+    detectors,
+    head_parts,
+    heads,
+    measuring,
+    one_stage,
+    pyramids,
+    race,
+    sampling,
+    sets,
+    threads,
+    training,
+)
 from .draw import Diagram
 
 FOLDER = CHAPTERS / "diagrams"

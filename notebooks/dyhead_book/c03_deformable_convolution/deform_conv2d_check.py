@@ -14,9 +14,9 @@ import torch
 
 from dyhead_lab.ops import formula
 
-from .cases import FAR
-from .drills import drill
-from .reader_checks import Case, Mistake, Verdict, check
+from ..practice.cases import FAR
+from ..practice.drills import drill
+from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 
 def deform_conv2d_formula(input, offset, weight, mask, stride, padding, dilation) -> np.ndarray:  # type: ignore[no-untyped-def]
