@@ -7,8 +7,8 @@ import torch
 
 from dyhead_book.c08_dynamic_head_on_detectors.assignment import assignment_figure
 from dyhead_book.c08_dynamic_head_on_detectors.boxes_figure import boxes_figure
+from dyhead_book.c08_dynamic_head_on_detectors.loss_curves import parts_over_steps
 from dyhead_book.c08_dynamic_head_on_detectors.representations import MOTORCYCLE, representations_figure
-from dyhead_book.figures.loss_curves import parts_over_steps
 from dyhead_lab.data.photographs import photograph
 from dyhead_lab.views.figures import Picture
 

@@ -829,7 +829,7 @@ train_and_measure(TOWERS)
 train_and_measure(BLOCK)
 
 # %% tags=["hide"]
-from dyhead_book.figures.loss_curves import parts_over_steps
+from dyhead_book.c08_dynamic_head_on_detectors.loss_curves import parts_over_steps
 
 figure = parts_over_steps(curves, window=3 if FAST else 15)
 Picture(
