@@ -37,19 +37,6 @@ WIDEST = 100  # characters of a code line: what a window of 1280 pixels shows
 #: Chapters that still wait to be rewritten: some of their lines are wide, or their marked exercises have no hints.
 #: Take a chapter out when it is done; nothing is ever added.
 NOT_YET_REWRITTEN = {
-<<<<<<< HEAD
-=======
-    "02_scale_aware",
-    "05_spatial_aware",
-    "06_task_aware",
-    "07_dynamic_head",
-    "08_dynamic_head_on_detectors",
-    "09_self_attention_to_deformable",
-    "10_multi_scale_deformable_attention",
-    "11_deformable_detr",
-    "12_sparse_detr",
-    "13_training_on_coco",
->>>>>>> c0103
     "14_attention_maps",
     "15_learned_scale_ratios",
     "20_what_you_may_have_read",
