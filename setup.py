@@ -13,6 +13,7 @@ from build import ROOT, build_all
 #: What an installed package carries from outside of its own folder. ``dyhead_lab/paths.py`` finds it there.
 SHIPPED = (
     "data/weights/*.pt",
+    "data/weights/*.json",
     "data/sample/*",
     "csrc/**/*.*",
     "notebooks/*.ipynb",

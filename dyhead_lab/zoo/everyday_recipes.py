@@ -48,9 +48,9 @@ def _recipe(name: str, summary: str, detector: Callable[..., nn.Module], model: 
         model=model,
         batch_size=8,
         precision="fp32",  # depthwise convolutions backward are slower in bfloat16 on a processor
-        expected="not trained to its end yet: no AP, no time, memory not counted",
         source="our own: small enough for two CPU cores and an hour and a half",
         **{
+            "expected": "not trained yet: no AP, no time, memory not counted",
             "iterations": 2700,
             "lr": 1e-3,
             "backbone_lr": 0.3,
@@ -68,6 +68,8 @@ EVERYDAY: tuple[Recipe, ...] = (
         "ATSS with two Dynamic Head blocks",
         atss,
         {**ONE_STAGE, "dyhead_blocks": 2, "dyhead": {"offset_fit": "centres"}, "tower_convs": 0},
+        expected="AP 0.090, AP50 0.200 after 2,486 iterations, 110 minutes of one thread of an Intel Xeon, 2.8 GB; the "
+        "weights that lie here (data/weights/everyday.json has the rest)",
     ),
     _recipe(
         "everyday_plain",

@@ -51,7 +51,7 @@
 # | padding | not said | counts in the scorer's mean and in its loss | does not count; `compat` for parity |
 # | refinement without two-stage | refines | the decoder's box heads are not connected: nothing is refined | refines; `compat` for parity |
 # | objectness score baseline | compared with | not released | `selection="objectness"` |
-# | keeping ratio after training | not said | an attribute | an argument: `rho` |
+# | keeping ratio after training | another one at inference, under "dynamic sparsification" | an attribute | an argument: `rho` |
 #
 # ## Deformable convolution
 #
