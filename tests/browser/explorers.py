@@ -73,10 +73,13 @@ weights = ScaleWeights(gates_of(gates), LEVELS, images)
 weights
 """
 STEPS = """
-from dyhead_book.c04_the_cuda_kernel.kernel_reading import Example
+from dyhead_lab.ops import native
 from dyhead_lab.views.memory_steps import MemorySteps
 
-accesses = Example(H=5, W=6, offset_scale=0.8).forward(threads=range(14, 15))
+torch.manual_seed(0)
+tensors = torch.randn(1, 1, 5, 6), torch.randn(1, 18, 5, 6), torch.randn(1, 1, 3, 3), torch.rand(1, 9, 5, 6)
+unit = [1, 1]  # stride, padding, dilation, groups and offset groups
+accesses = native.record("deform_conv2d_forward", *tensors, *unit * 4, threads=range(14, 15))
 steps = MemorySteps(accesses, shapes={"input": (5, 6), "output": (5, 6)})
 steps
 """

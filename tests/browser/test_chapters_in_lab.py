@@ -33,8 +33,9 @@ from dyhead_lab.zoo import load_trained
 
 drawn = DrawnShapes(2)
 images = [drawn.image(index) for index in range(len(drawn))]
-with torch.no_grad(), trace(load_trained("quickstart").model) as seen:
-    load_trained("quickstart").model(images)
+model = load_trained("quickstart").model
+with torch.no_grad(), trace(model) as seen:
+    model(images)
 """,
     'Question("99 browser", "Which neighbour counts more?", a="the finer one", b="the coarser one").ask()',
     'explorer = ScaleWeights(gates_of(seen), levels=["P3", "P4", "P5", "P6"], images=images)\nexplorer',
