@@ -76,8 +76,10 @@ STEPS = """
 from dyhead_lab.ops import native
 from dyhead_lab.views.memory_steps import MemorySteps
 
-torch.manual_seed(0)
-tensors = torch.randn(1, 1, 5, 6), torch.randn(1, 18, 5, 6), torch.randn(1, 1, 3, 3), torch.rand(1, 9, 5, 6)
+drawn = torch.Generator().manual_seed(0)
+offset = torch.randn(1, 18, 5, 6, generator=drawn).clamp(-2, 2) * 0.8
+input, weight = (torch.randn(1, 1, *size, generator=drawn) for size in ((5, 6), (3, 3)))
+tensors = input, offset, weight, torch.rand(1, 9, 5, 6, generator=drawn)
 unit = [1, 1]  # stride, padding, dilation, groups and offset groups
 accesses = native.record("deform_conv2d_forward", *tensors, *unit * 4, threads=range(14, 15))
 steps = MemorySteps(accesses, shapes={"input": (5, 6), "output": (5, 6)})
