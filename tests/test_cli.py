@@ -137,7 +137,7 @@ def test_a_mistake_in_the_arguments_is_told_before_anything_heavy_is_loaded(word
 
 
 def test_what_is_shipped_stands_in_the_message_about_missing_weights():
-    with pytest.raises(UserError, match="deformable_detr_tiny, detr_tiny, quickstart, sparse_detr_tiny"):
+    with pytest.raises(UserError, match="deformable_detr_tiny, detr_tiny, everyday, quickstart, sparse_detr_tiny"):
         refuse_missing("nowhere")
     refuse_missing("quickstart")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dyhead_book.c03_deformable_convolution.bilinear_checks import BILINEAR_MISTAKES, bilinear_cases, check_bilinear
-from dyhead_book.c03_deformable_convolution.deform_conv2d_check import (
+from dyhead_book.c03_deformable_convolution.conv_checks import (
     DEFORM_CONV2D_MISTAKES,
     check_deform_conv2d,
     planted_bug,

@@ -7,7 +7,7 @@ from numba import njit
 from torch import nn
 
 from dyhead_book.c03_deformable_convolution.bilinear_checks import check_bilinear
-from dyhead_book.c03_deformable_convolution.deform_conv2d_check import DEFORM_CONV2D_MISTAKES, check_deform_conv2d
+from dyhead_book.c03_deformable_convolution.conv_checks import DEFORM_CONV2D_MISTAKES, check_deform_conv2d
 from dyhead_book.c03_deformable_convolution.layer_checks import (
     FUNCTION_MISTAKES,
     LAYER_MISTAKES,

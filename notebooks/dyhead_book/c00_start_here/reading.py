@@ -54,8 +54,11 @@ class Stop:
     @property
     def minutes(self) -> tuple[int, int]:
         """From and to, with the exercises; (0, 0) for what is there to look things up."""
-        found = re.match(r"(\d+)(?: to (\d+))? minutes", self.says("Time"))
-        return (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        found = re.match(r"(\d+)(?: to (\d+))? (minutes|hours?)", self.says("Time"))
+        if not found:
+            return 0, 0
+        unit = 1 if found[3] == "minutes" else 60
+        return unit * int(found[1]), unit * int(found[2] or found[1])
 
     def row(self, solved: Mapping[str, Sequence[str]]) -> str:
         known = exercises_of(self.name)

@@ -31,7 +31,7 @@ from torch import nn
 # %% tags=["hide"]
 from dyhead_book.c03_deformable_convolution.bilinear_checks import check_bilinear
 from dyhead_book.c03_deformable_convolution.conv_backward_checks import check_slope
-from dyhead_book.c03_deformable_convolution.deform_conv2d_check import check_deform_conv2d, planted_bug
+from dyhead_book.c03_deformable_convolution.conv_checks import check_deform_conv2d, planted_bug
 from dyhead_book.c03_deformable_convolution.layer_checks import (
     apart,
     check_conv_backward,

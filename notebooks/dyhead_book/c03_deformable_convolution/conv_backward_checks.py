@@ -20,7 +20,7 @@ from dyhead_lab.ops.numba_reference import loops
 from ..practice.cases import with_gradient
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 from .bilinear_checks import bilinear_cases
-from .deform_conv2d_check import deform_conv2d_cases
+from .conv_checks import deform_conv2d_cases
 
 Gradients = tuple[np.ndarray, ...]
 Change = Callable[..., np.ndarray]

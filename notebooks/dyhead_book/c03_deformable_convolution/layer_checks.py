@@ -19,7 +19,7 @@ from dyhead_lab.ops.numba_reference import loops
 
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 from .conv_backward_checks import CONV_BACKWARD_MISTAKES, backward_cases
-from .deform_conv2d_check import DEFORM_CONV2D_MISTAKES, deform_conv2d_cases, deform_conv2d_formula
+from .conv_checks import DEFORM_CONV2D_MISTAKES, deform_conv2d_cases, deform_conv2d_formula
 
 # The compiled kernels
 

@@ -584,7 +584,8 @@ class DETR(SetDetector):
         self.query_embed = nn.Embedding(config.queries, C)
         self.class_embed = nn.Linear(C, config.classes + 1)
         self.bbox_embed = BoxHead(C)
-        self.criterion = SetCriterion(config.classes, HungarianMatcher(1.0, focal=False), LOSS_WEIGHTS)
+        matcher = HungarianMatcher(1.0, focal=False)
+        self.criterion = SetCriterion(config.classes, matcher, LOSS_WEIGHTS)
 
     def forward_features(self, features, padding_mask):
         # >>> map to tokens with positions, encoder, decoder, heads on every layer's content
