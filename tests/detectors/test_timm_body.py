@@ -14,6 +14,7 @@ from dyhead_lab.detectors.backbones.packaged_weights import PACKAGED, in_timms_n
 from dyhead_lab.detectors.backbones.timm_body import TimmBody
 from dyhead_lab.detectors.image_batch import IMAGE_MEAN, IMAGE_STD
 from dyhead_lab.errors import UserError
+from dyhead_lab.zoo.trained import load_trained
 
 LITE = "tf_efficientnet_lite0"
 SMALLEST = "mobilenetv3_small_050"
@@ -214,3 +215,13 @@ def test_detectors_ask_for_it_by_name():
         (32, side, side) for side in (16, 8, 4, 2, 1)
     ]
     assert isinstance(named_body("timm/" + SMALLEST), TimmBody)
+
+
+def test_the_shipped_detectors_backbone_is_one_to_start_from():
+    detector = load_trained("everyday").model
+    body = TimmBody(LITE, "everyday", freeze_stride=4)
+    assert body.state_dict().keys() == detector.backbone.body.state_dict().keys()
+    for key, value in detector.backbone.body.state_dict().items():
+        torch.testing.assert_close(body.state_dict()[key], value, rtol=0, atol=0)  # the file's numbers, unchanged
+    with pytest.raises(UserError, match="are of timm/tf_efficientnet_lite0, not of timm/resnet18"):
+        TimmBody("resnet18", "everyday")

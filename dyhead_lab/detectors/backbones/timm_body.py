@@ -6,12 +6,13 @@ import difflib
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ...paths import WEIGHTS
 from ...trace import emit
 from ...weight_files import read_weight_file, warn_if_not_finite, without_wrappers
 from ..image_batch import IMAGE_MEAN, IMAGE_STD
@@ -19,8 +20,11 @@ from .packaged_weights import PACKAGED, packaged_weights
 
 #: What a detector writes before timm's name of a backbone: ``backbone="timm/tf_efficientnet_lite0"``.
 PREFIX = "timm/"
-#: Where ``weights`` come from beside a file: timm's own hub, or a package of the package index.
-HUB, PACKAGE = "hub", "package"
+#: Where ``weights`` come from beside a file: timm's own hub, a package of the package index, or the detector of
+#: everyday photographs that is shipped, whose backbone has learned boxes after ImageNet.
+HUB, PACKAGE, EVERYDAY = "hub", "package", "everyday"
+#: The shipped detector, and the names of its backbone.
+SHIPPED, SHIPPED_PREFIX = WEIGHTS / "everyday.pt", "backbone.body."
 #: Strides of the maps c2 to c5.
 STRIDES = {2: 4, 3: 8, 4: 16, 5: 32}
 
@@ -36,7 +40,8 @@ class TimmBody(nn.Module):
         name: timm's name, such as ``tf_efficientnet_lite0``; ``timm.list_models()`` has them all.
         weights: None starts at random; ``"hub"`` takes timm's default weights from its hub (a download, or the hub's
             cache); ``"package"`` takes those of a package of the package index, see :mod:`~.packaged_weights`;
-            anything else is the path of a file with a state dict in timm's names.
+            ``"everyday"`` takes the backbone of the shipped detector of that name; anything else is the path of a file
+            with a state dict in timm's names.
         norm: ``"frozen"``: batch norms keep the statistics and gains that they have; ``"batch"``: they are trained.
         freeze_stride: all that the map of this stride is made of is not trained: 2 is the stem, 4 also the first stage,
             and so on; 0 trains everything.
@@ -74,7 +79,10 @@ class TimmBody(nn.Module):
         if finest not in STRIDES:
             raise ValueError(f"finest: expected one of {', '.join(map(str, STRIDES))}, got {finest!r}")
         net = _create(name, weights == HUB, options or {})
-        if weights not in (None, HUB):
+        shipped = _shipped(name) if weights == EVERYDAY else None
+        if shipped:
+            net.load_state_dict(shipped["net"])
+        elif weights not in (None, HUB):
             _load(net, name, weights)  # type: ignore[arg-type]
         reductions = net.feature_info.reduction()
         wanted = [stride for level, stride in STRIDES.items() if level >= finest]
@@ -90,7 +98,8 @@ class TimmBody(nn.Module):
             _freeze(net, reductions.index(freeze_stride))
         self.net: Any = freeze_batch_norm(net) if norm == "frozen" else net
         # Kept with the weights: they belong to those that the training started from.
-        for buffer, value in zip(("scale", "shift"), _from_imagenet(name, net, weights), strict=True):
+        normalisation = shipped["normalisation"] if shipped else _from_imagenet(name, net, weights)
+        for buffer, value in zip(("scale", "shift"), normalisation, strict=True):
             self.register_buffer(buffer, value)
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
@@ -155,6 +164,31 @@ def _load(net: Any, name: str, weights: str | Path) -> None:
         raise UserError(f"{weights} does not fit timm/{name}: {error}") from error
     if lacking:
         raise UserError(f"{weights} has no {lacking[0]} ({len(lacking)} tensors of timm/{name} are missing)")
+
+
+class _Shipped(TypedDict):
+    """A shipped detector's backbone: weights in timm's names, and factor and summand of its normalisation."""
+
+    net: dict[str, Tensor]
+    normalisation: tuple[Tensor, Tensor]
+
+
+def _shipped(name: str) -> _Shipped:
+    """The backbone of the shipped detector of everyday photographs.
+
+    Raises:
+        UserError: its weights are missing or damaged, or it stands on another backbone.
+    """
+    file = read_weight_file(SHIPPED, "the shipped weights of everyday")
+    if file["options"]["backbone"] != PREFIX + name:
+        raise UserError(f'weights="{EVERYDAY}" are of {file["options"]["backbone"]}, not of {PREFIX}{name}')
+    state = {
+        key.removeprefix(SHIPPED_PREFIX): value.float() if value.is_floating_point() else value
+        for key, value in file["state_dict"].items()
+        if key.startswith(SHIPPED_PREFIX)
+    }
+    net = {key.removeprefix("net."): value for key, value in state.items() if key.startswith("net.")}
+    return {"net": net, "normalisation": (state["scale"], state["shift"])}
 
 
 def _freeze(net: Any, index: int) -> None:
