@@ -57,7 +57,8 @@ class SamplingLayer:
         name: what a reader calls it.
         maps: what it reads: per level (heads, D, H, W).
         places: (n, 2), where each place lies, (x, y) normalised.
-        grid: (H, W) of each level of places, in their order; empty where places are object queries.
+        grid: (H, W) of each level of places, in their order; empty where places are object queries, or the tokens that
+            a sparse encoder refines.
         output: (n, channels): what the layer computed.
     """
 

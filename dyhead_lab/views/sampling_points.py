@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,20 @@ class SamplingPoints(Explorer, static="sampling_points"):
         trace: of a forward pass of any detector here, imported official weights included.
         image: the image that the detector was given, (3, H, W) in [0, 1].
         number: which image of the batch it was.
+        found: the detector's result for the image, from a detector with object queries: a query that found an object
+            is then named by its class and score.
+        categories: names of the classes, in the order of the labels of ``found``.
 
     Raises:
-        ValueError: ``image`` is not such a tensor, or nothing in the trace samples.
+        ValueError: ``image`` is not such a tensor, nothing in the trace samples, or ``found`` names no queries.
     """
 
     asks = ("layer", "place", "head", "chosen", "moved")
     source = traitlets.Unicode(help="the image as the network saw it, with its padding").tag(sync=True)
     size = traitlets.List(traitlets.Int(), help="(H, W) of that picture").tag(sync=True)
-    layers: Any = traitlets.List(help="per layer: name, number of places, (H, W) of their levels").tag(sync=True)
+    layers: Any = traitlets.List(
+        help="per layer: name, number of places, (H, W) of their levels and of the maps that it reads"
+    ).tag(sync=True)
     layer = traitlets.Int(0).tag(sync=True)
     place = traitlets.Int(0).tag(sync=True)
     click: Any = traitlets.List(help="a position (x, y) in [0, 1]; the nearest place is chosen").tag(sync=True)
@@ -55,19 +61,36 @@ class SamplingPoints(Explorer, static="sampling_points"):
     chosen = traitlets.Int(0, help="the point that is looked at, one of those that are drawn").tag(sync=True)
     moved: Any = traitlets.List(help="where the reader dragged it, (x, y) in [0, 1]; empty: nowhere").tag(sync=True)
     here: Any = traitlets.List(help="where the place lies, (x, y)").tag(sync=True)
+    where = traitlets.Unicode(help="the place in words").tag(sync=True)
     points: Any = traitlets.List(help="per point: x, y, offset x, offset y, weight, head, level, index").tag(sync=True)
     corners: Any = traitlets.Dict(help="the four pixels of the chosen point").tag(sync=True)
     bars: Any = traitlets.Dict(help="channels of the output, before and after the move").tag(sync=True)
 
-    def __init__(self, trace: Trace, image: Tensor, number: int = 0):
+    def __init__(
+        self,
+        trace: Trace,
+        image: Tensor,
+        number: int = 0,
+        found: Mapping[str, Tensor] | None = None,
+        categories: Sequence[str] = (),
+    ):
         if image.ndim != 3 or len(image) != 3 or not image.is_floating_point():
             raise ValueError(f"image: got {image.dtype} {tuple(image.shape)}, expected floats (3, H, W) in [0, 1]")
         self._layers = sampling_layers(trace, number)
+        self._objects = {} if found is None else _objects(found, categories)
         self._picture = _as_seen(image.cpu(), trace, number)
         super().__init__(
             source=image_url(self._picture, LARGEST),
             size=list(self._picture.shape[1:]),
-            layers=[{"name": l.name, "places": len(l.places), "grid": [list(g) for g in l.grid]} for l in self._layers],
+            layers=[
+                {
+                    "name": layer.name,
+                    "places": len(layer.places),
+                    "grid": [list(size) for size in layer.grid],
+                    "reads": [list(level.shape[-2:]) for level in layer.maps],
+                }
+                for layer in self._layers
+            ],
         )
         self.observe(self._change_layer, names="layer")
         self.observe(self._change_click, names="click")
@@ -136,6 +159,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
         numbers = torch.stack([points.head, points.level, points.index], 1).tolist()
         with self.hold_sync():
             self.here = self.current.places[self.place].tolist()
+            self.where = self._place_name()
             self.points = [row + n for row, n in zip(rows, numbers, strict=True)]
             if self.head >= self.heads:  # the layer before had more of them
                 self.head = -1
@@ -148,6 +172,17 @@ class SamplingPoints(Explorer, static="sampling_points"):
             if self.head >= 0 and self.points[self.chosen][5] != self.head:
                 self._choose_heaviest()
             self._answered()
+
+    def _place_name(self) -> str:
+        """The place in words: a cell of a map, or an object query and what it found."""
+        at = self.place
+        for H, W in self.current.grid:
+            if at < H * W:
+                return f"The place: row {at // W + 1}, column {at % W + 1} of a map of {H} x {W}."
+            at -= H * W
+        if "decoder" in self.current.name:
+            return f"The place: object query {at + 1}{self._objects.get(at, '')}."
+        return f"The place: token {at + 1} of the {len(self.current.places)} that are refined."
 
     def _choose_heaviest(self) -> None:
         """Choose the point of the largest weight among those that are drawn, and put a moved one back."""
@@ -266,6 +301,21 @@ class SamplingPoints(Explorer, static="sampling_points"):
             f"the image; the largest weight is {max(weights):.2f}."
         )
         return Picture(self.figure(), alt)
+
+
+def _objects(found: Mapping[str, Tensor], categories: Sequence[str]) -> dict[int, str]:
+    """Object query -> class and score of the best object that it found, in words.
+
+    Raises:
+        ValueError: ``found`` is of a detector without queries.
+    """
+    if "queries" not in found:
+        raise ValueError(f"found: expected the result of a detector with object queries, got {', '.join(found)}")
+    objects: dict[int, str] = {}
+    for query, label, score in zip(*(found[key].tolist() for key in ("queries", "labels", "scores")), strict=True):
+        name = categories[label] if categories else f"class {label}"
+        objects.setdefault(query, f", which found: {name} {score:.2f}")  # results are sorted by score
+    return objects
 
 
 def _as_seen(image: Tensor, trace: Trace, number: int) -> Tensor:

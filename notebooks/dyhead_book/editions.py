@@ -9,7 +9,8 @@ A source is py:percent text. Four marks tell the editions apart:
   :class:`~dyhead_book.practice.reader_checks.Verdict`, such as ``check_gate(Gate)``. In the workbook it runs through
   :class:`~dyhead_book.workbook.Workbook`, so that nothing the reader writes or leaves out stops the chapter.
 - ``tags=["book"]`` and ``tags=["workbook"]`` give a cell to one edition only, such as folded hints to the workbook.
-- ``tags=["hide"]`` collapses the input of a cell that is there for its output.
+- ``tags=["hide"]`` collapses the input of a cell that is there for its output. Cards are collapsed without it:
+  cells that only put a question or show a challenge would say everything twice.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ OPEN, CLOSE = ">>>", "<<<"
 #: What begins a comment -> what stands in a gap: it stops whoever calls, or compiles, the cell before it is filled.
 GAPS = {"#": "raise NotImplementedError({task!r})", "//": '#error "{task}"'}
 BOOK, WORKBOOK, HIDE = "book", "workbook", "hide"
+#: Classes and methods that show what they were given; see :mod:`dyhead_book.practice`.
+CARDS = {"Question", "Challenge", "ask"}
 #: JupyterLab and nbclient go on behind a cell with this tag, whatever it raises.
 MAY_RAISE = "raises-exception"
 
@@ -209,12 +212,25 @@ def _edition(source: NotebookNode, leaves_out: str) -> NotebookNode:
     for cell in edition.cells:
         tags = [tag for tag in cell.metadata.get("tags", ()) if tag not in (BOOK, WORKBOOK)]
         cell.metadata.pop("tags", None)
-        if HIDE in tags:
-            tags.remove(HIDE)
+        if HIDE in tags or (cell.cell_type == "code" and is_card(cell.source)):
+            tags = [tag for tag in tags if tag != HIDE]
             cell.metadata.jupyter = {"source_hidden": True}
         if tags:
             cell.metadata.tags = tags
     return edition
+
+
+def is_card(code: str) -> bool:
+    """Whether a cell does nothing but make and show cards: ``guess = Question(...)``, ``guess.ask()``."""
+    try:
+        calls = [statement.value for statement in ast.parse(code).body]  # type: ignore[attr-defined]
+    except (SyntaxError, AttributeError):  # a magic; a statement that has no value
+        return False
+    return bool(calls) and all(isinstance(call, ast.Call) and _called(call) in CARDS for call in calls)
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
 
 
 def _switch(edition: NotebookNode, sentence: str) -> None:

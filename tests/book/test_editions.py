@@ -79,6 +79,25 @@ def test_cells_that_are_there_for_their_output_are_collapsed_in_both_editions(so
         assert cell.metadata == {"jupyter": {"source_hidden": True}}
 
 
+@pytest.mark.parametrize(
+    ("code", "collapsed"),
+    [
+        ('guess = Question("99 a", "Twice three?", a="6", b="9")\nguess.ask()', True),
+        ('Challenge("Four times", "Twice twice.")', True),
+        ("guess.ask()", True),
+        ('guess = Question("99 a", "Twice three?", a="6", b="9")\nprint(guess)', False),
+        ("y = double(3)", False),
+        ("%matplotlib inline", False),
+        ("import math", False),
+        ("", False),
+    ],
+)
+def test_cells_that_only_put_a_question_or_a_challenge_are_collapsed(source, code, collapsed):
+    source.cells.append(nbformat.v4.new_code_cell(code))
+    cell = book_edition(source).cells[-1]
+    assert ("jupyter" in cell.metadata) == collapsed
+
+
 def test_the_workbook_has_a_gap_a_check_and_a_folded_answer(source):
     workbook = workbook_edition(source, CHAPTER, book="its_book.ipynb")
     gap = next(cell for cell in workbook.cells if cell.source.startswith("def double"))

@@ -181,3 +181,16 @@ def test_everything_has_a_name_and_can_be_read(page, theme):
         widget = shown(page, name)
         keep_screenshot(page, f"{name}-{theme.lower()}")
         assert problems(widget) == [], name
+
+
+#: What JupyterLab leaves of a window of 800 pixels' height for the notebook: its menu, tabs and toolbar take the rest.
+ROOM = 660
+
+
+@pytest.mark.parametrize("name", [name for name in EXPLORERS if name not in ("board", "curves")])
+def test_an_explorer_opens_with_what_to_look_for_and_fits_a_window(page, name):
+    widget = shown(page, name)
+    opening = widget.locator(".explorer-opening")
+    assert opening.locator("h3").inner_text() and len(opening.locator("p").inner_text().split()) > 10
+    assert widget.locator(".explorer-legend li").count() >= 2
+    assert widget.bounding_box()["height"] <= ROOM

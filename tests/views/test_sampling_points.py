@@ -251,3 +251,20 @@ def test_the_state_is_small_and_a_picture_stands_beside_the_widget(explorer):
     assert "application/vnd.jupyter.widget-view+json" in data
     assert "9 sampling points of block 1" in metadata["image/png"]["alt"]
     assert Image.open(io.BytesIO(explorer.picture().png)).format == "PNG"
+
+
+def test_a_place_is_named_by_its_cell_or_by_what_its_query_found():
+    model = tiny(deformable_detr)
+    with torch.no_grad(), trace(model) as seen:
+        [found] = model([IMAGE])
+    explorer = SamplingPoints(seen, IMAGE, found=found, categories=["cat", "dog", "cup"])
+    H, W = explorer.layers[0]["grid"][0]
+    explorer.place = W + 2
+    assert explorer.where == f"The place: row 2, column 3 of a map of {H} x {W}."
+    explorer.layer = next(i for i, layer in enumerate(explorer.layers) if "decoder" in layer["name"])
+    query, label, score = (found[key][0] for key in ("queries", "labels", "scores"))
+    explorer.place = int(query)
+    name = ["cat", "dog", "cup"][label]
+    assert explorer.where == f"The place: object query {int(query) + 1}, which found: {name} {float(score):.2f}."
+    with pytest.raises(ValueError, match="result of a detector with object queries, got boxes"):
+        SamplingPoints(seen, IMAGE, found={"boxes": found["boxes"]})

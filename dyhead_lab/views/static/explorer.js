@@ -16,6 +16,17 @@ function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** What stands first in an explorer: its name, what to look for, and what its marks mean.
+ *  A mark is [shape, colour, words]; shapes are those of explorer.css: dot, bar, line, dashes, frame, cross. */
+function opening(title, lookFor, marks = []) {
+  return html("header", { class: "explorer-opening" }, html("h3", {}, title), html("p", {}, lookFor), legend(marks));
+}
+
+function legend(marks) {
+  return html("ul", { class: "explorer-legend", "aria-label": "Legend" }, ...marks.map(([shape, colour, words]) =>
+    html("li", {}, html("span", { class: `mark ${shape}`, style: `--mark: ${colour}`, "aria-hidden": "true" }), words)));
+}
+
 /** Change several values of the model at once. */
 function change(model, values) {
   for (const [name, value] of Object.entries(values)) model.set(name, value);

@@ -24,7 +24,12 @@ function render({ model, el }) {
   const counter = html("output", { class: "ms-counter" });
   const says = html("p", { class: "ms-says", "aria-live": "polite" });
   el.classList.add("dyhead-explorer", "dyhead-memory-steps");
-  el.append(html("div", { class: "ms-buffers" }, ...grids), html("label", {}, slider, counter), says);
+  el.append(
+    opening("What a thread touches", "Each step of the slider is one access to memory. Which cells does the thread read " +
+      "before it writes? Do cells that it reads one after another lie side by side?",
+      [["bar", "var(--read)", "read"], ["bar", "var(--write)", "written"], ["bar", "var(--atomic-add)", "added to atomically"]]),
+    html("div", { class: "ms-buffers" }, ...grids), html("label", {}, slider, counter), says,
+  );
 
   function draw() {
     const now = model.get("step");

@@ -21,6 +21,8 @@ function render({ model, el }) {
   const drawn = svg("g");
   view.append(picture, drawn);
   const slider = html("input", { type: "range", min: "0", "aria-label": "Point, by weight" });
+  const levels = html("div");
+  const where = html("p", { class: "sp-where computed", "aria-live": "polite" });
   const says = html("p", { class: "sp-says", "aria-live": "polite" });
   const corners = svg("svg", { class: "sp-corners", viewBox: "-12 -12 144 144", tabindex: "0", role: "application",
     "aria-label": "The four pixels of the chosen point. Arrow keys move the point by a quarter of a cell." });
@@ -34,7 +36,9 @@ function render({ model, el }) {
 
   el.classList.add("dyhead-explorer", "dyhead-sampling-points");
   el.append(
-    html("div", { class: "sp-left" }, html("div", { class: "sp-choices" }, layer, heads), view),
+    opening("Where a layer reads", "Click a place: the layer computes its output there from the points alone. Do they " +
+      "lie on the object, on its edges, or beside it? Drag one to see how much the output depends on it."),
+    html("div", { class: "sp-left" }, html("div", { class: "sp-choices" }, layer, heads), view, where, levels),
     html("div", { class: "sp-right computed" }, html("h4", {}, "Point"), slider, says,
       html("h4", {}, "The four pixels that it reads"), corners, reset,
       html("h4", {}, "Output of the layer here"), bars, changed,
@@ -51,6 +55,17 @@ function render({ model, el }) {
     heads.replaceChildren(html("option", { value: -1 }, count > 1 ? `all ${count} heads` : "one head"),
       ...(count > 1 ? Array.from({ length: count }, (_, m) => html("option", { value: m }, `head ${m + 1}`)) : []));
     heads.value = String(get("head"));
+  }
+
+  /** Colours of the levels that this layer reads. */
+  function drawLegend() {
+    const read = [...new Set(get("points").filter((_, i) => isDrawn(i)).map((point) => point[6]))].sort();
+    const sizes = get("layers")[get("layer")].reads;
+    levels.replaceChildren(legend([
+      ["cross", "var(--soft)", "the place"],
+      ...read.map((level) => ["dot", `var(--level-${level % COLOURS})`, `reads the map of ${sizes[level].join(" x ")}`]),
+      ["dot", "var(--soft)", "larger: more weight; white edge: chosen"],
+    ]));
   }
 
   function drawPoints() {
@@ -133,8 +148,8 @@ function render({ model, el }) {
       svg("text", { class: "sp-soft", x: i * step + step / 2 - 1, y: 116, "text-anchor": "middle" }, channel),
     ]));
     changed.textContent = get("moved").length
-      ? `Moving this one point changed the output by ${(100 * difference).toFixed(1)} % of its norm.`
-      : `The ${channels.length} strongest channels. Drag the point to see them change.`;
+      ? `Moving this one point changed the output by ${(100 * difference).toFixed(1)} % of its norm (grey before, blue after).`
+      : `Values of the ${channels.length} strongest channels, by number. Drag the point to see them change.`;
     reset.disabled = !get("moved").length;
   }
 
@@ -178,9 +193,11 @@ function render({ model, el }) {
   const draw = () => {
     layer.value = String(get("layer"));
     drawHeads();
+    drawLegend();
     drawPoints();
     // While a point is dragged the kernel's last answer is drawn, though the point is already a little further on.
     if (!dragging && !showWhetherAnswered(model, el)) return;
+    where.textContent = get("where");
     drawChosen();
     drawBars();
   };

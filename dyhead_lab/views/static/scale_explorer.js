@@ -17,6 +17,9 @@ function render({ model, el }) {
 
   el.classList.add("dyhead-explorer", "dyhead-scale-explorer");
   el.append(
+    opening("Scale ratios over many images", "Choose a block and a level, then a bar: its images appear below. Do they " +
+      "share a size of objects, or something else? Then see where the same images stand in another block.",
+      [["bar", "color-mix(in srgb, var(--blue) 45%, var(--page))", "all images"], ["bar", "var(--orange)", "the chosen images"]]),
     html("div", { class: "se-head" }, measured, status),
     html("div", { class: "se-panel" }, html("h4", {}, "Median per block and level"), map),
     html("div", { class: "se-panel" }, html("h4", {}, "Images per bar"), bars, says),

@@ -22,6 +22,10 @@ function render({ model, el }) {
 
   el.classList.add("dyhead-explorer", "dyhead-scale-weights");
   el.append(
+    opening("Which level a block listens to", "Choose a block and a level. Above 1 the finer map counts more, below 1 the " +
+      "coarser one. Do blocks agree? Do images differ, or has the gate one value for all?",
+      [["bar", "var(--finer)", "finer map"], ["bar", "var(--same-level)", "the level itself"],
+        ["bar", "var(--coarser)", "coarser map"], ["dot", "var(--soft)", "one image"]]),
     html("div", { class: "sw-panel" }, html("h4", {}, "Scale ratio per block and level"), map,
       html("h4", {}, "Images"), strip, html("label", { class: "sw-slide" }, slider, shown)),
     html("div", { class: "sw-panel" }, html("h4", {}, "Gates of the branches"), bars,

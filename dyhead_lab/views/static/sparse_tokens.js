@@ -18,10 +18,14 @@ function render({ model, el }) {
 
   el.classList.add("dyhead-explorer", "dyhead-sparse-tokens");
   el.append(
+    opening("Which tokens Sparse DETR refines", "Move rho. The cost of the encoder falls with it; the share of the " +
+      "decoder's attention that falls on refined tokens (Corr) falls later. Look for objects that lose their outlines.",
+      [["bar", "var(--blue)", "attention of the decoder; line: Corr"], ["frame", "var(--orange)", "a refined token"],
+        ["line", "var(--orange)", "multiply-adds of the encoder"]]),
     html("label", { class: "st-slide" }, "rho", slider, shown),
     html("div", { class: "st-row" }, image,
-      html("div", {}, html("h4", {}, "Corr and encoder cost, of the ratios seen so far"), chart, says)),
-    html("h4", {}, "Levels, fine to coarse: attention of the decoder (shade), refined tokens (outlined)"), maps,
+      html("div", {}, html("h4", {}, "Corr and cost of the ratios seen so far, against rho"), chart, says)),
+    html("h4", {}, "Levels, fine to coarse"), maps,
   );
 
   function drawImage() {

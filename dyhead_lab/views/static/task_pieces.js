@@ -29,6 +29,11 @@ function render({ model, el }) {
 
   el.classList.add("dyhead-explorer", "dyhead-task-pieces");
   el.append(
+    opening("Two lines a channel", "Task-aware attention gives each channel the larger of two lines. Is it still a ReLU? " +
+      "Do channels that classes read differ from those that boxes read?",
+      [["dashes", "var(--blue)", "first line"], ["dashes", "var(--green)", "second line"],
+        ["line", "var(--larger)", "the larger: the output"], ["dashes", "var(--soft)", "ReLU"],
+        ["bar", "color-mix(in srgb, var(--soft) 50%, var(--page))", "values before"], ["bar", "var(--after)", "values after"]]),
     html("div", { class: "tp-choices" }, chosen.block, chosen.level, chosen.order),
     html("label", { class: "tp-slide" }, "channel", slider, shown),
     html("div", { class: "tp-row computed" },
