@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .platforms import data_home
+
 PACKAGE = Path(__file__).resolve().parent
 _PACKED = PACKAGE / "shipped"  # only an installed package has it
 
@@ -27,8 +29,7 @@ def reader_folder() -> Path:
     chosen = os.environ.get("DYHEAD_READER")
     if chosen:
         return Path(chosen)
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "dyhead_lab"
+    return data_home() / "dyhead_lab"
 
 
 def data_folder() -> Path:

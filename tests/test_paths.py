@@ -49,6 +49,16 @@ class TestRemedies:
         assert remedies.repair("torch") == "make repair" and remedies.rebuild() == "make native"
         assert remedies.restore("data/weights") == "git checkout HEAD -- data/weights"
 
+    def test_without_make_the_script_is_named(self, monkeypatch):
+        monkeypatch.setattr(remedies.shutil, "which", lambda name: None)
+        script = os.path.join("scripts", "bootstrap.py")
+        assert remedies.repair("torch") == f"python {script} repair"
+        assert remedies.another_python() == f"python3.12 {script} lab"
+
+    def test_an_environment_of_uv_is_told_uvs_command(self, installed, monkeypatch):
+        monkeypatch.setattr(remedies.importlib.util, "find_spec", lambda name: None)
+        assert remedies.repair("torch") == f"uv pip install --python {sys.executable} --force-reinstall torch"
+
     def test_an_installed_package_has_the_pip_of_its_python(self, installed):
         installed("file:///dist/dyhead_lab-0.1.0-cp311-abi3-linux_x86_64.whl")
         start = f"{sys.executable} -m pip install --force-reinstall "

@@ -39,9 +39,10 @@ def run(args: argparse.Namespace) -> int:
 
     from ..evaluation import sparse_efficiency
     from ..evaluation.efficiency import dyhead_levels, efficiency, offset_fit_macs
+    from ..hardware import computing_device
     from ..zoo import get
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = computing_device()
     if args.recipe == SPARSE_DETR:
         rhos = args.rho or [0.1, 0.2, 0.3, 0.5, 1.0]
         if not all(0 < rho <= 1 for rho in rhos):

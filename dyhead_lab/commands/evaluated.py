@@ -140,11 +140,10 @@ def _folder_of_splits(annotations: Path) -> Path | None:
 
 def detections_of(trained: Trained, dataset: DetectionData, workers: int = 0) -> list[dict[str, Any]]:
     """COCO records of what the model finds, with a progress bar."""
-    import torch
-
     from ..evaluation.coco_metric import detect_dataset
+    from ..hardware import computing_device
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = computing_device()
     return detect_dataset(
         trained.model.to(device),
         dataset,
