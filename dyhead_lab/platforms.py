@@ -154,8 +154,12 @@ def processors(root: Path = Path("/")) -> int:
     Args:
         root: of the file system.
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([bound, *(math.ceil(share) for share in _processor_shares(root))]))
+    return max(1, min([bound_processors(), *(math.ceil(share) for share in _processor_shares(root))]))
+
+
+def bound_processors() -> int:
+    """How many processors this process is bound to; those of the machine, where a system binds none."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:

@@ -1,5 +1,6 @@
 """The command line: commands are found, mistakes are told without a traceback."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -71,6 +72,19 @@ def test_a_bug_keeps_its_traceback(command):
     command(raising(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         cli.main(["try"])
+
+
+@pytest.mark.parametrize(("share", "before", "expected"), [(2, None, "2"), (16, None, None), (2, "4", "4")])
+def test_a_container_computes_with_as_many_threads_as_it_gets(command, monkeypatch, share, before, expected):
+    """torch would take one for each of the 16 processors that it sees."""
+    monkeypatch.setattr(cli, "bound_processors", lambda: 16)
+    monkeypatch.setattr(cli, "processors", lambda: share)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if before:
+        monkeypatch.setenv("OMP_NUM_THREADS", before)
+    command(lambda args: int(os.environ.get("OMP_NUM_THREADS") != expected))
+    assert cli.main(["try"]) == 0
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
 @pytest.mark.parametrize("argv", [[], ["dance"], ["try", "--size", "big"]])
