@@ -6,6 +6,7 @@ import argparse
 import re
 
 from ..errors import UserError
+from ..recipe_names import refuse_unknown
 
 SPARSE_DETR = "sparse_detr"
 
@@ -29,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table. Returns 0."""
+    if args.recipe != SPARSE_DETR:
+        refuse_unknown(args.recipe)
     if args.runs < 1:
         raise UserError(f"--runs: expected at least 1, got {args.runs}")
     given = None if args.size is None else _size(args.size)

@@ -54,6 +54,16 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def refuse_missing_folder(folder: Path | None) -> None:
+    """Refuse a folder of data that is not there, before anything heavy is imported.
+
+    Raises:
+        UserError: it is named and not there.
+    """
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"data folder not found: {folder}")
+
+
 def refuse_negative(args: argparse.Namespace, *names: str) -> None:
     """Refuse counts below 0.
 
