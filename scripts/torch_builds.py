@@ -13,7 +13,8 @@ MARKER = "torch.builds"
 #: What uv is told in order to take builds for the CPU from where PyTorch keeps them.
 UV_KNOWS = "--torch-backend"
 CONSTRAINTS = ("constraints.txt", "constraints-cuda.txt")
-#: Measured on Linux, by the builds of torch: the environment, and its wheels while pip unpacks them.
+#: By the builds of torch, on Linux: the environment, and its wheels while pip unpacks them. Measured with CUDA; for the
+#: CPU what is left of that without CUDA's packages.
 SIZES_GB = {"default": (6.3, 2.5), "cpu": (2.5, 0.8)}
 
 
