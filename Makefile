@@ -1,12 +1,15 @@
 # Every command makes or refreshes .venv first; that takes a fraction of a second when nothing has changed.
 #   PYTHON=python3.12   the Python that .venv is made with
+#   TORCH=cpu           builds of torch without CUDA, remembered in .venv; TORCH=default goes back
+#   TORCH_INDEX=...     where they lie, if not where uv finds them
 #   ARGS=...            more arguments for the command
 #   WORKERS=2           test processes; each computes with one thread
 
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
-ROOT_USER := $(if $(filter 0,$(shell id -u)),--allow-root)
+BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
+TORCH_OPTIONS := $(if $(TORCH),--torch $(TORCH)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := $(IN_VENV) $(ONE_THREAD) python -m pytest -n $(WORKERS) --dist loadgroup
@@ -18,11 +21,10 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv, install the pinned packages, build the native code
-	@$(PYTHON) scripts/bootstrap.py
+	@$(BOOTSTRAP) $(TORCH_OPTIONS)
 
-lab: setup ## open the book in JupyterLab (on a server: make lab ARGS=--no-browser)
-	$(IN_VENV) jupyter lab $(ROOT_USER) --ServerApp.root_dir="$(CURDIR)" \
-		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
+lab: ## open the book in JupyterLab (on a server: make lab ARGS=--no-browser)
+	@$(BOOTSTRAP) lab $(TORCH_OPTIONS) $(ARGS)
 
 test: setup ## run all tests but the slow ones
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -43,14 +45,14 @@ lint: setup ## ruff, mypy and clang-format
 bench: setup ## measure the operators on this machine (ARGS=--quick for a short run)
 	$(BIN)/dyhead-lab bench ops $(ARGS)
 
-doctor: setup ## say what works on this machine and how to mend what does not
-	$(BIN)/dyhead-lab doctor
+doctor: ## say what works on this machine and how to mend what does not
+	@$(BOOTSTRAP) doctor
 
 native: ## build the native code anew, after a compiler was installed
-	@$(PYTHON) scripts/bootstrap.py --native
+	@$(BOOTSTRAP) native
 
 repair: ## check every package and install anew what is missing or changed
-	@$(PYTHON) scripts/bootstrap.py --repair
+	@$(BOOTSTRAP) repair $(TORCH_OPTIONS)
 
 constraints: ## write constraints.txt from what .venv holds
 	$(BIN)/python scripts/write_constraints.py

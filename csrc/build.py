@@ -31,6 +31,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package may not be installed yet
 from dyhead_lab.hardware import has_nvidia_gpu
+from dyhead_lab.platforms import has_ucontext, install, library_file, processors
 
 SOURCE = Path(__file__).resolve().parent
 ROOT = SOURCE.parent
@@ -51,6 +52,11 @@ FIRST_WITH_TENSOR_CORES = 80
 STABLE_ABI = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DPy_LIMITED_API=0x030b0000"]
 #: A fiber is left by a jump that glibc's checked longjmp takes for an error.
 CXX_FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-U_FORTIFY_SOURCE"]
+#: Apple's headers declare makecontext only under the first name of X/Open, and then what C++'s library needs only under
+#: the second; they call it deprecated.
+APPLE_FLAGS = ["-D_XOPEN_SOURCE=700", "-D_DARWIN_C_SOURCE", "-Wno-deprecated-declarations"]
+#: Apple's linker wants to know every name beforehand, unless it is told that torch brings them.
+APPLE_LINK = ["-undefined", "dynamic_lookup"]
 ERROR_LINES = 25
 
 
@@ -75,7 +81,7 @@ class Library:
 
     @property
     def path(self) -> Path:
-        return TARGET / f"libdyhead_{self.name}.so"
+        return TARGET / library_file(f"dyhead_{self.name}")
 
 
 def build_all() -> dict[str, dict[str, Any]]:
@@ -103,7 +109,7 @@ def build_all() -> dict[str, dict[str, Any]]:
     status |= build(libraries)
     for name, entry in status.items():
         if "error" in entry:
-            (TARGET / f"libdyhead_{name}.so").unlink(missing_ok=True)
+            (TARGET / library_file(f"dyhead_{name}")).unlink(missing_ok=True)
         print(f"[native] {name}: {entry.get('error', 'built')}", file=sys.stderr)
     (TARGET / "status.json").write_text(json.dumps(status, indent=1), encoding="utf-8")
     if wish == "1" and "error" in status["cuda"]:
@@ -115,11 +121,17 @@ def build_all() -> dict[str, dict[str, Any]]:
 
 
 def plan_emulated(name: str = "emulated", flags: tuple[str, ...] = ()) -> Library:
-    compiler = [cxx(), *CXX_FLAGS, *flags, f"-I{SOURCE}"]
+    if not has_ucontext():
+        raise CannotBuild(
+            "the emulator's fibers need a POSIX system; here chapter 04 shows what was recorded",
+            "Run everything in WSL, Windows' Linux",
+        )
+    on_mac = sys.platform == "darwin"
+    compiler = [cxx(), *CXX_FLAGS, *(APPLE_FLAGS if on_mac else ()), *flags, f"-I{SOURCE}"]
     torch = torch_folder()
     compiles = [(source, [*compiler, "-x", "c++"]) for source in KERNELS]
     compiles += [(source, [*compiler, *STABLE_ABI, f"-I{torch / 'include'}"]) for source in BINDING]
-    link = [cxx(), "-shared", f"-L{torch / 'lib'}", "-ltorch_cpu"]
+    link = [cxx(), "-shared", f"-L{torch / 'lib'}", "-ltorch_cpu", *(APPLE_LINK if on_mac else ())]
     return Library(name, compiles, link, "Mend what the compiler says, then run: make native")
 
 
@@ -155,7 +167,7 @@ def cxx() -> str:
     for name in (os.environ.get("CXX"), "c++", "g++"):
         if name and shutil.which(name):
             return name
-    raise CannotBuild("no C++ compiler was found", "Run: sudo apt-get install g++ && make native")
+    raise CannotBuild("no C++ compiler was found", f"Run: {install('compiler')} && make native")
 
 
 def torch_folder() -> Path:
@@ -214,13 +226,13 @@ def architecture_flags(names: list[str]) -> list[str]:
 
 
 def build(libraries: list[Library]) -> dict[str, dict[str, Any]]:
-    """Compile what has changed, two files at a time or as many as there are cores, and link."""
+    """Compile what has changed, as many files at a time as there are processors, and link."""
     headers = digest(*sorted(SOURCE.glob("*/*.h")), *sorted(SOURCE.glob("*/*.cuh")))
     for library in libraries:
         library.objects = [object_path(source, command, headers) for source, command in library.compiles]
     progress = Progress(sum(not path.exists() for library in libraries for path in library.objects))
     results: dict[str, dict[str, Any]] = {}
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=processors()) as pool:
         pending = {
             library.name: [
                 pool.submit(compile_object, source, command, path, progress)

@@ -12,6 +12,7 @@ from io import TextIOWrapper
 
 from . import __version__
 from .errors import UserError
+from .platforms import bound_processors, processors
 
 #: command -> (module, one line of help). Modules are imported only when their command runs.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         the exit status: 0 well, 1 a mistake that the user can mend, 130 interrupted, 141 nobody reads the output
         any more, as where it goes to ``head``: the status of a program that is ended by SIGPIPE.
     """
+    if processors() < bound_processors():  # torch counts those that a container sees, not those that it gets
+        os.environ.setdefault("OMP_NUM_THREADS", str(processors()))
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))

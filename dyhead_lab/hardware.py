@@ -1,13 +1,24 @@
-"""What this machine is made of, and what code its GPU runs. Needs nothing but Python itself."""
+"""What this machine is made of, where it computes, and what code its GPU runs.
+
+Needs nothing but Python itself; torch is imported only by who asks where to compute.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 NVIDIA = "0x10de"  # vendor id, https://pci-ids.ucw.cz
+DEVICE = "DYHEAD_DEVICE"  # environment variable: where to compute
 DISPLAY = "0x03"  # PCI base class of display controllers, among them GPUs that drive no display
 
 
@@ -34,6 +45,30 @@ def _is_nvidia_display(device: Path) -> bool:
     except (OSError, ValueError):
         return False
     return vendor.strip() == NVIDIA and kind.startswith(DISPLAY)
+
+
+def computing_device() -> torch.device:
+    """Where training and evaluation compute: on a GPU with CUDA if torch sees one, else on the processor.
+
+    The environment variable :data:`DEVICE` chooses "cpu", "cuda" or "mps". Apple's GPU ("mps") is taken only when it is
+    chosen: the operators have no kernels for it and run as the formula, and its results were never held against others.
+
+    Raises:
+        UserError: the variable names another device, or one that torch does not see.
+    """
+    import torch
+
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    wish = os.environ.get(DEVICE) or ("cuda" if there["cuda"] else "cpu")
+    if wish not in there:
+        raise UserError(f"{DEVICE}: expected one of {', '.join(there)}, got {wish!r}")
+    if not there[wish]:
+        raise UserError(f"{DEVICE}={wish}: torch sees no such device here")
+    return torch.device(wish)
 
 
 def runs_on(capability: tuple[int, int], architectures: list[str]) -> bool:

@@ -1,13 +1,17 @@
 """Where things lie: what the project ships, data sets, and what is kept for the reader.
 
 In a checkout all but the last lie in the repository. An installed package carries what the project ships inside itself
-(``setup.py`` puts it there), and nothing is ever added to it: data sets then go to the reader's folder.
+(``setup.py`` puts it there), and nothing is ever added to it: data sets then go to the reader's folder. So they do in a
+checkout that others share and the reader cannot write to.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from .errors import UserError
+from .platforms import data_home
 
 PACKAGE = Path(__file__).resolve().parent
 _PACKED = PACKAGE / "shipped"  # only an installed package has it
@@ -23,28 +27,45 @@ CHAPTERS = _SHIPPED / "notebooks"  # the executed chapters of the book
 
 
 def reader_folder() -> Path:
-    """What the book keeps for its reader, such as guesses: ``$DYHEAD_READER``, or where programs keep user data."""
+    """What the book keeps for its reader, such as guesses: ``$DYHEAD_READER``, or where programs keep user data.
+
+    Raises:
+        UserError: this user has no home.
+    """
     chosen = os.environ.get("DYHEAD_READER")
     if chosen:
         return Path(chosen)
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "dyhead_lab"
+    try:
+        return data_home() / "dyhead_lab"
+    except RuntimeError as error:
+        raise UserError("this user has no home: name a folder with the environment variable DYHEAD_READER") from error
 
 
-def data_folder() -> Path:
-    """Where data sets are drawn or downloaded to, and looked for.
+def data_folder(name: str = "") -> Path:
+    """Where the data set of this name lies, or is drawn or downloaded to; without a name, where all of them do.
 
-    ``$DYHEAD_DATA``, else the folder ``data`` of the checkout, else one in the reader's folder.
+    ``$DYHEAD_DATA``, else the folder ``data`` of the checkout if the set is there or can be put there, else one in the
+    reader's folder.
     """
     chosen = os.environ.get("DYHEAD_DATA")
     if chosen:
-        return Path(chosen)
-    return CHECKOUT / "data" if CHECKOUT else reader_folder() / "data"
+        return Path(chosen) / name
+    if CHECKOUT:
+        shared = CHECKOUT / "data" / name
+        if (name and shared.exists()) or can_write(shared):
+            return shared
+    return reader_folder() / "data" / name
 
 
 def coco_path() -> Path:
     """Where recipes look for COCO 2017."""
-    return data_folder() / "coco2017"
+    return data_folder("coco2017")
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be put into this folder, which is made if it is not there yet."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 
 def find_weights(source: str | Path) -> Path | None:

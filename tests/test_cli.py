@@ -1,5 +1,6 @@
 """The command line: commands are found, mistakes are told without a traceback."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -73,6 +74,19 @@ def test_a_bug_keeps_its_traceback(command):
         cli.main(["try"])
 
 
+@pytest.mark.parametrize(("share", "before", "expected"), [(2, None, "2"), (16, None, None), (2, "4", "4")])
+def test_a_container_computes_with_as_many_threads_as_it_gets(command, monkeypatch, share, before, expected):
+    """torch would take one for each of the 16 processors that it sees."""
+    monkeypatch.setattr(cli, "bound_processors", lambda: 16)
+    monkeypatch.setattr(cli, "processors", lambda: share)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if before:
+        monkeypatch.setenv("OMP_NUM_THREADS", before)
+    command(lambda args: int(os.environ.get("OMP_NUM_THREADS") != expected))
+    assert cli.main(["try"]) == 0
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
 @pytest.mark.parametrize("argv", [[], ["dance"], ["try", "--size", "big"]])
 def test_wrong_usage_ends_with_status_2(command, argv):
     with pytest.raises(SystemExit) as end:
@@ -126,6 +140,11 @@ def test_help_and_version_load_nothing_heavy(words):
         ("detect nowhere.jpg", "image not found: nowhere.jpg"),
         ("detect README.md --weights nowhere", "no weights at nowhere"),
         ("compare nowhere", "nowhere: expected a run folder"),
+        ("train quikstart", "no recipe 'quikstart'; did you mean quickstart?"),
+        ("train quickstart --data nowhere", "data folder not found: nowhere"),
+        ("zoo nothing", "no recipe 'nothing'; `dyhead-lab zoo` lists what there is"),
+        ("efficiency quikstart", "did you mean quickstart?"),
+        ("look nowhere.jpg", "image not found: nowhere.jpg"),
         ("train quickstart --set lr", "--set lr: expected KEY=VALUE"),
         ("efficiency quickstart --size big", "--size: expected HEIGHTxWIDTH"),
         ("bench ops --out .", "--out .: expected a file to write, but it is a folder"),

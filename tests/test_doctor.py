@@ -1,6 +1,7 @@
 """The doctor tells what is missing or broken, how to mend it, and never fails itself."""
 
 import importlib.metadata
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -87,6 +88,22 @@ class TestTorch:
         found = machine.torch_pair()
         assert found.status == "broken"
         assert found.detail == "torchvision 0.26.0 needs torch==2.11.0, but torch is 2.10.0"
+
+    @pytest.mark.parametrize(("torchs", "visions", "status"), [(None, None, "ok"), (None, "13000", "broken")])
+    def test_builds_for_the_cpu_are_well_unless_they_are_mixed(self, monkeypatch, torchs, visions, status):
+        import torchvision
+
+        monkeypatch.setattr(torch.version, "cuda", torchs)
+        monkeypatch.setattr(torchvision.version, "cuda", visions, raising=False)
+        found = machine.torch_pair()
+        assert found.status == status and "(for the CPU)" in found.detail
+        assert status == "ok" or ("torchvision 0.26.0" in found.detail and "from one place" in found.detail)
+
+    def test_a_pair_that_does_not_load_is_told_with_the_reason(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torchvision", None)
+        found = machine.torch_pair()
+        assert found.status == "broken" and "from one place (ModuleNotFoundError" in found.detail
+        assert found.remedy == "make repair"
 
     def test_no_torch_is_missing(self, monkeypatch):
         def absent(name):
@@ -252,6 +269,25 @@ class TestNativeCode:
     def test_a_reason_without_remedy_gets_the_usual_one(self, monkeypatch):
         monkeypatch.setattr(native, "why_missing", lambda kind: "nobody knows")
         assert (machine.native_cpu().detail, machine.native_cpu().remedy) == ("nobody knows", "make native")
+
+
+class TestShares:
+    def test_what_a_container_gives_and_where_training_computes(self, monkeypatch):
+        monkeypatch.setenv("DYHEAD_DEVICE", "cpu")
+        monkeypatch.setattr(machine, "processors", lambda: 2)
+        monkeypatch.setattr(machine, "memory_limit", lambda: 3 * 2**29)
+        found = machine.shares()
+        assert found.detail.startswith("2 of ") and "1.5 GiB of memory" in found.detail
+        assert found.detail.endswith("compute on: cpu")
+
+    def test_a_device_that_is_not_there_is_broken(self, monkeypatch):
+        monkeypatch.setenv("DYHEAD_DEVICE", "tpu")
+        assert (machine.shares().status, machine.shares().remedy) == ("broken", "unset DYHEAD_DEVICE")
+
+    @pytest.mark.parametrize("look", [machine.compiler, machine.native_cpu])
+    def test_windows_needs_no_compiler(self, monkeypatch, look):
+        monkeypatch.setattr(machine, "has_ucontext", lambda: False)
+        assert look().status == "ok" and "chapter 04 shows recorded launches" in look().detail
 
 
 class TestWorkbook:

@@ -1,12 +1,18 @@
 """``import dyhead_lab`` is quick, and what stands at its door is there, documented and what it says."""
 
+import re
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import dyhead_lab
+from dyhead_lab.data.shapes import draw_image
 from dyhead_lab.trace import emit
 
 
@@ -49,13 +55,24 @@ def test_trace_is_a_module_and_a_function():
     assert seen.names() == ["offsets"] and dyhead_lab.trace.__name__ == "dyhead_lab.trace"
 
 
-def test_the_example_of_the_docstring_runs(tmp_path):
-    from PIL import Image
+def examples():
+    """The example of README.md, and that of the docstring: its last lines have a page and a training."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    whole = re.search(r"## Use the library\n\n```python\n(.*?)```", readme, re.DOTALL)
+    assert whole
+    lines = [line for line in (dyhead_lab.__doc__ or "").splitlines() if line.startswith("    ")]
+    short = [line for line in textwrap.dedent("\n".join(lines)).splitlines() if not re.search(r"look\(|train\(", line)]
+    return {"README.md": whole[1], "docstring": "\n".join(short)}
 
-    Image.new("RGB", (64, 48), "gray").save(tmp_path / "photo.jpg")
-    trained = dyhead_lab.load_trained("quickstart")
-    image = dyhead_lab.read_image(tmp_path / "photo.jpg")
-    with dyhead_lab.trace(trained.model) as seen:
-        [found] = trained.model([image])
-    assert found["boxes"].shape[1] == 4
-    assert dyhead_lab.SamplingPoints(seen, image)
+
+@pytest.mark.parametrize("place", ["README.md", "docstring"])
+def test_the_example_runs(place, tmp_path, monkeypatch, capsys):
+    for name in ("photo.jpg", "my_photo.jpg"):
+        Image.fromarray(draw_image(0, 0)[0]).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    text = examples()[place]
+    assert text.count("dyhead_lab.") >= 4 and len(text.splitlines()) <= 10
+    found: dict[str, Any] = {}
+    exec(text, found)
+    assert found["found"]["boxes"].shape[1] == 4 and len(found["seen"].names()) > 0
+    assert place == "docstring" or "[" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from dyhead_lab import paths, remedies
+from dyhead_lab.errors import UserError
 
 
 class TestPaths:
@@ -32,6 +33,45 @@ class TestPaths:
         assert paths.data_folder() == tmp_path
 
 
+class TestSharedCheckout:
+    """A checkout that an administrator put there: the reader can read it, and nothing more."""
+
+    @pytest.fixture
+    def checkout(self, monkeypatch, tmp_path):
+        monkeypatch.delenv("DYHEAD_DATA", raising=False)
+        monkeypatch.setenv("DYHEAD_READER", str(tmp_path / "reader"))
+        monkeypatch.setattr(paths, "CHECKOUT", tmp_path / "shared")
+        (tmp_path / "shared" / "data" / "shapes").mkdir(parents=True)
+        monkeypatch.setattr(paths.os, "access", lambda path, how: "reader" in str(path) or path == tmp_path)
+        return tmp_path / "shared"
+
+    def test_new_data_goes_to_the_reader(self, checkout):
+        assert paths.data_folder("bccd") == paths.reader_folder() / "data" / "bccd"
+        assert paths.coco_path() == paths.reader_folder() / "data" / "coco2017"
+
+    def test_data_that_is_there_is_used(self, checkout):
+        assert paths.data_folder("shapes") == checkout / "data" / "shapes"
+
+    def test_a_run_that_cannot_be_written_is_refused_before_data_is_looked_for(self, checkout):
+        import dyhead_lab
+
+        with pytest.raises(UserError, match=r"cannot write .*runs.quickstart: choose another folder with --out"):
+            dyhead_lab.train(
+                "quickstart", data=checkout / "nowhere", out=checkout / "runs" / "quickstart", progress=False
+            )
+
+    def test_a_user_without_a_home_is_told_what_to_name(self, monkeypatch):
+        monkeypatch.delenv("DYHEAD_READER", raising=False)
+        monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+
+        def homeless():
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(paths.Path, "home", homeless)
+        with pytest.raises(UserError, match="no home: name a folder with the environment variable DYHEAD_READER"):
+            paths.reader_folder()
+
+
 @pytest.fixture
 def installed(monkeypatch):
     """A package that was installed; returns a function that sets what pip kept of its origin."""
@@ -48,6 +88,16 @@ class TestRemedies:
     def test_a_checkout_has_make_and_git(self):
         assert remedies.repair("torch") == "make repair" and remedies.rebuild() == "make native"
         assert remedies.restore("data/weights") == "git checkout HEAD -- data/weights"
+
+    def test_without_make_the_script_is_named(self, monkeypatch):
+        monkeypatch.setattr(remedies.shutil, "which", lambda name: None)
+        script = os.path.join("scripts", "bootstrap.py")
+        assert remedies.repair("torch") == f"python {script} repair"
+        assert remedies.another_python() == f"python3.12 {script} lab"
+
+    def test_an_environment_of_uv_is_told_uvs_command(self, installed, monkeypatch):
+        monkeypatch.setattr(remedies.importlib.util, "find_spec", lambda name: None)
+        assert remedies.repair("torch") == f"uv pip install --python {sys.executable} --force-reinstall torch"
 
     def test_an_installed_package_has_the_pip_of_its_python(self, installed):
         installed("file:///dist/dyhead_lab-0.1.0-cp311-abi3-linux_x86_64.whl")

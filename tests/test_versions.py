@@ -1,6 +1,8 @@
 """pyproject.toml, constraints.txt and environment.yml name the same versions."""
 
+import importlib
 import re
+import sys
 import tomllib
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -15,6 +17,10 @@ import dyhead_lab
 from dyhead_lab import remedies
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+write_constraints = importlib.import_module("write_constraints")
+sys.path.pop(0)
+
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
@@ -41,8 +47,8 @@ def parse_pins(lines: list[str]) -> dict[str, str]:
     return pins
 
 
-def constraints() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+def constraints(name: str = "constraints.txt") -> dict[str, str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     return parse_pins([line for line in lines if line and not line.startswith("#")])
 
 
@@ -69,11 +75,19 @@ def test_numba_is_bounded_as_long_as_private_parts_of_it_are_used():
 
 
 def test_conda_environment_has_the_direct_requirements_at_the_pinned_versions():
-    option, *lines = conda_pip_section()
-    assert option == "--constraint constraints.txt"
+    first, second, *lines = conda_pip_section()
+    assert (first, second) == ("--constraint constraints.txt", "--constraint constraints-cuda.txt")
     names = {canonicalize_name(requirement.name) for requirement in direct_requirements()}
     pinned = constraints()
     assert parse_pins(lines) == {name: pinned[name] for name in names}
+
+
+def test_what_only_cuda_needs_stands_apart():
+    """So that a small environment, of builds for the CPU, is held by constraints.txt alone."""
+    cuda = constraints("constraints-cuda.txt")
+    assert {"triton", "nvidia-cublas"} <= set(cuda) and all(map(write_constraints.only_cuda_needs, cuda))
+    assert not any(map(write_constraints.only_cuda_needs, constraints()))
+    assert not {canonicalize_name(requirement.name) for requirement in direct_requirements()} & set(cuda)
 
 
 def test_conda_python_is_one_that_the_project_accepts():

@@ -6,6 +6,7 @@ import argparse
 import re
 
 from ..errors import UserError
+from ..recipe_names import refuse_unknown
 
 SPARSE_DETR = "sparse_detr"
 
@@ -29,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table. Returns 0."""
+    if args.recipe != SPARSE_DETR:
+        refuse_unknown(args.recipe)
     if args.runs < 1:
         raise UserError(f"--runs: expected at least 1, got {args.runs}")
     given = None if args.size is None else _size(args.size)
@@ -39,9 +42,10 @@ def run(args: argparse.Namespace) -> int:
 
     from ..evaluation import sparse_efficiency
     from ..evaluation.efficiency import dyhead_levels, efficiency, offset_fit_macs
+    from ..hardware import computing_device
     from ..zoo import get
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = computing_device()
     if args.recipe == SPARSE_DETR:
         rhos = args.rho or [0.1, 0.2, 0.3, 0.5, 1.0]
         if not all(0 < rho <= 1 for rho in rhos):

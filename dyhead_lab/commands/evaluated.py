@@ -54,6 +54,16 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def refuse_missing_folder(folder: Path | None) -> None:
+    """Refuse a folder of data that is not there, before anything heavy is imported.
+
+    Raises:
+        UserError: it is named and not there.
+    """
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"data folder not found: {folder}")
+
+
 def refuse_negative(args: argparse.Namespace, *names: str) -> None:
     """Refuse counts below 0.
 
@@ -140,11 +150,10 @@ def _folder_of_splits(annotations: Path) -> Path | None:
 
 def detections_of(trained: Trained, dataset: DetectionData, workers: int = 0) -> list[dict[str, Any]]:
     """COCO records of what the model finds, with a progress bar."""
-    import torch
-
     from ..evaluation.coco_metric import detect_dataset
+    from ..hardware import computing_device
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = computing_device()
     return detect_dataset(
         trained.model.to(device),
         dataset,

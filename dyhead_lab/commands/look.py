@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or Path(f"{Path(args.image).stem}_look.html")
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--out: expected a name that ends in .html, got {out}")
+    if not Path(args.image).exists() and Path(args.image).suffix:  # a word without one may name a photograph
+        raise UserError(f"image not found: {args.image}")
     refuse_missing(args.weights)
 
     from ..views.look import look

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .evaluated import add_import_argument, refuse_missing, refuse_negative
+from ..recipe_names import refuse_unknown
+from .evaluated import add_import_argument, refuse_missing, refuse_missing_folder, refuse_negative
 
 if TYPE_CHECKING:
     from ..training.recipe import Recipe
@@ -57,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train to the end. Returns 0, or 130 if the run was stopped: it is saved, and the message says how to go on."""
+    refuse_unknown(args.recipe)
     changes = settings(args.set)
+    refuse_missing_folder(args.data)
     if args.start is not None:
         refuse_missing(args.start)
         if args.smoke:

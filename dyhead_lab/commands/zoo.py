@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..paths import WEIGHTS
+from ..recipe_names import refuse_unknown
 
 if TYPE_CHECKING:
     from ..data.dataset import DetectionData
@@ -23,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the list, or one recipe. Returns 0."""
+    if args.name:
+        refuse_unknown(args.name)
     from .. import zoo
     from ..experiments.catalogue import EXPERIMENTS
     from ..zoo.registry import RECIPES

@@ -6,7 +6,6 @@ or on how many draws came before. That is what lets a killed run continue exactl
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from torchvision import tv_tensors
 
 from ..errors import UserError
+from ..platforms import shared_memory
 from .transforms import Transform
 
 Target = dict[str, Any]
@@ -242,7 +242,7 @@ def _shared(batch: list[tuple[torch.Tensor, Target]]) -> tuple[list[torch.Tensor
 
 def _shared_memory() -> str:
     """How much memory processes may share, as the beginning of a sentence."""
-    try:
-        return f"/dev/shm has {shutil.disk_usage('/dev/shm').total / 2**20:.0f} MB for what processes share;"
-    except OSError:  # not on Linux
+    total = shared_memory()
+    if total is None:
         return "of the memory that processes share"
+    return f"/dev/shm has {total / 2**20:.0f} MB for what processes share;"

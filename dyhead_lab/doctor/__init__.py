@@ -12,6 +12,7 @@ from .check import Check
 CHECKS: tuple[Callable[[], Check], ...] = (
     machine.python,
     machine.torch_pair,
+    machine.shares,
     machine.cuda_device,
     machine.nvcc,
     machine.compiler,

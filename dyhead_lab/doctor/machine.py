@@ -12,7 +12,9 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-from ..hardware import has_nvidia_gpu, runs_on
+from ..errors import UserError
+from ..hardware import computing_device, has_nvidia_gpu, runs_on
+from ..platforms import cuda_driver, has_ucontext, install, memory_limit, processors
 from ..remedies import NAME, another_python, pip, rebuild, repair
 from .check import Broken, Missing, check, first_output, installed, one_line, specifier
 
@@ -44,12 +46,39 @@ def torch_pair() -> str:
     expected = specifier("torchvision", "torch")
     if not expected.contains(torch_version, prereleases=True):
         raise Broken(f"torchvision {vision_version} needs torch{expected}, but torch is {torch_version}")
-    import torchvision  # its compiled part fails to load where the pair does not fit
+    import torch
 
-    return f"{torch_version}, torchvision {torchvision.__version__}"
+    told = f"{torch_version} ({kind(torch.version.cuda)}), torchvision {vision_version}"
+    try:
+        import torchvision  # its compiled part fails to load where the pair does not fit
+    except (ImportError, RuntimeError, OSError) as error:
+        reason = f"{told} does not load beside it: both must be builds of one kind, from one place"
+        raise Broken(one_line(f"{reason} ({type(error).__name__}: {error})")) from error
+    with_cuda = bool(getattr(torchvision.version, "cuda", None))  # builds for the CPU do not say so
+    if with_cuda != bool(torch.version.cuda):
+        other = "with CUDA" if with_cuda else "for the CPU"
+        raise Broken(f"{told} ({other}): both must be builds of one kind, from one place")
+    return told
 
 
-@check("CUDA device", f"sudo apt-get install nvidia-driver-{FIRST_DRIVER[13]}")
+def kind(cuda: str | None) -> str:
+    """What a build is for, in words."""
+    return f"with CUDA {cuda}" if cuda else "for the CPU"
+
+
+@check("processors and memory", "unset DYHEAD_DEVICE", needed=True)
+def shares() -> str:
+    """What this process may use of the machine, and where training and evaluation compute."""
+    try:
+        device = computing_device()
+    except UserError as error:
+        raise Broken(str(error)) from error
+    limit = memory_limit()
+    memory = "" if limit is None else f", {limit / 2**30:.1f} GiB of memory"
+    return f"{processors()} of {os.cpu_count()} processors{memory}; training and evaluation compute on: {device.type}"
+
+
+@check("CUDA device", install("driver", FIRST_DRIVER[13]))
 def cuda_device() -> str:
     import torch
 
@@ -57,7 +86,7 @@ def cuda_device() -> str:
     if supported is None and not has_nvidia_gpu():
         return f"none, {NO_GPU}; everything runs on the CPU"
     if torch.version.cuda is None:
-        raise Missing(f"torch {torch.__version__} is built for the CPU only", with_cuda())
+        raise Missing(f"torch {torch.__version__} is built for the CPU only", builds_with_cuda())
     if supported is None:
         raise Missing("no NVIDIA driver; everything runs on the CPU")
     built = version_pair(torch.version.cuda)
@@ -65,7 +94,7 @@ def cuda_device() -> str:
         raise Broken(
             f"the driver runs CUDA {dotted(supported)} and older, torch is built with {torch.version.cuda}; "
             "everything runs on the CPU",
-            f"sudo apt-get install nvidia-driver-{FIRST_DRIVER[built[0]]}",
+            install("driver", FIRST_DRIVER[built[0]]),
         )
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         raise Missing("hidden by CUDA_VISIBLE_DEVICES", "unset CUDA_VISIBLE_DEVICES")
@@ -74,7 +103,7 @@ def cuda_device() -> str:
     return describe_device()
 
 
-def with_cuda() -> str:
+def builds_with_cuda() -> str:
     """The command that puts builds with CUDA in the place of builds for the CPU, of the same versions.
 
     pip takes "2.11.0+cpu" for 2.11.0 and leaves it, unless it must install it again.
@@ -106,19 +135,19 @@ def describe_device() -> str:
 def driver_cuda() -> tuple[int, int] | None:
     """The newest CUDA version that the NVIDIA driver runs, or None without a driver."""
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
+        driver = cuda_driver()
     except OSError:
         return None
     number = ctypes.c_int()
     if driver.cuDriverGetVersion(ctypes.byref(number)) != 0:
-        raise Broken("libcuda does not tell its version", "nvidia-smi")
+        raise Broken("the driver does not tell its version", "nvidia-smi")
     return number.value // 1000, number.value % 1000 // 10
 
 
 # Native code
 
 
-@check("nvcc", f"sudo apt-get install cuda-toolkit-13-0 && {rebuild()}")
+@check("nvcc", f"{install('cuda', '13-0')} && {rebuild()}")
 def nvcc() -> str:
     import torch
 
@@ -136,8 +165,10 @@ def nvcc() -> str:
     return f"{release[1]} ({path})"
 
 
-@check("C++ compiler", f"sudo apt-get install g++ && {rebuild()}")
+@check("C++ compiler", f"{install('compiler')} && {rebuild()}")
 def compiler() -> str:
+    if not has_ucontext():
+        return "not used on this system: chapter 04 shows recorded launches, and runs its kernels in WSL"
     names = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++"]
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
@@ -147,6 +178,8 @@ def compiler() -> str:
 
 @check("native code for the CPU", rebuild())
 def native_cpu() -> str:
+    if not has_ucontext():
+        return "not built on this system: chapter 04 shows recorded launches"
     return native_kernels("emulated")
 
 

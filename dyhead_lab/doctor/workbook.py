@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from ..paths import CHECKOUT, WEIGHTS, coco_path
+from ..platforms import install
 from ..remedies import repair, restore
 from .check import Broken, Missing, check, installed, specifier
 
@@ -24,7 +24,7 @@ def numba() -> str:
         raise Broken("a compiled 1 + 1 is not 2")
     from ..ops.cpu.threads import team
 
-    return f"{numba.__version__}, kernels on {team(items=1_000_000)} threads, {os.cpu_count()} processors"
+    return f"{numba.__version__}, kernels on {team(items=1_000_000)} threads"
 
 
 @check("JupyterLab", repair("jupyterlab"), needed=True)
@@ -50,7 +50,7 @@ def widgets() -> str:
     return ", ".join(f"{name} {number}" for name, number in found.items())
 
 
-@check("Chromium", "sudo apt-get install chromium")
+@check("Chromium", install("browser"))
 def chromium() -> str:
     path = shutil.which("chromium")
     if path is None:

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from ..errors import UserError
+from ..hardware import computing_device
 from ..ops.bench.measure import machine
 from ..training import Recipe, train
 from ..training.observer import ProgressBar
@@ -171,7 +170,7 @@ def finished(row: Row, job: Job) -> tuple[Numbers, Machine]:
         numbers["minutes"] = round((time.perf_counter() - started) / 60, 2)
     job.folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    here = machine("cuda" if torch.cuda.is_available() else "cpu")
+    here = machine(computing_device().type)
     content = {"settings": settings, "machine": here, "numbers": numbers}
     partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import autocast, checks
+from . import autocast, checks, formula
 from .backends import choose, implementation
 from .checks import Geometry
 from .outputs import owned
@@ -44,7 +44,8 @@ def deform_conv2d(
         bias: (Co,), in the dtype of ``input``.
         stride, padding, dilation: one number, or (vertical, horizontal).
         mask: (B, G*K, Ho, Wo), what each sample is multiplied by; in the dtype of ``offset``.
-        backend: ``cuda``, ``numba``, ``formula`` or ``emulated``; None picks the fastest for the device.
+        backend: ``cuda``, ``numba``, ``formula`` or ``emulated``; None picks the fastest for the device. In a program
+            that ``torch.export`` makes, None writes the formula in plain operators, which ONNX has as well.
     Returns:
         (B, Co, Ho, Wo), of the dtype of ``input``, channels-last where ``input`` is. Under autocast ``input``,
         ``weight`` and ``bias`` are cast to its dtype, and ``offset`` and ``mask`` to float32: with offsets in
@@ -62,6 +63,8 @@ def deform_conv2d(
         bias = None if bias is None else autocast.cast(bias, dtype)
         mask = None if mask is None else autocast.cast(mask)
     geometry = checks.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
+    if backend is None and torch.compiler.is_exporting():
+        return formula.deform_conv2d(input, offset, weight, bias, *geometry[:3], mask)
     out = _forward(input, offset, weight, mask, *geometry, choose(backend, input.device))
     return out if bias is None else out + bias.view(-1, 1, 1)
 

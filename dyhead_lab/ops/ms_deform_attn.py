@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import autocast, checks
+from . import autocast, checks, formula
 from .backends import choose, implementation
 from .outputs import owned
 
@@ -53,6 +53,8 @@ def ms_deform_attn(
         value = autocast.cast(value, dtype)
         sampling_locations, attention_weights = autocast.cast(sampling_locations), autocast.cast(attention_weights)
     checks.ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
+    if backend is None and torch.compiler.is_exporting():
+        return formula.ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
     return _forward(
         value,
         spatial_shapes,

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from ..hardware import runs_on
+from ..platforms import library_file
 from ..remedies import rebuild
 
 KINDS = ("emulated", "cuda")
@@ -95,7 +96,7 @@ def _emulator_build() -> str:
 
 
 def _library(name: str) -> Path:
-    return FOLDER / f"libdyhead_{name}.so"
+    return FOLDER / library_file(f"dyhead_{name}")
 
 
 def _why_not_built(name: str) -> str | None:

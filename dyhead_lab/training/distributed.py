@@ -21,6 +21,19 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 from ..data.dataset import DetectionData
+from ..hardware import computing_device
+
+
+def accelerator_here() -> Accelerator:
+    """Accelerate's view of this process, on the device of :func:`~dyhead_lab.hardware.computing_device`.
+
+    The recipe decides the precision. Accelerate by itself would take Apple's GPU wherever there is one.
+
+    Raises:
+        UserError: a device was chosen that is not here.
+    """
+    others = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return Accelerator(mixed_precision="no", cpu=others and computing_device().type == "cpu")
 
 
 class BatchNormOfAllProcesses(nn.BatchNorm2d):

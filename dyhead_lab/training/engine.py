@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -24,7 +23,7 @@ from ..detectors.result_checks import check_losses
 from ..errors import UserError
 from ..evaluation.coco_metric import CocoResult, detect_dataset, evaluate
 from .checkpoint import CHECKPOINT, fitting, read, write_atomically
-from .distributed import Share, gather_list, synchronise_batch_norm
+from .distributed import Share, accelerator_here, gather_list, synchronise_batch_norm
 from .import_paths import current_path, import_path
 from .loader import loading_workers, training_batches
 from .nonfinite import NotFiniteError, save_batch
@@ -82,7 +81,7 @@ class Engine:
         self.train_set, self.val_set = train_set, val_set
         if recipe.masks:
             ask_for_masks(train_set)
-        self.accelerator = Accelerator(mixed_precision="no")  # the recipe decides the precision
+        self.accelerator = accelerator_here()
         parts = self.accelerator.num_processes * recipe.accumulate
         if recipe.batch_size % parts:
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from torch.utils.data import DataLoader
@@ -11,9 +12,10 @@ from ..data.draws import EndlessBatches, InMemory, RaisingLoader, RandomDraws
 from ..data.synthetic_coco import stands_for_coco
 from ..data.transforms import augmentation
 from ..errors import UserError
+from ..platforms import memory_limit, processors
 from .recipe import Recipe
 
-IN_MEMORY = 1_000_000_000  # bytes of decoded training images that may be kept
+IN_MEMORY = 1_000_000_000  # bytes of decoded training images that may be kept, and at most a quarter of a container's
 MOST_WORKERS = 8  # processes that decode and transform, for each training process
 WORKERS = "DYHEAD_WORKERS"  # environment variable: another number of them
 
@@ -66,7 +68,8 @@ def aspect_groups(dataset: DetectionData) -> list[int]:
 def fits_in_memory(dataset: DetectionData) -> bool:
     """Whether the images may all be kept, decoded. A few that stand for COCO are read as COCO's many are."""
     pixels = sum(record["height"] * record["width"] for record in dataset.coco.imgs.values())
-    return 3 * pixels <= IN_MEMORY and not stands_for_coco(dataset)
+    most = min(IN_MEMORY, (memory_limit() or math.inf) // 4)
+    return 3 * pixels <= most and not stands_for_coco(dataset)
 
 
 def loading_workers(dataset: DetectionData, world: int) -> int:
@@ -87,4 +90,4 @@ def loading_workers(dataset: DetectionData, world: int) -> int:
     if fits_in_memory(dataset):
         return 0
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world))  # set by torchrun and accelerate
-    return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) // here - 1))
+    return max(1, min(MOST_WORKERS, processors() // here - 1))

@@ -19,6 +19,7 @@ from ..data.transforms import resizes
 from ..errors import UserError
 from ..evaluation.coco_metric import CocoResult
 from .checkpoint import writing
+from .distributed import accelerator_here
 from .interrupt import Interrupted
 from .observer import Entry, Silent
 from .recipe import Recipe
@@ -77,7 +78,7 @@ def smoke_run(
         UserError: what a whole training would raise; ``out`` holds a run that is more than a smoke run.
     """
     recipe = recipe.with_changes(changes or {})  # first of all: the batch depends on them
-    accelerator = Accelerator(mixed_precision="no")  # as the engine asks for it
+    accelerator = accelerator_here()
     recipe = recipe.with_changes({**FEW, "batch_size": 2 * accelerator.num_processes * recipe.accumulate})
     if not fresh:
         _refuse_whole_run(out)

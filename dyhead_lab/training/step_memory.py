@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..detectors.protocol import blocks_to_recompute
 from ..errors import UserError
+from ..platforms import peak_resident
 from .recipe import Recipe
 
 
@@ -116,7 +116,7 @@ def peak_memory(device: torch.device) -> int:
     """The most bytes in use so far: allocated on a GPU, resident in this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_resident()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def bccd(split: str, folder: Path | None = None) -> CocoDetection:
 
     Source: https://github.com/Shenggan/BCCD_Dataset (MIT licence).
     """
-    folder = folder or data_folder() / "bccd"
+    folder = folder or data_folder("bccd")
     if not folder.is_dir():
         raise UserError(
             f"BCCD is not in {folder}: git clone https://github.com/Shenggan/BCCD_Dataset, then "

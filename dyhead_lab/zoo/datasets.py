@@ -31,7 +31,7 @@ def shapes(split: str, folder: Path | None = None) -> CocoDetection:
     if split not in SHAPES_SPLITS:
         raise UserError(f"Shapes has the splits {' and '.join(SHAPES_SPLITS)}, not {split!r}")
     images, seed = SHAPES_SPLITS[split]
-    folder = folder or data_folder() / "shapes"
+    folder = folder or data_folder("shapes")
     if not (folder / split / "annotations.json").exists():
         notice(f"drawing {images} images of Shapes into {folder / split} (once, a minute or two)")
         partial = folder / f"{split}.partial"
@@ -74,7 +74,7 @@ def everyday(split: str, folder: Path | None = None) -> CocoDetection:
     Raises:
         UserError: it is not there, has no such split, or lacks pictures.
     """
-    folder = folder or data_folder() / "everyday"
+    folder = folder or data_folder("everyday")
     if not folder.is_dir():
         command = f"dyhead-lab data everyday --coco {coco_path()} --out {folder}"
         raise UserError(f"Everyday is not in {folder}: {command} makes it from COCO")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 
 from ..errors import UserError
+from ..recipe_names import FORMER_NAMES, refuse_unknown
 from ..training.lookup import find_recipe as get
 from ..training.lookup import names_are_found_by
 from ..training.recipe import Recipe
@@ -19,8 +19,6 @@ from .shapes_recipes import FROZEN_ATSS, QUICKSTART, SHAPES_RECIPES
 __all__ = ["FORMER_NAMES", "RECIPES", "by_name", "current_name", "get", "names"]
 
 _SMALL: tuple[Recipe, ...] = (QUICKSTART, BCCD, FROZEN_ATSS, *SHAPES_RECIPES.values(), *DETR_TINY)
-#: Names that runs, weights and records may still carry -> the recipe's name now.
-FORMER_NAMES = {"resting_atss_shapes": "frozen_atss_shapes"}
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_SMALL, *EVERYDAY, *DYHEAD_COCO, *DETR_COCO)}
 
 
@@ -43,9 +41,8 @@ def by_name(name: str) -> Recipe:
     if name in FORMER_NAMES:
         return replace(RECIPES[current_name(name)], name=name)
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {near[0]}?" if near else "`dyhead-lab zoo` lists what there is"
-        raise UserError(f"no recipe {name!r}; {hint}")
+        refuse_unknown(name)
+        raise UserError(f"no recipe {name!r}; `dyhead-lab zoo` lists what there is")
     return RECIPES[name]
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from dyhead_lab.hardware import runs_on
 from dyhead_lab.ops import native
+from dyhead_lab.remedies import rebuild
 
 CSRC = Path(__file__).parents[2] / "csrc"
 sys.path.insert(0, str(CSRC))
@@ -56,10 +57,31 @@ def test_a_machine_without_a_compiler_is_told_the_remedy(workshop: Path, monkeyp
     assert status["emulated"]["error"] == "no C++ compiler was found"
     assert json.loads((workshop / "lib" / "status.json").read_text(encoding="utf-8")) == status
     assert native.why_missing("emulated") == (
-        "They were not built: no C++ compiler was found\nRun: sudo apt-get install g++ && make native"
+        f"They were not built: no C++ compiler was found\nRun: sudo apt-get install g++ && {rebuild()}"
     )
     with pytest.raises(RuntimeError, match="The emulator's debug build is missing"):
         native.debug_operators()
+
+
+def test_windows_is_told_what_chapter_04_shows(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(build, "has_nvidia_gpu", lambda: False)
+    status = build.build_all()
+    assert status["emulated"]["error"].endswith("here chapter 04 shows what was recorded")
+    assert status["emulated"]["remedy"] == "Run everything in WSL, Windows' Linux"
+
+
+def test_apples_compiler_gets_the_flags_of_its_headers_and_its_linker(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", str(write_script(workshop / "bin" / "c++", COUNTING)))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    library = build.plan_emulated()
+    assert library.path.name == "libdyhead_emulated.dylib" and library.link[-2:] == build.APPLE_LINK
+    assert all(set(build.APPLE_FLAGS) <= set(command) for _, command in library.compiles)
+    monkeypatch.setattr(sys, "platform", "linux")
+    plain = build.plan_emulated()
+    assert not {*build.APPLE_FLAGS, *build.APPLE_LINK} & {*plain.link, *plain.compiles[0][1]}
 
 
 def test_a_failed_compilation_is_told_with_its_last_lines(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

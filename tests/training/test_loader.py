@@ -46,7 +46,7 @@ def test_batches_decoded_elsewhere_are_the_same(pictures, monkeypatch):
 
 def test_workers_are_shared_among_processes(pictures, monkeypatch):
     monkeypatch.setattr(loader, "IN_MEMORY", 0)
-    monkeypatch.setattr(loader.os, "sched_getaffinity", lambda process: set(range(12)))
+    monkeypatch.setattr(loader, "processors", lambda: 12)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert [loading_workers(pictures, world) for world in (1, 2, 4, 12)] == [8, 5, 2, 1]
 
@@ -54,7 +54,7 @@ def test_workers_are_shared_among_processes(pictures, monkeypatch):
 def test_cores_are_shared_with_the_processes_of_this_machine_only(pictures, monkeypatch):
     """Four machines of 8 GPUs and 32 cores each: 4 cores for a GPU, one of them for the training itself."""
     monkeypatch.setattr(loader, "IN_MEMORY", 0)
-    monkeypatch.setattr(loader.os, "sched_getaffinity", lambda process: set(range(32)))
+    monkeypatch.setattr(loader, "processors", lambda: 32)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert loading_workers(pictures, world=32) == 3
     monkeypatch.delenv("LOCAL_WORLD_SIZE")

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from dyhead_lab import zoo
+from dyhead_lab import recipe_names, zoo
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.detectors.one_stage.frozen_atss import FrozenPyramid
@@ -24,6 +24,12 @@ def pictures(tmp_path_factory):
     for split, seed in (("train", 1), ("val", 2)):
         write_shapes(folder / split, images=2, seed=seed, size=64)
     return folder
+
+
+def test_names_that_are_known_without_torch_are_those_of_the_registry():
+    assert recipe_names.NAMES == tuple(RECIPES)
+    for name in (*RECIPES, *FORMER_NAMES, "mine.py", "elsewhere/mine"):
+        recipe_names.refuse_unknown(name)
 
 
 def test_every_former_name_stands_for_a_recipe_and_is_no_longer_listed():

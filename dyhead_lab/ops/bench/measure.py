@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from ...platforms import processor_name
 from .. import native
 
 #: A turn is one run, or as many as fill this time: then a short run finds its data in the cache, as in a model, where
@@ -142,17 +142,9 @@ def matrix_rate(device: str, size: int, dtype: torch.dtype = torch.float32) -> f
 def machine(device: str) -> dict[str, str | int]:
     """What the numbers were measured with."""
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor_name(),
         "threads": torch.get_num_threads(),
         "date": date.today().isoformat(),
         "python": platform.python_version(),
         **{package: version(package) for package in ("dyhead-lab", "torch", "torchvision", "numba")},
     }
-
-
-def _processor() -> str:
-    """The processor's name, from /proc where there is one: ``platform.processor`` is empty on most Linux systems."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -9,13 +9,13 @@ a forked process computes alone.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from ...platforms import after_fork
 from ..numba_compile import literal
 
 _one_launch_at_a_time = threading.Lock()
@@ -58,5 +58,4 @@ def _remember_fork() -> None:
     _forked = True
 
 
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_remember_fork)
+after_fork(_remember_fork)

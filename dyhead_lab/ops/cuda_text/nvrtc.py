@@ -11,7 +11,6 @@ import functools
 import importlib.util
 import os
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 
+from ...platforms import cuda_driver, toolkit_libraries
 from .errors import KernelError, at_line
 from .signature import Signature
 
@@ -57,7 +57,6 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _candidates() -> list[Path]:
-    pattern = "nvrtc64_*.dll" if sys.platform == "win32" else "libnvrtc.so*"
     folders = []
     nvidia = importlib.util.find_spec("nvidia")
     for place in (nvidia.submodule_search_locations or ()) if nvidia else ():
@@ -65,7 +64,12 @@ def _candidates() -> list[Path]:
     folders.append(Path(torch.__file__).parent / "lib")
     toolkit = os.environ.get("CUDA_HOME")
     folders += [Path(toolkit, "lib64")] if toolkit else []
-    return [path for folder in folders for path in sorted(folder.glob(pattern)) if ".alt" not in path.name]
+    return [
+        path
+        for folder in folders
+        for path in sorted(folder.glob(toolkit_libraries("nvrtc")))
+        if ".alt" not in path.name
+    ]
 
 
 @functools.lru_cache(maxsize=64)
@@ -169,12 +173,8 @@ def _function(code: Compiled, device: int) -> ctypes.c_void_p:
     return function
 
 
-def _driver() -> ctypes.CDLL:
-    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-
-
 def _driver_expect(call: str, *arguments: Any) -> None:
-    driver = _driver()
+    driver = cuda_driver()
     status = getattr(driver, call)(*arguments)
     if status:
         told = ctypes.c_char_p()

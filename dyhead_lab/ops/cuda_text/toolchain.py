@@ -11,14 +11,13 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...paths import CSRC
+from ...platforms import cache_home, has_elf, install, is_private
 from .errors import KernelError, at_line
 from .signature import Signature
 
@@ -28,7 +27,7 @@ TEXT_FLAGS = ("-std=c++17", "-O1", "-fno-tree-sra", "-g1", "-gdwarf-4", "-fsanit
 #: A fiber is left by a jump that glibc's checked longjmp takes for an error.
 PROGRAM_FLAGS = ("-std=c++17", "-O2", "-U_FORTIFY_SOURCE")
 #: Fixed addresses, so that one of them names a line without further arithmetic.
-LINK_FLAGS = ("-no-pie",) if sys.platform.startswith("linux") else ()
+LINK_FLAGS = ("-no-pie",)
 EMULATOR = CSRC / "emulator"
 SOURCE = "kernel.cu"
 _SHOWN = 3  # mistakes; those behind them mostly follow from the first
@@ -43,10 +42,10 @@ def compiler() -> str | None:
 
 def why_missing() -> str | None:
     """Why no text can be compiled for the emulator here and what would mend it, or None if it can."""
-    if os.name != "posix":
-        return "The emulator runs on Linux and macOS only; under Windows it runs in WSL."
+    if not has_elf():
+        return "Kernels that come as text run in the emulator on Linux only (under Windows, in WSL)."
     if compiler() is None:
-        return "There is no C++ compiler here. Run: sudo apt-get install g++ (on a Mac: xcode-select --install)"
+        return f"There is no C++ compiler here. Run: {install('compiler')}"
     return None
 
 
@@ -61,7 +60,7 @@ def program(text: str, signature: Signature) -> Path:
         raise KernelError("machine", problem)
     whole = _whole_source(text, signature)
     path = cache_folder() / f"{_stamp(*TEXT_FLAGS, *LINK_FLAGS, whole)}.program"
-    if not _is_ours(path):
+    if not is_private(path):
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             source, made = Path(folder, "whole.cpp"), Path(folder, "program")
             source.write_text(whole, encoding="utf-8")
@@ -99,7 +98,7 @@ def _whole_source(text: str, signature: Signature) -> str:
 def _surroundings() -> Path:
     """The part of every program that no text changes."""
     path = cache_folder() / f"{_stamp(*PROGRAM_FLAGS)}.surroundings"
-    if not _is_ours(path):
+    if not is_private(path):
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder, "surroundings.o")
             source = EMULATOR / "text_main.cpp"
@@ -144,14 +143,12 @@ def cache_folder() -> Path:
 
     Where it cannot be written, or somebody else could write there: a folder of this process.
     """
-    chosen = os.environ.get("XDG_CACHE_HOME")
-    home = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    folder = (Path(chosen) if chosen else home) / "dyhead_lab" / "cuda_text"
     try:
+        folder = cache_home() / "dyhead_lab" / "cuda_text"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if _is_ours(folder) and os.access(folder, os.W_OK | os.X_OK):
+        if is_private(folder) and os.access(folder, os.W_OK | os.X_OK):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # a user without a home raises RuntimeError
         pass
     return Path(_folder_of_this_process().name)
 
@@ -159,16 +156,6 @@ def cache_folder() -> Path:
 @functools.cache
 def _folder_of_this_process() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="dyhead_lab_")
-
-
-def _is_ours(path: Path) -> bool:
-    """True if this is there, belongs to this user, and nobody else can change it."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    is_plain = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
-    return is_plain and found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _stamp(*parts: str) -> str:

@@ -1,7 +1,6 @@
 """The set-up does what is needed and no more, refuses what cannot end well, and continues after an interruption."""
 
 import ast
-import importlib.util
 import json
 import os
 import shutil
@@ -12,57 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = ROOT / "scripts" / "bootstrap.py"
-
-spec = importlib.util.spec_from_file_location("bootstrap", SCRIPT)
-assert spec and spec.loader
-bootstrap = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(bootstrap)
-
-RUNNING = tuple(sys.version_info[:2])
-
-
-@pytest.fixture
-def house(tmp_path, monkeypatch):
-    """A project folder on a machine with room; commands are noted instead of run, and .venv appears by itself."""
-    (tmp_path / "constraints.txt").write_text("torch==2.11.0\n", encoding="utf-8")
-    (tmp_path / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["setuptools", "torch>=2.11"]\n'
-        '[project]\ndependencies = ["torch>=2.11", "numpy"]\n'
-        '[project.optional-dependencies]\ntest = ["pytest"]\n',
-        encoding="utf-8",
-    )
-    (tmp_path / "csrc").mkdir()
-    (tmp_path / "csrc" / "kernel.cu").write_text("one", encoding="utf-8")
-    state = SimpleNamespace(root=tmp_path, venv=tmp_path / ".venv", steps=[], failing="", version=None, commands=[])
-
-    def call(command, environment=None):
-        state.commands.append(command)
-        steps = {"venv": "venv", str(tmp_path / "csrc" / "build.py"): "native", "--editable": "project"}
-        step = next((steps[word] for word in command if word in steps), "packages")
-        state.steps.append(step)
-        if step == "venv":
-            shutil.rmtree(state.venv, ignore_errors=True)
-            state.venv.mkdir()
-            state.version = RUNNING
-        return 1 if step == state.failing else 0
-
-    monkeypatch.setattr(bootstrap, "call", call)
-    monkeypatch.setattr(bootstrap, "venv_version", lambda venv: state.version)
-    monkeypatch.delenv("PYTHON", raising=False)
-    free_space(monkeypatch, 100)
-    return state
-
-
-def free_space(monkeypatch, gigabytes):
-    monkeypatch.setattr(bootstrap.shutil, "disk_usage", lambda path: SimpleNamespace(free=gigabytes * 1e9))
-
-
-def steps_of_one_more_call(house, *argv):
-    house.steps.clear()
-    assert bootstrap.main(argv, house.root) == 0
-    return list(house.steps)
+from .house import ROOT, RUNNING, SCRIPT, bootstrap, environment, free_space, steps_of_one_more_call
 
 
 class TestSteps:
@@ -94,22 +43,23 @@ class TestSteps:
         assert steps_of_one_more_call(house) == ["native", "project"]
 
     def test_a_compiler_that_appears_is_used(self, house, monkeypatch):
-        monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
+        monkeypatch.setattr(shutil, "which", lambda name: None)
         steps_of_one_more_call(house)
-        monkeypatch.setattr(bootstrap.shutil, "which", lambda name: f"/usr/bin/{name}")
+        monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
         assert steps_of_one_more_call(house) == ["native", "project"]
 
     def test_native_and_repair_insist(self, house):
         steps_of_one_more_call(house)
-        assert steps_of_one_more_call(house, "--native") == ["native", "project"]
-        assert steps_of_one_more_call(house, "--repair") == ["packages", "native", "project"]
+        assert steps_of_one_more_call(house, "native") == ["native", "project"]
+        assert steps_of_one_more_call(house, "repair") == ["packages", "native", "project"]
 
     def test_pip_gets_the_pins_and_every_requirement_once(self, house):
         steps_of_one_more_call(house)
         command = house.commands[1]
         at = command.index("--constraint")
-        assert command[at + 1 :] == [
-            str(house.root / "constraints.txt"),
+        assert command[at:] == [
+            *["--constraint", str(house.root / "constraints.txt")],
+            *["--constraint", str(house.root / "constraints-cuda.txt")],
             *["setuptools", "torch>=2.11", "numpy", "pytest"],
         ]
 
@@ -139,15 +89,15 @@ class TestSteps:
 class TestPython:
     @pytest.mark.parametrize("version", [(2, 7), (3, 6), (3, 10)])
     def test_an_old_python_is_told_the_way_out(self, monkeypatch, version):
-        monkeypatch.setattr(bootstrap.shutil, "which", lambda name: name if name == "python3.12" else None)
-        with pytest.raises(bootstrap.SetupError) as error:
+        monkeypatch.setattr(shutil, "which", lambda name: name if name == "python3.12" else None)
+        with pytest.raises(environment.SetupError) as error:
             bootstrap.check_python(version)
         assert f"Python {version[0]}.{version[1]} is too old" in str(error.value)
         assert "run make with PYTHON=python3.12" in str(error.value)
 
     def test_without_a_newer_one_it_says_to_install_one(self, monkeypatch):
-        monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
-        with pytest.raises(bootstrap.SetupError, match="Install one"):
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+        with pytest.raises(environment.SetupError, match="Install one"):
             bootstrap.check_python((3, 9))
 
     @pytest.mark.parametrize("version", [(3, 11), (3, 14), (4, 0)])
@@ -162,9 +112,11 @@ class TestPython:
 
     def test_an_old_python_can_read_the_script(self):
         """3.6 is the oldest that its f-strings allow. The module that 3.11 brought is imported late."""
-        tree = ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 6))
-        top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-        assert "tomllib" not in top and top <= sys.stdlib_module_names
+        own = {"environment", "torch_builds"}
+        for path in (SCRIPT, *(SCRIPT.with_name(f"{name}.py") for name in own)):
+            tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 6))
+            top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+            assert "tomllib" not in top and top <= sys.stdlib_module_names | own
 
     def test_another_python_is_taken_only_if_it_is_asked_for(self, house, monkeypatch):
         steps_of_one_more_call(house)
@@ -180,7 +132,7 @@ class TestPython:
         assert house.steps == []
 
     def test_a_venv_that_does_not_run_has_no_version(self, tmp_path):
-        assert bootstrap.venv_version(tmp_path) is None
+        assert environment.venv_version(tmp_path) is None
 
 
 class TestDisk:
@@ -198,19 +150,19 @@ class TestDisk:
 
     def test_what_is_installed_already_counts(self, house, monkeypatch):
         steps_of_one_more_call(house)
-        monkeypatch.setattr(bootstrap, "folder_size", lambda folder: 6.0e9)
+        monkeypatch.setattr(environment, "bytes_below", lambda folder: 6.0e9)
         free_space(monkeypatch, 1)
-        assert steps_of_one_more_call(house, "--repair") == ["packages", "native", "project"]
+        assert steps_of_one_more_call(house, "repair") == ["packages", "native", "project"]
 
     def test_an_environment_that_is_replaced_makes_room(self, house, monkeypatch):
-        monkeypatch.setattr(bootstrap, "folder_size", lambda folder: 6.0e9 if house.version is None else 0)
+        monkeypatch.setattr(environment, "bytes_below", lambda folder: 6.0e9 if house.version is None else 0)
         free_space(monkeypatch, 3)
         assert bootstrap.main([], house.root) == 1  # the disk stays simulated: too small for the packages
         assert house.steps == ["venv"]
 
     def test_pip_unpacks_beside_the_environment_and_leaves_nothing(self, house, monkeypatch):
         seen = []
-        noted = bootstrap.call
+        noted = environment.call
 
         def call(command, environment=None):
             if environment:
@@ -219,7 +171,7 @@ class TestDisk:
                 (temporary / "torch.whl").touch()
             return noted(command)
 
-        monkeypatch.setattr(bootstrap, "call", call)
+        monkeypatch.setattr(environment, "call", call)
         (house.root / ".venv" / "tmp" / "left by a killed pip").mkdir(parents=True)
         house.version = RUNNING
         steps_of_one_more_call(house)
@@ -230,15 +182,15 @@ class TestDisk:
         steps_of_one_more_call(house)
         assert "--no-cache-dir" in house.commands[1]
         free_space(monkeypatch, 100)
-        steps_of_one_more_call(house, "--repair")
+        steps_of_one_more_call(house, "repair")
         assert "--no-cache-dir" not in house.commands[-3]
 
-    def test_folder_size_counts_all_files(self, tmp_path):
+    def test_bytes_below_counts_all_files(self, tmp_path):
         (tmp_path / "a").write_bytes(b"12345")
         (tmp_path / "deep" / "er").mkdir(parents=True)
         (tmp_path / "deep" / "er" / "b").write_bytes(b"123")
         (tmp_path / "broken link").symlink_to("nowhere!")  # counts as its own length
-        assert bootstrap.folder_size(tmp_path) == 5 + 3 + 8
+        assert environment.bytes_below(tmp_path) == 5 + 3 + 8
 
 
 class TestHalfInstalledPackages:
@@ -256,7 +208,7 @@ class TestHalfInstalledPackages:
         return SimpleNamespace(venv=tmp_path, info=info, module=packages / "thing.py")
 
     def test_a_whole_package_stays(self, package):
-        assert bootstrap.drop_half_installed(package.venv) == []
+        assert environment.drop_half_installed(package.venv) == []
         assert package.info.exists()
 
     @pytest.mark.parametrize("damage", ["no module", "half a module", "no record"])
@@ -267,13 +219,21 @@ class TestHalfInstalledPackages:
             package.module.write_text("x =", encoding="utf-8")
         else:
             (package.info / "RECORD").unlink()
-        assert bootstrap.drop_half_installed(package.venv) == ["thing-1.0"]
+        assert environment.drop_half_installed(package.venv) == ["thing-1.0"]
         assert not package.info.exists()
 
 
 class TestMakefile:
     def make(self, *args):
-        outer = {"MAKEFLAGS", "MAKELEVEL", "PYTHON", "ARGS", "WORKERS"}  # of the make that may run this test
+        outer = {
+            "MAKEFLAGS",
+            "MAKELEVEL",
+            "PYTHON",
+            "ARGS",
+            "WORKERS",
+            "TORCH",
+            "TORCH_INDEX",
+        }  # of the make that may run this test
         clean = {name: value for name, value in os.environ.items() if name not in outer}
         return subprocess.run(["make", *args], cwd=ROOT, env=clean, capture_output=True, text=True, check=True).stdout
 
@@ -283,8 +243,11 @@ class TestMakefile:
 
     def test_lab_passes_its_arguments_to_jupyter(self):
         command = self.make("--dry-run", "lab", "ARGS=--no-browser")
-        assert command.index("bootstrap.py") < command.index("jupyter lab")
-        assert "notebooks/00_start_here.ipynb" in command and "--no-browser" in command
+        assert command.split() == ["python3", "scripts/bootstrap.py", "lab", "--no-browser"]
+
+    def test_builds_of_torch_are_chosen_by_a_word(self):
+        command = self.make("--dry-run", "lab", "TORCH=cpu", "TORCH_INDEX=file:///builds")
+        assert "lab --torch cpu --torch-index file:///builds" in command
 
     def test_tests_run_in_two_processes_of_one_thread(self):
         command = self.make("--dry-run", "test")
