@@ -142,14 +142,16 @@ def detections_of(trained: Trained, dataset: DetectionData, workers: int = 0) ->
     """COCO records of what the model finds, with a progress bar."""
     import torch
 
+    from ..detectors.inference import prepared
     from ..evaluation.coco_metric import detect_dataset
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = trained.recipe.autocast_dtype(device)
     return detect_dataset(
-        trained.model.to(device),
+        prepared(trained.model.to(device), dtype),
         dataset,
         device=device,
-        autocast=trained.recipe.autocast_dtype(device),
+        autocast=dtype,
         workers=workers,
         progress=True,
     )

@@ -6,6 +6,7 @@ Everything is computed before it is shown, so that the same view works in a note
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..data.images import exif_orientation, read_image, upright
 from ..data.photographs import PHOTOGRAPHS, photograph
+from ..detectors.inference import prepared
 from ..errors import UserError
 from ..trace import Trace, trace
 from ..training.import_paths import Import
@@ -48,6 +50,7 @@ class Look(Explorer, static="look"):
 
     def __init__(self, trained: Trained, image: Tensor, threshold: float = 0.3, title: str = "image"):
         self._image, self._categories = image, trained.categories
+        trained = replace(trained, model=prepared(trained.model))
         seen, found = _run(trained.model, image)
         self._shown = _best(found, threshold)
         objects = self._objects(self._shown)
