@@ -23,6 +23,7 @@ from torch import Tensor, fx, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
+from .backbones.deformable_conv import DeformableConv2d
 from .protocol import ParameterKind, parameter_kinds
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -112,7 +113,7 @@ def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, nn.Conv2d, str]]:
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
             continue
         convolution, norm = (module.get_submodule(str(each.target)) for each in (source, node))
-        if type(convolution) is nn.Conv2d and isinstance(norm, _norms()) and calls[node.target] == 1:
+        if type(convolution) in _linear() and isinstance(norm, _norms()) and calls[node.target] == 1:
             if calls[source.target] == 1:
                 yield module, convolution, str(node.target)
 
@@ -122,6 +123,12 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (nn.Conv2d, *_norms())) or next(m.children(), None) is None
+
+
+def _linear() -> tuple[type[nn.Module], ...]:
+    """Convolutions whose output is linear in their weight and bias; other kinds may do anything with them."""
+    timm = sys.modules.get("timm.layers")
+    return nn.Conv2d, DeformableConv2d, *(() if timm is None else (timm.Conv2dSame,))
 
 
 def _norms() -> tuple[type[nn.Module], ...]:
