@@ -52,7 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="paths, or names of dyhead-lab weights (default: a Deformable DETR on ResNet-50 with random weights)",
     )
     detect.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), default=DETECT_SIZE, help="of the image (default: 800 1066)"
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        default=DETECT_SIZE,
+        help="that it is seen in (default: 800 1066)",
     )
     detect.add_argument("--rounds", type=int, default=5, metavar="N", help="timed runs of each (default: %(default)s)")
     detect.set_defaults(measure=_detect, devices=("cpu",))

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from ..detectors.detr.set_detector import SetDetector
-from ..detectors.image_batch import pad_images, resize_image
+from ..detectors.image_batch import pad_images
 from ..detectors.inference import prepared
 from ..errors import UserError
 from ..ops.autocast import has_bfloat16
@@ -35,16 +36,17 @@ def rows_of(
 ) -> list[Row]:
     """Median milliseconds of one random image, in float32 and, where the processor has it, under bfloat16.
 
-    Contenders take turns. All see the same pixels: what is resized for the detector is resized before for the others.
+    Contenders take turns.
 
     Args:
         name: what the weights are called.
-        model: the detector, in evaluation mode on a CPU.
+        model: the detector, in evaluation mode on a CPU. From then on it takes images of ``size`` as they are.
         folder: of the same weights in transformers' form, or None.
         size: (H, W) of the image.
         rounds: timed runs of each.
         say: told each row as it comes.
     """
+    _take_as_it_is(model, size)
     image = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
     their_model = _theirs(folder) if folder is not None and is_theirs(folder) and find_spec(TRANSFORMERS) else None
     rows: list[Row] = []
@@ -53,7 +55,7 @@ def rows_of(
         ready = prepared(model, half)
         runs = {"as it is": _run(model, [image], half), "prepared": _run(ready, [image], half)}
         if their_model is not None:
-            runs[TRANSFORMERS] = _run(their_model, _batch(model, image), half)
+            runs[TRANSFORMERS] = _run(their_model, pad_images([image])[0], half)
         seconds = measure.medians(runs, rounds, "cpu")
         for who, median in seconds.items():
             row: Row = {
@@ -65,7 +67,7 @@ def rows_of(
                 "times_faster_than_the_last": list(seconds.values())[-1] / median,
             }
             if isinstance(model, SetDetector):
-                row |= _distance(model, {"as it is": model, "prepared": ready}.get(who), their_model, image, half)
+                row |= _distance(model, {"as it is": model, "prepared": ready}.get(who, their_model), image, half)
             rows.append(row)
             say(line(row))
     return rows
@@ -79,27 +81,25 @@ def _run(model: nn.Module, argument: Any, dtype: torch.dtype | None) -> Callable
     return run
 
 
-def _batch(model: nn.Module, image: Tensor) -> Tensor:
-    """The pixels that the detector gives its backbone."""
-    size = getattr(model, "detection_size", None)
-    return pad_images([image if size is None else resize_image(image, *size)])[0]
+def _take_as_it_is(model: nn.Module, size: tuple[int, int]) -> None:
+    if isinstance(model, SetDetector):
+        model.detection_size = None
+    for module in model.modules():
+        if isinstance(module, GeneralizedRCNNTransform):
+            module.min_size, module.max_size = (min(size),), max(size)
 
 
-def _distance(
-    model: SetDetector, who: nn.Module | None, their_model: Any, image: Tensor, dtype: torch.dtype | None
-) -> dict[str, float]:
+def _distance(model: SetDetector, who: Any, image: Tensor, dtype: torch.dtype | None) -> dict[str, float]:
     """How far a contender's first predictions lie from the detector's own in float32: probabilities and boxes, which
     count in shares of the image."""
-    size = model.detection_size
-    images = [image if size is None else resize_image(image, *size)]
     with torch.inference_mode():
-        exact = model.predictions(images)
+        exact = model.predictions([image])
         with torch.autocast("cpu", dtype, enabled=dtype is not None):
             if isinstance(who, SetDetector):
-                found = who.predictions(images)
+                found = who.predictions([image])
                 logits, boxes = found["pred_logits"], found["pred_boxes"]
             else:
-                found = their_model(_batch(model, image))
+                found = who(pad_images([image])[0])
                 logits, boxes = found.logits, found.pred_boxes
     return {
         "probabilities_differ_by": float((logits.float().sigmoid() - exact["pred_logits"].sigmoid()).abs().max()),
@@ -120,8 +120,11 @@ def _theirs(folder: Path) -> Any:
 
 
 @contextmanager
-def random_weights() -> Iterator[Path]:
+def random_weights(**sizes: int) -> Iterator[Path]:
     """A folder with transformers' Deformable DETR on ResNet-50, filled at random: speed depends on no weights.
+
+    Args:
+        sizes: other numbers than the published ones, as transformers calls them.
 
     Raises:
         UserError: transformers or timm, which make it, are not installed.
@@ -134,7 +137,7 @@ def random_weights() -> Iterator[Path]:
 
     logging.disable_progress_bar()
     backbone: dict[str, Any] = {"use_timm_backbone": True, "backbone": "resnet50", "backbone_config": None}
-    config = DeformableDetrConfig(**backbone, use_pretrained_backbone=False, num_labels=CLASSES)
+    config = DeformableDetrConfig(**backbone, use_pretrained_backbone=False, num_labels=CLASSES, **sizes)
     torch.manual_seed(0)
     with TemporaryDirectory() as folder:
         DeformableDetrForObjectDetection(config).save_pretrained(folder)

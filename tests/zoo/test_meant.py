@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dyhead_lab.cli import main
-from dyhead_lab.detectors.one_stage.atss import atss
 from dyhead_lab.detectors.official import save_official
+from dyhead_lab.detectors.one_stage.atss import atss
 from dyhead_lab.errors import UserError
 from dyhead_lab.zoo.meant import detector_of, recipe_meant
 
@@ -14,7 +14,7 @@ def test_a_recipe_is_built_and_weights_are_loaded(tmp_path):
     built, classes = detector_of("deformable_detr_tiny", 7)
     assert classes == 7 and built.criterion.classes == 7
     torch.manual_seed(0)
-    content = save_official(atss(3, "resnet18", dyhead_blocks=1, dyhead={"offset_fit": "flat"}))
+    content = save_official(atss(3, dyhead_blocks=1, dyhead={"offset_fit": "flat"}))
     torch.save({"state_dict": content, "meta": {"dataset_meta": {"classes": ("a", "b", "c")}}}, tmp_path / "other.pth")
     loaded, classes = detector_of(tmp_path / "other.pth")
     assert classes == 3 and not loaded.training
