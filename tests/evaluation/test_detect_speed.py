@@ -1,4 +1,4 @@
-"""``dyhead-lab bench detect``: who takes part, on the same weights and pixels, and what is kept. No time is asserted."""
+"""``dyhead-lab bench detect``: who takes part, on which weights and pixels, and the record. No time is asserted."""
 
 import json
 
