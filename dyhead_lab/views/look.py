@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import traitlets
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.images import exif_orientation, read_image, upright
 from ..data.photographs import PHOTOGRAPHS, photograph
@@ -113,14 +113,23 @@ def look(
     """
     if not 0 <= threshold <= 1:
         raise UserError(f"threshold: got {threshold}, expected a number from 0 to 1")
-    pixels, title = _opened(image)
     trained = weights if isinstance(weights, Trained) else load_trained(weights, imports)
-    if isinstance(trained.model, SetDetector) and trained.model.detection_size is None:
-        pixels = fitting(pixels, LARGEST_SEEN)
+    pixels, title = opened(image, trained.model)
     return Look(trained, pixels, threshold, title)
 
 
-def _opened(image: str | Path | Tensor) -> tuple[Tensor, str]:
+def opened(image: str | Path | Tensor, model: nn.Module) -> tuple[Tensor, str]:
+    """An image (3, H, W) in [0, 1] of a size that ``model`` can be traced on, and what it is called.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    pixels, title = _read(image)
+    takes_any_size = isinstance(model, SetDetector) and model.detection_size is None
+    return fitting(pixels, LARGEST_SEEN) if takes_any_size else pixels, title
+
+
+def _read(image: str | Path | Tensor) -> tuple[Tensor, str]:
     if isinstance(image, Tensor):
         if image.ndim != 3 or len(image) != 3 or not image.is_floating_point():
             raise UserError(f"image: got {image.dtype} {tuple(image.shape)}, expected floats (3, H, W) in [0, 1]")
@@ -130,7 +139,7 @@ def _opened(image: str | Path | Tensor) -> tuple[Tensor, str]:
     return upright(read_image(image), exif_orientation(image)), Path(image).name
 
 
-def _run(model: torch.nn.Module, image: Tensor) -> tuple[Trace, dict[str, Tensor]]:
+def _run(model: nn.Module, image: Tensor) -> tuple[Trace, dict[str, Tensor]]:
     with torch.inference_mode(), trace(model) as seen:
         (found,) = model([image])
     return seen, found

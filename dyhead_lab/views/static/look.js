@@ -93,7 +93,7 @@ function render({ model, el }) {
     }
     if (shown?.kind === "tokens") {
       image.append(svg("rect", { class: "lk-veil", width, height }), ...shown.steps[state.step].levels.map(
-        (told, level) => cells(decode(told[Object.keys(TOKEN_MAPS)[state.map]]).map((v) => v / (state.map ? 1.2 : 2.4)),
+        (told, level) => cells(decode(told[Object.keys(TOKEN_MAPS)[state.map]]).map((v) => state.map ? 16 * Math.sqrt(v) : v / 2.4),
           told.size, rgb(COLOURS[level % COLOURS.length]))));
     }
   }
@@ -181,7 +181,8 @@ function render({ model, el }) {
     const at = (x, y) => `${(10 * (x + REACH)).toFixed(1)},${(30 - 10 * y).toFixed(1)}`;
     const draw = (of) => Array.from({ length: 41 }, (_, i) => -REACH + i * REACH / 20).map((x) => at(x, of(x))).join(" ");
     return html("div", { class: "lk-level" }, html("h4", {}, `level ${level + 1}`), html("div", { class: "lk-curves" },
-      ...channels.map(({ channel, lines: [a1, b1, a2, b2], at: here }) => html("figure", {},
+      ...channels.map(({ channel, lines: [a1, b1, a2, b2], at: here }) => html("figure", {
+        title: `a1 ${a1}, b1 ${b1}, a2 ${a2}, b2 ${b2}` + (here ? `; ${here[0]} becomes ${here[1]}` : "") },
         svg("svg", { viewBox: `0 0 ${20 * REACH} 50`, role: "img",
           "aria-label": `Channel ${channel}: slopes ${a1.toFixed(2)} and ${a2.toFixed(2)}` +
             (here ? `; ${here[0].toFixed(2)} becomes ${here[1].toFixed(2)}` : "") },
