@@ -40,8 +40,8 @@ def prepared(model: Model, dtype: torch.dtype | None = None) -> Model:
 
     Args:
         model: a detector in the form of CONTRIBUTING.md.
-        dtype: None computes as the model does; ``torch.bfloat16`` under autocast, with weights that are bfloat16
-            already. What decides where to sample stays float32.
+        dtype: what to compute in under autocast; None: as the model does. For ``torch.bfloat16`` the weights are so
+            already, but for those that decide where to sample.
     """
     if any(parameter.device.type != "cpu" for parameter in model.parameters()):
         return model
@@ -49,7 +49,7 @@ def prepared(model: Model, dtype: torch.dtype | None = None) -> Model:
     copy = deepcopy(model, shared).eval()
     with torch.no_grad():
         _fold_norms(copy)
-        if torch.backends.mkldnn.is_available():
+        if torch.backends.mkldnn.is_available() and hasattr(FUSED, "_convolution_pointwise"):
             _fuse_blocks(copy)
         _lay_weights(copy, dtype)
     if dtype is not None:
@@ -58,14 +58,14 @@ def prepared(model: Model, dtype: torch.dtype | None = None) -> Model:
 
 
 def _lay_weights(model: nn.Module, dtype: torch.dtype | None) -> None:
-    """Weights of convolutions channels-last; with ``dtype`` those of convolutions and matrix products in it."""
+    """Weights of convolutions channels-last; for bfloat16 those of convolutions and matrix products in it."""
     kinds = parameter_kinds(model)
     for path, module in model.named_modules():
         if type(module) not in (nn.Conv2d, nn.Linear):  # others may use their weights in ways of their own
             continue
         for name, parameter in list(module.named_parameters(recurse=False)):
-            rounded = dtype is not None and not kinds[f"{path}.{name}"] & ParameterKind.SAMPLING
-            new = parameter.to(dtype) if rounded else parameter
+            samples = kinds.get(f"{path}.{name}", ParameterKind.REST) & ParameterKind.SAMPLING
+            new = parameter.to(torch.bfloat16) if dtype == torch.bfloat16 and not samples else parameter
             if new.ndim == 4:
                 new = new.contiguous(memory_format=torch.channels_last)
             if new is not parameter:

@@ -95,14 +95,19 @@ def _sparse_tokens(model: Any, images: list[Tensor], names: list[str]) -> Explor
     if own is None:
         raise ValueError("it refines all of its tokens")
 
-    def run(rho: float) -> tuple[Trace, Detection]:
+    def at(rho: float, look: Callable[[], Any]) -> Any:
         model.rho = rho
-        return _pass(model, images[0])
+        try:
+            return look()
+        finally:
+            model.rho = own
 
+    def run(rho: float) -> tuple[Trace, Detection]:
+        return at(rho, lambda: _pass(model, images[0]))
+
+    @torch.inference_mode()
     def cost(rho: float) -> float:
-        model.rho = rho
-        with torch.inference_mode():
-            return macs(model, lambda: model([images[0]]))["transformer.encoder"]
+        return at(rho, lambda: macs(model, lambda: model([images[0]])))["transformer.encoder"]
 
     return SparseTokens(run, images[0], sorted({*RHOS, float(own)}), names, cost, start=float(own))
 
