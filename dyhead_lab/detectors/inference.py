@@ -80,7 +80,7 @@ def _fold_norms(model: nn.Module) -> None:
     names = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     for parent, convolution, name in list(_pairs(model)):
         norm: Any = parent.get_submodule(name)
-        if names[id(convolution)] > 1 or names[id(norm)] > 1 or norm.running_mean is None:
+        if names[id(convolution)] > 1 or names[id(norm)] > 1 or norm.running_mean is None or norm.weight is None:
             continue
         weight, bias = (x.double() for x in (norm.weight, norm.bias))
         gain = weight * (norm.running_var.double() + norm.eps).rsqrt()
@@ -99,7 +99,7 @@ def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, nn.Conv2d, str]]:
 
     Found in the graph of the part, not by names: what another module or function reads as well is no pair.
     """
-    if not any(isinstance(part, _norms()) for part in module.modules()):
+    if not any(type(part) in _norms() for part in module.modules()):
         return
     try:
         graph = _Tracer().trace(module)
@@ -113,7 +113,7 @@ def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, nn.Conv2d, str]]:
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
             continue
         convolution, norm = (module.get_submodule(str(each.target)) for each in (source, node))
-        if type(convolution) in _linear() and isinstance(norm, _norms()) and calls[node.target] == 1:
+        if type(convolution) in _linear() and type(norm) in _norms() and calls[node.target] == 1:
             if calls[source.target] == 1:
                 yield module, convolution, str(node.target)
 
@@ -122,7 +122,7 @@ class _Tracer(fx.Tracer):
     """Sees a part as calls of its smallest modules and norms."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (nn.Conv2d, *_norms())) or next(m.children(), None) is None
+        return isinstance(m, nn.Conv2d) or type(m) in _norms() or next(m.children(), None) is None
 
 
 def _linear() -> tuple[type[nn.Module], ...]:
@@ -134,7 +134,8 @@ def _linear() -> tuple[type[nn.Module], ...]:
 def _norms() -> tuple[type[nn.Module], ...]:
     """Batch norms that have kept their statistics; timm's, where a detector has brought timm."""
     timm = sys.modules.get("timm.layers")
-    return nn.BatchNorm2d, FrozenBatchNorm2d, *(() if timm is None else (timm.FrozenBatchNormAct2d,))
+    theirs = () if timm is None else (timm.BatchNormAct2d, timm.FrozenBatchNormAct2d)
+    return nn.BatchNorm2d, FrozenBatchNorm2d, *theirs
 
 
 # Residual blocks
