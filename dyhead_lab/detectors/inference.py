@@ -94,7 +94,7 @@ def _fold_norms(model: nn.Module) -> None:
         parent.set_submodule(name, nn.Identity() if own is None else nn.Sequential(norm.drop, own))
 
 
-def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, nn.Conv2d, str]]:
+def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, Any, str]]:
     """Convolutions and the name, inside a part that holds both, of the batch norm that alone reads what they give.
 
     Found in the graph of the part, not by names: what another module or function reads as well is no pair.
