@@ -15,7 +15,7 @@ What most users need stands at the door::
 - models: ``load_trained``, ``zoo`` (every recipe by name), ``Recipe``, ``train``, ``evaluate``
 - data: ``read_image``, ``coco_folder``
 - looking inside: ``look`` (an image of yours, any detector), ``look_upload`` (a button for it), ``trace``,
-  ``SamplingPoints``, ``ScaleExplorer``, ``detections_figure``
+  ``SamplingPoints``, ``ScaleExplorer``, ``explore`` (any explorer, any weights by name), ``detections_figure``
 - building blocks: ``deform_conv2d``, ``ms_deform_attn``, ``DyHead``, ``MultiScaleDeformableAttention``
 - ``UserError``: a mistake that you can mend; its message says how
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .trace import trace
     from .training.recipe import Recipe
     from .training.train import train
+    from .views.explore import explore
     from .views.figures import detections_figure
     from .views.look import look
     from .views.look_upload import look_upload
@@ -58,6 +59,7 @@ __all__ = [
     "deform_conv2d",
     "detections_figure",
     "evaluate",
+    "explore",
     "load_trained",
     "look",
     "look_upload",
@@ -80,6 +82,7 @@ _MODULES = {
     "deform_conv2d": "ops",
     "detections_figure": "views.figures",
     "evaluate": "evaluation.coco_metric",
+    "explore": "views.explore",
     "look": "views.look",
     "look_upload": "views.look_upload",
     "load_trained": "zoo",

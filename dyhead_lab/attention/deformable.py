@@ -107,16 +107,18 @@ class MultiScaleDeformableAttention(nn.Module):
                 f"got {tuple(reference_BQL.shape)}"
             )
         value = self.value_proj(value_BNC)
-        if padding_BN is not None:
+        if padding_BN is not None and (padding_BN.device.type != "cpu" or padding_BN.any()):  # a GPU is not waited for
             value = value.masked_fill(padding_BN[..., None], 0.0)
 
-        offsets = self._offsets(query_BQC).view(B, Q, M, L, P, 2)
-        reference = reference_BQL[:, :, None, :, None]
+        offsets = self._offsets(query_BQC).view(B, Q, M, L * P * 2)
+        # Points of a head lie in one row, so that the sum runs through memory in order.
+        centre = reference_BQL[..., None, :2].expand(B, Q, L, P, 2).reshape(B, Q, 1, L * P * 2)
         if reference_BQL.shape[-1] == 2:
-            width_height_L2 = spatial_shapes_L2.flip(-1).to(offsets, non_blocking=True)
-            locations = reference + offsets / width_height_L2[:, None]
+            unit = 1 / spatial_shapes_L2.flip(-1).to(offsets, non_blocking=True)
+            unit = unit[:, None].expand(L, P, 2).reshape(L * P * 2)
         else:
-            locations = reference[..., :2] + offsets / P * reference[..., 2:] * 0.5
+            unit = reference_BQL[..., None, 2:].expand(B, Q, L, P, 2).reshape(B, Q, 1, L * P * 2) * (0.5 / P)
+        locations = torch.addcmul(centre, offsets, unit).view(B, Q, M, L, P, 2)
         weights = self.attention_weights(query_BQC).view(B, Q, M, L * P).softmax(-1).view(B, Q, M, L, P)
         emit(self, sampling_locations=locations, attention_weights=weights)
 

@@ -1,4 +1,4 @@
-"""``dyhead-lab bench``: measure the operators, a Dynamic Head, the loader or a training on this machine."""
+"""``dyhead-lab bench``: measure the operators, a Dynamic Head, detecting, the loader or a training on this machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from .evaluated import refuse_missing
 from .output_paths import output_file
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ COCO_SIZE = (800, 1333)
 #: On a processor a step at COCO's size takes seconds an image. This size shows that everything runs.
 SMALL_SIZE = (128, 224)
 SYNTHETIC_IMAGES = 32
+#: Of an image that detectors see in ``bench detect``: as most of COCO's are resized.
+DETECT_SIZE = (800, 1066)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +43,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dyhead.add_argument("--batch", type=int, default=2, metavar="N", help="images at once (default: %(default)s)")
     dyhead.set_defaults(measure=_dyhead)
 
+    detect = kinds.add_parser("detect", help="one image on a CPU, beside transformers on the same weights")
+    detect.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="paths, or names of dyhead-lab weights (default: a Deformable DETR on ResNet-50 with random weights)",
+    )
+    detect.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        default=DETECT_SIZE,
+        help="that it is seen in (default: 800 1066)",
+    )
+    detect.add_argument("--rounds", type=int, default=5, metavar="N", help="timed runs of each (default: %(default)s)")
+    detect.set_defaults(measure=_detect, devices=("cpu",))
+
     loader = kinds.add_parser("loader", help="images per second of each stage of loading, and of the training")
     loader.add_argument("--images", type=int, default=64, metavar="N", help="for each stage (default: %(default)s)")
     loader.set_defaults(measure=_loader)
@@ -55,12 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     for kind in (loader, train):
-        kind.add_argument("recipe", help="name of a recipe in the zoo, or a Python file that defines RECIPE")
+        kind.add_argument("recipe", help="a recipe in the zoo, a Python file that defines RECIPE, or weights with one")
         kind.add_argument("--batch", type=int, metavar="N", help="images a step (default: the recipe's; 2 on a CPU)")
         source = kind.add_mutually_exclusive_group()
         source.add_argument("--data", type=Path, metavar="DIR", help="COCO-format folder with a split train")
         source.add_argument("--synthetic-coco", action="store_true", help="made-up images of COCO's sizes")
-    for name, kind in (("ops", ops), ("cpu_parts", cpu), ("dyhead", dyhead), ("loader", loader), ("train", train)):
+    files = {"ops": ops, "cpu_parts": cpu, "dyhead": dyhead, "detect": detect, "loader": loader, "train": train}
+    for name, kind in files.items():
         file = Path(f"runs/bench_{name}.json")
         kind.add_argument("--out", type=Path, default=file, metavar="FILE", help="results (default: %(default)s)")
 
@@ -82,12 +105,14 @@ def _refuse(args: argparse.Namespace) -> None:
     Raises:
         UserError: one of them is given.
     """
-    for name in ("blocks", "batch", "images", "steps", "size"):
+    for name in ("blocks", "batch", "images", "steps", "size", "rounds"):
         given = getattr(args, name, None)
         numbers = given if isinstance(given, Sequence) else [1 if given is None else given]
         if min(numbers) < 1:
             raise UserError(f"--{name}: expected at least 1, got {' '.join(map(str, numbers))}")
     output_file(args.out)
+    for source in getattr(args, "weights", ()):
+        refuse_missing(source)
     try:
         stored = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
     except (OSError, ValueError) as error:
@@ -131,6 +156,31 @@ def _dyhead(args: argparse.Namespace) -> Measured:
     return _reported(numbers | {f"{name}, ms": round(time, 3) for name, time in times.items()})
 
 
+def _detect(args: argparse.Namespace) -> Measured:
+    from ..evaluation import detect_speed
+    from ..ops.bench.measure import machine
+    from ..zoo import load_trained
+
+    size = (args.size[0], args.size[1])
+    measured: dict[str, Any] = {"machine": machine("cpu"), "rows": []}
+    print(", ".join(f"{key} {value}" for key, value in measured["machine"].items()))
+    print(detect_speed.HEADING)
+
+    def measure(source: str | Path, name: str) -> None:
+        trained = load_trained(source)
+        rows = detect_speed.rows_of(name, trained.model, trained.path.parent, size, args.rounds, print)
+        measured["rows"] += rows
+
+    for source in args.weights:
+        measure(source, source)
+    if not args.weights:
+        with detect_speed.random_weights() as folder:
+            measure(folder, detect_speed.RANDOM)
+    print("faster: than the last line of the same weights and precision; scores and boxes: how far at most from the")
+    print("detector as it is in float32, as shares of 1 and of the image")
+    return {"cpu": measured}
+
+
 def _loader(args: argparse.Namespace) -> Measured:
     from ..training.throughput import loader_rates, step_rate
 
@@ -172,9 +222,9 @@ def _train(args: argparse.Namespace) -> Measured:
 def _recipe(args: argparse.Namespace):
     import torch
 
-    from .. import zoo
+    from ..zoo.meant import recipe_meant
 
-    recipe = zoo.get(args.recipe)
+    recipe = recipe_meant(args.recipe)
     batch = args.batch or (recipe.batch_size if torch.cuda.is_available() else 2)
     return replace(recipe, batch_size=batch, accumulate=1)
 
@@ -182,16 +232,16 @@ def _recipe(args: argparse.Namespace):
 @contextmanager
 def _train_set(args: argparse.Namespace) -> Iterator[DetectionData]:
     """The training images: made up, of a folder, or the recipe's own."""
-    from .. import zoo
     from ..data.coco import coco_folder
     from ..data.synthetic_coco import write_synthetic_coco
+    from ..zoo.meant import recipe_meant
 
     if args.synthetic_coco:
         with TemporaryDirectory() as folder:
             write_synthetic_coco(Path(folder), SYNTHETIC_IMAGES)
             yield coco_folder(folder)
     else:
-        yield coco_folder(args.data, "train") if args.data else zoo.get(args.recipe).data("train")
+        yield coco_folder(args.data, "train") if args.data else recipe_meant(args.recipe).data("train")
 
 
 def _reported(numbers: dict[str, Any]) -> Measured:

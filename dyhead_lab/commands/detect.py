@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,12 +58,14 @@ def run(args: argparse.Namespace) -> int:
     output_folder(args.out)
 
     from ..data.images import exif_orientation, read_image, upright
+    from ..detectors.inference import prepared
     from ..views.figures import Picture, detections_figure
     from ..zoo import load_trained
 
     for path in paths:
         read_image(path)  # and not kept: a folder may hold more than the memory does
     trained = load_trained(args.weights, args.imports)
+    trained = replace(trained, model=prepared(trained.model))
     for path in paths:
         image = upright(read_image(path), exif_orientation(path))
         found, not_finite = detect(trained, image, args.threshold)

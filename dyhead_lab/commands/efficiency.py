@@ -1,4 +1,4 @@
-"""``dyhead-lab efficiency``: parameters, multiply-adds and time of a recipe's detector, by part."""
+"""``dyhead-lab efficiency``: parameters, multiply-adds and time of a detector, by part."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which detector, and on what image."""
     parser.add_argument(
         "recipe",
-        metavar="RECIPE",
-        help=f"recipe in the zoo, Python file that defines RECIPE, or {SPARSE_DETR} to compare values of --rho",
+        metavar="RECIPE_OR_WEIGHTS",
+        help="recipe in the zoo, Python file that defines RECIPE, a path or a name of dyhead-lab weights; or "
+        f"{SPARSE_DETR} to compare values of --rho",
     )
     parser.add_argument(
         "--size", metavar="HxW", help=f"image in pixels (default: 800x1333; {SPARSE_DETR}: 800x1066, as published)"
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rho", type=float, nargs="+", metavar="RHO", help=f"{SPARSE_DETR} only: shares of refined tokens"
     )
-    parser.add_argument("--classes", type=int, default=80, metavar="N", help="number of classes (default: %(default)s)")
+    parser.add_argument("--classes", type=int, metavar="N", help="number of classes (default: 80; weights: their own)")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="timed runs (default: %(default)s)")
 
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation import sparse_efficiency
     from ..evaluation.efficiency import dyhead_levels, efficiency, offset_fit_macs
     from ..hardware import computing_device
-    from ..zoo import get
+    from ..zoo.meant import detector_of
 
     device = computing_device()
     if args.recipe == SPARSE_DETR:
@@ -55,8 +56,9 @@ def run(args: argparse.Namespace) -> int:
         print(sparse_efficiency.table(rhos, size, args.runs, device))
         return 0
     size = given or (800, 1333)
-    model = get(args.recipe).architecture(args.classes).to(device)
-    print(f"{args.recipe}, {args.classes} classes, {torch.get_num_threads()} CPU threads")
+    model, classes = detector_of(args.recipe, args.classes)
+    model = model.to(device)
+    print(f"{args.recipe}, {classes} classes, {torch.get_num_threads()} CPU threads")
     print(efficiency(model, size, args.runs).table())
     found = dyhead_levels(model, size)
     if found is not None and found[0].form == "released":

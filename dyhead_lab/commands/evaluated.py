@@ -150,15 +150,17 @@ def _folder_of_splits(annotations: Path) -> Path | None:
 
 def detections_of(trained: Trained, dataset: DetectionData, workers: int = 0) -> list[dict[str, Any]]:
     """COCO records of what the model finds, with a progress bar."""
+    from ..detectors.inference import prepared
     from ..evaluation.coco_metric import detect_dataset
     from ..hardware import computing_device
 
     device = computing_device()
+    dtype = trained.recipe.autocast_dtype(device)
     return detect_dataset(
-        trained.model.to(device),
+        prepared(trained.model.to(device), dtype),
         dataset,
         device=device,
-        autocast=trained.recipe.autocast_dtype(device),
+        autocast=dtype,
         workers=workers,
         progress=True,
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..paths import WEIGHTS, coco_path
-from ..published.catalogue import CATALOGUE, is_published, no_weights
+from ..paths import coco_path
+from ..published.catalogue import CATALOGUE, is_published, no_weights, shipped
 from ..published.golden import GOLDEN, PICTURE, TOLERANCE
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ AP_TOLERANCE = 0.002
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Three tasks: list (without any), ``get`` and ``verify``."""
     parser.epilog = (
-        "hf:OWNER/REPOSITORY names another repository of the Hugging Face Hub. Where these weights are stored is "
+        "hf:OWNER/REPOSITORY names another repository of the Hugging Face Hub, hf:OWNER/REPOSITORY@REVISION a commit, "
+        "tag or branch of one. Where these weights are stored is "
         "decided by HF_HOME and TORCH_HOME; HF_HUB_OFFLINE=1 uses only what is there."
     )
     tasks = parser.add_subparsers(dest="task", metavar="TASK")
@@ -58,13 +59,15 @@ def _list() -> int:
     from ..published.store import here
 
     width = max(map(len, CATALOGUE))
-    print("shipped with this project: " + ", ".join(sorted(path.stem for path in WEIGHTS.glob("*.pt"))))
+    print("shipped with this project: " + ", ".join(shipped()))
     print("published by others (AP on COCO val2017 as their sources state it; none was downloaded when this list was")
     print("made, on a machine without a network: layouts are tested with models of the same code, filled at random)")
     for weights in CATALOGUE.values():
         mark = "*" if here(weights.name) else "!" if weights.by_hand else " "
         print(f"{mark} {weights.name:<{width}}  {weights.ap:.3f}  {weights.megabytes:4} MB  {weights.summary}")
-        print(f"  {'':<{width}}  {weights.backbone}; {weights.licence}; {weights.source}; {weights.paper}")
+        where = f"{weights.source}, {weights.pinned}"
+        print(f"  {'':<{width}}  {weights.backbone}; {weights.licence}; {where}; {weights.paper}")
+    print("not pinned: no commit was known when this list was made; hf:OWNER/REPOSITORY@COMMIT asks for one")
     print("* it is here   ! it cannot be fetched by a program: dyhead-lab weights get NAME says why")
     print("dyhead-lab detect IMAGE --weights NAME uses one, and fetches it first if need be")
     return 0

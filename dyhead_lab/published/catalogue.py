@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..paths import WEIGHTS
 
-#: What stands before the id of a repository on the Hugging Face Hub that is not in the catalogue.
-HUB_PREFIX = "hf:"
+#: What stands before the id of a repository on the Hugging Face Hub that is not in the catalogue, and before a
+#: revision of it: a commit, a tag or a branch.
+HUB_PREFIX, AT_REVISION = "hf:", "@"
+#: The revision where nobody names one: what the repository holds today.
+NEWEST = "main"
 
 DETR = "https://arxiv.org/abs/2005.12872"
 DEFORMABLE_DETR = "https://arxiv.org/abs/2010.04159"
@@ -28,7 +32,7 @@ class Published:
         ap: AP on COCO val2017 that its source states, as a share.
         megabytes: of its parameters in float32; a file may hold an optimiser's state besides.
         url: of the file; "" for a repository of the hub.
-        revision: of the repository. "main" where no commit was known when this list was written.
+        revision: of the repository. :data:`NEWEST` where no commit was known when this list was written.
         by_hand: why no program can fetch it; "" if one can.
         licence: as the source states it.
     """
@@ -40,7 +44,7 @@ class Published:
     ap: float
     megabytes: int
     url: str = ""
-    revision: str = "main"
+    revision: str = NEWEST
     by_hand: str = ""
     licence: str = "Apache-2.0"
 
@@ -48,6 +52,13 @@ class Published:
     def source(self) -> str:
         """Where it comes from, for people."""
         return self.url or f"https://huggingface.co/{self.name}"
+
+    @property
+    def pinned(self) -> str:
+        """What holds the file to what was published, for people."""
+        if self.url:
+            return "one file"
+        return f"revision {self.revision}" + (", not pinned" if self.revision == NEWEST else "")
 
 
 def _detr(name: str, backbone: str, file: str, ap: float, megabytes: int) -> Published:
@@ -116,16 +127,31 @@ CATALOGUE: dict[str, Published] = {
 
 
 def is_published(name: str) -> bool:
-    """Whether ``name`` means published weights: one of the catalogue, or ``hf:OWNER/REPOSITORY``."""
+    """Whether ``name`` means published weights: one of the catalogue, or ``hf:OWNER/REPOSITORY[@REVISION]``."""
     return name in CATALOGUE or name.startswith(HUB_PREFIX)
 
 
 def no_weights(source: str) -> str:
     """What to say where ``source`` names no weights: what it could be, and the names that look like it."""
-    shipped = sorted(path.stem for path in WEIGHTS.glob("*.pt"))
-    known = {known.casefold(): known for known in (*CATALOGUE, *shipped)}
-    near = [known[match] for match in difflib.get_close_matches(source.casefold(), known, 3, 0.55)]
     return (
-        f"no weights at {source}: expected a weights file, a run folder with weights.pt, one of {', '.join(shipped)}, "
-        "or published weights (dyhead-lab weights lists them)" + (f". Nearest names: {', '.join(near)}" if near else "")
+        f"no weights at {source}: expected a weights file, a run folder with weights.pt, one of "
+        f"{', '.join(shipped())}, or published weights (dyhead-lab weights lists them){nearest(source)}"
     )
+
+
+def shipped() -> list[str]:
+    """Names of the weights that come with this project."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.pt"))
+
+
+def nearest(source: str, others: Iterable[str] = ()) -> str:
+    """The end of a message about a name that means nothing: the names that look like it, if any do.
+
+    Args:
+        source: what was given.
+        others: names that would have done, besides those of weights.
+    """
+    known = {known.casefold(): known for known in (*CATALOGUE, *shipped(), *others)}
+    asked = source.removeprefix(HUB_PREFIX).partition(AT_REVISION)[0].casefold()
+    near = [known[match] for match in difflib.get_close_matches(asked, known, 3, 0.55)]
+    return f". Nearest names: {', '.join(near)}" if near else ""

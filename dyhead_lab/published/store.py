@@ -19,7 +19,7 @@ import torch
 from ..errors import UserError
 from ..notices import notice
 from ..weight_files import read_weight_file
-from .catalogue import CATALOGUE, HUB_PREFIX, Published
+from .catalogue import AT_REVISION, CATALOGUE, HUB_PREFIX, NEWEST, Published, nearest
 
 #: What a repository of transformers calls its weights, in the order of preference, and what must stand beside them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -48,7 +48,8 @@ def get(name: str) -> Path:
     """The file of published weights, fetched if it is not here.
 
     Args:
-        name: of the catalogue, or ``hf:OWNER/REPOSITORY`` for another repository of the Hugging Face Hub.
+        name: of the catalogue, or ``hf:OWNER/REPOSITORY`` for another repository of the Hugging Face Hub;
+            ``hf:OWNER/REPOSITORY@REVISION`` for a commit, a tag or a branch of any.
 
     Raises:
         UserError: nobody can fetch it, the server refuses or cannot be reached, what came is not what was published,
@@ -63,8 +64,18 @@ def get(name: str) -> Path:
 
 
 def _repository(name: str) -> tuple[str, str]:
+    """The id of a repository on the hub, and the revision that is asked for.
+
+    Raises:
+        UserError: nothing stands where the revision should.
+    """
     weights = CATALOGUE.get(name)
-    return name.removeprefix(HUB_PREFIX), "main" if weights is None else weights.revision
+    if weights is not None:
+        return weights.name, weights.revision
+    repository, at, revision = name.removeprefix(HUB_PREFIX).partition(AT_REVISION)
+    if at and not revision:
+        raise UserError(f"{name}: expected a commit, a tag or a branch after {AT_REVISION}")
+    return repository, revision or NEWEST
 
 
 def _from_hub(repository: str, revision: str) -> Path:
@@ -79,9 +90,10 @@ def _from_hub(repository: str, revision: str) -> Path:
                 _shards(found, repository, revision)
                 return found
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise UserError(f"the hub has no public repository {repository} ({_status(error)})") from error
+        unknown = f"the hub has no public repository {repository} ({_status(error)})"
+        raise UserError(f"{unknown}{nearest(repository)}") from error
     except errors.RevisionNotFoundError as error:
-        raise UserError(f"{repository} has no revision {revision} on the hub any more") from error
+        raise UserError(f"{repository} has no revision {revision} on the hub") from error
     except errors.EntryNotFoundError as error:
         if isinstance(error, errors.LocalEntryNotFoundError):
             why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"

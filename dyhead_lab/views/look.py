@@ -6,15 +6,19 @@ Everything is computed before it is shown, so that the same view works in a note
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import traitlets
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.images import exif_orientation, read_image, upright
 from ..data.photographs import PHOTOGRAPHS, photograph
+from ..detectors.detr.set_detector import SetDetector
+from ..detectors.image_batch import resize_image
+from ..detectors.inference import prepared
 from ..errors import UserError
 from ..trace import Trace, trace
 from ..training.import_paths import Import
@@ -26,7 +30,10 @@ from .page import write_page
 from .sampling_layers import valid_part
 from .sparse_tokens import read_sparse_pass
 
-LARGEST = 900  # pixels of the picture that is kept
+LARGEST = 900  # pixels of the longer side of the picture that is kept
+#: The same of the picture that a detector sees which was trained on small pictures and takes each as it is: its dense
+#: attention grows with the square of the pixels.
+LARGEST_SEEN = 640
 MOST = 12  # objects that can be asked about
 FEWEST = 3  # shown although their scores are low, where nothing reaches the threshold
 RHOS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # keeping ratios of a sparse detector that are tried
@@ -47,29 +54,26 @@ class Look(Explorer, static="look"):
     chosen = traitlets.Int(0, help="the object that is asked about").tag(sync=True)
 
     def __init__(self, trained: Trained, image: Tensor, threshold: float = 0.3, title: str = "image"):
-        self._image, self._categories = image, trained.categories
+        self._categories = trained.categories
+        trained = replace(trained, model=prepared(trained.model))
         seen, found = _run(trained.model, image)
-        self._shown = _best(found, threshold)
-        objects = self._objects(self._shown)
+        best = _best(found, threshold)
+        objects = _objects(best, image)
         sparse = [_tokens(trained, image, threshold)] if _is_sparse(seen) else []
+        self._image = fitting(image, LARGEST)
+        scale = self._image.shape[-1] / image.shape[-1]
+        self._shown = {**best, "boxes": best["boxes"] * scale}
         scene = {
             "title": title,
             "weights": trained.recipe.name,
-            "source": image_url(image, LARGEST),
+            "source": image_url(self._image, LARGEST),
             "size": list(image.shape[1:]),
             "valid": [round(share, 4) for share in valid_part(seen, 0).tolist()],
             "threshold": threshold,
-            "objects": boxes_of(self._shown, trained.categories, image),
+            "objects": boxes_of(best, trained.categories, image),
             "panels": [*panels(seen, objects), *sparse],
         }
         super().__init__(scene=scene)
-
-    def _objects(self, found: dict[str, Tensor]) -> Objects:
-        H, W = self._image.shape[1:]
-        boxes = found["boxes"].cpu()
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / boxes.new_tensor([W, H])
-        queries = found["queries"].cpu() if "queries" in found else None
-        return Objects(centres.clamp(0, 1), queries)
 
     def page(self, path: str | Path) -> None:
         """Write the view as one HTML file that opens from disk, without Python and without a network.
@@ -109,12 +113,23 @@ def look(
     """
     if not 0 <= threshold <= 1:
         raise UserError(f"threshold: got {threshold}, expected a number from 0 to 1")
-    pixels, title = _opened(image)
     trained = weights if isinstance(weights, Trained) else load_trained(weights, imports)
+    pixels, title = opened(image, trained.model)
     return Look(trained, pixels, threshold, title)
 
 
-def _opened(image: str | Path | Tensor) -> tuple[Tensor, str]:
+def opened(image: str | Path | Tensor, model: nn.Module) -> tuple[Tensor, str]:
+    """An image (3, H, W) in [0, 1] of a size that ``model`` can be traced on, and what it is called.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    pixels, title = _read(image)
+    takes_any_size = isinstance(model, SetDetector) and model.detection_size is None
+    return fitting(pixels, LARGEST_SEEN) if takes_any_size else pixels, title
+
+
+def _read(image: str | Path | Tensor) -> tuple[Tensor, str]:
     if isinstance(image, Tensor):
         if image.ndim != 3 or len(image) != 3 or not image.is_floating_point():
             raise UserError(f"image: got {image.dtype} {tuple(image.shape)}, expected floats (3, H, W) in [0, 1]")
@@ -124,10 +139,23 @@ def _opened(image: str | Path | Tensor) -> tuple[Tensor, str]:
     return upright(read_image(image), exif_orientation(image)), Path(image).name
 
 
-def _run(model: torch.nn.Module, image: Tensor) -> tuple[Trace, dict[str, Tensor]]:
+def _run(model: nn.Module, image: Tensor) -> tuple[Trace, dict[str, Tensor]]:
     with torch.inference_mode(), trace(model) as seen:
         (found,) = model([image])
     return seen, found
+
+
+def fitting(image: Tensor, largest: int) -> Tensor:
+    """An image (3, H, W), made smaller where a side has more than ``largest`` pixels."""
+    return resize_image(image, largest, largest) if max(image.shape[1:]) > largest else image
+
+
+def _objects(found: dict[str, Tensor], image: Tensor) -> Objects:
+    H, W = image.shape[1:]
+    boxes = found["boxes"].cpu()
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / boxes.new_tensor([W, H])
+    queries = found["queries"].cpu() if "queries" in found else None
+    return Objects(centres.clamp(0, 1), queries)
 
 
 def _best(found: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..attention.task import larger_line
 from ..trace import Trace
 from .sampling_layers import SamplingLayer, readable, sampling_layers, valid_part
 from .scale_weights import gates_of
@@ -49,7 +50,12 @@ def panels(trace: Trace, objects: Objects) -> Iterator[Panel]:
         objects: what was found.
     """
     valid = valid_part(trace, 0)
-    for panel in (_points(trace, objects, valid), _maps(trace, objects, valid), _gates(trace), _lines(trace)):
+    for panel in (
+        _points(trace, objects, valid),
+        _maps(trace, objects, valid),
+        _gates(trace),
+        _lines(trace, objects, valid),
+    ):
         if panel is not None:
             yield panel
 
@@ -142,21 +148,53 @@ def _gates(trace: Trace) -> Panel | None:
     return {"kind": "gates", "blocks": [[_rounded(level[0]) for level in block] for block in blocks]}
 
 
-def _lines(trace: Trace) -> Panel | None:
+def _lines(trace: Trace, objects: Objects, valid: Tensor) -> Panel | None:
+    """Per block, level and object the channels that task-aware attention changes most in the object's cell; where the
+    trace does not hold what stood in the cells, one choice for all objects."""
     try:
         blocks = coefficients_of(trace)
     except ValueError:
         return None
+    inputs = _before_lines(trace)
     told = []
-    for block in blocks:
-        chosen = [strangest_channels(level, min(CHANNELS, level.shape[2])) for level in block]
-        told.append(
+    for number, block in enumerate(blocks):
+        maps = inputs[number] if number < len(inputs) else []
+        if len(maps) == len(block) and len(objects.centres):
+            told.append([_looks(*level, objects.centres * valid) for level in zip(block, maps, strict=True)])
+        else:
+            told.append([[_strangest(level)] for level in block])
+    return {"kind": "lines", "blocks": told}
+
+
+def _before_lines(trace: Trace) -> list[list[Tensor]]:
+    """What the lines of each block are of, per level (C, H, W); the released form has scale-aware attention before."""
+    blocks: dict[str, list[Tensor]] = {}
+    for path, map_BCHW in trace.find("after_scale"):
+        blocks.setdefault(path, []).append(map_BCHW[0].float().cpu())
+    return list(blocks.values())
+
+
+def _looks(coefficients_B4C: Tensor, map_CHW: Tensor, centres: Tensor) -> list[list[dict[str, Any]]]:
+    """Per object: of the channels that differ most from ReLU in its cell their lines, and what they make of what."""
+    C, H, W = map_CHW.shape
+    lines_4C = coefficients_B4C[0]
+    looks = []
+    for token in _tokens_of(centres, (H, W)).tolist():
+        x_C = map_CHW.flatten(1)[:, token]
+        y_C = larger_line(x_C, *lines_4C)
+        most = (y_C - x_C.relu()).abs().topk(min(CHANNELS, C)).indices.tolist()
+        looks.append(
             [
-                [{"channel": c, "lines": _rounded(level[0, :, c])} for c in channels]
-                for level, channels in zip(block, chosen, strict=True)
+                {"channel": c, "lines": _rounded(lines_4C[:, c]), "at": _rounded(torch.stack([x_C, y_C])[:, c])}
+                for c in most
             ]
         )
-    return {"kind": "lines", "blocks": told}
+    return looks
+
+
+def _strangest(coefficients_B4C: Tensor) -> list[dict[str, Any]]:
+    channels = strangest_channels(coefficients_B4C, min(CHANNELS, coefficients_B4C.shape[2]))
+    return [{"channel": c, "lines": _rounded(coefficients_B4C[0, :, c])} for c in channels]
 
 
 def tokens_panel(passes: Mapping[float, tuple[SparsePass, Sequence[dict[str, Any]]]]) -> Panel:
@@ -167,9 +205,12 @@ def tokens_panel(passes: Mapping[float, tuple[SparsePass, Sequence[dict[str, Any
     """
     steps = []
     for rho, (seen, boxes) in passes.items():
+        brightest = float(seen.dam_N.max().clamp(min=1e-9))
         levels = [
-            {"size": list(kept_HW.shape), "kept": as_bytes(kept_HW.float())}
-            for kept_HW in levels_of(seen.kept_N, seen.sizes)
+            {"size": list(kept_HW.shape), "kept": as_bytes(kept_HW.float()), "dam": as_bytes(dam_HW / brightest)}
+            for kept_HW, dam_HW in zip(
+                levels_of(seen.kept_N, seen.sizes), levels_of(seen.dam_N, seen.sizes), strict=True
+            )
         ]
         kept, tokens = int(seen.kept_N.sum()), len(seen.kept_N)
         step = {"rho": rho, "kept": kept, "tokens": tokens, "corr": round(seen.corr, 3), "levels": levels}

@@ -53,7 +53,15 @@ def test_a_dynamic_head_is_asked_object_by_object(new_page, image, tmp_path):
     shown = [float(text) for text in page.locator(".lk-gate span:last-child").all_inner_texts()]
     assert shown == [round(gate, 2) for level in gates for gate in level]
     page.get_by_text("Task-aware lines").click()
-    assert page.locator(".lk-curve").count() == 6 * len(gates)
+    assert page.locator(".lk-curve").count() == page.locator(".lk-at").count() == 6 * len(gates)
+
+    def told():
+        return [figure.get_attribute("aria-label") for figure in page.locator(".lk-curves svg").all()]
+
+    of_second = told()
+    objects.nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    assert told() != of_second, "coefficients belong to the object"
     page.emulate_media(color_scheme="dark")
     assert problems(root) == []
 
@@ -69,6 +77,9 @@ def test_the_slider_of_a_sparse_detector_redraws_tokens_and_objects(new_page, im
     assert f"rho {step['rho']}: {step['kept']} of {step['tokens']}" in page.locator(".lk-numbers").inner_text()
     assert page.locator(".lk-object").count() == len(step["boxes"])
     assert page.locator(".lk-cells").count() == len(step["levels"])
+    kept = page.locator(".lk-cells").first.get_attribute("href")
+    page.get_by_label("Show").select_option(label="decoder attention map")
+    assert page.locator(".lk-cells").first.get_attribute("href") != kept
 
 
 def test_dense_attention_is_drawn_over_the_image(new_page, image, tmp_path):

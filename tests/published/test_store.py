@@ -60,6 +60,34 @@ def test_a_repository_is_fetched_once_and_found_again_offline(server, monkeypatc
     assert store.get("hf:owner/detector") == path and len(server.requests) == asked
 
 
+def test_a_revision_can_be_pinned(server):
+    """A commit, once it is here, stays what it is, whatever the repository holds today."""
+    publish(server, **{"config.json": b"{}", "preprocessor_config.json": b"{}", "model.safetensors": b"of today"})
+    for name, content in {"config.json": b"{}", "model.safetensors": WEIGHTS}.items():
+        server.files[f"owner/detector/resolve/{COMMIT}/{name}"] = content
+    name = f"hf:owner/detector@{COMMIT}"
+    path = store.get(name)
+    assert path.read_bytes() == WEIGHTS and path == store.here(name) and COMMIT in str(path)
+    asked = {place for place in server.requests if "resolve" in str(place)}
+    assert asked and all(COMMIT in str(place) for place in asked)
+    with pytest.raises(UserError, match="expected a commit, a tag or a branch after @"):
+        store.get("hf:owner/detector@")
+
+
+def test_a_revision_that_there_is_not_is_named(server):
+    server.status = 404
+    server.headers["X-Error-Code"] = "RevisionNotFound"
+    with pytest.raises(UserError, match="owner/detector has no revision v9 on the hub"):
+        store.get("hf:owner/detector@v9")
+
+
+def test_a_repository_that_there_is_not_gets_the_nearest_names(server):
+    server.status = 404
+    server.headers["X-Error-Code"] = "RepoNotFound"
+    with pytest.raises(UserError, match=r"Nearest names: .*SenseTime/deformable-detr"):
+        store.get("hf:SenseTim/deformable-detr")
+
+
 def test_safetensors_are_preferred_and_a_repository_without_them_gives_its_other_file(server):
     publish(server, **{"config.json": b"{}", "pytorch_model.bin": WEIGHTS})
     assert store.get("hf:owner/detector").name == "pytorch_model.bin"

@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import numpy as np
@@ -150,6 +152,96 @@ def test_a_page_is_refused_for_what_python_draws(image):
         trained.model([image])
     with pytest.raises(ValueError, match="SamplingPoints asks Python for layer"):
         page_of(SamplingPoints(seen, image), "points")
+
+
+def test_task_coefficients_are_those_of_the_objects_cell(image):
+    trained = load_trained("quickstart")
+    view = look(image, trained)
+    with torch.no_grad(), trace(trained.model) as seen:
+        trained.model([image])
+    coefficients = [found for _, found in seen.find("task_coefficients")]
+    before, after = ([found for _, found in seen.find(name)] for name in ("after_scale", "after_task"))
+    [block] = panel(view, "lines")["blocks"]
+    assert len(block) == len(before) and all(len(level) == len(view.scene["objects"]) for level in block)
+    for number, entry in enumerate(view.scene["objects"]):
+        x1, y1, x2, y2 = entry["box"]
+        for level, looks in enumerate(block):
+            H, W = before[level].shape[-2:]
+            cell = int((y1 + y2) / 2 * H), int((x1 + x2) / 2 * W)
+            changes = []
+            for told in looks[number]:
+                c = told["channel"]
+                np.testing.assert_allclose(told["lines"], coefficients[level][0, :, c].tolist(), atol=1e-3)
+                expected = [maps[level][0, c, *cell].item() for maps in (before, after)]
+                np.testing.assert_allclose(told["at"], expected, atol=1e-3)  # four places, float32 in another order
+                changes.append(abs(told["at"][1] - max(told["at"][0], 0)))
+            everywhere = (after[level] - before[level].relu())[0, :, *cell].abs()
+            assert min(changes) >= float(everywhere.sort().values[-6]) - 1e-3
+
+
+def test_the_decoder_attention_map_is_shown_at_every_ratio(image):
+    trained = load_trained("sparse_detr_tiny")
+    view = look(image, trained)
+    with torch.no_grad(), trace(trained.model) as seen:
+        trained.model([image])
+    [(_, dam)] = seen.find("dam")
+    step = next(step for step in panel(view, "tokens")["steps"] if step["rho"] == trained.model.rho)
+    told = np.concatenate([np.frombuffer(base64.b64decode(level["dam"]), np.uint8) for level in step["levels"]])
+    np.testing.assert_allclose(told / 255, (dam[0] / dam.max()).numpy(), atol=1 / 255)  # one byte a token
+
+
+BIG = """
+import resource, sys
+from dyhead_lab.views.look import look
+from dyhead_lab.zoo import load_trained
+trained = load_trained(sys.argv[2])
+look("workshop", trained)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+view = look(sys.argv[1], trained)
+view.page(sys.argv[3])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, *view.scene["size"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts kilobytes on Linux")
+@pytest.mark.parametrize("weights", ["quickstart", "detr_tiny"])
+def test_a_photograph_of_12_megapixels_fits_into_a_laptop(weights, tmp_path):
+    """Pixels as floats take 144 MB; a few copies of them may stand beside each other, but nothing that grows faster."""
+    picture = Image.effect_noise((4000, 3000), 60).convert("RGB")
+    exif = picture.getexif()
+    exif[0x0112] = 6  # a quarter to the right, as phones store pictures that stand
+    picture.save(tmp_path / "big.jpg", exif=exif)
+    page = tmp_path / "big.html"
+    run = [sys.executable, "-c", BIG, str(tmp_path / "big.jpg"), weights, str(page)]
+    grown, H, W = map(int, subprocess.run(run, capture_output=True, text=True, check=True).stdout.split())
+    assert H / W == pytest.approx(4 / 3, rel=0.01)
+    assert grown < 1_000_000, "kilobytes"
+    assert page.stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize("kind", ["grey", "CMYK", "webp", "16 bit", "palette", "palette with holes", "alpha", "bitmap"])
+def test_photographs_of_every_kind_are_looked_at(kind, tmp_path):
+    """Pixels in the upper half are bright in every kind, in the lower half dark."""
+    pixels = np.zeros((60, 90, 3), np.uint8)
+    pixels[:30] = 200
+    rgb = Image.fromarray(pixels)
+    deep = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
+    pictures = {
+        "grey": (rgb.convert("L"), "x.jpg", {}),
+        "CMYK": (rgb.convert("CMYK"), "x.jpg", {}),
+        "webp": (rgb, "x.webp", {"lossless": True}),
+        "16 bit": (deep, "x.png", {}),
+        "palette": (rgb.quantize(4), "x.gif", {}),
+        "palette with holes": (rgb.quantize(4), "x.png", {"transparency": b"\xff\x00"}),
+        "alpha": (rgb.convert("RGBA"), "x.png", {}),
+        "bitmap": (rgb.convert("1"), "x.png", {}),
+    }
+    picture, name, options = pictures[kind]
+    picture.save(tmp_path / name, **options)
+    view = look(tmp_path / name, "quickstart")
+    assert view.scene["size"] == [60, 90]
+    kept = np.asarray(Image.open(io.BytesIO(base64.b64decode(view.scene["source"].split(",")[1]))))
+    assert kept[:25].mean() > 150 and kept[35:].mean() < 60
 
 
 def test_the_command_takes_photographs_as_cameras_store_them(tmp_path, capsys):

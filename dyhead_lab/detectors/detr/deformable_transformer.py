@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...attention.deformable import MultiScaleDeformableAttention
 from ...trace import emit
 from ..anchors import cell_centres
+from .feed_forward import feed_forward
 from .multihead_attention import attend
 from .positions import sine_positions, valid_cells
 from .prediction_heads import refine_boxes
@@ -95,8 +96,7 @@ class DeformableEncoderLayer(nn.Module):
             pyramid.padding_BN,
         )
         x = self.norm1(query_BQC + self.dropout(read))
-        hidden = self.dropout(self.linear1(x).relu())
-        return self.norm2(x + self.dropout(self.linear2(hidden)))
+        return self.norm2(x + feed_forward(x, self.linear1, self.linear2, self.dropout))
 
 
 class DeformableEncoder(nn.Module):
@@ -175,8 +175,7 @@ class DeformableDecoderLayer(nn.Module):
             pyramid.padding_BN,
         )
         x = self.norm1(x + self.dropout(read))
-        hidden = self.dropout(self.linear1(x).relu())
-        return self.norm3(x + self.dropout(self.linear2(hidden))), locations, weights
+        return self.norm3(x + feed_forward(x, self.linear1, self.linear2, self.dropout)), locations, weights
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .feed_forward import feed_forward
 from .hungarian_matcher import HungarianMatcher
 from .multihead_attention import attend
 from .positions import resize_padding, sine_positions
@@ -87,8 +88,7 @@ class EncoderLayer(nn.Module):
             tokens.padding_BN,
         )
         x = self.norm1(memory_BNC + self.dropout(read))
-        hidden = self.dropout(self.linear1(x).relu())
-        return self.norm2(x + self.dropout(self.linear2(hidden)))
+        return self.norm2(x + feed_forward(x, self.linear1, self.linear2, self.dropout))
 
 
 class Encoder(nn.Module):
@@ -134,8 +134,7 @@ class DecoderLayer(nn.Module):
         q, k = x + position_BQC, memory_BNC + tokens.positions_BNC
         read = attend(self.multihead_attn, q, k, memory_BNC, tokens.padding_BN)
         x = self.norm2(x + self.dropout(read))
-        hidden = self.dropout(self.linear1(x).relu())
-        return self.norm3(x + self.dropout(self.linear2(hidden)))
+        return self.norm3(x + feed_forward(x, self.linear1, self.linear2, self.dropout))
 
 
 class Decoder(nn.Module):

@@ -10,10 +10,12 @@ const SAYS = {
   maps: "Attention of the chosen object over the image, the mean of all heads. One scale for all layers and objects.",
   gates: "Each level adds up to three branches, each times its gate: the same for the whole image. A bar ends at 1; " +
     "half a bar is a closed gate.",
-  lines: "A channel becomes the larger of two lines of it. The six channels of each level that lie farthest from " +
-    "ReLU (grey), for this image.",
-  tokens: "Bright cells are refined by the encoder. Move the slider: the detector ran at each ratio.",
+  lines: "A channel becomes the larger of two lines of it, a1 x + b1 and a2 x + b2. Of each level the six channels that " +
+    "this sets farthest from ReLU (grey) in the cell of the chosen object, where a dot stands.",
+  tokens: "Kept tokens are refined by the encoder; the decoder attention map says how much the decoder's queries read " +
+    "of each token. Colours are levels. Move the slider: the detector ran at each ratio.",
 };
+const TOKEN_MAPS = { kept: "kept tokens", dam: "decoder attention map" };
 const REACH = 2; // of the lines' horizontal axis
 
 const decode = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -22,7 +24,7 @@ function render({ model, el }) {
   const scene = model.get("scene");
   const [height, width] = scene.size;
   const unit = Math.max(height, width) / 100;
-  const state = { panel: 0, layer: 0, block: 0, step: 0 };
+  const state = { panel: 0, layer: 0, block: 0, step: 0, map: 0 };
   const sparse = scene.panels.find(({ kind }) => kind === "tokens");
   if (sparse) state.step = sparse.steps.length - 1;
   el.classList.add("dyhead-explorer", "dyhead-look");
@@ -91,7 +93,8 @@ function render({ model, el }) {
     }
     if (shown?.kind === "tokens") {
       image.append(svg("rect", { class: "lk-veil", width, height }), ...shown.steps[state.step].levels.map(
-        ({ size, kept }, level) => cells(decode(kept).map((v) => v / 2.4), size, rgb(COLOURS[level % COLOURS.length]))));
+        (told, level) => cells(decode(told[Object.keys(TOKEN_MAPS)[state.map]]).map((v) => state.map ? 16 * Math.sqrt(v) : v / 2.4),
+          told.size, rgb(COLOURS[level % COLOURS.length]))));
     }
   }
 
@@ -135,7 +138,8 @@ function render({ model, el }) {
       slider.value = String(state.step);
       slider.addEventListener("input", () => { state.step = Number(slider.value); drawImage(); drawPanel(); });
       keepKeys(slider);
-      controls.append(html("label", { class: "lk-slide" }, "rho ", slider));
+      controls.append(html("label", { class: "lk-slide" }, "rho ", slider),
+        choice("Show", Object.values(TOKEN_MAPS), state.map, (map) => choose({ map })));
     }
   }
 
@@ -168,16 +172,23 @@ function render({ model, el }) {
         html("div", { class: "lk-bar" }, html("div", { style: `width: ${100 * gate}%` })), html("span", {}, gate.toFixed(2)))));
   }
 
-  /** The lines of the strangest channels of one level. */
-  function curves(channels, level) {
+  /** The lines of some channels of one level, those of the chosen object. */
+  function curves(looks, level) {
+    const channels = looks[Math.min(model.get("chosen"), looks.length - 1)];
+    const within = (value, low, high) => Math.min(Math.max(value, low), high);
+    const dot = (x, y) => svg("circle", { class: "lk-at", r: 1.8, cx: 10 * (within(x, -REACH, REACH) + REACH),
+      cy: 30 - 10 * within(y, -2, 3) });
     const at = (x, y) => `${(10 * (x + REACH)).toFixed(1)},${(30 - 10 * y).toFixed(1)}`;
     const draw = (of) => Array.from({ length: 41 }, (_, i) => -REACH + i * REACH / 20).map((x) => at(x, of(x))).join(" ");
     return html("div", { class: "lk-level" }, html("h4", {}, `level ${level + 1}`), html("div", { class: "lk-curves" },
-      ...channels.map(({ channel, lines: [a1, b1, a2, b2] }) => html("figure", {},
+      ...channels.map(({ channel, lines: [a1, b1, a2, b2], at: here }) => html("figure", {
+        title: `a1 ${a1}, b1 ${b1}, a2 ${a2}, b2 ${b2}` + (here ? `; ${here[0]} becomes ${here[1]}` : "") },
         svg("svg", { viewBox: `0 0 ${20 * REACH} 50`, role: "img",
-          "aria-label": `Channel ${channel}: slopes ${a1.toFixed(2)} and ${a2.toFixed(2)}` },
+          "aria-label": `Channel ${channel}: slopes ${a1.toFixed(2)} and ${a2.toFixed(2)}` +
+            (here ? `; ${here[0].toFixed(2)} becomes ${here[1].toFixed(2)}` : "") },
         svg("polyline", { class: "lk-relu", points: draw((x) => Math.max(x, 0)) }),
-        svg("polyline", { class: "lk-curve", points: draw((x) => Math.max(a1 * x + b1, a2 * x + b2)) })),
+        svg("polyline", { class: "lk-curve", points: draw((x) => Math.max(a1 * x + b1, a2 * x + b2)) }),
+        ...(here ? [dot(...here)] : [])),
         html("figcaption", {}, `channel ${channel}`)))));
   }
 
@@ -195,9 +206,13 @@ function render({ model, el }) {
     drawImage();
     drawPanel();
   }
-  model.on("change:chosen", drawImage);
+  const follow = () => {
+    drawImage();
+    if (panel()?.kind === "lines") drawPanel();
+  };
+  model.on("change:chosen", follow);
   draw();
-  return () => model.off("change:chosen", drawImage);
+  return () => model.off("change:chosen", follow);
 }
 
 export default { render };

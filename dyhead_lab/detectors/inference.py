@@ -1,0 +1,192 @@
+"""A detector made ready to detect on a CPU: the same answers for less work.
+
+Where the time goes that a detector does not need, for Deformable DETR on ResNet-50 at 800 x 1066: half of it lies in
+passes over memory around the convolutions and matrix products. :func:`prepared` takes out what it can:
+
+- batch norms that keep their statistics are folded into the convolutions before them: ``W x * g + h = (g W) x + h``;
+- in the residual blocks of torchvision, ReLU and the sum with the shortcut are done by the convolution while its output
+  is still in the cache (oneDNN's post-operations);
+- weights lie channels-last, and so does then every map: tokens, attentions and heads read it without a copy;
+- for bfloat16 the weights are rounded once, not in every call.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, fx, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import FrozenBatchNorm2d
+
+from .backbones.deformable_conv import DeformableConv2d
+from .protocol import ParameterKind, parameter_kinds
+
+Model = TypeVar("Model", bound=nn.Module)
+#: oneDNN's convolutions with something behind them; PyTorch's compiler writes calls of the same operators.
+FUSED = torch.ops.mkldnn
+
+
+def prepared(model: Model, dtype: torch.dtype | None = None) -> Model:
+    """A copy of a detector for detecting on a CPU; what it need not change it shares with ``model``.
+
+    It gives what ``model`` gives but for the order of roundings (``tests/detectors/test_inference.py`` states how
+    much), and a trace sees the same names at the same paths. It detects under ``torch.no_grad`` or
+    ``torch.inference_mode`` and cannot be trained. On another device the model itself comes back.
+
+    Args:
+        model: a detector in the form of CONTRIBUTING.md.
+        dtype: what to compute in under autocast; None: as the model does. For ``torch.bfloat16`` the weights are so
+            already, but for those that decide where to sample.
+    """
+    if any(parameter.device.type != "cpu" for parameter in model.parameters()):
+        return model
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    copy = deepcopy(model, shared).eval()
+    with torch.no_grad():
+        _fold_norms(copy)
+        if torch.backends.mkldnn.is_available() and hasattr(FUSED, "_convolution_pointwise"):
+            _fuse_blocks(copy)
+        _lay_weights(copy, dtype)
+    if dtype is not None:
+        copy.forward = torch.autocast("cpu", dtype)(copy.forward)  # type: ignore[method-assign]
+    return copy
+
+
+def _lay_weights(model: nn.Module, dtype: torch.dtype | None) -> None:
+    """Weights of convolutions channels-last; for bfloat16 those of convolutions and matrix products in it."""
+    kinds = parameter_kinds(model)
+    for path, module in model.named_modules():
+        if type(module) not in (nn.Conv2d, nn.Linear):  # others may use their weights in ways of their own
+            continue
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            samples = kinds.get(f"{path}.{name}", ParameterKind.REST) & ParameterKind.SAMPLING
+            new = parameter.to(torch.bfloat16) if dtype == torch.bfloat16 and not samples else parameter
+            if new.ndim == 4:
+                new = new.contiguous(memory_format=torch.channels_last)
+            if new is not parameter:
+                setattr(module, name, nn.Parameter(new, requires_grad=False))
+
+
+# Folding of norms
+
+
+def _fold_norms(model: nn.Module) -> None:
+    """Fold each batch norm into the convolution that it alone reads; an activation that belongs to it stays."""
+    names = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
+    for parent, convolution, name in list(_pairs(model)):
+        norm: Any = parent.get_submodule(name)
+        if names[id(convolution)] > 1 or names[id(norm)] > 1 or norm.running_mean is None or norm.weight is None:
+            continue
+        weight, bias = (x.double() for x in (norm.weight, norm.bias))
+        gain = weight * (norm.running_var.double() + norm.eps).rsqrt()
+        shift = bias - norm.running_mean * gain
+        if convolution.bias is not None:
+            shift += convolution.bias * gain
+        dtype = convolution.weight.dtype
+        convolution.weight = nn.Parameter((convolution.weight * gain.view(-1, 1, 1, 1)).to(dtype), requires_grad=False)
+        convolution.bias = nn.Parameter(shift.to(dtype), requires_grad=False)
+        own = getattr(norm, "act", None)  # timm's norms bring one
+        parent.set_submodule(name, nn.Identity() if own is None else nn.Sequential(norm.drop, own))
+
+
+def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, Any, str]]:
+    """Convolutions and the name, inside a part that holds both, of the batch norm that alone reads what they give.
+
+    Found in the graph of the part, not by names: what another module or function reads as well is no pair.
+    """
+    if not any(type(part) in _norms() for part in module.modules()):
+        return
+    try:
+        graph = _Tracer().trace(module)
+    except Exception:  # whatever a forward says to values that are not there: look into its parts
+        for child in module.children():
+            yield from _pairs(child)
+        return
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    for node in graph.nodes:
+        source = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
+            continue
+        convolution, norm = (module.get_submodule(str(each.target)) for each in (source, node))
+        if type(convolution) in _linear() and type(norm) in _norms() and calls[node.target] == 1:
+            if calls[source.target] == 1:
+                yield module, convolution, str(node.target)
+
+
+class _Tracer(fx.Tracer):
+    """Sees a part as calls of its smallest modules and norms."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Conv2d) or type(m) in _norms() or next(m.children(), None) is None
+
+
+def _linear() -> tuple[type[nn.Module], ...]:
+    """Convolutions whose output is linear in their weight and bias; other kinds may do anything with them."""
+    timm = sys.modules.get("timm.layers")
+    return nn.Conv2d, DeformableConv2d, *(() if timm is None else (timm.Conv2dSame,))
+
+
+def _norms() -> tuple[type[nn.Module], ...]:
+    """Batch norms that have kept their statistics; timm's, where a detector has brought timm."""
+    timm = sys.modules.get("timm.layers")
+    theirs = () if timm is None else (timm.BatchNormAct2d, timm.FrozenBatchNormAct2d)
+    return nn.BatchNorm2d, FrozenBatchNorm2d, *theirs
+
+
+# Residual blocks
+
+
+def _fuse_blocks(model: nn.Module) -> None:
+    """Put :class:`FusedBlock` in the place of torchvision's blocks whose norms are all folded."""
+    for path, module in list(model.named_modules()):
+        if type(module) in (BasicBlock, Bottleneck) and _is_folded(module):
+            model.set_submodule(path, FusedBlock(module))
+
+
+def _is_folded(block: nn.Module) -> bool:
+    norms = [part for name, part in block.named_children() if name.startswith("bn")]
+    convolutions = [part for name, part in block.named_children() if name.startswith("conv")]
+    shortcut = [type(part) for part in getattr(block, "downsample", None) or ()]
+    return (
+        all(type(norm) is nn.Identity for norm in norms)
+        and all(type(each) is nn.Conv2d and each.padding_mode == "zeros" for each in convolutions)
+        and shortcut in ([], [nn.Conv2d, nn.Identity])
+    )
+
+
+class FusedBlock(nn.Module):
+    """torchvision's residual block without norms; ReLU and the sum are part of the convolutions.
+
+    Args:
+        block: a ``BasicBlock`` or a ``Bottleneck``.
+
+    Shapes: as of the block.
+    """
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.convolutions = nn.ModuleList(part for name, part in block.named_children() if name.startswith("conv"))
+        shortcut: Any = block.downsample
+        self.shortcut = None if shortcut is None else shortcut[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        beside = x if self.shortcut is None else _convolved(self.shortcut, x, "none")
+        *inner, last = self.convolutions
+        for convolution in inner:
+            x = _convolved(convolution, x, "relu")
+        x, weight, *how = _arguments(last, x)
+        return FUSED._convolution_pointwise.binary(x, beside.to(x.dtype), weight, *how, "add", 1.0, "relu", [], None)
+
+
+def _convolved(convolution: nn.Module, x: Tensor, activation: str) -> Tensor:
+    return FUSED._convolution_pointwise(*_arguments(convolution, x), activation, [], None)
+
+
+def _arguments(convolution: Any, x: Tensor) -> tuple[Any, ...]:
+    weight, bias, c = convolution.weight, convolution.bias, convolution
+    return x.to(weight.dtype), weight, bias, c.padding, c.stride, c.dilation, c.groups
