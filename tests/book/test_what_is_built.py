@@ -110,14 +110,14 @@ def test_a_whole_detector_stands_in_the_chapter(number):
     assert sum(counted.values()) >= FEWEST_LINES[number], counted
 
 
-def mistakes() -> set[tuple[str, str]]:
-    """Table and name of every wrong answer that a check of the book knows."""
+def mistakes() -> set[Mistake]:
+    """Every wrong answer that a check of the book knows."""
     found = set()
     for module in pkgutil.walk_packages(dyhead_book.__path__, "dyhead_book."):
         if module.name.rpartition(".")[2].endswith("_checks"):
-            for table, entries in vars(importlib.import_module(module.name)).items():
+            for entries in vars(importlib.import_module(module.name)).values():
                 listed = entries if isinstance(entries, tuple | list) else ()
-                found |= {(f"{module.name}.{table}", entry.name) for entry in listed if isinstance(entry, Mistake)}
+                found |= {entry for entry in listed if isinstance(entry, Mistake)}
     return found
 
 
