@@ -726,9 +726,10 @@ Picture(figure, alt)
 #
 # The class part is the focal loss of saying "yes" minus that of saying "no". Inside the logarithms stand $p +
 # 10^{-8}$ and $1 - p + 10^{-8}$, so that nothing gets infinite. Boxes are compared twice. L1 compares $(c_x, c_y, w,
-# h)$ as the box head predicts them, and punishes large boxes more than small ones for the same relative error. GIoU
-# ([chapter 08](08_dynamic_head_on_detectors.ipynb)) does not depend on the scale, and it still tells near from far
-# where boxes do not touch and IoU is 0.
+# h)$ as the box head predicts them, and punishes large boxes more than small ones for the same relative error.
+# **GIoU** ([Rezatofighi et al., 2019](https://arxiv.org/abs/1902.09630); built in [chapter
+# 08](08_dynamic_head_on_detectors.ipynb)) is IoU minus the share of the common hull that belongs to neither box. It
+# does not depend on the scale, and still tells near from far where boxes do not touch and IoU is 0.
 
 # %%
 a, near, far = (torch.tensor([x, 0.1, x + 0.2, 0.3]) for x in (0.1, 0.4, 0.7))  # corners

@@ -60,7 +60,7 @@ def kept_figure(image: Tensor, kept: Mapping[str, Sequence[Tensor]], boxes: Tens
     levels = len(next(iter(kept.values())))
     with style():
         figure = Figure(
-            figsize=(1.8 * levels, 1.8 * len(kept) * H / W + 0.25 * len(kept)), dpi=DPI, layout="constrained"
+            figsize=(2.9 * levels, 2.9 * len(kept) * H / W + 0.25 * len(kept)), dpi=DPI, layout="constrained"
         )
         grid = figure.subplots(len(kept), levels, squeeze=False)
         for row, (title, masks) in zip(grid, kept.items(), strict=True):
