@@ -241,7 +241,7 @@ for name, x, points in zip(["P3", "P4", "P5", "P6"], levels, places(levels, 160,
 #
 # There are 534 places and perhaps four objects. To learn, each place must be told whether an object is *its* object.
 # This is the **label assignment**, and it is worth as much as a Dynamic Head: a RetinaNet with one anchor a place and
-# with FCOS's losses becomes ATSS by its assignment alone, and gains two points of AP ([Zhang et al.,
+# FCOS's other improvements becomes ATSS by its assignment alone, and gains two points of AP ([Zhang et al.,
 # 2020](https://arxiv.org/abs/1912.02424)). FCOS has three rules and a tie-break:
 #
 # 1. the place lies **inside** the box: all four distances to its sides are positive;
