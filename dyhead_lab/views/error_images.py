@@ -36,10 +36,12 @@ def errors_picture(
         axes.axis("off")
         for mistake in sorted(mistakes, key=lambda mistake: mistake.weight):
             _draw(axes, mistake, report.names)
-        for place, kind in enumerate(counts):
-            x, words = place / len(counts), f"{kind} {counts[kind]}"
+        labels = {kind: f"{kind} {count}" for kind, count in counts.items()}
+        letters, x = sum(len(words) + 3 for words in labels.values()), 0.0
+        for kind, words in labels.items():
             patch = {"facecolor": COLOURS[kind], "edgecolor": "none", "pad": 2}
-            figure.text(x + 0.01, 0.975, words, va="top", fontsize=8, color=ink_on(COLOURS[kind]), bbox=patch)
+            figure.text(x + 0.01, 0.975, words, va="top", fontsize=9, color=ink_on(COLOURS[kind]), bbox=patch)
+            x += (len(words) + 3) / letters
         axes.set(xlim=(0, columns), ylim=(rows, 0))
     words = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "no mistakes"
     return Picture(figure, f"Image {image_id} with the mistakes of the detector: {words}.")
@@ -56,4 +58,4 @@ def _draw(axes, mistake: Mistake, names: dict[int, str]) -> None:
     name = names[record["category_id"]]
     label = name if mistake.detection is None else f"{name} {mistake.weight:.2f}"
     patch = {"facecolor": colour, "edgecolor": "none", "pad": 1}
-    axes.text(x, y, label, fontsize=7, va="bottom", color=ink_on(colour), bbox=patch, clip_on=True)
+    axes.text(x, y, label, fontsize=9, va="bottom", color=ink_on(colour), bbox=patch, clip_on=True)

@@ -100,7 +100,7 @@ def draw_boxes(
     labels: torch.Tensor,
     names: Sequence[str],
     scores: torch.Tensor | None = None,
-    font_size: float = 8,
+    font_size: float = 9,
 ) -> None:
     """Draw boxes with their class names on axes that show an image in pixel coordinates.
 

@@ -287,7 +287,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
             axes.plot(*self.here, "P", color="white", markeredgecolor="black", markersize=11)
             title = self.current.name if self.head < 0 else f"{self.current.name}, head {self.head + 1}"
             axes.set(title=title, xticks=(), yticks=(), xlim=SHOWN, ylim=SHOWN[::-1])
-            axes.legend(loc="upper left", fontsize=7, labelcolor="black", facecolor="white")
+            axes.legend(loc="upper left", fontsize=9, labelcolor="black", facecolor="white")
             for spine in axes.spines.values():
                 spine.set_color(INK)
         return figure

@@ -218,7 +218,7 @@ class ScaleExplorer(Explorer, static="scale_explorer"):
             for place, image in enumerate(self.chosen[:MOST_SHOWN]):
                 axes = below.add_subplot(1, MOST_SHOWN, place + 1)
                 axes.imshow(self._images[image].permute(1, 2, 0).clamp(0, 1).numpy())
-                axes.set_title(str(image + 1), fontsize=7)
+                axes.set_title(str(image + 1), fontsize=9)
                 axes.axis("off")
         return figure
 

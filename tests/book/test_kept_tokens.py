@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dyhead_book.c12_sparse_detr.kept_tokens import kept_figure, maps_figure, share_ap_figure
+from dyhead_book.c12_sparse_detr.kept_tokens import kept_figure, maps_figure, scorer_figure, share_ap_figure
 
 IMAGE = torch.full((3, 32, 48), 0.5)
 
@@ -29,3 +29,10 @@ def test_ap_stands_over_the_share_and_the_training_is_marked():
     (axes,) = figure.axes
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0.1, 0.3], [1.0, 0.4]])
     assert axes.lines[1].get_xdata()[0] == pytest.approx(0.3)
+
+
+def test_corr_and_loss_of_the_scorer_share_a_linear_axis_with_chance():
+    (axes,) = scorer_figure([0.6, 0.4], [0.5, 0.7], chance=0.3).axes
+    curves = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert curves == {"Corr": [0.5, 0.7], "scorer's loss": [0.6, 0.4], "Corr by chance": [0.3, 0.3]}
+    assert axes.get_yscale() == "linear" and axes.get_ylim() == (0, 1)

@@ -68,6 +68,19 @@ def test_boxes_of_low_score_are_left_out():
         boxes_figure([IMAGE] * 2, [found], ["cup", "cat"])
 
 
+def test_labels_of_two_classes_on_one_box_stand_below_each_other():
+    box = [2.0, 2, 20, 20]
+    found = {
+        "boxes": torch.tensor([box, box, [30.0, 2, 40, 20]]),
+        "scores": torch.tensor([0.5, 0.9, 0.7]),
+        "labels": torch.tensor([0, 1, 1]),
+    }
+    [axes] = boxes_figure([IMAGE], [found], ["cup", "cat"], least=0.4).axes
+    heights = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    assert heights["cat 0.90"] == heights["cat 0.70"]  # alone at their corners
+    assert heights["cup 0.50"] < heights["cat 0.90"] - 9  # a line lower, in points
+
+
 def test_losses_are_means_of_the_steps_that_end_there():
     curves = {"a": [{"x": float(n), "y": 1.0} for n in range(4)], "b": [{"x": 2.0, "y": 0.0}] * 4}
     figure = parts_over_steps(curves, window=2)

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from torch import Tensor
 
 from dyhead_lab.views.figures import DPI, draw_boxes, style
 
 WIDTH = 9.6  # inches
 LABEL = 9  # points
+LINE = 1.7 * LABEL  # from a label to one below it, in points
 GAP = 0.03  # between images, of the height of one in the widest row
 
 
@@ -59,5 +61,16 @@ def _draw(axes: Axes, image: Tensor, found: Mapping[str, Tensor], names: Sequenc
     axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, width, height, 0))
     axes.axis("off")
     kept = found["scores"] >= least
-    draw_boxes(axes, found["boxes"][kept], found["labels"][kept], names, found["scores"][kept], font_size=LABEL)
     axes.set(xlim=(0, width), ylim=(height, 0))
+    draw_boxes(axes, found["boxes"][kept], found["labels"][kept], names, found["scores"][kept], font_size=LABEL)
+    _part_labels(axes)
+
+
+def _part_labels(axes: Axes) -> None:
+    """Labels of boxes with one and the same corner stand below each other, the highest score on top."""
+    taken: dict[tuple[int, int], int] = {}
+    for label in reversed([text for text in axes.texts if isinstance(text, Annotation)]):  # the highest score is last
+        corner = (round(label.xy[0]), round(label.xy[1]))
+        x, y = label.get_position()
+        label.set_position((x, y - LINE * taken.get(corner, 0)))
+        taken[corner] = taken.get(corner, 0) + 1

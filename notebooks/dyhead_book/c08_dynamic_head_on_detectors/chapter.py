@@ -8,15 +8,15 @@
 # | Needs | the Dynamic Head ([chapter 07](07_dynamic_head.ipynb)); AP ([chapter 01](01_feature_pyramid.ipynb)) |
 # | You will build | a whole one-stage detector: assignment, losses, head, decoding, suppression; and train it |
 #
-# A Dynamic Head takes a pyramid and gives a pyramid back. It finds no object. Everything that turns features into
-# boxes still has to be decided: where predictions are made, which of them an object belongs to while the detector
-# learns, what a wrong box costs, and which of ten boxes on one cup is kept. These decisions *are* the detector, and
-# the Dynamic Head is only as good as they are.
+# A Dynamic Head takes a pyramid and gives a pyramid back; it finds no object. Four decisions turn features into
+# boxes: where predictions are made, which of them an object belongs to while the detector learns, what a wrong box
+# costs, and which of ten boxes on one cup is kept. These decisions *are* the detector, and the Dynamic Head is only
+# as good as they are.
 #
-# So this chapter builds one, from the pyramid to the boxes, in about 150 lines: FCOS
-# ([Tian et al., 2019](https://arxiv.org/abs/1904.01355)), the detector behind `quickstart`. First it reads the pyramid
-# through two *towers* of ordinary convolutions, then through a Dynamic Head in their place. Both train here, in a
-# cell. Then you will see what the head costs and what it brings on seven other detectors, published and measured.
+# So this chapter builds one, from the pyramid to the boxes, in about 150 lines: FCOS ([Tian et al.,
+# 2019](https://arxiv.org/abs/1904.01355)), the detector behind `quickstart`. First it reads the pyramid through two
+# *towers*, stacks of ordinary convolutions, then through a Dynamic Head in their place. Both train here, in a cell.
+# Then you will see what the head costs and brings on FCOS and six other detectors, published and measured.
 
 # %%
 import math
@@ -25,7 +25,7 @@ from functools import partial
 
 import torch
 from torch import nn
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 # the tests run this chapter with a handful of steps in place of a training
 FAST = bool(os.environ.get("DYHEAD_FAST"))
@@ -53,37 +53,6 @@ from dyhead_book.practice.so_far import so_far
 from dyhead_lab.views.figures import Picture
 
 # %% [markdown]
-# ## Predict
-#
-# On ATSS, six blocks cost about 22 GMAC (10^9 multiply-adds) more than the towers that they replace, a tenth of the
-# detector. Faster R-CNN has no such towers, and its pyramid begins one level finer, at P2. What do six blocks do to
-# its cost?
-
-# %%
-price = Question(
-    "08 what six blocks cost on Faster R-CNN",
-    "Faster R-CNN costs 215 GMAC at 800 x 1333 pixels. What does it cost with six blocks?",
-    a="about a tenth more, as on ATSS",
-    b="about half as much again",
-    c="more than three times as much",
-)
-price.ask()
-
-# %% [markdown]
-# And one about the detector that you are going to build. It trains twice, from the same frozen features, for the same
-# few hundred steps: once with two convolutions in each tower, once with one block of the Dynamic Head instead.
-
-# %%
-short_training = Question(
-    "08 towers or a block after a short training",
-    "After 300 steps of 8 pictures, which of the two has the higher AP?",
-    towers="the towers, by more than 0.02",
-    block="the Dynamic Head, by more than 0.02",
-    even="neither: they differ by less than 0.02",
-)
-short_training.ask()
-
-# %% [markdown]
 # ## Three families, and the place of the head
 #
 # <img src="diagrams/detector_families.svg" alt="Three families. One-stage detectors predict class and box at
@@ -93,10 +62,10 @@ short_training.ask()
 #
 # A **one-stage** detector predicts a class and a box at every place of the pyramid, about 22,000 of them in a picture
 # of COCO's size, and throws most of them away. RetinaNet, FCOS, ATSS and RepPoints are one-stage detectors. So is
-# every YOLO: the name stands for *you only look once*, and its versions differ from the detector below in the
-# backbone, in the assignment and in the augmentation rather than in kind. A **two-stage** detector makes coarse
-# proposals first, pools the features inside each of them to a small map of fixed size (RoI pooling, for *region of
-# interest*), and classifies that. DETR's family is the subject of [chapter 09](09_self_attention_to_deformable.ipynb).
+# YOLO (*you only look once*): most of its versions differ from the detector below in the backbone, the assignment and
+# the augmentation rather than in kind. A **two-stage** detector makes coarse proposals first, pools the features
+# inside each of them to a small map of fixed size (RoI pooling, for *region of interest*), and classifies that.
+# DETR's family is the subject of [chapter 09](09_self_attention_to_deformable.ipynb).
 #
 # The Dynamic Head $W$ maps a pyramid to a pyramid of the same shapes, so it fits wherever a pyramid passes by:
 #
@@ -111,13 +80,45 @@ short_training.ask()
 # | RepPoints | one | nine points | in place of the towers |
 # | Faster R-CNN | two | relative to a proposal | before the RPN and RoI pooling (released recipe) |
 # | Cascade R-CNN | four | relative to the box of the stage before | before the RPN and RoI pooling |
+
+# %% [markdown]
+# ## Predict
 #
+# On ATSS, six blocks cost about 22 GMAC ($10^9$ multiply-adds) more than the towers that they replace, a tenth of the
+# detector. Faster R-CNN has no such towers, and its pyramid begins one level finer, at P2. What do six blocks do to
+# its cost?
+
+# %%
+price = Question(
+    "08 what six blocks cost on Faster R-CNN",
+    "Faster R-CNN costs 215 GMAC at 800 x 1333 pixels. What does it cost with six blocks?",
+    a="about a tenth more, as on ATSS",
+    b="about half as much again",
+    c="more than three times as much",
+)
+price.ask()
+
+# %% [markdown]
+# And the detector that you are going to build trains twice, from the same frozen features, for the same few hundred
+# steps: once with two convolutions in each tower, once with one block of the Dynamic Head instead.
+
+# %%
+short_training = Question(
+    "08 towers or a block after a short training",
+    "After 300 steps of 8 pictures, which of the two has the higher AP?",
+    towers="the towers, by more than 0.02",
+    block="the Dynamic Head, by more than 0.02",
+    even="neither: they differ by less than 0.02",
+)
+short_training.ask()
+
+# %% [markdown]
 # ## Four ways to write a box
 #
 # Why is one of the three attentions called *task-aware*? Because the same features must serve tasks that want
-# different things of them: a class should not change when an object moves by a pixel, a box should. And the box itself
-# is written differently by every detector. The paper names bounding boxes, centre points and corner points. Here is
-# one motorcycle in four notations: a change of a box that is there already (an **anchor**, or a proposal of the first
+# different things of them: a class should not change when an object moves by a pixel, a box should. And detectors
+# write the box itself differently; the paper names bounding boxes, centre points and corner points. Here is one
+# motorcycle in four notations: a change of a box that is there already (an **anchor**, or a proposal of the first
 # stage), a **point** with four distances, **nine points** on the object whose extremes are the box (RepPoints), and
 # two **corners** (CornerNet, which finds top-left and bottom-right corners as key points and then pairs them).
 
@@ -168,7 +169,8 @@ print("nine points ->", from_points(MOTORCYCLE.points).tolist(), "; the box is",
 # keeps sizes positive; 10 and 5 bring the four targets to a similar spread.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise 1** (difficulty 2, 10 minutes): `box_from_deltas(anchor, deltas)`.
+# **Exercise 1** (difficulty 2, 10 minutes): `box_from_deltas(anchor, deltas)`. The anchor comes as corners (x1, y1,
+# x2, y2) in pixels, and so does the box that you return: a tensor (4,).
 #
 # <details><summary>Hint: where to begin</summary>The anchor comes as two corners. Compute its centre and its size
 # first.</details>
@@ -194,7 +196,7 @@ def box_from_deltas(anchor, deltas):
 check_box_from_deltas(box_from_deltas)
 
 # %% [markdown]
-# FCOS needs no anchors, which makes it the shortest detector to build. It is what we take.
+# FCOS needs no anchors, which makes it the shortest detector to build.
 #
 # ## Build, step 1: the places
 #
@@ -203,9 +205,9 @@ check_box_from_deltas(box_from_deltas)
 # assignment says which place belongs to which object, and three losses compare. In use, scores are chosen,
 # boxes decoded, and doubles suppressed.">
 #
-# A backbone and its pyramid come from [chapter 01](01_feature_pyramid.ipynb). Everything to the right of them is built
-# here. Each cell of each level is a *place*: a point of the picture at which something is predicted. A level has a
-# stride, the pixels from one cell to the next.
+# The pyramid comes from [chapter 01](01_feature_pyramid.ipynb); everything to the right of it is built here. Each
+# cell of each level is a *place*: a point of the picture at which something is predicted. A level's stride is the
+# distance in pixels from one cell to the next.
 
 
 # %%
@@ -231,17 +233,16 @@ for name, x, points in zip(["P3", "P4", "P5", "P6"], levels, places(levels, 160,
     print(name, tuple(x.shape), "->", tuple(points.shape), "the second at", points[1].tolist())
 
 # %% [markdown]
-# Two details stand in these lines. A cell's point is its upper left corner, not its middle: torchvision's FCOS has it
-# so, and the shipped weights have learned it. (The paper takes the middle. A convolution can learn half a cell of
-# shift, so either works, as long as training and detection agree.) And P6 has 3 x 3 cells on 160 pixels, 53 pixels
-# apart, not 64: five cells of P5 have been halved, and rounded up.
+# A cell's point is its upper left corner, as in torchvision's FCOS. (The paper takes the middle; the distances can
+# learn half a cell of shift, so either works, as long as training and detection agree.) And P6 has 3 x 3 cells on 160
+# pixels, 53 pixels apart, not 64: five cells of P5 have been halved, and rounded up.
 #
 # ## Build, step 2: which place belongs to which object
 #
 # There are 534 places and perhaps four objects. To learn, each place must be told whether an object is *its* object.
-# This is the **label assignment**, and it matters more than the shape of the head: ATSS and RetinaNet with one anchor
-# a place differ in nothing else, and by two points of AP ([Zhang et al., 2020](https://arxiv.org/abs/1912.02424)).
-# FCOS has three rules and a tie-break:
+# This is the **label assignment**, and it is worth as much as a Dynamic Head: a RetinaNet with one anchor a place and
+# FCOS's other improvements becomes ATSS by its assignment alone, and gains two points of AP ([Zhang et al.,
+# 2020](https://arxiv.org/abs/1912.02424)). FCOS has three rules and a tie-break:
 #
 # 1. the place lies **inside** the box: all four distances to its sides are positive;
 # 2. it lies **near the centre**: within a radius in $x$ and in $y$, since places near the border see mostly background;
@@ -249,8 +250,9 @@ for name, x, points in zip(["P3", "P4", "P5", "P6"], levels, places(levels, 160,
 #    level, so that small objects go to fine levels;
 # 4. where several objects claim one place, the **smallest** has it.
 #
-# Sizes are counted in a *unit* per level, half a stride in `quickstart`, whose objects are small: 4, 8, 16 and
-# 32 pixels. The bounds are 4 and 8 units, open at both ends of the pyramid; the radius is 3 units.
+# Sizes are counted in a *unit* per level. In published FCOS that is the stride; in `quickstart`, whose objects are
+# small, half of it: 4, 8, 16 and 32 pixels. The bounds are 4 and 8 units, open at both ends of the pyramid; the
+# radius is 3 units, one and a half strides as published.
 
 
 # %%
@@ -273,7 +275,9 @@ unit_N, reach_N2 = bounds(places(levels, 160, 160), [4.0, 8.0, 16.0, 32.0])
 print("units", tuple(unit_N.shape), " reach", tuple(reach_N2.shape), " P4:", reach_N2[400].tolist())
 
 # %% [markdown] tags=["workbook"]
-# **Exercise 2** (difficulty 3, 25 minutes): `assign(points, units, reach, boxes, radius)`.
+# **Exercise 2** (difficulty 3, 25 minutes): `assign(points, units, reach, boxes, radius)`. Points, boxes and the two
+# columns of `reach` are in pixels, the radius in units. Return a tensor (N,) of integers: the row of `boxes` that the
+# place belongs to, or -1 for background.
 #
 # <details><summary>Hint: where to begin</summary>Make the table of all distances first:
 # <code>sides(points[:, None], boxes[None])</code> is (N, G, 4): a row for each place, a column an object.</details>
@@ -308,7 +312,8 @@ check_assign(assign)
 
 # %% [markdown]
 # On a picture of Shapes it looks like this. Every dot is a place, in its level's panel; a coloured one belongs to the
-# object of that colour, and the larger it is, the higher its **centredness**, which comes next.
+# object of that colour. The larger it is, the closer it lies to the middle of its object; the measure of that,
+# *centredness*, comes with the losses.
 
 # %% tags=["hide"]
 from dyhead_book.c08_dynamic_head_on_detectors.assignment import assignment_figure
@@ -333,25 +338,27 @@ for number, (box, label) in enumerate(zip(target["boxes"], target["labels"], str
     print(f"{names[label]:10} {size[0]:3.0f} x {size[1]:3.0f} pixels: places on P3 to P6", counts)
 
 # %% [markdown]
-# Objects have a handful of places each, on one level or on two neighbours, because the farthest side changes from
-# place to place. More than nine in ten places are background. Which brings up the losses.
+# Objects have a handful of places each, here all on one level. (An object of a size in between can own places on two
+# neighbours, because the farthest side changes from place to place.) More than nine in ten places are background, and
+# that is the first problem of the losses.
 #
 # ## Build, step 3: three losses
 #
-# **Classes.** Every place answers a yes-or-no question per class, so the natural loss is binary cross entropy. Summed
-# over hundreds of background places that are certain already, it drowns the few that matter. The **focal loss**
-# ([Lin et al., 2017](https://arxiv.org/abs/1708.02002)) turns each term down by how right it is already. With $p_t$
+# **Classes.** Every place answers a yes-or-no question per class, so the natural loss is binary cross entropy. But
+# summed over hundreds of background places that are certain already, it drowns the few that matter. The **focal
+# loss** ([Lin et al., 2017](https://arxiv.org/abs/1708.02002)) turns each term down by how right it is. With $p_t$
 # the probability given to what is true, $p$ at an object and $1 - p$ elsewhere,
 #
 # $$\text{FL} = -\alpha_t\,(1 - p_t)^\gamma \log p_t, \qquad \alpha_t = \alpha \text{ at an object},\ 1 - \alpha
 # \text{ elsewhere},$$
 #
-# with $\gamma = 2$ and $\alpha = 0.25$. That $\alpha$ is the *smaller* weight for the objects surprises everybody:
-# after the factor has silenced the easy background, the objects would dominate, and $\alpha$ restores the balance.
-# The sum is divided by the number of places that belong to objects, not by all.
+# with $\gamma = 2$ and $\alpha = 0.25$. It may surprise that $\alpha$ gives the objects the *smaller* weight: once
+# the factor has silenced the easy background, the objects would dominate, and $\alpha$ restores the balance. The sum
+# is divided by the number of places that belong to objects, not by all.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise 3** (difficulty 2, 15 minutes): `focal_loss(logits, targets, alpha, gamma)`.
+# **Exercise 3** (difficulty 2, 15 minutes): `focal_loss(logits, targets, alpha, gamma)`. Both tensors have the same
+# shape, whatever it is; return one number, the sum over all their entries.
 #
 # <details><summary>Hint: where to begin</summary><code>p = logits.sigmoid()</code>, then p_t by multiplying with the
 # targets: <code>targets * p + (1 - targets) * (1 - p)</code>.</details>
@@ -396,7 +403,8 @@ for name, gamma in (("cross entropy", 0.0), ("focal loss   ", 2.0)):
 # \text{loss} = 1 - \text{GIoU} \in [0, 2).$$
 
 # %% [markdown] tags=["workbook"]
-# **Exercise 4** (difficulty 2, 15 minutes): `giou_loss(found, wanted)`.
+# **Exercise 4** (difficulty 2, 15 minutes): `giou_loss(found, wanted)`. Row i of one tensor (n, 4) belongs to row i
+# of the other; return one number, the sum of the n losses. With n = 0 it is 0.
 #
 # <details><summary>Hint: where to begin</summary>Overlap and hull are boxes too. The overlap's upper left corner is the
 # larger of the two, its lower right corner the smaller; the hull is the other way round.</details>
@@ -437,14 +445,15 @@ for x in (0.0, 20.0, 40.0, 45.0, 50.0):
 # The object stands at 50. Far away the slope is small but not zero, which is the whole point; with IoU the first two
 # lines would end in zeros.
 #
-# **Centredness.** Places near the border of an object predict worse boxes than those in the middle. FCOS predicts, for
-# every place, how central it is, and multiplies the score by it before suppression:
+# **Centredness** (the paper's *center-ness*, `ctrness` in code). Places near the border of an object predict worse
+# boxes than those in the middle. FCOS predicts, for every place, how central it is, and multiplies the score by it
+# before suppression. From the distances $l, t, r, b$ to the four sides,
 #
 # $$c = \sqrt{\frac{\min(l, r)}{\max(l, r)} \cdot \frac{\min(t, b)}{\max(t, b)}}$$
 #
-# It is 1 in the middle and 0 on a side. The target is a number between 0 and 1; the loss is binary cross entropy, which
-# does not go to zero then: where the target is 0.5, a perfect prediction still costs $\log 2$. Remember that when its
-# curve hardly falls.
+# is 1 in the middle and 0 on a side. The loss is binary cross entropy, and with a target between 0 and 1 that does
+# not go to zero: where the target is 0.5, a perfect prediction still costs $\log 2$. Remember that when its curve
+# hardly falls.
 
 
 # %%
@@ -458,8 +467,9 @@ def centredness(sides_n4):
 print(centredness(torch.tensor([[10.0, 10, 10, 10], [5, 10, 15, 10], [1, 2, 19, 18]])))
 
 # %% [markdown]
-# Joined: first what the places of a batch have to learn, then three numbers out of the answers of the head. Distances
-# are predicted in units of the level, so that one head can serve all levels.
+# Now the three are joined. The first function says what the places of a batch have to learn, the second makes three
+# numbers out of the answers of the head. Distances are predicted in units of the level, so that one head can serve
+# all levels.
 
 
 # %%
@@ -498,8 +508,9 @@ def losses(points, units, answers, targets, radius):
 # ## Build, step 4: the head
 #
 # Two towers read every level with the same weights: one for the classes, one for the box and its centredness. A tower
-# is a stack of 3x3 convolutions, each with GroupNorm and ReLU; published FCOS has four in each. With a Dynamic Head in
-# front there are none, and each prediction is a single convolution.
+# is a stack of 3x3 convolutions, each with GroupNorm and ReLU; published FCOS has four in each. With a Dynamic Head
+# in front there may be none, and each prediction is a single convolution. (`quickstart` keeps one convolution a tower
+# behind its block.)
 
 
 # %%
@@ -573,8 +584,8 @@ check_regression_head(FCOSRegressionHead)
 
 # %% [markdown]
 # Both halves make the head. All weights begin small, and every class begins at probability 0.01. With a bias of zero
-# each of 534 places would begin at 0.5, and the first hundred steps would be spent on saying no. (`num_anchors` is
-# 1 and stands there because torchvision's head has it.)
+# each of 534 places would begin at 0.5, and the first steps would be spent on saying no. (`num_anchors` is 1 and
+# stands there because torchvision's head has it.)
 
 
 # %%
@@ -601,13 +612,16 @@ for name, answer in FCOSHead(64, 1, 5, 1)(levels).items():
 # %% [markdown]
 # ## Build, step 5: from answers to boxes
 #
-# A trained detector finds a cup ten times, from ten neighbouring places. **Non-maximum suppression** keeps the best of
-# them. It is greedy: take the box of the highest score, remove all that overlap it by more than a threshold, take the
-# best of what is left, and so on. A box that has been removed removes nothing: in a chain of three, each overlapping
-# the next, the middle one falls and both ends stay.
+# A trained detector finds a cup ten times, from ten neighbouring places. **Non-maximum suppression** keeps the best
+# of them. It is greedy: take the box of the highest score, remove all that overlap it by more than a threshold, take
+# the best of what is left, and so on. A box that has been removed removes nothing. In a chain of three with falling
+# scores, each overlapping only the next, the first removes the second, and so the third stays although it overlaps
+# the second.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise 6** (difficulty 2, 15 minutes): `nms(boxes, scores, threshold)`.
+# **Exercise 6** (difficulty 2, 15 minutes): `nms(boxes, scores, threshold)`. Return a tensor (k,) of integers: the
+# rows of the boxes that stay, the highest score first. A box falls if its IoU with a kept one is *above* the
+# threshold.
 #
 # <details><summary>Hint: where to begin</summary><code>scores.argsort(descending=True)</code>, and a loop over
 # it.</details>
@@ -615,9 +629,6 @@ for name, answer in FCOSHead(64, 1, 5, 1)(levels).items():
 # first. Skip boxes that are False; switch off what overlaps a box that is kept.</details>
 # <details><summary>Hint: overlap</summary><code>box_iou(boxes, boxes)</code> of chapter 01 or of torchvision.ops is the
 # whole table.</details>
-
-# %%
-from torchvision.ops import box_iou
 
 
 # %% exercise="nms"
@@ -643,8 +654,8 @@ check_nms(nms)
 # overlaps it, and neither is a double of the other. `batched_nms` takes the labels too; it moves the boxes of each
 # class far away from those of all others, and suppresses once.
 #
-# The score of a box is $\sqrt{p \cdot c}$, from the probability of its class and its centredness. A place may give
-# boxes of several classes.
+# The score of a box is $\sqrt{p \cdot c}$, from the probability of its class and its centredness; the root changes no
+# order, only the scale. A place may give boxes of several classes.
 
 # %% [markdown] tags=["workbook"]
 # **Exercise 7** (difficulty 3, 20 minutes): `detections(points, units, answers, size, least, most)` for one picture.
@@ -684,8 +695,8 @@ check_detections(detections)
 #
 # ## Build, step 6: the detector
 #
-# What is left is to call everything in order, for a batch of pictures. `ImageTransform` is the library's: it resizes
-# the pictures, normalises their colours, pads them to one batch, and brings the boxes back to the pictures' own pixels.
+# What is left is to call everything in order. The library's `ImageTransform` resizes the pictures, normalises their
+# colours, pads them to one batch, and brings the boxes back to the pictures' own pixels.
 
 # %%
 from dyhead_lab.detectors.image_batch import IMAGE_MEAN, IMAGE_STD
@@ -730,9 +741,9 @@ class FCOS(nn.Module):
 
 
 # %% [markdown]
-# That is a detector. The arguments of `__init__` have torchvision's names, and so the shipped `quickstart` can be
-# built around *your* class: the next cell does so, loads the trained weights into it (strictly: every parameter must
-# be there under its name), and measures AP on pictures that it has not seen.
+# That is a detector. Its arguments have torchvision's names, so the shipped `quickstart` can be built around *your*
+# classes: the next cell does so, loads the trained weights (strictly: every parameter must be there under its name),
+# and measures AP on pictures that it has not seen.
 
 # %%
 check_same_ap("quickstart", images=12 if FAST else 60, FCOS=FCOS, FCOSHead=FCOSHead)
@@ -753,8 +764,8 @@ with rebuilt("quickstart", FCOS=FCOS, FCOSHead=FCOSHead) as yours, torch.no_grad
 # %% [markdown]
 # ## Train it: towers, then a Dynamic Head
 #
-# The backbone and pyramid are those of `quickstart`, frozen: they have learned Shapes, and what stands on them is all
-# that learns. That is why a minute is enough. The data set has 400 pictures, drawn in memory.
+# The backbone and pyramid are those of `quickstart`, frozen: they have learned Shapes, and only what stands on them
+# learns. That is why a minute is enough. The data set has 400 pictures, drawn in memory.
 
 # %%
 from dyhead_lab.attention import DyHead  # chapter 07 builds it
@@ -778,9 +789,9 @@ for name, model in detectors.items():
     print(f"{name}: {learns:,} parameters learn")
 
 # %% [markdown]
-# The training loop, in the open. The rate grows for a tenth of the steps and falls along half a cosine; the gradient is
-# clipped; both detectors see the same pictures in the same order. [Chapter 13](13_training_on_coco.ipynb) is about
-# every line of it.
+# The learning rate grows for a tenth of the steps and falls along half a cosine, the gradient is clipped, and both
+# detectors see the same pictures in the same order. [Chapter 13](13_training_on_coco.ipynb) is about every line of
+# such a loop.
 
 
 # %%
@@ -839,13 +850,13 @@ Picture(
 )
 
 # %% [markdown]
-# Look at the three panels. The loss of the classes falls for both from the start. That of the boxes falls as soon as
-# the distances have left zero. The centredness hardly moves, as announced: most of it is the entropy of its targets.
+# The losses of classes and boxes fall by two thirds and more; the centredness hardly moves, as announced, since most
+# of it is the entropy of its targets (its panel has the finest axis of the three).
 #
 # Who is ahead after so few steps says how fast a head starts, not how good it is in the end. A tower begins as plain
-# convolutions; a block has to find offsets, gates and activations first. The recorded table below tells the same story
-# for eight detectors and 600 steps, and the shipped `quickstart`, a block trained together with its backbone for 3,100
-# steps, stands at AP 0.42 on its validation set.
+# convolutions; a block has to find offsets, gates and activations first. The recorded table below shows the same with
+# 600 steps. The shipped `quickstart`, a block and a tower of one convolution trained together with their backbone for
+# 3,100 steps, stands at AP 0.42 on its validation set. Here is what the towers find after their 300:
 
 # %% tags=["hide"]
 from dyhead_book.c08_dynamic_head_on_detectors.boxes_figure import boxes_figure
@@ -853,16 +864,16 @@ from dyhead_book.c08_dynamic_head_on_detectors.boxes_figure import boxes_figure
 shown = [shapes[i][0] for i in (0, 3, 5)]
 with torch.no_grad():
     found = detectors[TOWERS](shown)
-figure = boxes_figure(shown, found, names, least=0.35, columns=3)
+figure = boxes_figure(shown, found, names, least=0.45, columns=3)
 alt = "Three pictures of Shapes with the boxes that the towers of this chapter find."
 Picture(figure, alt, colours=256)
 
 # %% [markdown]
 # ## Look: photographs
 #
-# Shapes is the laboratory. `everyday` is a detector of photographs: ATSS with two blocks of the Dynamic Head instead of
-# towers, on a backbone that has learned ImageNet, trained on 1,578 photographs of COCO with 12 kinds of things. It has
-# another assignment than FCOS, and the same last step, so it can run on *your* suppression:
+# Shapes is the laboratory; `everyday` is a detector of photographs. It is an ATSS with two blocks of the Dynamic Head
+# instead of towers, on a backbone that has learned ImageNet, trained on 1,578 photographs of COCO with 12 kinds of
+# things. Its assignment is another than FCOS's, its last step the same, so it can run on *your* suppression:
 
 
 # %%
@@ -885,7 +896,7 @@ for yours, library in zip(found, theirs, strict=True):
     print(f"best box: {kind}, score {score:.2f}; all boxes as with torchvision's nms: {same}")
 
 # %% tags=["hide"]
-figure = boxes_figure(photographs, found, everyday.categories, least=0.25)
+figure = boxes_figure(photographs, found, everyday.categories, least=0.3)
 Picture(
     figure,
     alt="Four photographs with the boxes that the detector everyday finds: a workshop with a "
@@ -894,11 +905,11 @@ Picture(
 )
 
 # %% [markdown]
-# None of these four photographs is from COCO. Compare the motorcycle with the picture of the four notations above: the
-# same object, found this time and not drawn by hand. A detector that has seen 1,578 photographs is seldom sure of
-# anything, and its scores say so. Where a box is wrong, ask which decision failed. A box that fits with the wrong class
-# is the classifier's mistake, a box that cuts a wheel off the regression's, and two boxes on one object would be the
-# suppression's.
+# None of these four photographs is from COCO. The motorcycle of the four notations above is found this time, not
+# drawn by hand. A detector that has seen 1,578 photographs is seldom sure of anything, and its scores say so. Where a
+# box is wrong, ask which decision failed. The cup has two classes on one box: the classifier cannot decide, and
+# suppression within a class lets both stand. The front wheel has a second box, a vehicle of its own: its IoU with the
+# whole motorcycle is 0.20, so no suppression removes it; the classifier should have called this place background.
 #
 # ## Two stages: task-aware attention after RoI pooling
 #
@@ -907,11 +918,11 @@ Picture(
 # region in place of two fully connected layers. In the released code all three attentions stand before the
 # pooling, and the layers stay.">
 #
-# The paper has one more wish for two-stage detectors: scale- and spatial-aware attention *before* RoI pooling,
-# task-aware attention *after* it, in place of the two fully connected layers. The released code does not do that; its
-# Faster R-CNN has all three in front. The wish has a reason. Task-aware attention computes its coefficients from a mean
-# of the features. In front of the pooling that is the mean over a whole level: one set of coefficients for the
-# picture. Behind it, every region has a mean of its own, and so every *object* switches its own channels.
+# For two-stage detectors the paper describes another order: scale- and spatial-aware attention *before* RoI pooling,
+# task-aware attention *after* it, in place of the two fully connected layers. The released Faster R-CNN does not do
+# that; it has all three in front. What is the difference? Task-aware attention computes its coefficients from a mean
+# of the features. In front of the pooling that is the mean over a whole level: one set of coefficients for a level of
+# the picture. Behind it, every region has a mean of its own, and so every *object* switches its own channels.
 
 # %%
 from torchvision.ops import roi_align
@@ -987,8 +998,8 @@ for box_head in (two_stage.roi_heads.box_head, own):
 # %% [markdown]
 # ## What it costs
 #
-# All seven detectors of the table above, with ResNet-50 at 800 x 1333 pixels and 80 classes, without and with six
-# blocks. Nothing is computed: the counts come from shapes alone. Two-stage detectors classify 1,000 regions.
+# The seven detectors of the table, with ResNet-50 at 800 x 1333 pixels and 80 classes, without and with six blocks.
+# Nothing is computed: the counts come from shapes alone. Two-stage detectors classify 1,000 regions.
 
 # %%
 from dyhead_lab.detectors.one_stage.atss import atss
@@ -1030,15 +1041,15 @@ Picture(figure, alt="Stacked costs of seven detectors; the head triples the two-
 # %% [markdown]
 # Three stories in one figure.
 #
-# - Where the head **replaces** towers, it costs a tenth more in all (ATSS, FCOS, BorderDet), or a fifth (RepPoints,
-#   whose towers are lower). This is the case that the paper reports.
+# - Where the head **replaces** towers, the detector costs a tenth more (ATSS, FCOS, BorderDet), or a fifth
+#   (RepPoints, whose towers have three convolutions, not four). This is the case that the paper reports.
 # - Where it comes **before** towers that stay (RetinaNet), it costs half the detector again.
 # - In **two-stage** detectors nothing is replaced, and the pyramid begins at P2, which has four times the positions
 #   of P3. There six blocks cost more than twice what the whole detector did.
 #
-# "Without any computational overhead", says the abstract. For ATSS nearly so. The counts of ATSS, RetinaNet and Faster
-# R-CNN are those of the released configurations, to the last parameter (Faster R-CNN here has 4,100 more: torchvision
-# also regresses a box for the background).
+# "Without any computational overhead", says the abstract; for ATSS that is nearly so. The numbers of parameters of
+# ATSS, RetinaNet and Faster R-CNN are those of the released configurations, to the last one (Faster R-CNN here has
+# 4,100 more: torchvision also regresses a box for the background).
 #
 # ## What it brings: published, and measured here
 #
@@ -1057,8 +1068,9 @@ Markdown(table())
 
 # %% [markdown]
 # Baseline and improved number come from different code, so a difference of a point is not sure. How much code bases
-# differ shows in one model, ATSS with ResNet-50 and six blocks. Below it, what the paper reports with larger backbones:
-# most of the way from 43 to 60 is the backbone (ResNeXt, then Swin), larger pictures and more data, not the head.
+# differ shows in one model, ATSS with ResNet-50 and six blocks. Below it stands what the paper reports with larger
+# backbones. Every row there has the same head, so the way from 43 to 60 is the backbone (ResNeXt, then Swin), the
+# schedule, several sizes of pictures and more data.
 
 # %% tags=["hide"]
 for source, AP in ATSS_R50.items():
@@ -1069,9 +1081,9 @@ for backbone, AP in BACKBONES.items():
     print(f"{AP:.1f}  {backbone}")
 
 # %% [markdown]
-# Now our own. `dyhead-lab experiment detectors` trains every detector on Shapes with one budget, 600 steps of 8
+# And our own: `dyhead-lab experiment detectors` trains every detector on Shapes with one budget, 600 steps of 8
 # pictures, without and with one block, on a narrow backbone that has learned Shapes before. This is the recorded
-# result; its last lines say how many seeds stand behind it.
+# result.
 
 # %%
 from dyhead_lab.experiments.catalogue import recorded
@@ -1081,9 +1093,9 @@ print(experiment.table())
 
 # %% [markdown]
 # What exactly was compared? A *plain* one-stage row has towers of **one** convolution, not of four as published: on a
-# narrow backbone four would be most of the detector. A row *with the block* has **no** tower, and that holds for
-# RetinaNet as well, whose released recipe keeps its towers behind the Dynamic Head. The two-stage rows have no towers
-# either way; there the block is simply added.
+# narrow backbone four would be most of the detector. A row *with the block* has **no** tower, not even for RetinaNet,
+# whose released recipe keeps its towers behind the Dynamic Head. The two-stage rows have no towers either way; there
+# the block is simply added. (The table has an eighth detector, Mask R-CNN: Faster R-CNN that also predicts masks.)
 
 # %% tags=["hide"]
 from dyhead_book.c08_dynamic_head_on_detectors.gains import Gain, gains_figure
@@ -1109,22 +1121,21 @@ print("seeds of each row:", len(experiment.seeds))
 
 # %% [markdown]
 # The two panels do not compete: another data set, another backbone, another budget, one block instead of six. But the
-# signs differ, and that is worth a thought. The backbone of every row has learned Shapes already. What stands between
-# it and the losses starts from random weights, and the block puts more there: three deformable convolutions that mix
-# levels, and their gates. So a short training measures how fast a head starts. You have just seen the same with your
-# own detector. Whether a longer budget would turn the signs is a guess; nobody has measured it here. And without
-# several seeds there is no spread, so read a difference of a point or two as nothing.
+# signs differ, and that is worth a thought. The backbone of every row has learned Shapes already; what stands between
+# it and the losses starts from random weights, and the block puts more there. So a short training measures how fast a
+# head starts, as with your own detector above. Whether a longer budget would turn the signs has not been measured
+# here. With one seed there is no spread either, so read a difference of a point or two as nothing.
 #
-# RepPoints is far behind in both rows: it learns *what* an object is later than *where*. After 600 steps the surest
-# box on an object has the right class no more often than chance would. With three times the steps it reaches AP 0.297
-# (`dyhead-lab train reppoints_shapes --set iterations=1800 --set warmup=50 --set evaluate_every=1800`).
+# RepPoints is far behind in both rows because it learns *what* an object is later than *where*: after 600 steps the
+# surest box on an object has the right class no more often than by chance. With three times the steps it reaches AP
+# 0.297 (`dyhead-lab train reppoints_shapes --set iterations=1800 --set warmup=50 --set evaluate_every=1800`).
 #
 # ## Released weights
 #
 # `load_dynamic_head` reads the checkpoints of the [released code](https://github.com/microsoft/DynamicHead), in all
-# four of its layouts, and mmdetection's. It finds out the detector, its depth and its classes from the entries, and it
-# is strict: every entry is used, or it says which one is left. The official files are not part of the book, so we make
-# one with random weights and the official names, and read it back.
+# four of its layouts, and mmdetection's. It tells the detector, its depth and its classes from the entries, and it is
+# strict: an entry that is missing or left over is an error that names it. The official files are not part of the
+# book, so we make one with random weights and the official names.
 
 # %%
 from dyhead_lab.detectors.official import load_dynamic_head, save_official
@@ -1152,8 +1163,9 @@ except ValueError as error:
 # %% [markdown]
 # ## Break it
 #
-# This suppression has one planted bug. Three boxes in a row, each overlapping the next with IoU 0.54, scores 0.9, 0.8,
-# 0.7: the first and the last must stay. The second case has the scores in another order. What is wrong?
+# This suppression has one planted bug. Three boxes stand in a row, each overlapping the next with IoU 0.54; the
+# threshold is 0.5. With scores 0.9, 0.8, 0.7 the first and the last must stay. The other two lines have the same
+# boxes with the scores in another order. What is wrong?
 
 # %%
 suspect = drill(NMS_MISTAKES, 2)
@@ -1212,10 +1224,10 @@ short_training.revisit(answer, reached)
 # - A detector is a set of decisions around its features: places, assignment, losses, decoding, suppression.
 # - Focal loss silences what is right already; GIoU has a slope where boxes do not touch; centredness ranks places.
 # - Suppression is greedy, and works within a class.
-# - The Dynamic Head maps a pyramid to a pyramid, so it fits every detector that has one. What it costs depends on what
-#   it replaces: a tenth more on ATSS, several times as much on Faster R-CNN.
-# - Published gains lie between 1 and 3.5 points; code bases alone differ by half a point and more; a short training
-#   measures how fast a head starts.
+# - The Dynamic Head maps a pyramid to a pyramid, so it fits every detector that has one. What it costs depends on
+#   what it replaces: a tenth more on ATSS, several times as much on Faster R-CNN.
+# - Published gains lie between 1 and 3.5 points; code bases alone differ by up to a point; a short training measures
+#   how fast a head starts.
 
 # %%
 so_far("quickstart", images=12 if FAST else 60, FCOSHead=FCOSHead, DyHead=DyHead)
@@ -1229,8 +1241,8 @@ so_far("quickstart", images=12 if FAST else 60, FCOSHead=FCOSHead, DyHead=DyHead
 # next, and all share one head: of all the places of P3 to P7, three quarters lie on P3.</details>
 #
 # <details><summary>Two objects have the same centre, a small one in front of a large one. Which places learn which?
-# </summary>The levels part them if their sizes differ by more than two. On the same level the smaller one has every
-# place that both claim, and the larger one keeps those that lie outside of the smaller.</details>
+# </summary>The levels mostly part them if their sizes differ by a factor of two or more. On the same level the
+# smaller one has every place that both claim, and the larger one keeps its other places near the centre.</details>
 #
 # <details><summary>Which of the seven detectors reads its features at places that depend on the object, even without
 # the Dynamic Head?</summary>RepPoints, through a deformable convolution steered by its nine points; BorderDet, at the

@@ -168,7 +168,7 @@ def found_figure(
     """
     H, W = images[0].shape[1:]
     with style():
-        figure = Figure(figsize=(2.3 * len(images), 2.3 * H / W + 0.2), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(3.1 * len(images), 3.1 * H / W + 0.2), dpi=DPI, layout="constrained")
         grid = figure.subplots(1, len(images), squeeze=False)[0]
         for axes, image, wanted, got in zip(grid, images, truth, found, strict=True):
             axes.imshow(_smaller(image).permute(1, 2, 0).numpy(force=True), extent=(0, W, H, 0))
@@ -178,6 +178,8 @@ def found_figure(
             draw_boxes(axes, got["boxes"][kept], got["labels"][kept], names, got["scores"][kept], font_size=9)
             for x1, y1, x2, y2 in wanted["boxes"].tolist():
                 axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], "--", color="white", linewidth=1.2)
+            for label in axes.texts:
+                label.set_in_layout(False)  # a name that sticks out must not shrink its picture
     return figure
 
 

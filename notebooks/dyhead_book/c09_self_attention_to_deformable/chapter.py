@@ -8,16 +8,16 @@
 # | Needs | PyTorch's modules; bilinear sampling ([chapter 03](03_deformable_convolution.ipynb)); no GPU |
 # | You will build | multi-head attention, sine positions, encoder and decoder layer, DETR; deformable attention |
 #
-# A convolution reads the nine cells around it. That is enough to see an edge, and too little to see that two
-# edges belong to the same motorcycle. Detectors with convolutions stack many layers until distant places have
-# met, propose thousands of boxes, and throw the doubles away afterwards.
+# A 3x3 convolution reads nine cells. That is enough to see an edge, and too little to see that two edges belong to
+# the same motorcycle. Detectors with convolutions stack many layers until distant places have met, propose thousands
+# of boxes, and throw the doubles away afterwards.
 #
-# [DETR](https://arxiv.org/abs/2005.12872) (Carion et al., 2020;
-# [code](https://github.com/facebookresearch/detr)) does it in one step: every place of the image reads every other
-# place, a fixed number of *queries* read the image and each other, and each query says one box or nothing. In this
-# chapter you build it, load trained weights into it, and train it until it knows sixteen pictures by heart. Then
-# you count what it costs, and see why [Deformable DETR](https://arxiv.org/abs/2010.04159) (Zhu et al., 2021) lets
-# every query read a few points that it chooses itself.
+# [DETR](https://arxiv.org/abs/2005.12872) (Carion et al., 2020; [code](https://github.com/facebookresearch/detr))
+# does without: every place of the image reads every other place, a fixed number of *queries* read the image and each
+# other, and each query says one box or nothing. In this chapter you build it, load trained weights into it, and train
+# it until it knows sixteen pictures by heart. Then you count what it costs, and see why [Deformable
+# DETR](https://arxiv.org/abs/2010.04159) (Zhu et al., 2021) lets every query read a few points that it chooses
+# itself.
 
 # %%
 import math
@@ -63,7 +63,8 @@ from dyhead_lab.views.figures import Picture
 # %% [markdown]
 # ## Predict
 #
-# An image gets twice as high and twice as wide. Attention weighs every token against every other one.
+# Attention, the subject of this chapter, gives a weight to every pair of places of a map. Now the image gets twice as
+# high and twice as wide.
 
 # %%
 growth = Question(
@@ -89,10 +90,11 @@ growth.ask()
 # $$\mathrm{out}_q = \sum_{m=1}^{M} W_m \sum_{n=1}^{N} A_{mqn}\, W'_m x_n, \qquad
 # A_{mqn} = \mathrm{softmax}_n \frac{(U_m z_q)^\top (V_m x_n)}{\sqrt{D}}$$
 #
-# $U_m z_q$ is the query, $V_m x_n$ the key, $W'_m x_n$ the value. In **self-attention** the queries are the tokens
-# themselves, so $Q = N$. In **cross-attention** they come from elsewhere. The square root is there because a sum of
-# $D$ products has a spread of $\sqrt D$: without it the softmax would start almost one-hot, and a one-hot softmax has
-# no gradient.
+# $U_m z_q$ is the query, $V_m x_n$ the key, $W'_m x_n$ the value, each of $D$ channels; $W_m$ brings what a head has
+# read back to $C$ channels. In **self-attention** the queries are the tokens themselves, so their number $Q$ is $N$.
+# In **cross-attention** they come from elsewhere. The square root is there because a sum of $D$ products of numbers
+# of spread 1 has a spread of $\sqrt D$: with large $D$ the softmax would start almost one-hot, and a one-hot softmax
+# has almost no gradient.
 #
 # <img src="diagrams/multihead_attention.svg" alt="Multi-head attention. Queries, keys and values go through a
 # linear map each and are cut into M heads of D channels. Query times key over the square root of D gives a
@@ -105,6 +107,9 @@ growth.ask()
 # sizes and are padded; a token of padding must get no weight at all.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 1** (difficulty 1, 10 minutes): `attention(query, key, value, padding)`. Return two tensors: what is read
+# (B, M, Q, D), and the weights (B, M, Q, N).
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # `query @ key.transpose(-1, -2)` multiplies every query with every key, in every image and head: (B, M, Q, N).
@@ -160,14 +165,17 @@ for n, name in enumerate(("right", "left or top", "nothing")):
 # ## Build: the heads
 #
 # The linear maps belong to a module. PyTorch's `nn.MultiheadAttention` keeps $U$, $V$ and $W'$ of all heads in one
-# matrix `in_proj_weight` of shape $(3C, C)$, query first, then key, then value. Yours has the same names, so that
-# weights can move from one to the other.
+# matrix `in_proj_weight` of shape $(3C, C)$, query first, then key, then value, and $W$ as `out_proj`. Yours has the
+# same names, so that weights can move from one to the other.
 #
-# The only trap is the cut. Channels 0 to $D - 1$ are head 0, the next $D$ are head 1. `(B, N, C)` becomes
-# `(B, N, M, D)`, and only then the two middle axes are exchanged. A `view` straight to `(B, M, N, D)` has the right
-# shape and mixes tokens with heads.
+# The trap is the cut. Channels 0 to $D - 1$ are head 0, the next $D$ are head 1. `(B, N, C)` becomes `(B, N, M, D)`,
+# and only then the two middle axes are exchanged. A `view` straight to `(B, M, N, D)` has the right shape and mixes
+# tokens with heads.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 2** (difficulty 2, 20 minutes): `forward` of `MultiheadAttention`. Use your `attention`; keep its weights
+# as `self.maps`, and return a tensor (B, Q, C).
+#
 # <details><summary>Hint: the three maps</summary>
 #
 # `self.in_proj_weight.chunk(3)` gives three matrices (C, C); `F.linear(x, weight, bias)` applies one.
@@ -238,9 +246,9 @@ apart = (mine(tokens, shuffled, shuffled) - mine(tokens, tokens, tokens)).abs().
 print("keys and values shuffled: differs by", "less than 1e-6" if apart < 1e-6 else apart)
 
 # %% [markdown]
-# For a detector that is a disaster: the place *is* the answer. So every token gets a position, a vector of $C$
-# channels that is added to queries and keys. The first half of its channels tells $y$, the second $x$. Each number
-# is written as sines and cosines of wavelengths that grow from the whole map to very long ones:
+# A detector cannot live with that: the place *is* the answer. So every token gets a position, a vector of $C$
+# channels that is added to queries and keys. The first half of its channels tells $y$, the second $x$, each as sines
+# and cosines of wavelengths that grow from the whole map to very long ones:
 #
 # $$y = 2\pi\,\frac{\text{cells from the top edge to the far edge of this cell}}{\text{cells of the map}}, \qquad
 # \big(\sin\tfrac{y}{T^{2i/F}},\; \cos\tfrac{y}{T^{2i/F}}\big)_{i = 0 \dots F/2 - 1}, \qquad T = 10000,\; F = C/2$$
@@ -249,6 +257,10 @@ print("keys and values shuffled: differs by", "less than 1e-6" if apart < 1e-6 e
 # measures to the centre of the cell instead of its far edge; that is what `centred` says.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 3** (difficulty 3, 25 minutes): `sine_positions(padding_BHW, channels, centred)`. Return (B, C, H, W):
+# the first half of the channels for $y$, the second for $x$; in each, sine and cosine alternate from the shortest
+# wavelength to the longest. Add $10^{-6}$ to the number of cells before you divide.
+#
 # <details><summary>Hint: counting cells</summary>
 #
 # `valid = (~padding_BHW).float()`; `valid.cumsum(1)` counts rows from the top, `valid.cumsum(2)` columns. The
@@ -289,8 +301,8 @@ def sine_positions(padding_BHW, channels, centred=False):
 check_sine_positions(sine_positions)
 
 # %% [markdown]
-# How alike are the positions of two cells? Attention compares vectors by their product, so this is what a head sees
-# that has learned nothing but to look for a place:
+# How alike are the positions of two cells? Attention compares vectors by their product, so this is what a head would
+# see that compared positions alone:
 
 # %% tags=["hide"]
 positions = sine_positions(torch.zeros(1, 20, 20, dtype=torch.bool), 64)[0]
@@ -310,11 +322,11 @@ Picture(figure, alt="Similarity of a cell to all others: highest at the cell its
 # to queries and keys, never to values.">
 #
 # Attention moves information between tokens; two linear maps with a ReLU between them, applied to every token alike,
-# work on what has arrived. Each of the two is *added* to what came in, so that a layer that has learned nothing hands
-# its input on, and LayerNorm keeps the sum in scale. Positions go to queries and keys, not to values: they say where
-# to look, and are no part of what is read.
+# work on what has arrived. Each of the two is *added* to what came in, so that a layer has to learn only a change,
+# and LayerNorm keeps the sum in scale. Positions go to queries and keys, not to values: they say where to look, and
+# are no part of what is read.
 #
-# `FlatMap` is the map as the layers want it. The published layers also have dropout of 0.1 behind each part. It has
+# `FlatMap` is the map as the layers want it. The published layers also have dropout of 0.1 behind each part; it has
 # no weights, and yours leave it out, as the small detectors here do.
 
 # %%
@@ -379,12 +391,15 @@ print("difference from the library's layer:", "below 1e-5" if apart < 1e-5 else 
 # is two vectors: a content, which starts at zero and is what the layers change, and a learned position, which stays
 # the same and is added wherever the query is used as a query or a key. A layer has three parts:
 #
-# 1. Queries read queries. This is how two of them agree who takes which object. No other step can prevent doubles,
-#    and DETR has no suppression of doubles behind it.
+# 1. Queries read queries. This is how two of them agree who takes which object: it is the only step in which one
+#    query learns of another, and DETR has no suppression of doubles behind it.
 # 2. Queries read the memory, the encoder's output: *cross-attention*.
 # 3. Two linear layers.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 4** (difficulty 2, 20 minutes): `forward` of `DecoderLayer`, the three parts above. `tokens` is a
+# FlatMap; return the new content (B, Q, C).
+#
 # <details><summary>Hint: the first part</summary>
 #
 # Query and key are both `query_BQC + position_BQC`, the value is `query_BQC`. Add what is read, then `self.norm1`.
@@ -497,12 +512,12 @@ class BoxHead(nn.Module):
 # one.">
 #
 # What is left is the frame: a backbone, a convolution that brings its map to $C$ channels, the queries, two heads.
-# Every query gives logits for the classes and one more for **no object**, and a box $(c_x, c_y, w, h)$ as shares of
-# the image, through a sigmoid.
+# Every query gives logits for the $K$ classes and one more for **no object**, and a box $(c_x, c_y, w, h)$ as shares
+# of the image, through a sigmoid.
 #
 # To learn from a *set* of boxes one must know which prediction answers for which object. DETR prices every pair, by
-# class and by how far the boxes are apart, and takes the assignment of least total price; the rest shall say "no
-# object". SciPy solves it:
+# class and by how far the boxes are apart, and takes the assignment of least total price (the *Hungarian algorithm*
+# finds it); all other predictions shall say "no object". SciPy solves it:
 
 # %%
 from scipy.optimize import linear_sum_assignment
@@ -553,6 +568,10 @@ pictures[1] = pictures[1][:, :120]  # smaller, so that there is padding
 # Then the detector itself. `forward_features` goes from the backbone's map to predictions.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 5** (difficulty 3, 30 minutes): `forward_features` of `DETR`. `features` is a list with one map (B, C',
+# h, w), `padding_mask` is (B, H, W) at the size of the images. Return a dict: `pred_logits` (B, Q, K + 1) and
+# `pred_boxes` (B, Q, 4) of the last decoder layer, and `aux_outputs`, a list of such dicts of the layers before it.
+#
 # <details><summary>Hint: the map as tokens</summary>
 #
 # `x = self.input_proj(features[0])` is (B, C, H, W). The padding mask is at image resolution:
@@ -614,14 +633,13 @@ check_same_ap("detr_tiny", DETR=DETR)
 
 # %% [markdown]
 # The same AP, and almost none. That is no mistake of yours: `detr_tiny` has been trained for 2,400 steps, six passes
-# over its data, where the published DETR takes 500. It has hardly begun. It is here because its weights prove that
-# every part of yours is in its place, and for nothing else; how good DETR is, it cannot tell.
+# over its data, where the published DETR takes 500. Its weights prove that every part of yours is in its place; how
+# good DETR is, they cannot tell.
 #
 # ## It learns
 #
-# Can yours learn at all? The quickest honest test of any detector is whether it can learn a handful of pictures by
-# heart. If it cannot, something is broken, and no amount of data will mend it. Sixteen pictures of Shapes, 95
-# objects:
+# Can yours learn at all? The quickest test of any detector is whether it can learn a handful of pictures by heart. If
+# it cannot, something is broken, and no amount of data will mend it. Sixteen pictures of Shapes, 95 objects:
 
 # %%
 from dataclasses import replace
@@ -655,9 +673,9 @@ def ap_on_the_16(model):
 STEPS = 20 if "DYHEAD_FAST" in os.environ else 600  # tests of the book take a handful
 
 # %% [markdown]
-# The loop in the open. The learning rate warms up for a tenth of the steps and falls to nothing at the end; gradients
-# are clipped, which the first steps of a transformer need. A step prices 20 predictions against the objects for each
-# of three decoder layers, 48 small assignments.
+# The learning rate warms up for a tenth of the steps and falls to nothing at the end; gradients are clipped, since
+# the first steps of a transformer can be violent. Each step matches 20 predictions with the objects of 16 pictures
+# for each of three decoder layers: 48 small assignments.
 
 # %%
 weights = [p for name, p in detr.named_parameters() if not name.startswith("backbone")]
@@ -685,19 +703,19 @@ figure = learning_figure(losses, ap)
 Picture(figure, alt="The loss falls from 25 to below 1 while AP rises from 0.")
 
 # %% [markdown]
-# Four of the sixteen. Dashed in white stand the true boxes, in colours what was found:
+# Three of the sixteen, those with the fewest objects. Dashed in white stand the true boxes, in colours what was
+# found:
 
 # %% tags=["hide"]
-shown = [0, 3, 7, 11]
-four, truth = [images[i] for i in shown], [targets[i] for i in shown]
+shown = sorted(range(16), key=lambda i: len(targets[i]["labels"]))[:3]
+three, truth = [images[i] for i in shown], [targets[i] for i in shown]
 with torch.no_grad():
-    figure = found_figure(four, truth, detr(four), data.categories)
-Picture(figure, alt="Four pictures of shapes: true boxes, and those found; they agree.")
+    figure = found_figure(three, truth, detr(three), data.categories)
+Picture(figure, alt="Three pictures of shapes: true boxes, and those found; they agree.")
 
 # %% [markdown]
-# It knows them by heart, and it knows nothing else: on pictures that it has not seen it would be lost. To find
-# objects in *any* picture it needs many pictures and many passes, which is the subject of
-# [chapter 13](13_training_on_coco.ipynb).
+# It knows these pictures by heart. To find objects in *any* picture it needs many pictures and many passes, which is
+# the subject of [chapter 13](13_training_on_coco.ipynb).
 #
 # What has the training done to attention? Here are the maps of the last decoder layer, averaged over the heads, for
 # the four surest queries of the first picture; above before training, below after it. All have one scale.
@@ -736,21 +754,24 @@ for when, model in {"before": before, "after": detr}.items():
     print(f"{when:6}: entropy {entropy:.2f} of the most possible, largest weight {largest:.3f}")
 
 # %% [markdown]
-# Some queries look at their object, others at a corner of it, and others at something else altogether: whoever
-# knows sixteen pictures by heart can tell a picture by any part of it. (On COCO, DETR's published maps lie on the
-# ends of objects: heads and legs.) The **entropy** $-\sum_n A_n \ln A_n$ of a map is $\ln N$ when all $N$ weights
+# Some queries look at their object, others at a corner of it, and others at something else altogether: a detector
+# that has only sixteen pictures to know can tell a picture by any part of it. (On COCO, DETR's published maps lie on
+# the ends of objects: heads and legs.) The **entropy** $-\sum_n A_n \ln A_n$ of a map is $\ln N$ when all $N$ weights
 # are equal and 0 when one token gets everything. Before training the maps are almost even; training has sharpened
 # them.
 #
 # ## What it costs
 #
-# There are $N$ tokens, and each has a weight for each of $N$ tokens. Write it down for one layer, as multiply-adds,
-# beside what a layer costs in which each token reads $P$ points per head on one map (that layer comes below).
-# Dense: four projections of $C \times C$, the scores, the weighted sum. Deformable: two projections (value,
-# output), linear maps to $2 M P$ offsets and $M P$ weights, and for each of the $C$ channels of $P$ samples four
-# corners and one weight.
+# There are $N$ tokens, and each has a weight for each of $N$ tokens. Count one layer in multiply-adds, beside a layer
+# in which each token reads $P$ points per head on one map (**deformable attention**, which comes below). Dense: four
+# projections of $C \times C$ for every token, the scores, the weighted sum. Deformable, for every token: two
+# projections (value, output), linear maps to $2 M P$ offsets and $M P$ weights, and for each of the $C$ channels $P$
+# samples, of four corners and one weight each.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 6** (difficulty 2, 15 minutes): `attention_macs(N, C, M, P)`. Return two whole numbers, the multiply-adds
+# of dense and of deformable attention. Biases and the softmax do not count.
+#
 # <details><summary>Hint: do heads make it dearer?</summary>
 #
 # No. $M$ heads of $C / M$ channels cost what one head of $C$ channels costs: $N \cdot N \cdot C$ for the scores,
@@ -802,7 +823,7 @@ names = "dense, N x N", "deformable, N x P"
 reads = [n * n for n in counts], [n * P for n in counts]
 macs = zip(*(attention_macs(n, C, M, P) for n in counts), strict=True)
 panels = {
-    "tokens or points that one head reads": dict(zip(names, reads, strict=True)),
+    "weights of one head, all queries": dict(zip(names, reads, strict=True)),
     "multiply-adds of a layer": dict(zip(names, macs, strict=True)),
 }
 figure = growth_figure(counts, panels, marks={"stride 32": tokens_at[32], "stride 8": tokens_at[8]})
@@ -813,13 +834,13 @@ times = counts[-1] ** 2 // counts[-2] ** 2
 growth.revisit("c", f"4 times the tokens: at 128 x 128 {times} times the weights of 64 x 64.")
 
 # %% [markdown]
-# Two things follow, and a third that is less well known.
+# Three things follow.
 #
 # **Small objects suffer.** DETR reads the map of stride 32, where an object of 24 x 24 pixels fills half a token. A
 # finer map would help, and it is out of reach: at stride 8 the weights of one layer fill gigabytes, and the backward
-# pass needs those of all six. What a finer map is worth is known from the
-# [published table](https://github.com/fundamentalvision/Deformable-DETR) of Deformable DETR (ResNet-50, 50 epochs,
-# COCO val2017):
+# pass needs those of all six. What a finer map is worth is known from the [published
+# table](https://github.com/fundamentalvision/Deformable-DETR) of Deformable DETR (ResNet-50, 50 epochs, COCO
+# val2017):
 #
 # | reads | AP | AP small |
 # | --- | --- | --- |
@@ -827,13 +848,13 @@ growth.revisit("c", f"4 times the tokens: at 128 x 128 {times} times the weights
 # | one map of stride 16 (DC5) | 41.5 | 24.1 |
 # | four maps, strides 8 to 64 | 44.5 | 27.1 |
 #
-# **Several maps are dearer than one.** The four maps have about 20 times the tokens of the coarsest DETR map. That is
-# why Sparse DETR exists: the encoder of Deformable DETR is linear in $N$, and $N$ has grown
-# ([chapter 12](12_sparse_detr.ipynb)).
+# **Several maps are dearer than one.** The four maps have about 20 times the tokens of DETR's one map of stride 32.
+# The encoder of Deformable DETR is linear in $N$, but $N$ has grown; that is why Sparse DETR exists ([chapter
+# 12](12_sparse_detr.ipynb)).
 #
-# **Even maps learn slowly.** The gradient that reaches the score $s_n$ is $A_n (v_n - \mathrm{out})$: the weight,
-# times what the token has to say beyond the mean. A fresh layer weighs all tokens about alike, so each score gets
-# about $1/N$ of the signal:
+# **Even maps learn slowly.** With $g$ the gradient at $\mathrm{out}$, the score $s_n$ receives $A_n\, g^\top (v_n -
+# \mathrm{out})$: the weight, times what the token has to say beyond the mean. A fresh layer weighs all tokens about
+# alike, so each score gets about $1/N$ of the signal:
 
 # %%
 torch.manual_seed(0)
@@ -865,12 +886,12 @@ for N in (100, 850, 3350, 13400):
 # compares itself with all 64 tokens and takes a weighted mean of them. On the right it predicts four places
 # near its reference point and the weight of each, and reads between the cells there.">
 #
-# Papers write it as a set. Let $\Omega_{qk}$ be the keys that query $q$ reads, $K$ of them. In dense attention it
-# is the whole map, $|\Omega_{qk}| = N$, and a map of $N$ queries costs $O(N^2)$. Deformable attention makes the set
-# small, $|\Omega_{qk}| = K \ll N$, and costs $O(NK)$. [Sparse DETR](https://arxiv.org/abs/2111.14330) makes the
-# other factor small: only $S$ salient tokens are queries, $O(SK)$. (This book writes $P$ for points per head and
-# level, so $K = L P$ in each head, and $T$ for kept tokens.) The first weight of a point is $1/K$ in place of
-# $1/N$: the signal of a score no longer drowns.
+# Papers write it as a set. Let $\Omega_{qk}$ be the keys that query $q$ reads. In dense attention it is the whole
+# map, $|\Omega_{qk}| = N$, and a map of $N$ queries costs $O(N^2)$. Deformable attention makes the set small,
+# $|\Omega_{qk}| = K \ll N$, and costs $O(NK)$. [Sparse DETR](https://arxiv.org/abs/2111.14330) makes the other factor
+# small: only $S$ salient tokens are queries, $O(SK)$. (This book writes $P$ for points per head and level, so $K = L
+# P$ in each head, and $T$ for kept tokens.) And the first weight of a point is $1/K$ in place of $1/N$, so that its
+# score gets a signal from the first step on.
 #
 # | | queries | each reads | cost | weights at N = 13,400, P = 4 |
 # | --- | --- | --- | --- | --- |
@@ -896,6 +917,9 @@ two_rows = np.arange(6.0).reshape(2, 3)
 bilinear(two_rows, 0.5, 1.0)  # column 1, halfway between 1 in row 0 and 4 in row 1
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 7** (difficulty 2, 20 minutes): `deform_attention(value_HWMD, reference_Q2, offsets_QMP2, weights_QMP)`
+# in NumPy, with plain loops. Return (Q, M, D).
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # Loops over q, m and p; inside, one position for all D channels: `reference_Q2[q] + offsets_QMP2[q, m, p]`.
@@ -973,15 +997,15 @@ Picture(figure, alt="The workshop twice: dense weights all over it; 32 points ne
 # %% [markdown]
 # Neither is better in itself. Dense attention finds the other wheel at once: it looks alike, and the distance does
 # not matter. Deformable attention has to learn an offset that leads there, or read a coarser level on which it is
-# near. What it gains is a cost that does not grow with the image, and a start from which it learns. [Chapter
-# 10](10_multi_scale_deformable_attention.ipynb) builds the layer.
+# near. What it gains is a cost per query that does not grow with the image, and a start from which it learns.
+# [Chapter 10](10_multi_scale_deformable_attention.ipynb) builds the layer.
 #
 # ## What is said about it
 #
-# **"Deformable attention replaces self-attention; self-attention can go."** In the *encoder* it is replaced, and
-# nothing is lost. Among the *queries* of the decoder it stays: Deformable DETR keeps `nn.MultiheadAttention` there,
-# because 300 queries are few and have no order on a map. What does it do? Take it out of the detector that you have
-# trained, and count boxes with a score above one half:
+# **"Deformable attention replaces self-attention; self-attention can go."** In the *encoder* it is replaced, and so
+# is the cross-attention of the decoder. Among the *queries* of the decoder it stays: Deformable DETR keeps
+# `nn.MultiheadAttention` there, because 300 queries are few and do not form a map that could be sampled. What does it
+# do? Take it out of the detector that you have trained, and count boxes with a score above one half:
 
 # %%
 alone = deepcopy(detr)
@@ -999,10 +1023,9 @@ for name, model in {"as trained": detr, "queries do not see each other": alone}.
 # below trains that one. The DETR paper finds that suppression of doubles still helps the first decoder layer and no
 # longer the later ones: the queries have sorted it out among themselves.
 #
-# **"300 queries are a waste: an image has seven objects."** A query that says "no object" is how DETR says it, and
-# spare queries are how it survives crowded images: an image with more objects than queries cannot be solved. And
-# what do they cost? Compare the queries of a decoder layer with the tokens of an encoder layer, linear layers of
-# 1024 included:
+# **"300 queries are a waste: an image has seven objects."** Spare queries are how DETR survives crowded images: an
+# image with more objects than queries cannot be solved. And what do they cost? Compare the queries of a decoder layer
+# with the tokens of an encoder layer, linear layers of 1024 included:
 
 # %%
 C, M, P, wide = 256, 8, 4, 1024
@@ -1034,17 +1057,16 @@ for depth in (2, 6, 12, 24):
     print(f"{depth:2} encoder layers: gradient at the last {last:.3f}, at the first {first:.3f}")
 
 # %% [markdown]
-# The gradient shrinks with depth, and gently: residual connections and LayerNorm hand it on, and over twelve layers
-# it halves. That is not what "vanishing" means, a factor for every layer. So the failure that the paper reports is
-# real as an outcome of its trainings, but the explanation is not seen at the start, at least not in a network this
-# small. The loss on each encoder layer also says *what* a token should know early on. [Chapter
-# 12](12_sparse_detr.ipynb) builds it.
+# The gradient shrinks with depth, but gently: residual connections hand it on, and over twelve layers it about
+# halves. "Vanishing" would mean a factor for every layer. So the paper's failure is real as an outcome of its
+# trainings, but its explanation is not to be seen at the start, at least not in a network this small. The loss on
+# each encoder layer also says early on *what* a token should know. [Chapter 12](12_sparse_detr.ipynb) builds it.
 #
 # ## Break it
 #
-# Here is an `attention` with one planted bug. Find it by experiment, before you ask the check. Good experiments
-# have an answer that you know: values that are all 1 must give 1. A query alone must get the same answer as
-# together with others. Padding must not matter.
+# Here is an `attention` with one planted bug. Find it by experiment, before you ask the check. Good experiments have
+# an answer that you know: values that are all 1 must give 1, a query alone must get the same answer as together with
+# others, and what stands in padding must not matter.
 
 # %%
 suspect = drill(ATTENTION_MISTAKES, 3)
@@ -1089,8 +1111,9 @@ so_far("detr_tiny", Transformer=Transformer, EncoderLayer=EncoderLayer, DecoderL
 # - Dense attention has $N$ weights per query and head: $O(N^2)$ in cost and memory, and a signal of $1/N$ at the
 #   start.
 # - Deformable attention has $K \ll N$ points: $O(NK)$. Fine maps become affordable, and small objects need them.
-#
-# **Check yourself**
+
+# %% [markdown]
+# **Check yourself.**
 #
 # <details><summary>Why does deformable attention need no keys?</summary>
 #

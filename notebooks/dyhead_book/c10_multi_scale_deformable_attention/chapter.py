@@ -10,12 +10,12 @@
 #
 # A screwdriver in the workshop is 20 pixels long, the motorcycle 600. The first is seen best on a fine map, the
 # second on a coarse one, where a few cells cover it. Detectors before DETR sent each object to one level of a feature
-# pyramid by a rule about its size. Multi-scale deformable attention has no such rule. Every query reads a few points
+# pyramid by a rule about its size. Multi-scale deformable attention has no such rule: every query reads a few points
 # on *all* levels, and learns which of them to trust.
 #
 # That is also why [Deformable DETR](https://arxiv.org/abs/2010.04159) (Zhu et al., 2021;
 # [code](https://github.com/fundamentalvision/Deformable-DETR)) needs no feature pyramid network. Its encoder's
-# queries are the cells of all levels, and a cell of one level reads the others: the attention itself carries
+# queries are the cells of all levels, and a cell of one level reads the others, so the attention itself carries
 # information from level to level.
 
 # %%
@@ -66,7 +66,7 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Predict
 #
-# A detector was trained with such attention. Its queries may read any level.
+# A detector was trained with such attention. The queries of its decoder may read any level.
 
 # %%
 levels_read = Question(
@@ -102,9 +102,10 @@ levels_read.ask()
 #
 # ## Build: one query, one level
 #
-# Start with the smallest case: one query, one head, one level. A location says where in $[0, 1]$; the four cells
-# around it share out the reading. A cell outside the level counts as zero, so it is left out. Take care to leave it
-# out: in Python index $-1$ is not an error, it is the last one.
+# Start with the smallest case: one query, one head, one level. A location is a place (x, y) in $[0, 1]$; the four
+# cells around it share out the reading (bilinear sampling, [chapter 03](03_deformable_convolution.ipynb)). A cell
+# outside the level counts as zero, so it is left out. Take care to leave it out: in Python index $-1$ is not an
+# error, it is the last one.
 
 
 # %%
@@ -131,9 +132,9 @@ for (x, y), weight in zip(locations, weights, strict=True):
 print(f"the query reads {out:.3f}")
 
 # %% [markdown]
-# The middle reads the mean of the four cells in the middle. The corner $(0, 0)$ lies on the outer edge of the first
-# cell: only a quarter of what is read there lies inside, and that quarter is the cell of value 0. The right edge
-# reads half of a cell, for the same reason.
+# The middle lies between two cells, of 5 and 6. The corner $(0, 0)$ is the outer corner of the first cell: only a
+# quarter of what is read there lies inside, and that quarter is the cell of value 0. The right edge reads half of a
+# cell, for the same reason.
 #
 # ## Build: all levels in one sequence
 #
@@ -153,7 +154,7 @@ l, row, column = 1, 1, 2
 print(f"row {row}, column {column} of level {l} is token", starts[l] + row * shapes[l][1] + column)
 
 # %% [markdown]
-# Now the whole sum, for a batch, in loops that read like the formula. It is slow and it cannot be misread.
+# Now the whole sum, for a batch, in loops that read like the formula.
 #
 # | | shape | |
 # | --- | --- | --- |
@@ -165,10 +166,13 @@ print(f"row {row}, column {column} of level {l} is token", starts[l] + row * sha
 # | result | (B, Q, M, D) | |
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 1** (difficulty 3, 25 minutes): `ms_deform_attn_loops`, with the arrays of the table in NumPy. Return (B,
+# Q, M, D).
+#
 # <details><summary>Hint: where to begin</summary>
 #
-# `np.ndindex(attention_weights.shape)` gives all (b, q, m, l, p) in one loop. Inside: the position in cells of
-# level l, then the loop over `four_cells`.
+# `np.ndindex(attention_weights.shape)` gives all (b, q, m, l, p) in one loop. Inside: the position in cells of level
+# l, then the loop over `four_cells`.
 #
 # </details>
 # <details><summary>Hint: which token is a cell?</summary>
@@ -207,23 +211,27 @@ check_ms_deform_attn(ms_deform_attn_loops)
 # %% [markdown]
 # ## Build: its gradients
 #
-# A layer that learns needs the way back. Let $g$ be the gradient of the output, and $s$ the sample that a point
-# read. In $\mathrm{out} = \sum A\, s$ there are three things that learn, and each has a short answer:
+# A layer that learns needs the way back. Let $g$ be the gradient of the loss at the output of a head, and $s$ the
+# sample that a point read, both of $D$ channels. In $\mathrm{out} = \sum A\, s$ there are three things that learn:
 #
-# - the **weight** $A$ gets $g \cdot s$: how much the sample would have helped;
+# - the **weight** $A$ gets $g \cdot s$: how much the sample changes the loss;
 # - each **cell** gets $A$ times its share times $g$. Many queries read the same cell, so their gradients *add up*
 #   there;
-# - the **location** gets $A\, g$ times the slope of the sample. The slope is known in cells, and a location of 1 is
+# - the **location** gets $A\, g$ times the slope of the sample. The slope is known per cell, and a location of 1 is
 #   $W$ cells wide and $H$ cells high.
 #
-# The last line is the only thing that ever moves a point. It compares the four cells around it, and no others: a
-# point cannot feel what is three cells away. Keep that in mind for the start of the layer below.
+# The last line is the only thing that ever moves a point. It compares the four cells around the point, and no others:
+# a point cannot feel what is three cells away. Keep that in mind for the start of the layer below.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 2** (difficulty 4, 30 minutes): `ms_deform_attn_backward`. `grad` is (B, Q, M, D), the gradient of the
+# loss at the output. Return the gradients of `value`, `sampling_locations` and `attention_weights`, each in the shape
+# of its array.
+#
 # <details><summary>Hint: where to begin</summary>
 #
-# The same loop as forward. Inside, for each cell: `x = value[b, token, m]`, and `grad[b, q, m] @ x` is how much
-# this cell matters to the output.
+# The same loop as forward. Inside, for each cell: `x = value[b, token, m]`, and `grad[b, q, m] @ x` is how much this
+# cell matters to the output.
 #
 # </details>
 # <details><summary>Hint: the gradient of the locations is too small</summary>
@@ -269,11 +277,13 @@ check_attention_backward(ms_deform_attn_backward)
 #
 # Loops in Python are for understanding. PyTorch has bilinear sampling with a gradient, `F.grid_sample`, and with it
 # the operator is a dozen lines that can train. Level by level: cut its tokens out, make them maps again, sample,
-# weigh, add. Two conventions must meet. `grid_sample` counts from $-1$ to $1$ where locations count from $0$ to
-# $1$; and its `align_corners=False` puts $\pm 1$ on the outer edges, which is our $\phi$. It reads zeros outside by
-# itself.
+# weigh, add. Two conventions must meet: `grid_sample` counts from $-1$ to $1$ where locations count from $0$ to $1$,
+# and its `align_corners=False` puts $\pm 1$ on the outer edges, which is our $\phi$. Outside the map it reads zeros.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 3** (difficulty 3, 25 minutes): `ms_deform_attn` on tensors of the same shapes, with `F.grid_sample` and
+# no loop but that over levels. Return (B, Q, M * D): what the heads read, side by side.
+#
 # <details><summary>Hint: one level as maps</summary>
 #
 # `value[:, start : start + H * W]` is (B, H*W, M, D). Heads are read independently, so fold them into the batch:
@@ -316,9 +326,9 @@ def ms_deform_attn(
 check_on_tensors(ms_deform_attn)
 
 # %% [markdown]
-# And its gradients? Autograd computes them from yours; the library has kernels of its own, compiled for the CPU and
-# written in CUDA ([chapter 04](04_the_cuda_kernel.ipynb)), where the native code is built also under an emulator.
-# Here are all of them on one random case, output and gradients against yours:
+# Autograd computes the gradients of yours. The library has kernels of its own: compiled for the CPU, and written in
+# CUDA, which an emulator runs where there is no GPU ([chapter 04](04_the_cuda_kernel.ipynb)). Here are all that this
+# machine has on one random case, output and gradients against yours:
 
 # %%
 from dyhead_lab import ops
@@ -346,15 +356,18 @@ for backend in ["formula", "numba"] + ["emulated"] * ops.native.built("emulated"
 # %% [markdown]
 # ## Build: where the points lie
 #
-# The operator wants locations in $[0, 1]$; the layer predicts offsets. For reference *points* offsets count in
-# cells of each level. A decoder that refines boxes gives reference *boxes* $(c_x, c_y, w, h)$ instead; then an
-# offset counts in half box sizes over $P$, so that an offset of $P$ reaches from the centre to the edge, on every
-# level alike. The scale of the search follows the object.
+# The operator wants locations in $[0, 1]$; the layer predicts offsets. For reference *points* offsets count in cells
+# of each level. A decoder that refines boxes ([chapter 11](11_deformable_detr.ipynb)) gives reference *boxes* $(c_x,
+# c_y, w, h)$ instead; then an offset counts in half box sizes over $P$, so that an offset of $P$ reaches from the
+# centre to the edge, on every level alike. The scale of the search follows the object.
 #
-# The reference has an axis for levels. Images of a batch are padded, each level rounds its size, so the same place
+# The reference has an axis for levels: images of a batch are padded and each level rounds its size, so the same place
 # may be a slightly different share of each padded map.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 4** (difficulty 2, 15 minutes): `sampling_locations(reference_BQL, offsets_BQMLP2, spatial_shapes_L2)`.
+# References are points (x, y) or boxes (cx, cy, w, h), all in [0, 1]; offsets are (x, y). Return (B, Q, M, L, P, 2).
+#
 # <details><summary>Hint: what are the shapes?</summary>
 #
 # The reference is (B, Q, L, 2 or 4), the offsets are (B, Q, M, L, P, 2): `reference_BQL[:, :, None, :, None]` fits.
@@ -394,18 +407,21 @@ check_locations(sampling_locations)
 # %% [markdown]
 # ## Build: the start is a ring
 #
-# Where should the points lie before anything is learned? All on the reference point would be a poor choice. Every
-# point of every head would read the same and get the same gradient, so they would stay together: 128 points that
-# are one. And a point only feels the cells next to it. So the paper (appendix A.4) spreads them out. The layer that
-# computes offsets starts with weights of zero, and its bias sends head $m$ in direction $m$ of $M$, point $k$ out
-# to $k$ cells:
+# Where should the points lie before anything is learned? All on the reference point would be a poor choice. The $P$
+# points of a head on one level would read the same and get the same gradient, so they would stay together for ever:
+# four points that are one. And that one feels only the cells next to it. So the paper (appendix A.4) spreads them
+# out. The layer that computes offsets starts with weights of zero, and its bias sends head $m$ in direction $m$ of
+# $M$, point $k$ out to $k$ cells:
 #
 # $$\Delta p_{mlk} = k\, \frac{(\cos\theta_m, \sin\theta_m)}{\max(|\cos\theta_m|, |\sin\theta_m|)}, \qquad
 # \theta_m = \frac{2 \pi m}{M}, \qquad k = 1 \dots P$$
 #
-# The division makes the ring a square, so that with eight heads all points lie on cells.
+# The division makes the ring a square, so that with eight heads all offsets are whole cells.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 5** (difficulty 2, 10 minutes): `ring(heads, levels, points)`. Return a tensor (M, L, P, 2) of offsets
+# (x, y) in cells, the same on every level.
+#
 # <details><summary>Hint: directions</summary>
 #
 # `angle = torch.arange(heads) * 2 * math.pi / heads`; stack cosine and sine on the last axis: (M, 2).
@@ -438,7 +454,7 @@ figure = offsets_figure(ring(8, 3, 4), [f"level {level}" for level in range(3)])
 Picture(figure, alt="Eight rays of four points around a point, alike on three levels.")
 
 # %% [markdown]
-# A colour and a marker stand for a head. In cells all levels look alike. On the photograph they do not. This is one
+# A colour and a marker stand for a head. In cells all levels look alike; on the photograph they do not. This is one
 # query on the motorcycle, with levels of strides 8, 16 and 32, each drawn in its own cells:
 
 # %% tags=["hide"]
@@ -463,7 +479,7 @@ Picture(figure, alt="The ring on the workshop: small on stride 8, large on strid
 # tokens gives values, cut into heads. The operator reads each level at reference point plus offset, takes the
 # weighted sum, and a last linear map joins the heads.">
 #
-# Everything is there. Four linear layers hold the weights:
+# Four linear layers hold the weights:
 #
 # | layer | from | to |
 # | --- | --- | --- |
@@ -476,10 +492,13 @@ Picture(figure, alt="The ring on the workshop: small on stride 8, large on strid
 # query decides for one. And padding is set to zero *after* `value_proj`, whose bias would otherwise fill it again.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 6** (difficulty 3, 20 minutes): `forward` of `MultiScaleDeformableAttention`. `padding_BN` is True where
+# a token is padding. Return three tensors: the output (B, Q, C), the locations and the attention weights.
+#
 # <details><summary>Hint: where to begin</summary>
 #
-# `self.sampling_offsets(query_BQC).view(B, Q, M, L, P, 2)` are the offsets. `sampling_locations` and
-# `ms_deform_attn` are the functions above.
+# `self.sampling_offsets(query_BQC).view(B, Q, M, L, P, 2)` are the offsets. `sampling_locations` and `ms_deform_attn`
+# are the functions above.
 #
 # </details>
 # <details><summary>Hint: the weights</summary>
@@ -546,9 +565,11 @@ class MultiScaleDeformableAttention(Projections):
 check_module(MultiScaleDeformableAttention)
 
 # %% [markdown]
-# Where do reference points come from? In the encoder a token's reference is its own place: the centre of its cell,
-# as a share of the map. With padding, it is counted in the part of the map that is image, and then brought to every
-# level by the share of that level that is image, the **valid ratio**.
+# Where do reference points come from? In the encoder a token's reference is its own place: the centre of its cell, as
+# a share of the map. With padding, it is counted in the part of the map that is image, and then brought to every
+# level by the share of that level that is image, the **valid ratio**. Below, the second image fills 5 of 6 columns of
+# the fine level. On the coarse level that would be 2.5 columns; it rounds up to all 3, so the same place is another
+# share there.
 
 
 # %%
@@ -563,13 +584,13 @@ def encoder_references(sizes, valid_BL2):
 
 
 sizes = [(4, 6), (2, 3)]
-whole, narrow = [[6.0, 4.0], [3.0, 2.0]], [[4.0, 4.0], [2.0, 2.0]]  # of the second image
+whole, narrow = [[6.0, 4.0], [3.0, 2.0]], [[5.0, 4.0], [3.0, 2.0]]  # 5 columns, then 2.5: 3
 valid = torch.tensor([whole, narrow])
 references = encoder_references(sizes, valid)
 print("references", tuple(references.shape))
-for name, token in {"first": 0, "last of the first row": 5}.items():
-    both = [[round(share, 3) for share in one] for one in references[:, token].flatten(1).tolist()]
-    print(f"token {name}, of each image, on both levels:", both)
+for name, image_LC in {"whole": references[0, 0], "narrow": references[1, 0]}.items():
+    fine, coarse = ([round(share, 3) for share in one] for one in image_LC.tolist())
+    print(f"first token of the {name} image: {fine} on the fine level, {coarse} on the coarse one")
 
 # %% [markdown]
 # ## The proof
@@ -584,12 +605,12 @@ check_same_ap("deformable_detr_tiny", MultiScaleDeformableAttention=MultiScaleDe
 # %% [markdown]
 # ## It learns
 #
-# Can points really travel to where they should be, pushed by nothing but the slope of what they read? A toy shows
-# it. The tokens are the colours of the photograph, averaged over cells of 8, 16 and 32 pixels. There are four kinds
-# of queries. A query of kind 0 stands anywhere and must name the colour 72 pixels to its right; kind 1 to its left;
-# kinds 2 and 3 the colour 56 pixels below and above. Nobody tells it these distances. It sees the colour that was
-# asked for, and learns offsets and weights. The projections are the identity, so that the only way to be right is
-# to look in the right place.
+# Can points really travel to where they should be, pushed by nothing but the slope of what they read? A toy shows it.
+# The tokens are the colours of the photograph, averaged over cells of 8, 16 and 32 pixels. There are four kinds of
+# queries. A query of kind 0 stands anywhere and must name the colour 72 pixels to its right; kind 1 to its left;
+# kinds 2 and 3 the colour 56 pixels below and above. The layer is never told these distances: its loss compares the
+# colour that it read with the one that was asked for, and it learns offsets and weights. The projections are the
+# identity, so the only way to be right is to look in the right place.
 
 # %%
 levels = [F.avg_pool2d(photo[None], stride) for stride in strides]
@@ -671,9 +692,9 @@ figure = journey_figure(photo, journey[0], journey[-1], 0.5 * size, 0.5 * size +
 Picture(figure, alt="Before: rings of points around the query. After: gathered on four aims.")
 
 # %% [markdown]
-# Before training all four kinds had the same ring, so one colour hides the others. Afterwards the points have gathered
-# on what they were asked for, to within a few pixels; a cell of the finest level has 8. Now the same layer with all
-# points on the reference point at the start:
+# Before training all four kinds had the same ring, so one colour hides the others. Afterwards the points that count
+# have gathered on what they were asked for, to within a few pixels; a cell of the finest level has 8. Now the same
+# layer with all points on the reference point at the start:
 
 # %%
 torch.manual_seed(0)
@@ -693,9 +714,10 @@ Picture(figure, alt="Missed variance against steps: the ring falls lower than th
 
 # %% [markdown]
 # The start at zero finds the way too, and then stops improving. All points of a level have read the same at every
-# step, have had the same gradient, and lie on the same spot to this day: it has one point where the other has
-# sixteen. And its weight has left the finest level, whose narrow cells did not show the way at the start, and did not
-# come back. Breaking such ties is what the ring is for.
+# step, have had the same gradient, and still lie on one spot. (Here that holds even across heads, since all four see
+# the same three colours.) So it has one point per level where the other has sixteen. And its weight has left the
+# finest level, whose narrow cells did not show the way at the start, and did not come back. Breaking such ties is
+# what the ring is for.
 #
 # ## Look: after training
 #
@@ -716,10 +738,10 @@ Picture(figure, alt="Points of the three best queries, coloured by level.")
 
 # %% [markdown]
 # A disc's area is the weight of the point, its colour the level. The cross is the centre of the reference box that
-# the layer started from. The title tells the number of the query, its class and its score. See where the heavy points
-# lie: near the edges of the box, where one can tell how large the object is.
+# the layer started from. The title gives the number of the query, its class and its score. Many heavy points lie near
+# the edges of the box, where one can tell how large the object is.
 #
-# Now all layers, all places, all heads. Choose a layer. Click a place in the image, or move with the arrow keys. A
+# Now all layers, places and heads. Choose a layer, then click a place in the image or move with the arrow keys. A
 # point can be dragged, and the bars show what the layer would have read there.
 
 # %%
@@ -728,9 +750,9 @@ from dyhead_lab.views.sampling_points import SamplingPoints
 SamplingPoints(view.seen, view.image)
 
 # %% [markdown]
-# What did training do to the ring? It is the bias of a linear layer; the query's feature adds its own part. Here
-# are the offsets on the finest level, in the unit that they have around a box: four of them reach from its centre
-# to its edge.
+# What did training do to the ring? It is the bias of a linear layer, to which the query's feature adds its own part.
+# Here are the offsets on the finest level, in the unit that they have around a box: four of them reach from its
+# centre to its edge. (The small detector has four heads, so four rays.)
 
 # %%
 attention = model.transformer.decoder.layers[-1].cross_attn
@@ -746,11 +768,12 @@ figure = offsets_figure(torch.stack(list(offsets.values()), 1), list(offsets), "
 Picture(figure, alt="Offsets on the finest level: the ring, and what three queries make of it.")
 
 # %% [markdown]
-# The ring itself has hardly moved. It is a common start, and each query bends it to the object that it has found.
+# The ring itself has hardly moved (offsets learn at a tenth of the rate). It is a common start, and each query bends
+# it to the object that it has found.
 #
 # ## Look: who reads which level?
 #
-# 40 pictures, all queries that are sure of an object. How much of their weight goes to each level, by the size of
+# On 40 pictures, take all queries with a score above 0.4. How much of their weight goes to each level, by the size of
 # the object that they found? Small, medium and large are COCO's classes: below $32^2$ pixels, below $96^2$, and
 # above.
 
@@ -779,13 +802,13 @@ sizes_read = ", ".join(f"{name} {stride:.1f}" for name, stride in stride_read.it
 levels_read.revisit(answer, f"Mean stride that is read: {sizes_read} pixels.")
 
 # %% [markdown]
-# In brackets stands how many queries there were. This is one small detector on simple pictures. It has no rule about
-# sizes and levels, and whatever preference you see is what it found useful.
+# In brackets stands how many queries there were: only five for small objects, so read that row with care. This is one
+# small detector on simple pictures. It has no rule about sizes and levels; the preference is what it found useful.
 #
 # ## Break it
 #
-# Here is an operator with one planted bug. A good experiment: one level, one head, one point of weight 1 at the
-# centre of a known cell. The answer must be that cell.
+# Here is an operator with one planted bug. A good experiment has an answer that you know: one level, one head, one
+# point of weight 1 at the centre of a known cell must read that cell.
 
 # %%
 suspect = drill(MS_DEFORM_ATTN_MISTAKES, 2)
@@ -845,8 +868,9 @@ so_far("deformable_detr_tiny", MultiScaleDeformableAttention=MultiScaleDeformabl
 # - A point feels the four cells around it, and no others. The ring spreads the points out, so that some are near and
 #   none are alike.
 # - Padding is zero after the projection, not before.
-#
-# **Check yourself**
+
+# %% [markdown]
+# **Check yourself.**
 #
 # <details><summary>Why is there no feature pyramid network in Deformable DETR?</summary>
 #

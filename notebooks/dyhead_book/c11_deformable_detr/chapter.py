@@ -5,21 +5,21 @@
 # | --- | --- |
 # | Time | 2 to 3 hours with the exercises, about 2 minutes to run on 2 CPU cores (a GPU changes little) |
 # | Memory | under 2 GB, none on a GPU |
-# | Needs | DETR (chapter 09), multi-scale deformable attention (chapter 10), PyTorch modules; no GPU |
+# | Needs | chapters [09](09_self_attention_to_deformable.ipynb), [10](10_multi_scale_deformable_attention.ipynb) |
 # | You will build | Deformable DETR from maps to boxes, matching, losses; trained, and on shipped weights |
 #
-# Most detectors predict many boxes for each object and throw all but one away. DETR
-# ([Carion et al., 2020](https://arxiv.org/abs/2005.12872)) predicts a **set**: a fixed number of *object queries*, each
-# of which answers for one object or for none. There are no anchors, and nothing is suppressed afterwards. The idea was
-# beautiful and slow. DETR needed 500 epochs of COCO where a Faster R-CNN of the same AP had 109, because attention
-# over the whole map starts out spread evenly and takes long to become sharp. And it found small objects badly, because
-# dense attention could only afford one map of stride 32.
+# Most detectors predict many boxes for each object and throw all but one away. DETR ([Carion et al.,
+# 2020](https://arxiv.org/abs/2005.12872)) predicts a **set**: a fixed number of *object queries*, each of which
+# answers for one object or for none. There are no anchors, and nothing is suppressed afterwards. But it learns
+# slowly: DETR needed 500 epochs of COCO where a Faster R-CNN of the same AP had 109, because attention over the whole
+# map starts out spread evenly and takes long to become sharp. And it found small objects badly, because dense
+# attention could only afford one map of stride 32.
 #
 # Deformable DETR ([Zhu et al., 2021](https://arxiv.org/abs/2010.04159),
-# [code](https://github.com/fundamentalvision/Deformable-DETR)) replaces the attention by the one of
-# [chapter 10](10_multi_scale_deformable_attention.ipynb). A query reads a few points around a **reference point**
-# instead of everything. That makes attention sharp from the first step, and cheap enough for all levels of a pyramid:
-# AP 44.5 after 50 epochs, where DETR (with a dilated backbone) had 35.3 after 50 and 43.3 after 500.
+# [code](https://github.com/fundamentalvision/Deformable-DETR)) replaces the attention by the one of [chapter
+# 10](10_multi_scale_deformable_attention.ipynb). A query reads a few points around a **reference point** instead of
+# everything. That concentrates attention from the first step, and is cheap enough for all levels of a pyramid: AP
+# 44.5 after 50 epochs, where DETR (with a dilated backbone) had 35.3 after 50 and 43.3 after 500.
 #
 # In this chapter you build all of it: the sequence of tokens, encoder, decoder, box refinement, matching, losses, and
 # the two-stage detector. The names are those of the library and of the official code, so trained weights load into
@@ -111,9 +111,9 @@ Picture(batch_figure(photographs), alt)
 # Three things are lost when maps become a sequence, and each comes back in its own way.
 #
 # **Where in the image** a token lies is told by the sine positions of chapter 09, counted inside the part that is not
-# padding. **On which level** it lies is told by a learned vector per level, the **level embedding**: the centre of the
-# image has the same sine position on all levels, and only this vector tells them apart. **Where the image ends** is
-# told by the valid part of each level.
+# padding. **On which level** it lies is told by a learned vector per level, the **level embedding**: the centre of
+# the image has the same sine position on all levels, and only this vector tells them apart. **Where the image ends**
+# is told by the valid part of each level.
 #
 # <img src="diagrams/padded_batch.svg" alt="A batch of two photographs of different sizes. The narrow one is
 # padded on the right. The reference point 0.5, 0.5 means the middle of the photograph. On a map of 8 x 4 cells,
@@ -125,8 +125,8 @@ Picture(batch_figure(photographs), alt)
 #
 # $$r_{\text{level}} = r \cdot \Big(\frac{\text{valid columns}}{W}, \frac{\text{valid rows}}{H}\Big)$$
 #
-# It is a small factor that is easily forgotten. A detector without it works on single images and fails on batches, and
-# nobody sees why. First, the references of the encoder: every token looks around its own cell.
+# It is a small factor that is easily forgotten: a detector without it works on single images and looks in the wrong
+# places in padded ones. First, the references of the encoder: every token looks around its own cell.
 
 
 # %%
@@ -242,9 +242,9 @@ print("middle of both, finest level:", [[round(v, 3) for v in p] for p in middle
 # %% [markdown]
 # ## The encoder
 #
-# An encoder layer lets every token read four points per head on each level, and then passes each token through a small
-# network. Around both stands what every transformer has: a residual connection and a LayerNorm. The query is *content
-# plus position*; what is read, the value, is content alone. A position decides where to look, it is not what one sees.
+# An encoder layer lets every token read four points per head on each level, and then passes each token through a
+# small network. Around both stand a residual connection and a LayerNorm, as in chapter 09. The query is *content plus
+# position*; what is read, the value, is content alone: a position decides where to look, it is not what is seen.
 
 
 # %%
@@ -294,9 +294,10 @@ points = config.heads * config.levels * config.encoder_points
 print(f"each of {memory.shape[1]} tokens read {points} points")
 
 # %% [markdown]
-# In DETR this layer would compare all tokens with all tokens. With 4 levels of an image of 800 x 1066 pixels there are
-# 17,821 of them, about 20 times as many as DETR's single map has, and the cost of dense attention grows with the
-# square. Here it grows in proportion. Chapter 12 asks whether all of these tokens are worth refining.
+# In DETR this layer would compare all tokens with all tokens. With 4 levels of an image of 800 x 1066 pixels there
+# are 17,821 of them, about 20 times as many as DETR's single map has, and the cost of dense attention grows with the
+# square. Here it grows in proportion. [Chapter 12](12_sparse_detr.ipynb) asks whether all of these tokens are worth
+# refining.
 #
 # ## A query is content plus position
 #
@@ -305,8 +306,8 @@ print(f"each of {memory.shape[1]} tokens read {points} points")
 # head corrects the reference box, and the next layer starts from the corrected one, without a gradient through
 # it.">
 #
-# An object query has two halves. Its **position** stays the same through all layers: a learned vector that says, in a
-# sense, where this query is at home. A linear layer and a sigmoid turn it into the reference point. Its **content** is
+# An object query has two halves. Its **position** stays the same through all layers: a learned vector, which a linear
+# layer and a sigmoid turn into the reference point, the place where this query begins to look. Its **content** is
 # what it has gathered so far, and every layer rewrites it. A decoder layer has three steps, each with residual and
 # LayerNorm:
 #
@@ -315,11 +316,14 @@ print(f"each of {memory.shape[1]} tokens read {points} points")
 # 2. **Cross-attention**: deformable, from the query into the encoder's memory, around the reference.
 # 3. **A network** of two linear layers.
 #
-# Positions are added to query and key of both attentions, in every layer anew, and never to the value.
+# Positions are added to query and key of the self-attention and to the query of the cross-attention (which has no
+# keys), in every layer anew, and never to a value.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise: a decoder layer** (difficulty 3, about 25 minutes). Write `forward`. `nn.MultiheadAttention` takes query,
-# key, value and gives a pair; `need_weights=False` makes it fast. The cross-attention is called as in the encoder.
+# **Exercise: a decoder layer** (difficulty 3, about 25 minutes). Write `forward`. Query and position are (B, Q, C),
+# the reference (B, Q, L, 2 or 4), the memory (B, N, C). `nn.MultiheadAttention` takes query, key, value and gives a
+# pair; `need_weights=False` makes it fast. The cross-attention is called as in the encoder. Return three tensors: the
+# new content, and the sampling locations and weights that the cross-attention gave.
 #
 # <details><summary>Where do I begin?</summary>
 #
@@ -340,6 +344,7 @@ print(f"each of {memory.shape[1]} tokens read {points} points")
 
 # %% exercise="decoder_layer"
 class DeformableDecoderLayer(nn.Module):
+    # self_attention: the library's class can switch it off; yours is built as if it were on
     def __init__(self, channels, feedforward, dropout, levels, heads, points, self_attention=True):
         super().__init__()
         self.self_attn = nn.MultiheadAttention(channels, heads, dropout, batch_first=True)
@@ -374,14 +379,15 @@ check_decoder_layer(DeformableDecoderLayer)
 #
 # $$b = \sigma\big(\Delta b + \sigma^{-1}(\hat b)\big), \qquad \sigma^{-1}(x) = \log\frac{x}{1 - x}$$
 #
-# $\sigma$ is the sigmoid and $\Delta b$ the output of the box head. The detour through $\sigma^{-1}$ keeps every box
-# inside the image and makes steps relative: the same correction moves a box of width 0.01 by little and one of width
-# 0.5 by much. At exactly 0 and 1 the inverse sigmoid is infinite, and boxes do touch the border. So $x$ is kept
-# at least $\varepsilon = 10^{-5}$ away from both ends. A reference *point* has no size yet: its width and height come
+# $\sigma$ is the sigmoid and $\Delta b$ the output of the box head. The detour through $\sigma^{-1}$ keeps all four
+# numbers between 0 and 1 and makes steps relative: the same correction changes a width of 0.01 by little and one of
+# 0.5 by much. At exactly 0 and 1 the inverse sigmoid is infinite, and boxes do touch the border, so $x$ is kept at
+# least $\varepsilon = 10^{-5}$ away from both ends. A reference *point* has no size yet: its width and height come
 # from the correction alone, as if their logit were 0.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise: refine** (difficulty 2, about 10 minutes). `reference` is (..., 4), or (..., 2) for points.
+# **Exercise: refine** (difficulty 2, about 10 minutes). `correction` is (..., 4) in logits; `reference` is (..., 4),
+# or (..., 2) for points, in [0, 1]. Return boxes (..., 4) in [0, 1].
 #
 # <details><summary>The case with cx = 0 fails</summary>
 #
@@ -430,14 +436,17 @@ for step in (-1.0, 1.0):
 # refinement** the refined box becomes the reference of the next layer: it looks around a better place, and its points
 # are spread over the size of the box.
 #
-# One word decides whether this trains: the new reference is **detached**. The loss of layer 3 may tell layer 3 to
-# correct its box. If it could also reach back through the reference into the box heads of layers 1 and 2, each head
-# would be told by all later layers what would have suited *them*, on top of its own loss. Detached, every layer has one
-# task: take the reference as it comes and make it better.
+# One more word: the new reference is **detached**. The loss of layer 3 may tell layer 3 to correct its box. If it
+# could also reach back through the reference into the box heads of layers 1 and 2, each head would be told by all
+# later layers what would have suited *them*, on top of its own loss. Detached, every box head has one task: take the
+# reference as it comes and make it better. (The content is not detached, so later losses still teach earlier layers
+# what to read.)
 
 # %% [markdown] tags=["workbook"]
-# **Exercise: the decoder** (difficulty 3, about 20 minutes). Fill the loop. `DecoderOutput` is a record with four
-# lists: `logits_BQ`, `boxes_BQ`, `sampling_locations`, `attention_weights`.
+# **Exercise: the decoder** (difficulty 3, about 20 minutes). Write the loop over `self.layers`; layer i has
+# `class_heads[i]` and `box_heads[i]`. `queries` has `features_BQC` (content), `positions_BQC` and `references_BQ`.
+# `DecoderOutput` is a record with four lists, to each of which every layer appends one tensor: `logits_BQ`,
+# `boxes_BQ`, `sampling_locations`, `attention_weights`.
 #
 # <details><summary>Where do I begin?</summary>
 #
@@ -623,7 +632,7 @@ def detect(detector, pyramid):
 
 
 # %% [markdown]
-# This is Deformable DETR. Is it? The project ships one, `deformable_detr_tiny`: 3 levels, 64 channels, 2 encoder and 3
+# Is this Deformable DETR? The project ships one, `deformable_detr_tiny`: 3 levels, 64 channels, 2 encoder and 3
 # decoder layers, 50 queries, trained on Shapes. Its weights are loaded strictly into *your* classes, every parameter
 # under its name, and the detector that comes out is evaluated on pictures that it has not seen.
 
@@ -665,9 +674,10 @@ Picture(
 )
 
 # %% [markdown]
-# The first layer makes a box of the point, the others adjust it. Sometimes two queries hold on to one object. Training
-# works against that, because only one of them is matched; ten minutes were not enough to end it. How far do boxes move
-# in each layer? The GIoU between the box before and after tells: 1 means that nothing moved.
+# The first layer makes a box of the point, the others adjust it. Here two pairs of queries hold on to one object
+# each. Training works against that, because only one of a pair is matched; the few minutes that this detector trained
+# were not enough to end it. How far do boxes move in each layer? The GIoU between the box before and after tells: 1
+# means that nothing moved.
 
 # %%
 chosen = view.best(threshold=0.3)
@@ -684,8 +694,8 @@ measured = f"The points have a spread of {spread:.2f} of the image; evenly sprea
 where_from.revisit(answer, measured)
 
 # %% [markdown]
-# Does every query have a place of its own? Below, a dot is the box that a query gave for one of 60 images,
-# whether it was sure or not.
+# Does every query have a place of its own? Below, a panel is the picture plane of one query, and a dot the centre of
+# the box that it gave for one of 60 images, whether it was sure or not; the colour is the size of that box.
 
 # %% tags=["hide"]
 unseen_batch, unseen_padding = pad_images([unseen.image(i) for i in range(len(unseen))])
@@ -700,7 +710,7 @@ Picture(figure, alt)
 # %% [markdown]
 # ## Set prediction: what does a match cost?
 #
-# What can such a detector learn from? Somebody has to say which query answers for which object.
+# To learn, the detector must be told which query answers for which object.
 #
 # <img src="diagrams/set_matching.svg" alt="Matching. Five queries predict classes and boxes, the image has two
 # objects. A cost of class, L1 and GIoU is computed for all ten pairs. The cheapest assignment gives query 2 to
@@ -714,12 +724,12 @@ Picture(figure, alt)
 # $$\mathrm{class}_{qg} = -\alpha (1 - p)^2 \log p + (1 - \alpha)\, p^2 \log(1 - p), \qquad
 # p = \sigma(\mathrm{logit}_{q, \mathrm{class}(g)}), \quad \alpha = 0.25$$
 #
-# The class part is the focal loss of saying "yes" minus that of saying "no". Inside the logarithms stand
-# $p + 10^{-8}$ and $1 - p + 10^{-8}$, so that nothing gets infinite. Boxes are compared twice. L1 compares
-# $(c_x, c_y, w, h)$ as the box head predicts them, and punishes large boxes more than small ones for the same relative
-# error. **GIoU** ([Rezatofighi et al., 2019](https://arxiv.org/abs/1902.09630)) does not depend on the scale: it is IoU
-# minus the share of the common hull that belongs to neither box, so it still tells near from far where boxes do not
-# touch and IoU is 0.
+# The class part is the focal loss of saying "yes" minus that of saying "no". Inside the logarithms stand $p +
+# 10^{-8}$ and $1 - p + 10^{-8}$, so that nothing gets infinite. Boxes are compared twice. L1 compares $(c_x, c_y, w,
+# h)$ as the box head predicts them, and punishes large boxes more than small ones for the same relative error.
+# **GIoU** ([Rezatofighi et al., 2019](https://arxiv.org/abs/1902.09630); built in [chapter
+# 08](08_dynamic_head_on_detectors.ipynb)) is IoU minus the share of the common hull that belongs to neither box. It
+# does not depend on the scale, and still tells near from far where boxes do not touch and IoU is 0.
 
 # %%
 a, near, far = (torch.tensor([x, 0.1, x + 0.2, 0.3]) for x in (0.1, 0.4, 0.7))  # corners
@@ -727,8 +737,9 @@ for name, other in {"itself": a, "a near box": near, "a far one": far}.items():
     print(f"GIoU with {name:10} {generalized_iou(a, other):+.2f}")
 
 # %% [markdown] tags=["workbook"]
-# **Exercise: the cost of every pair** (difficulty 3, about 20 minutes). `generalized_iou` takes corners, and
-# `cxcywh_to_xyxy` makes them.
+# **Exercise: the cost of every pair** (difficulty 3, about 20 minutes). One image: logits (Q, K) and boxes (Q, 4) of
+# the queries, labels (G,) and boxes (G, 4) of the objects. Return a tensor (Q, G). `generalized_iou` takes corners,
+# and `cxcywh_to_xyxy` makes them.
 #
 # <details><summary>How do I get the class of every object?</summary>
 #
@@ -771,13 +782,15 @@ for queries in permutations(range(3)):
     print("objects 0, 1, 2 <- queries", queries, "total", total)
 
 # %% [markdown]
-# Object 0 would like query 0. If it gets it, object 1 has to pay 6 instead of 2. The best total gives query 0 to
+# Object 0 would like query 0, but then object 1 has to pay 6 or more instead of 2, so the best total gives query 0 to
 # object 1. With 300 queries nobody can try all ways; the Hungarian algorithm finds the best one in cubic time, and
-# `scipy.optimize.linear_sum_assignment(cost)` does it. It returns two arrays, rows and columns of the chosen
-# pairs, **sorted by row**, that is by query. What is wanted here is the query of object 0, then of object 1, and so on.
+# `scipy.optimize.linear_sum_assignment(cost)` does the same. It returns two arrays, rows and columns of the chosen
+# pairs, **sorted by row**, that is by query. What is wanted here is the query of object 0, then of object 1, and so
+# on.
 
 # %% [markdown] tags=["workbook"]
 # **Exercise: assign** (difficulty 2, about 10 minutes), with SciPy. There are at least as many queries as objects.
+# Return a tensor of integers (G,): the query of object 0, of object 1, and so on.
 #
 # <details><summary>All queries are right, their order is not</summary>
 #
@@ -824,8 +837,8 @@ for g, q in enumerate(HungarianMatcher()(view.outputs, target)[0].tolist()):
     print(f"object {g}, {names[objects['labels'][g]]:9} <- query {view.title(q, names)}")
 
 # %% [markdown]
-# Every object has a query, even where that query is not sure at all: that is how it learns. All other queries learn to
-# say "nothing here", also those that found the object but were a little worse.
+# Every object has a query, even where that query is not sure at all: that is how it learns. All other queries learn
+# to say "nothing here", also those that found the object but were a little worse.
 #
 # ## The loss
 #
@@ -837,7 +850,9 @@ for g, q in enumerate(HungarianMatcher()(view.outputs, target)[0].tolist()):
 # Divided by the objects of its own image, an object in a crowd would count less than one that is alone.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise: the loss of one image** (difficulty 3, about 20 minutes). `query_G` comes from `assign`.
+# **Exercise: the loss of one image** (difficulty 3, about 20 minutes). `query_G` (G,) comes from `assign`, `divisor`
+# is the number of objects of the batch. Return three numbers, each a sum over the image divided by it: focal loss,
+# L1, 1 - GIoU. An image may have no objects.
 #
 # <details><summary>What is the focal loss?</summary>
 #
@@ -874,7 +889,8 @@ check_set_loss(set_loss)
 
 # %% [markdown]
 # Every decoder layer is matched and judged by itself, with the same loss. The terms are weighted as in the cost: 2, 5
-# and 2. (Weights of the cost and of the loss need not agree, but here they do: what is cheap to match is what is good.)
+# and 2. (Weights of cost and loss need not agree, but here they do: what is cheap to match is what the loss calls
+# good.)
 
 
 # %%
@@ -930,14 +946,14 @@ for name, value in ours.items():
 # %% [markdown]
 # ## It learns
 #
-# A detector is proved by training it. The smallest honest test is to **overfit**: 16 pictures, again and again, until
-# the detector knows them by heart. If matching, losses, or the flow of gradients are wrong anywhere, it cannot. The
-# backbone is the narrow one of this book, which has learned Shapes already; it is frozen, so its maps are computed
-# once. Everything behind it starts from chance.
+# As in chapter 09, the smallest test is to **overfit**: 16 pictures, again and again, until the detector knows them
+# by heart. If matching, losses, or the flow of gradients are wrong anywhere, it can hardly do that. The backbone is
+# the narrow one of this book, which has learned Shapes already; it is frozen, so its maps are computed once.
+# Everything behind it starts from random weights.
 #
-# Three settings are those of the paper's kind: AdamW, gradients clipped (here at 0.5), and a tenth of the rate for the
-# layers that decide *where* to look, `sampling_offsets` and `reference_points`. A step too large there moves all
-# points away from where the values had been learned.
+# Three settings follow the official code: AdamW, clipped gradients (here at 0.5, there at 0.1), and a tenth of the
+# rate for the layers that decide *where* to look, `sampling_offsets` and `reference_points`. A large step there would
+# move all points away from where the values have been learned.
 
 # %%
 from dyhead_lab.detectors.detr.configured import pyramid_features
@@ -1004,16 +1020,16 @@ Picture(
 )
 
 # %% tags=["hide"]
+few = sorted(range(len(images)), key=lambda i: len(objects[i]["labels"]))[:3]
 with torch.no_grad():
-    seen = learner(images[1:4])
-figure = detections_figure(images[1:4], seen, shipped.categories, threshold=0.5, height=220)
+    seen = learner([images[i] for i in few])
+figure = detections_figure([images[i] for i in few], seen, names, threshold=0.5, height=300)
 alt = "Three of the 16 pictures with the boxes that the trained detector finds in them."
 Picture(figure, alt)
 
 # %% [markdown]
-# The class loss falls first: nearly all queries learn within a few steps to say "nothing here". The boxes take longer,
-# and they have to: which query should answer for which object is itself decided anew in every step. How often does it
-# change?
+# The class loss falls furthest. The boxes take longer, and which query should answer for which object is itself
+# decided anew in every step. How often does that change?
 
 # %%
 for start in range(0, STEPS, max(STEPS // 5, 1)):
@@ -1022,10 +1038,10 @@ for start in range(0, STEPS, max(STEPS // 5, 1)):
     print(f"from step {start + 1:3}: {share:.0%} of the objects changed their query")
 
 # %% [markdown]
-# In the beginning the matching jumps: a query is sent after one object now and after another one in the next step. (The
-# very first step counts as a change.) Here it settles soon, because the same 16 pictures come back in every step. In a
-# real training a picture comes back once an epoch, and meanwhile everything has moved. Later work found this to be one
-# of the reasons why DETRs learn slowly, see the end of [chapter 12](12_sparse_detr.ipynb).
+# In the beginning the matching jumps: a query is sent after one object now and after another one in the next step.
+# (The very first step counts as a change.) Here it settles soon, because the same 16 pictures come back in every
+# step. In a real training a picture comes back once an epoch, and meanwhile everything has moved. DN-DETR found this
+# to be one of the reasons why DETRs learn slowly: see the end of [chapter 12](12_sparse_detr.ipynb).
 #
 # ## Two stages
 #
@@ -1035,8 +1051,8 @@ for start in range(0, STEPS, max(STEPS // 5, 1)):
 #
 # A learned reference point is the same for every image. The two-stage detector asks the encoder instead: every token
 # proposes a box around its own cell, of side $0.05 \cdot 2^l$ on level $l$, and a class head scores it. The best 300
-# become the queries of the decoder. (It is not two trainings: the proposals have the same loss as everything else, in
-# the same step, with all objects called class 0.)
+# become the queries of the decoder. (It is one training: the proposals have the same loss as everything else, in the
+# same step, except that all objects are called class 0 there, since only "object or not" is asked.)
 
 
 # %%
@@ -1116,7 +1132,7 @@ print(f"{a['pred_boxes'].shape[1]} proposals of {a['enc_outputs']['pred_boxes'].
 # %% [markdown]
 # ## What you may have read
 #
-# Three sentences about this detector are often repeated. Each can be measured.
+# Three sentences about this detector are often repeated.
 #
 # **"Refinement and two stages bring 2 to 3 points each."** The official table, with ResNet-50 on COCO val2017 after 50
 # epochs, says 1.7 and 0.7. Parameters and multiply-adds are counted here, on PyTorch's meta device, where nothing is
@@ -1146,15 +1162,15 @@ print(f"objects in a picture: {sum(counts) / len(counts):.1f} on average, {max(c
 print(", ".join(f"{keep} queries: AP {ap:.3f}" for keep, ap in few_queries.items()))
 
 # %% [markdown]
-# Ten queries are more than any of these pictures has objects, and with the ten busiest ones little more than half of AP
-# is left. The reason stands in the figure of places above: a query has a region and a size of its own. So 50 queries
-# are not 50 chances for the same object but 50 places to look. What is unused in one picture (on average two or three
-# queries are sure of something) is used in the next: 42 of the 50 are sure of an object in at least one of these 60.
-# With learned queries fewer places mean less. A two-stage detector, which chooses its queries in the image, has less
-# reason to keep 300, and later real-time detectors do use fewer at inference.
+# Ten queries are more than any of these pictures has objects, and with the ten busiest ones little more than half of
+# AP is left. The reason stands in the figure of places above: a query has a region and a size of its own. So 50
+# queries are not 50 chances for the same object but 50 places to look. In one picture two or three of them have a
+# score above 0.4; over these 60 pictures 42 of the 50 have it at least once. With learned queries fewer places mean
+# less. (The cut also takes from the rest what they were trained with. And a two-stage detector, which chooses its
+# queries in the image, has less reason to keep 300.)
 #
-# **"Self-attention among the queries can go."** It costs little and looks like decoration, because each query reads the
-# image by itself. Switch it off in the trained detector:
+# **"Self-attention among the queries can go."** Each query reads the image by itself, so what is it for? Switch it
+# off in the trained detector:
 
 # %%
 silent = deepcopy(model)
@@ -1166,17 +1182,17 @@ answer = "a" if share > 0.9 else "b" if share > 0.5 else "c"
 without_talk.revisit(answer, f"AP {ap_talking:.3f} becomes {ap_silent:.3f}, {share:.0%} of it.")
 
 # %% [markdown]
-# A third of AP goes, and what goes wrong can be counted. Among queries with a score above 0.4, pairs of the same class
-# whose boxes overlap by more than 0.6 rise from 29 to 65 over these pictures, while the number of such queries hardly
-# changes (151 and 145). Without self-attention a query is not told that another one already has the object, and both
-# report it: doubles, the very thing that a detector of sets is to avoid. One control is missing here: a detector that
-# was *trained* without self-attention might find another way. `decoder_self_attention=False` in the options of a recipe
-# trains one.
+# A third of AP goes, and what goes wrong can be counted. Among queries with a score above 0.4, pairs of the same
+# class whose boxes overlap by more than 0.6 rise from 29 to 65 over these pictures, while the number of such queries
+# hardly changes (151 and 145). Without self-attention a query is not told that another one already has the object,
+# and both report it: doubles, the very thing that a detector of sets is to avoid. One control is missing here: a
+# detector that was *trained* without self-attention might find another way. `decoder_self_attention=False` in the
+# options of a recipe trains one.
 #
 # ## Break it
 #
-# A `matching_cost` with one planted bug. Good experiments: the cost of a perfect query must be the lowest; a
-# better box must never cost more.
+# Here is a `matching_cost` with one planted bug. Good experiments: the cost of a perfect query must be the lowest,
+# and a better box must never cost more.
 
 # %%
 suspect = drill(COST_MISTAKES, 0)
@@ -1238,18 +1254,18 @@ Challenge(
 # - [Conditional DETR](https://arxiv.org/abs/2108.06152) (2021): cross-attention gets position and content apart, so
 #   that the position alone can point at an edge of the object. It needs 7 to 10 times fewer epochs than DETR.
 # - [Efficient DETR](https://arxiv.org/abs/2104.01318) (2021): queries start as the encoder's best tokens, position
-#   *and* content, so that few decoder layers suffice. You build it in chapter 12.
+#   *and* content, so that few decoder layers suffice. You build its queries in chapter 12.
 # - [Sparse DETR](https://arxiv.org/abs/2111.14330) (2022): the encoder refines only tokens that the decoder will look
 #   at. That is chapter 12.
 # - [Group DETR](https://arxiv.org/abs/2207.13085) and [H-DETR](https://arxiv.org/abs/2207.13080) (2022): while
-#   training, further groups of queries are matched too, so that an object teaches several queries at once. At inference
-#   only one group is left, and there are no doubles.
-# - [DETA](https://arxiv.org/abs/2212.06137) (2022): matches by IoU as older detectors do, and brings suppression back.
-#   It asks how much of a DETR's success is the matching, and answers: less than thought.
+#   training, further groups of queries are matched too, so that an object teaches several queries at once. At
+#   inference only one group is left, and there are no doubles.
+# - [DETA](https://arxiv.org/abs/2212.06137) (2022): matches by IoU as older detectors do, and brings suppression
+#   back. It asks how much of a DETR's success is the matching, and answers: less than thought.
 # - [Mask2Former](https://arxiv.org/abs/2112.01527) (2022): uses this encoder for segmentation, with masks for boxes.
 #
-# What changed the *queries* themselves (DAB, DN, DINO) and what made DETRs real-time stands at the end of
-# [chapter 12](12_sparse_detr.ipynb).
+# What changed the *queries* themselves (DAB, DN, DINO) and what made DETRs fast stands at the end of [chapter
+# 12](12_sparse_detr.ipynb).
 #
 # ## Your detector so far
 

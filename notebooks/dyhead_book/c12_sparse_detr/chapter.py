@@ -5,13 +5,13 @@
 # | --- | --- |
 # | Time | 2 to 3 hours with the exercises, about 3 minutes to run on 2 CPU cores (a GPU changes little) |
 # | Memory | under 2 GB, none on a GPU |
-# | Needs | Deformable DETR (chapter 11), multi-scale deformable attention (chapter 10); no GPU |
+# | Needs | Deformable DETR ([chapter 11](11_deformable_detr.ipynb)); no GPU |
 # | You will build | attention map, scorer, its loss, sparse encoder, top-k queries; trained, and on shipped weights |
 #
-# Deformable DETR made DETR quick to train by letting every token read a few points. It also gave the encoder far
-# more tokens to refine. DETR has one map of stride 32: 850 tokens for an image of 800 x 1066 pixels. Deformable DETR
-# has four levels down to stride 8: 17,821 tokens, about 20 times as many, and each of them passes six encoder layers.
-# Most of them lie on sky, road or grass, and no query will ever ask for them.
+# Deformable DETR made DETR quick to train by letting every token read a few points. It also gave the encoder far more
+# tokens to refine. DETR has one map of stride 32: 850 tokens for an image of 800 x 1066 pixels. Deformable DETR has
+# four levels down to stride 8: 17,821 tokens, about 20 times as many, and each of them passes six encoder layers.
+# Many lie on sky, road or grass, and no query will ever ask for them.
 #
 # Sparse DETR ([Roh et al., 2022](https://arxiv.org/abs/2111.14330),
 # [code](https://github.com/kakaobrain/sparse-detr)) began with an observation: the decoder of a converged Deformable
@@ -20,15 +20,19 @@
 # they are. Sparse DETR learns to predict where its decoder will look, and refines only the share $\rho$ of tokens that
 # is worth most.
 #
-# You build it on top of what stands in [chapter 11](11_deformable_detr.ipynb), whose classes come from the library
-# here.
+# You build it on top of chapter 11, whose classes come from the library here.
 
 # %% tags=["hide"]
 import os
 
 from dyhead_book.c12_sparse_detr.attention_map_checks import MAP_MISTAKES, check_map
 from dyhead_book.c12_sparse_detr.encoder_checks import check_encoder
-from dyhead_book.c12_sparse_detr.kept_tokens import kept_figure, maps_figure, share_ap_figure
+from dyhead_book.c12_sparse_detr.kept_tokens import (
+    kept_figure,
+    maps_figure,
+    scorer_figure,
+    share_ap_figure,
+)
 from dyhead_book.c12_sparse_detr.scorer_checks import (
     check_keep,
     check_scorer,
@@ -36,7 +40,6 @@ from dyhead_book.c12_sparse_detr.scorer_checks import (
 )
 from dyhead_book.c12_sparse_detr.sparse_cost_checks import check_encoder_macs, recorded_table
 from dyhead_book.figures.cost_curves import share_figure
-from dyhead_book.figures.learning_curves import losses_figure
 from dyhead_book.figures.object_queries import look
 from dyhead_book.practice.drawn_shapes import DrawnShapes, shapes_ap
 from dyhead_book.practice.drills import drill
@@ -71,7 +74,8 @@ unseen = DrawnShapes(10 if FAST else 60)  # pictures that it has not learned fro
 # %% tags=["hide"]
 attention_kept = Question(
     "12 attention kept",
-    "The scorer keeps one token of ten. What share of the decoder's attention falls on them?",
+    "The tenth of the tokens that a trained Sparse DETR ranks highest is kept. "
+    "What share of the decoder's attention falls on these tokens?",
     a="less than a fifth",
     b="between a fifth and a half",
     c="more than half",
@@ -81,7 +85,8 @@ attention_kept.ask()
 # %% tags=["hide"]
 too_few = Question(
     "12 too few tokens",
-    "The shipped detector was trained with rho = 0.3. We refine 2 % instead. What is left of AP?",
+    "Our small Sparse DETR was trained to refine 30 % of the tokens. "
+    "Now it refines 2 %. What is left of its AP?",
     a="nearly nothing",
     b="less than half",
     c="more than three quarters",
@@ -96,14 +101,14 @@ too_few.ask()
 # decoder&#x27;s attention, added up over layers, heads and queries at the tokens it reads, is the decoder
 # attention map. Its largest entries are the scorer&#x27;s target.">
 #
-# The decoder reads sampling points with weights. The **decoder attention map** (DAM) gives every token $n$ all of the
-# weight that it receives, over decoder layers $i$, queries $q$, heads $m$, levels $l$ and points $p$:
+# The decoder reads at sampling points, each with a weight. The **decoder attention map** (DAM) adds up, for every
+# token $n$, the weight that it receives, over decoder layers $i$, queries $q$, heads $m$, levels $l$ and points $p$:
 #
 # $$\mathrm{DAM}_n = \sum_{i, q, m, l, p} A_{imlqp}\; G(n, r_{imlqp})$$
 #
-# $G$ is the share of a token in bilinear sampling, as in [chapter 03](03_deformable_convolution.ipynb), and $r$ is the
-# sampling point. It is deformable attention run backwards: instead of reading four tokens by their shares, each point
-# *writes* its weight onto them by the same shares.
+# $A$ is the attention weight of a point, $r$ its place, and $G$ the share of token $n$ in bilinear sampling there, as
+# in [chapter 03](03_deformable_convolution.ipynb). It is deformable attention run backwards: instead of reading four
+# tokens by their shares, each point *writes* its weight onto them by the same shares.
 #
 # | | shape | |
 # | --- | --- | --- |
@@ -113,7 +118,8 @@ too_few.ask()
 # | result | (N,) | |
 
 # %% [markdown] tags=["workbook"]
-# **Exercise: the map in loops** (difficulty 3 of 5, about 20 minutes), for one image, in NumPy.
+# **Exercise: the map in loops** (difficulty 3 of 5, about 20 minutes), for one image, in NumPy, with the arrays of
+# the table. What falls outside a level counts nowhere. Return (N,).
 #
 # <details><summary>Where do I begin?</summary>
 #
@@ -215,11 +221,12 @@ predicted = {f"scorer, level {i}": m for i, m in enumerate(levels_of(scores, vie
 rows = [("attention received", dam), ("predicted probability", predicted)]
 figure = maps_figure(view.image, rows, objects["boxes"])
 alt = "Decoder attention map and what the scorer predicted, on three levels, with the true boxes."
-Picture(figure, alt)
+Picture(figure, alt, colours=256)
 
 # %% [markdown]
-# Above: where the decoder of the shipped detector looked. Below: what its scorer predicted, before the encoder had run.
-# The scorer's map is broader. It says how likely a token is to be among the best, not how much attention it gets.
+# Above: where the decoder of the shipped detector looked. Below: what its scorer, the network that ranks the tokens,
+# predicted before the encoder had run. That map is broader: it says how likely a token is to be among the best, not
+# how much attention it gets.
 #
 # ## The scorer
 #
@@ -227,10 +234,10 @@ Picture(figure, alt)
 # linear map and GELU. 128 channels stay its own. The other 128 are replaced by their mean over all tokens of
 # the image. Both halves together pass three linear maps, 256 to 128 to 64 to 1, and give one logit.">
 #
-# The scorer is a small network that sees a token of the backbone and gives one number. Whether a token is among the
-# *best* depends on the others, but a network that is applied to each token alone cannot know them. So after the first
-# layer half of the channels are replaced by their **mean over all tokens** of the image: each token sees itself beside
-# a summary of the whole. This costs next to nothing.
+# The scorer sees a token of the backbone and gives one number. Whether a token is among the *best* depends on the
+# others, but a network that is applied to each token alone cannot know them. So after the first layer half of the
+# channels are replaced by their **mean over all tokens** of the image: each token sees itself beside a summary of the
+# whole. This costs next to nothing.
 
 # %% [markdown] tags=["workbook"]
 # **Exercise: the scorer** (difficulty 2, about 15 minutes). `ignored_BN` is True for padding. The result (B, N) holds
@@ -277,10 +284,9 @@ check_scorer(DAMPredictor)
 # %% [markdown]
 # ## Which tokens are kept
 #
-# An image with $N$ valid tokens keeps the $T = \lfloor \rho N \rfloor + 1$ best ones. ($\lceil \rho N \rceil$ would be
-# one less where $\rho N$ is a whole number; the released code and its checkpoints count the former.) The images of a
-# batch keep different numbers. In a rectangular tensor the smaller ones are filled up, and the filling must change
-# nothing.
+# An image with $N$ valid tokens keeps the $T = \lfloor \rho N \rfloor + 1$ best ones, as the released code counts.
+# ($\lceil \rho N \rceil$ would be one less where $\rho N$ is a whole number.) The images of a batch keep different
+# numbers. In a rectangular tensor the smaller ones are filled up, and the filling must change nothing.
 
 
 # %%
@@ -311,7 +317,9 @@ class KeptTokens:
 
 
 # %% [markdown] tags=["workbook"]
-# **Exercise: keep** (difficulty 2, about 15 minutes).
+# **Exercise: keep** (difficulty 2, about 15 minutes). `padding_BN` is True for padding. `token_budget` returns
+# integers (B,); `keep_best` returns `KeptTokens(index_BT, padding_BT)` with T, the largest budget of the batch, best
+# tokens of each image, the best first; `padding_BT` is True where an image keeps fewer.
 #
 # <details><summary>What is valid?</summary>
 #
@@ -359,17 +367,18 @@ check_keep(token_budget, keep_best)
 # $$z_n = \mathrm{LN}\big(\mathrm{DeformAttn}(x_n, x) + x_n\big), \qquad
 # x'_n = \begin{cases} \mathrm{LN}\big(\mathrm{FFN}(z_n) + z_n\big) & n \in \Omega \\ x_n & \text{else} \end{cases}$$
 #
-# The tokens that are not kept are not lost. They are still *values*: every kept token may read them, here and in the
+# The tokens that are not kept are not lost. They are still *values*: kept tokens read them here, and queries in the
 # decoder. They only stay what the backbone made of them.
 #
-# What does it save? Let a query read the set $\Omega_q$ of tokens. Dense attention has $|\Omega_q| = N$ and
-# costs $O(N^2 C)$. Deformable attention has $|\Omega_q| = K \ll N$ points and costs $O(N K C)$. With only
-# $S = \rho N$ queries that becomes $O(S K C)$. What is left of the order of $N$ is one matrix product: the values of
-# all tokens.
+# What does it save? In the words of [chapter 09](09_self_attention_to_deformable.ipynb), dense attention costs $O(N^2
+# C)$, and deformable attention, whose queries read only $|\Omega_{qk}| = K \ll N$ points, $O(N K C)$. With only $S =
+# \rho N$ queries that becomes $O(S K C)$. What is left of the order of $N$ is one matrix product in each layer: the
+# values of all tokens.
 
 # %% [markdown] tags=["workbook"]
 # **Exercise: the sparse encoder** (difficulty 3, about 15 minutes). `layer(query, position, reference, memory,
-# pyramid)` is the encoder layer of chapter 11.
+# pyramid)` is the encoder layer of chapter 11; `kept.gather` and `kept.scatter` are above. Fill `memory` (B, N, C),
+# and `states` with the refined tokens (B, T, C) of each layer.
 #
 # <details><summary>Where do I begin?</summary>
 #
@@ -415,14 +424,13 @@ check_encoder(DeformableEncoder)
 #
 # $$L_{\mathrm{dam}} = \frac{1}{N} \sum_{n=1}^{N} \mathrm{BCE}\big(g(x)_n,\, \mathrm{DAM}^{\mathrm{bin}}_n\big)$$
 #
-# Why not learn the map itself? What is needed is a yes or no. A few tokens have a hundred times the attention of
-# others that are needed too, and a network that fits such numbers spends itself on the few.
-#
-# The gradient stops at the target, so nothing tells the decoder to look where the scorer guessed. But the two do pull
-# at each other over time: what is refined is better to read, and the decoder comes to prefer it.
+# Why not learn the map itself? What is needed is a yes or no. A few tokens have many times the attention of others
+# that are needed too, and a network that fits such numbers spends itself on the few. The gradient stops at the
+# target, so nothing tells the decoder to look where the scorer guessed.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise: the scorer's loss** (difficulty 2, about 10 minutes).
+# **Exercise: the scorer's loss** (difficulty 2, about 10 minutes). Scores (logits), DAM and padding are (B, N).
+# Return one number.
 #
 # <details><summary>What is the target?</summary>
 #
@@ -461,13 +469,12 @@ def dam_loss(outputs):
 # %% [markdown]
 # ## Top-k queries, and heads in the encoder
 #
-# Two more parts of Sparse DETR come from elsewhere. **Queries.** The two-stage detector of chapter 11 took only the
-# *places* of the best tokens and started their content from a sine embedding. [Efficient
-# DETR](https://arxiv.org/abs/2104.01318) (Yao et al., 2021) takes the tokens themselves: a query starts as what the
-# encoder knows about its object. And it ranks tokens by their best *class*, so the heads of the encoder learn real
-# labels instead of "object or not".
-#
-# (A token that is not refined can become a query too: then it starts as what the backbone made of it.)
+# Two more parts belong to Sparse DETR. **Top-k queries** come from [Efficient DETR](https://arxiv.org/abs/2104.01318)
+# (Yao et al., 2021). The two-stage detector of chapter 11 took only the *places* of the best tokens and started their
+# content from a sine embedding. Now the tokens themselves are taken: a query starts as what the encoder knows about
+# its object. And they are ranked by their best *class*, so the heads of the encoder learn real labels instead of
+# "object or not". (A token that is not refined can become a query too: then it starts as what the backbone made of
+# it.)
 
 # %%
 from dyhead_lab.detectors.detr.deformable_transformer import Queries
@@ -491,10 +498,10 @@ def propose(detector, memory_BNC, pyramid):
 
 
 # %% [markdown]
-# **Auxiliary heads.** Since few tokens are refined, the encoder can afford a class head and a box head after every
-# layer but the last. The kept tokens are matched to the objects as if they were queries, and the loss is the same
-# again. The paper gives the reason: a deeper encoder did not improve Deformable DETR, because gradients vanish on their
-# way from the decoder through a long stack. With a loss at every layer it did, up to 12 layers. How little arrives
+# **Auxiliary heads in the encoder.** Since few tokens are refined, the encoder can afford a class head and a box head
+# after every layer but the last. The kept tokens are matched to the objects as if they were queries, and the loss is
+# the same again. The paper gives the reason: a deeper encoder failed to train, because gradients vanish on their way
+# from the decoder through a long stack; with a loss at every layer it gained, up to 12 layers. How much arrives
 # without, we measure below.
 
 
@@ -517,7 +524,9 @@ def encoder_predictions(detector, pyramid, states, kept):
 # %% [markdown]
 # ## The detector
 #
-# Score, keep, refine, propose, decode: `forward_features` reads like the diagram.
+# Score, keep, refine, propose, decode: `forward_features` reads like the diagram. (Before they are scored, tokens and
+# positions pass `transformer.project`, the linear layer and LayerNorm that the proposals use too, as in the released
+# code. `ObjectnessHead` is a rival way to score, which is compared below.)
 
 
 # %%
@@ -596,9 +605,14 @@ check_same_ap("sparse_detr_tiny", len(unseen), SparseDETR=SparseDETR)
 # ## It learns
 #
 # As in chapter 11 the backbone is the narrow one, which has learned Shapes, and frozen; everything behind it starts
-# from chance. This time there are 96 pictures, four in each step, so there is something to generalise from. 400 steps
-# are a beginner's training. What they can show is whether the parts pull in one direction: the losses fall, and the
-# scorer learns to foretell where a decoder looks that is itself only learning to look.
+# from random weights. This time there are 96 pictures, four in each step, so there is something to generalise from.
+# 400 steps are short. What they can show is whether the parts work together: the scorer has to foretell where a
+# decoder looks that is itself only learning to look.
+#
+# How good the choice is, the paper measures as **Corr** (equation 6): the share of the decoder's attention that falls
+# on the kept tokens $\Omega$. For tokens kept at random it would be $\rho$.
+#
+# $$\mathrm{Corr} = \frac{\sum_{n \in \Omega} \mathrm{DAM}_n}{\sum_{n = 1}^{N} \mathrm{DAM}_n}$$
 
 # %%
 from dyhead_lab.detectors.detr.configured import pyramid_features
@@ -661,24 +675,23 @@ learner.eval()
 print(f"AP on 60 pictures that it has not seen: {shapes_ap(learner, len(unseen)):.3f}")
 
 # %% tags=["hide"]
-curves = {"scorer's loss": history["scorer"], "Corr": history["Corr"]}
-alt = "Over 400 steps the scorer's loss falls and Corr rises."
-Picture(losses_figure(curves, "scorer's loss; Corr"), alt)
+figure = scorer_figure(history["scorer"], history["Corr"], learner.rho)
+alt = "The scorer's loss falls within forty steps and stays; Corr jumps to 0.7 and stays there."
+Picture(figure, alt)
 
 # %% [markdown]
-# **Corr** is the paper's measure of the choice (equation 6): the share of the decoder's attention that falls on kept
-# tokens. Chance would give $\rho$, here 0.3. It jumps to 0.7 within five steps and stays there. The scorer's loss falls
-# from 0.65 to about 0.43 within forty steps and stays there too. Has it stopped learning? The loss of everything
-# together goes on falling, to a quarter, and the detector finds its first objects in pictures that it has not seen. A
-# likely reason is that the target moves. At first every query looks at the ring around its reference, which is easy to
+# Corr jumps to 0.7 within five steps and stays near it, where chance would give 0.3. The scorer's loss falls from
+# 0.65 to about 0.43 within forty steps and stays there too. Has it stopped learning? The loss of everything together
+# goes on falling, to a quarter, and the detector finds its first objects in pictures that it has not seen. A likely
+# reason is that the target moves. At first every query looks at the ring around its reference, which is easy to
 # foretell. The more the decoder learns, the more each picture has a map of its own, and the scorer keeps pace with a
 # task that becomes harder. A loss that stands still is not always a training that stands still.
 #
 # ## Look: which tokens are kept
 #
-# $\rho$ is a plain argument: the same model can keep more or fewer tokens. First on a picture of the kind that the
-# shipped detector has learned. Where the image shows through, a token is kept. A title ends with the share of its level
-# that is kept.
+# $\rho$ is a plain argument: the same model can keep more or fewer tokens. First a picture of the kind that the
+# shipped detector has learned. Where the image shows through, a token is kept; a title ends with the share of its
+# level that is kept.
 
 
 # %% tags=["hide"]
@@ -694,12 +707,11 @@ def kept_at(image, rhos):
 
 figure = kept_figure(image, kept_at(image, (0.05, 0.1, 0.3)), boxes=objects["boxes"])
 alt = "Kept tokens on each level for three values of rho; they gather on the objects."
-Picture(figure, alt)
+Picture(figure, alt, colours=256)
 
 # %% [markdown]
-# And on the photograph that goes through the book. A caution: this detector has seen nothing but Shapes, and what it
-# finds in a workshop means nothing. What can be seen is what its scorer takes for worth refining in a world that it
-# does not know.
+# And the photograph that goes through the book. This detector has seen nothing but Shapes, and what it finds in a
+# workshop means nothing; but one can see what its scorer takes for worth refining in a world that it does not know.
 
 # %% tags=["hide"]
 from dyhead_lab.data.photographs import photograph
@@ -708,7 +720,7 @@ from dyhead_lab.detectors.image_batch import resize_image
 workshop = resize_image(photograph("workshop"), 240, 320)
 figure = kept_figure(workshop, kept_at(workshop, (0.05, 0.1, 0.3)))
 alt = "A motorcycle in a workshop: kept tokens on three levels for rho 0.05, 0.1 and 0.3."
-Picture(figure, alt)
+Picture(figure, alt, colours=256)
 
 # %% [markdown]
 # The choice is not blind: the red tank, the chrome of the engine and the edges of cartons on the shelf, and hardly the
@@ -747,13 +759,13 @@ with torch.no_grad():
     found = [model([image], rho=rho)[0] for rho in (0.02, 0.1, 0.3, 1.0)]
 figure = detections_figure([image] * 4, found, shipped.categories, threshold=0.4, height=220)
 alt = "Detections in one picture with 2, 10, 30 and 100 percent refined: little changes."
-Picture(figure, alt)
+Picture(figure, alt, colours=256)
 
 # %% [markdown]
-# Why is so much left with so little? Two reasons, and one of them is ours. The tokens that are not refined are still
-# read, and here a backbone that has learned Shapes made them: the encoder has less to add than on COCO. There,
-# models that were *trained* with the $\rho$ they serve go from AP 45.3 at 0.1 to 46.3 at 0.5 (published), and the
-# dense detector with the same queries has 46.0.
+# Why is so much left with so little? The tokens that are not refined are still read. And here a backbone that has
+# learned Shapes made them, so the encoder has less to add than on COCO. There, models that were *trained* with the
+# $\rho$ they serve go from AP 45.3 at 0.1 to 46.3 at 0.5 (published), and the dense detector with the same queries
+# has 46.0.
 #
 # ## How good is the choice?
 
@@ -774,8 +786,8 @@ measured = f"Corr at rho 0.1 is {corrs[0.1]:.2f}, mean over {len(pairs)} picture
 attention_kept.revisit(answer, measured)
 
 # %% [markdown]
-# The paper's 45 % are for COCO, where 300 queries meet some 18,000 tokens. Here 50 queries meet 525, so most tokens are
-# read by somebody; what is left of the observation is that few tokens carry most of the attention.
+# The paper's 45 % are for COCO, where 300 queries meet some 18,000 tokens. Here 50 queries meet 525, so most tokens
+# are read by some query; what is left of the observation is that few tokens carry most of the attention.
 #
 # **The rival** is *objectness*: rank the tokens by the class scores of a detection head on the backbone. It needs no
 # decoder to learn from. In the paper the DAM is the better guide. Here are three seeds of each, 400 steps of
@@ -785,10 +797,10 @@ attention_kept.revisit(answer, measured)
 print(recorded_table("token_selection"))
 
 # %% [markdown]
-# `Corr` answers what the scorer is trained for. Chance keeps the share $\rho$ of the decoder's attention, objectness
-# keeps more, and the scorer that learns the DAM keeps most. AP answers less: after 400 steps a detector is a beginner.
-# Compared with chance at the same $\rho$, seed by seed, only $\rho = 0.5$ tells something clear: there objectness has
-# 0.043 ± 0.034 more, the DAM 0.055 ± 0.026. Between the two there is no difference that is larger than its spread.
+# Corr measures what the scorer is trained for: chance keeps the share $\rho$ of the decoder's attention, objectness
+# keeps more, and the scorer that learns the DAM keeps most. AP says less after so short a training. Compared with
+# chance at the same $\rho$, seed by seed, only $\rho = 0.5$ tells something clear: there objectness has 0.043 ± 0.034
+# more, the DAM 0.055 ± 0.026. Between the two there is no difference that is larger than its spread.
 #
 # ## What it costs
 #
@@ -796,8 +808,9 @@ print(recorded_table("token_selection"))
 # tokens are read. So the cost is a straight line in $\rho$ that does not start at zero.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise: the cost of a layer** (difficulty 3, about 15 minutes): the multiply-adds of one layer that refines T of N
-# tokens, with C channels, feed-forward width F, M heads, L levels and P points.
+# **Exercise: the cost of a layer** (difficulty 3, about 15 minutes): the multiply-adds of one layer that refines T of
+# N tokens, with C channels, feed-forward width F, M heads, L levels and P points a head and level. Return one whole
+# number; biases, softmax and LayerNorm do not count.
 #
 # <details><summary>Which part costs N?</summary>
 #
@@ -845,9 +858,9 @@ Picture(
 )
 
 # %% [markdown]
-# Published figures and counted ones agree within half a percent, at 800 x 1066 pixels. The README's figure for the
-# *dense* detector, 177.3, belongs to another image (850 x 1040) and must not be drawn into this picture: at this size
-# the dense encoder brings the whole to what the broken line shows.
+# Published figures and counted ones agree within half a percent, at 800 x 1066 pixels. The authors' figure for the
+# *dense* detector, 177.3, belongs to another image (850 x 1040) and must not be drawn into this picture. At this size
+# the broken line holds: a little below $\rho = 1$, which also pays for the scorer.
 #
 # ## Look: all of it at once
 #
@@ -877,9 +890,9 @@ SparseTokens(run, image, (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0), shipped.categori
 # %% [markdown]
 # ## Twelve encoder layers
 #
-# Back to the auxiliary heads. Is it true that little gradient arrives at the first layers of a deep encoder? Here is an
-# untrained one with 12 layers, and the gradient of each layer's first linear map after one batch, with the heads and
-# without.
+# Back to the auxiliary heads. Is it true that little gradient arrives at the first layers of a deep encoder? Here is
+# an untrained one with 12 layers, and the gradient of each layer's first linear map after one batch, from the first
+# layer to the last, with the heads and without.
 
 # %%
 from dataclasses import replace
@@ -910,7 +923,7 @@ print(f"first layer: {with_heads[0] / without[0]:.1f} times as much with the hea
 # | | paper | released code | here |
 # | --- | --- | --- | --- |
 # | DAM | weight goes to the tokens that are read | shifted by half a cell | as the paper |
-# | tokens per image | share of the image | the batch's largest number counts | per image |
+# | tokens per image | share of the image | so in the encoder; the largest of the batch in heads and Corr | per image |
 # | padding | not a token | enters the scorer's mean and loss | left out |
 # | refinement without two stages | each layer refines | silently none | each layer refines |
 # | another $\rho$ at inference | a section of its own | an attribute | `rho=`, `model.rho` |
@@ -928,7 +941,8 @@ for half_pixel in (True, False):
     print("as the paper" if half_pixel else "released", *one.view(4, 5).tolist(), sep="\n")
 
 # %% [markdown]
-# One model, ten values of $\rho$, three seeds, measured on Shapes with all training steps:
+# Finally, what the whole training says, 2,400 steps on Shapes instead of 400: one model, judged with ten values of
+# $\rho$, three seeds:
 
 # %% tags=["hide"]
 print(recorded_table("dynamic_rho"))
@@ -940,8 +954,8 @@ print(recorded_table("dynamic_rho"))
 #
 # ## Break it
 #
-# A map in loops with one planted bug. Good experiments: a point at a cell centre, a point between two
-# cells, a point outside. The sum over all tokens must be the sum of the weights inside.
+# Here is a map in loops with one planted bug. Good experiments: a point at a cell centre, a point between two cells,
+# a point outside. For points well inside, the sum over all tokens must be the sum of the weights.
 
 # %%
 suspect = drill(MAP_MISTAKES, 3)
@@ -985,28 +999,28 @@ Challenge(
 # %% [markdown]
 # ## What came next
 #
-# Three questions were open when Sparse DETR appeared, and most later work answers one of them.
+# Most later work answers one of three questions.
 #
-# **What is a query?** In chapter 11 a position was a learned vector that nobody could read.
+# **What is a query?** In chapter 11 its position was a learned vector without a meaning of its own.
 #
 # - [DAB-DETR](https://arxiv.org/abs/2201.12329) (2022) makes it a box: four numbers, whose sine embedding is the
 #   position, refined layer by layer. Width and height then also shape where a query looks.
-# - [DN-DETR](https://arxiv.org/abs/2203.01305) (2022) asks why matching is slow and finds that it jumps: from one epoch
-#   to the next a query is sent after other objects. It adds queries that start as true boxes *with noise* and need no
-#   matching; they learn to denoise, and the decoder learns from them at once. At inference they are left out.
-# - [DINO](https://arxiv.org/abs/2203.03605) (2022) joins both: queries from the encoder's places as in two stages, with
-#   learned content; noised boxes of which some must be *refused*; and a look forward, in which the loss of a layer
-#   reaches the box head of the layer before, so the detach of chapter 11 is opened by one step. First DETR at the top
-#   of COCO's table.
+# - [DN-DETR](https://arxiv.org/abs/2203.01305) (2022) asks why matching is slow and finds that it jumps: from one
+#   epoch to the next a query is sent after other objects. It adds queries that start as true boxes *with noise* and
+#   need no matching; they learn to denoise, and the decoder learns from them at once. At inference they are left out.
+# - [DINO](https://arxiv.org/abs/2203.03605) (2022) joins both: queries from the encoder's places as in two stages,
+#   with learned content; noised boxes of which some must be *refused*; and a look forward, in which the loss of a
+#   layer also reaches the box head of the layer before, so the detach of chapter 11 is opened by one step. It was the
+#   first DETR at the top of COCO's table.
 #
 # **How cheap can it be?**
 #
 # - [Focus-DETR](https://arxiv.org/abs/2307.12612) (2023) keeps tokens by two scores, foreground at several scales and
-#   category, trained on boxes rather than on the decoder's attention, and lets the finest of them attend to each other
-#   densely.
-# - [RT-DETR](https://arxiv.org/abs/2304.08069) (2023) finds that the encoder is the bottleneck of real time: full
-#   attention only on the coarsest level, convolutions between levels, and queries chosen so that class score and IoU
-#   agree. Its decoder is the deformable one, and layers can be left out at inference.
+#   category, trained on boxes rather than on the decoder's attention, and lets the finest of them attend to each
+#   other densely.
+# - [RT-DETR](https://arxiv.org/abs/2304.08069) (2023) finds that the encoder is what keeps a DETR from real time:
+#   full attention only on the coarsest level, convolutions between levels, and queries chosen so that class score and
+#   IoU agree. Its decoder is the deformable one, and layers can be left out at inference.
 #
 # **Where does it meet the first half of this book?**
 #
@@ -1034,7 +1048,7 @@ so_far("sparse_detr_tiny", DeformableTransformer=DeformableTransformer, **parts)
 # - The decoder attention map adds up who is looked at; the scorer learns to predict its best tokens.
 # - Kept tokens are queries, all tokens are values. The others go on unchanged.
 # - Heads in the encoder bring gradient to its first layers; top-k tokens become queries, content and all.
-# - Cost is affine in $\rho$: the value projection of all tokens remains.
+# - Cost is a straight line in $\rho$ that does not start at zero: the value projection of all tokens remains.
 # - $\rho$ may change after training. Corr says how much of the attention the choice catches, AP what it is worth.
 #
 # **Check yourself.**

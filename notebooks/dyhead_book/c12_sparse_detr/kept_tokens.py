@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dyhead_lab.views.figures import BLUE, DPI, INK, SKY, VERMILION, style
+from dyhead_lab.views.figures import BLUE, DPI, INK, ORANGE, SKY, VERMILION, style
 
 SMALL = 9  # points
 
@@ -60,7 +60,7 @@ def kept_figure(image: Tensor, kept: Mapping[str, Sequence[Tensor]], boxes: Tens
     levels = len(next(iter(kept.values())))
     with style():
         figure = Figure(
-            figsize=(1.8 * levels, 1.8 * len(kept) * H / W + 0.25 * len(kept)), dpi=DPI, layout="constrained"
+            figsize=(2.9 * levels, 2.9 * len(kept) * H / W + 0.25 * len(kept)), dpi=DPI, layout="constrained"
         )
         grid = figure.subplots(len(kept), levels, squeeze=False)
         for row, (title, masks) in zip(grid, kept.items(), strict=True):
@@ -72,6 +72,26 @@ def kept_figure(image: Tensor, kept: Mapping[str, Sequence[Tensor]], boxes: Tens
                 share = float(mask_HW.float().mean())
                 axes.set_title(f"{title}, level {level}: {share:.0%}", fontsize=SMALL)
                 axes.set(xlim=(0, W), ylim=(H, 0), xticks=(), yticks=())
+    return figure
+
+
+def scorer_figure(losses: Sequence[float], corr: Sequence[float], chance: float) -> Figure:
+    """What the scorer loses and what its choice catches, step by step.
+
+    Args:
+        losses: the scorer's loss, one per step.
+        corr: the share of the decoder's attention on kept tokens, one per step.
+        chance: what Corr would be for tokens kept at random.
+    """
+    with style():
+        figure = Figure(figsize=(6.4, 3), dpi=DPI, layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(range(1, len(corr) + 1), corr, color=BLUE, linewidth=1.4, label="Corr")
+        axes.plot(range(1, len(losses) + 1), losses, color=ORANGE, linewidth=1.4, label="scorer's loss")
+        axes.axhline(chance, color=INK, linewidth=1, linestyle="--", label="Corr by chance")
+        axes.set(xlabel="step of training", ylabel="Corr; loss", ylim=(0, 1))
+        axes.grid(color=INK, alpha=0.25, linewidth=0.5)
+        axes.legend(frameon=False, labelcolor=INK, ncols=3, loc="upper right")
     return figure
 
 

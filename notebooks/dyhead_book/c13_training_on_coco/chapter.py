@@ -5,14 +5,14 @@
 # | --- | --- |
 # | Time | 2 hours with the exercises, about 3 minutes to run on 2 CPU cores (not measured on a GPU) |
 # | Memory | 5 GB, most of it for the smoke run of a large detector; on a GPU not measured |
-# | Needs | any chapter on a detector; **no GPU and no COCO**, but both are used where they are |
+# | Needs | a detector ([chapter 08](08_dynamic_head_on_detectors.ipynb)); **no GPU, no COCO**, but both are used |
 # | You will build | the training loop: schedules, parameter groups, accumulation, averaged weights, exact resume |
 #
-# A detector on COCO is trained for two days on eight GPUs, or for two weeks on one. A mistake in the loop costs that
-# much, and most mistakes in a loop do not raise an error: the loss falls all the same, only not as far. So this chapter
-# builds the loop once in the open, part by part, and then holds it against the engine of the library: both must give
-# the same losses to the last digit. Everything that is specific to COCO runs as well: on COCO itself where it is on
-# this machine, else on a few synthetic pictures of COCO's form and size.
+# Deformable DETR trains on COCO for two days on eight GPUs, or for two weeks on one. A mistake in the loop costs that
+# much, and most of them raise no error: the loss falls all the same, only not as far. So this chapter builds the loop
+# once in the open, part by part, and then holds it against the engine of the library: both must give the same losses
+# to the last digit. What is specific to COCO runs as well: on COCO itself where it is on this machine, else on a few
+# synthetic pictures of COCO's form and size.
 
 # %%
 import copy
@@ -60,8 +60,8 @@ from dyhead_book.practice.predictions import Question
 # COCO 2017 has 118,287 training and 5,000 validation pictures with 80 classes, 20 GB in all. `dyhead-lab data coco
 # --out data/coco2017` downloads it. If it lies elsewhere, put the folder into `COCO` below, or set the environment
 # variable `DYHEAD_DATA` to the folder around `coco2017`. Where nothing is found, the cell writes synthetic pictures:
-# clouds with rectangles of 80 "classes" that nothing distinguishes. No detector can learn anything from them but how
-# many objects there are, and yet every line of code runs as it would on COCO.
+# clouds with rectangles of 80 "classes" that nothing distinguishes. No detector can learn from them what an object
+# is, and yet every line of code runs as it would on COCO.
 # %%
 from dyhead_lab.data.coco import coco_folder
 from dyhead_lab.data.subset import fixed_images
@@ -91,15 +91,15 @@ for split, dataset in whole.items():
 #
 # ## Look at the data first
 #
-# Half a day with the data saves a week of training. Three properties of COCO surprise everybody once.
+# Three properties of COCO surprise everybody once.
 #
-# - **80 classes, 91 ids.** The ids of its categories run from 1 to 90 with gaps, since eleven of 91 were dropped before
-#   publication. A detector needs labels without gaps. The library numbers them 0 to 79 in the order of the ids and
-#   keeps the ids for the evaluation. DETR's family uses the ids themselves, and so has 91 outputs of which 11 learn
-#   nothing.
+# - **80 classes, 91 ids.** The ids of its categories run from 1 to 90 with gaps, since eleven of 91 were dropped
+#   before publication. A detector needs labels without gaps. The library numbers them 0 to 79 in the order of the ids
+#   and keeps the ids for the evaluation. The authors' code of DETR's family uses the ids themselves as labels, and so
+#   has 91 outputs of which 11 only ever learn "no". (The synthetic files number theirs from 1 to 80.)
 # - **Crowds.** About one annotation in a hundred marks a *group* in which nobody counted the objects (`iscrowd`). A
 #   detector must not learn one box around thirty people, so they are left out of the targets; the metric forgives
-#   whatever is found inside them.
+#   whatever is found inside them. (The synthetic files have none.)
 # - **Pictures of all sizes.** A batch is one tensor, so smaller pictures are padded. What reads the batch must know
 #   where padding begins, and batches of pictures of similar shape (`aspect_grouping`) waste less.
 
@@ -115,8 +115,8 @@ for name, value in target.items():
 
 # %% [markdown]
 # What the detector is given is not what lies on the disk: pictures are flipped, resized and cropped at random, with
-# their boxes. Look at that, too. A wrong box after a flip is the most common mistake in a data set of one's own, and
-# the loss does not tell. Here are two pictures of one batch, transformed as DETR's family has it, and padded.
+# their boxes (*augmentation*). Look at that, too: the loss does not tell of a box that was not flipped with its
+# picture. Here are two pictures of one batch, transformed as DETR's family has it, and padded.
 
 # %%
 from dyhead_lab.training.loader import training_batches
@@ -162,8 +162,9 @@ for name in [*COUNTED, "deformable_detr_r50", "sparse_detr_r50_rho30", "detr_r50
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# AP is what was published; none of these was trained for this book. The authors of Deformable DETR report 325 GPU hours
-# on V100 GPUs, which is 5 images per second and GPU. Two commands measure your machine, without COCO:
+# AP is what was published; none of these was trained for this book. For DETR's family the authors state times, on
+# V100 GPUs: 325 GPU hours for Deformable DETR, which is 5 images per second and GPU; 28 minutes an epoch on eight
+# GPUs for DETR, which makes about 1,900 GPU hours of its 500 epochs. Two commands measure your machine, without COCO:
 #
 # ```
 # dyhead-lab bench train atss_r50_dyhead --synthetic-coco
@@ -182,8 +183,8 @@ for epochs in (12, 50, 500):
 # %% [markdown]
 # ## Predict
 #
-# Before we build: the quickstart detector reaches AP 0.42 on Shapes. Suppose one kind of its mistakes could be mended
-# completely. Which one would raise AP50, the AP at IoU 0.5, the most?
+# The quickstart detector reaches AP 0.42 on Shapes. Suppose one kind of its mistakes could be mended completely.
+# Which one would raise AP50, the AP at IoU 0.5, the most?
 
 # %% tags=["hide"]
 costliest = Question(
@@ -204,15 +205,16 @@ costliest.ask()
 # follows them and is what is evaluated. Weights, moments, average and the number of the step are what a
 # checkpoint holds.">
 #
-# At the start the weights are random, the gradients are large, and a large step leads anywhere. So the rate grows over
-# the first $n$ steps, the **warm-up**. At the end small steps let the weights settle. The recipes of this library that
-# are meant for short trainings fall along half a **cosine** to zero at step $N$:
+# At the start the weights are random, the gradients are large, and a large step leads anywhere. So the rate grows
+# over the first $n$ steps, the **warm-up**. At the end small steps let the weights settle. The library's own short
+# recipes fall along half a **cosine** to zero at step $N$:
 #
 # $$\frac{\text{lr}(t)}{\text{peak}} = \begin{cases} (t + 1) / n & t < n \\
 # \tfrac{1}{2}\left(1 + \cos\left(\pi\,\frac{t - n}{N - n}\right)\right) & t \ge n \end{cases}$$
 
 # %% [markdown] tags=["workbook"]
-# **Exercise 1** (difficulty 1, 10 minutes): `cosine_factor(step, warmup, iterations)`, the share of the peak rate.
+# **Exercise 1** (difficulty 1, 10 minutes): `cosine_factor(step, warmup, iterations)`. Return the share of the peak
+# rate, a number; steps count from 0, and `warmup` may be 0.
 #
 # <details><summary>Hint: the first value is 0</summary>Step 0 is the first step that is taken, so it should move:
 # step + 1.</details>
@@ -233,13 +235,16 @@ def cosine_factor(step, warmup, iterations):
 check_cosine_factor(cosine_factor)
 
 # %% [markdown]
-# The published recipes fall in **steps** instead: at each milestone the rate is multiplied by $\gamma = 0.1$. A step
-# schedule does not look ahead to the end, so a run may be made longer afterwards, and a checkpoint taken before the
-# first drop serves both a short and a long training. A cosine has no such place, and no milestones to tune. Do not mix
-# them up when you compare with a published number: at half of the training the one is at the peak, the other at half.
+# The published recipes fall in **steps** instead: from each milestone on the rate is multiplied by $\gamma = 0.1$. A
+# step schedule does not look ahead to the end, so a run may be made longer afterwards, and a checkpoint taken before
+# the first drop serves both a short and a long training. A cosine has no such place, and no milestones to tune. Mind
+# the difference when you compare with a published number: half-way the one is at its peak, the other at half. The
+# warm-up of a step schedule starts at a share of the peak, `warmup_factor`: 1/1000 in the published recipes.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise 2** (difficulty 2, 10 minutes): `step_factor(step, milestones, gamma, warmup, warmup_factor)`.
+# **Exercise 2** (difficulty 2, 10 minutes): `step_factor(step, milestones, gamma, warmup, warmup_factor)`. Return the
+# share of the peak rate. The warm-up grows in a straight line from `warmup_factor` and reaches 1 at its last step;
+# `milestones` are numbers of steps.
 #
 # <details><summary>Hint: where to begin</summary>Two factors, multiplied: how far the warm-up has grown, and how often
 # the rate has fallen.</details>
@@ -299,7 +304,8 @@ figure = schedules_figure(rates)
 Picture(figure, alt="Three schedules: a cosine, one with two drops, and one with a single drop.")
 
 # %% [markdown]
-# Read the three together with the rest of their settings, since they belong to different optimisers.
+# A schedule belongs to its optimiser, so read it together with the other settings. (The Dynamic Head on Swin-T is the
+# exception of its column: AdamW at 1e-4 with weight decay 0.05.)
 #
 # | | Dynamic Head (Detectron2) | Deformable, Sparse DETR | DETR | quickstart |
 # | --- | --- | --- | --- | --- |
@@ -314,13 +320,13 @@ Picture(figure, alt="Three schedules: a cosine, one with two drops, and one with
 #
 # Why can DETR's family do without a warm-up? AdamW divides every gradient by its own running size, so the first steps
 # are no larger than later ones. With plain SGD, the gradient of an untrained detector times the full rate would throw
-# the weights away: hence the 1,000 steps. And what does **clipping at norm 0.1** do, when the norm is many
-# times that? Nearly every step is clipped (the cell that trains on COCO below prints the norm), so only the direction
-# of the gradient is left. Under AdamW a common factor does not matter. What matters is that all batches become equally
-# long: a picture that the matching got wrong, and whose gradient is huge, counts no more than any other.
+# the weights away: hence the 1,000 steps. And what does **clipping at norm 0.1** do, when the norm is many times
+# that? Nearly every step is clipped (the cell that trains on COCO below prints the norm), so only the direction of
+# the gradient is left. A factor common to all steps does not matter to AdamW; what matters is that the gradients of
+# all batches become equally long: one with a huge gradient counts no more than any other.
 #
-# When the batch changes, so must the rate: proportionally with SGD (half the batch, half the rate), with the root of it
-# for AdamW, as Sparse DETR's code does.
+# When the batch changes, so must the rate: proportionally with SGD (half the batch, half the rate), by the square
+# root with AdamW, as Sparse DETR's code does.
 #
 # ## Build, step 2: not everything learns at the same rate
 #
@@ -328,11 +334,12 @@ Picture(figure, alt="Three schedules: a cosine, one with two drops, and one with
 # backbone learns at a tenth of the rate, the pyramid on it and the head at the full rate, layers that predict
 # sampling offsets at a tenth, and those inside the backbone at a hundredth. Frozen layers stand in no group.">
 #
-# The **backbone** has learned ImageNet already. At a tenth of the rate it adapts without forgetting. What predicts
-# **sampling offsets** learns at a tenth for another reason: an offset decides *where* a layer looks, so when it jumps,
-# everything that the layer has learned about that place is void. And in the backbone both hold. Weight decay pulls
-# weights towards zero. For matrices that is a mild preference for simple functions. For the gain of a norm zero means
-# silence, so the library's own recipes spare gains and biases; the published ones do not (`decay_norms`).
+# The **backbone** has learned ImageNet already; at a tenth of the rate it adapts without forgetting. What predicts
+# **sampling offsets** learns at a tenth for another reason: an offset decides *where* a layer looks, so when it
+# jumps, what the layer has learned about the old place is void. For offsets in the backbone both hold. **Weight
+# decay** pulls weights towards zero. For matrices that is a mild preference for simple functions. For the gain of a
+# norm zero means silence, so the library's own recipes spare gains and biases; the published ones do not
+# (`decay_norms`).
 #
 # Which layers predict offsets is not guessed from their names: a module says so itself, in `sampling_parameters`. Some
 # name a layer, some a single parameter, and a part that is not there is None.
@@ -359,7 +366,8 @@ print([name for name, p in detector.named_parameters() if id(p) in sampling][:3]
 # %% [markdown] tags=["workbook"]
 # **Exercise 3** (difficulty 3, 20 minutes): `parameter_groups(model, lr, backbone_lr, offset_lr, weight_decay,
 # decay_norms)`. The body of the backbone is `model.backbone.body`, or `model.backbone` where no pyramid stands on it;
-# frozen parameters (`requires_grad` is False) stand in no group.
+# frozen parameters (`requires_grad` is False) stand in no group. Return a list of dicts with `params`, `lr`,
+# `initial_lr` and `weight_decay`, one for each pair of rate and decay.
 #
 # <details><summary>Hint: where to begin</summary>Two sets of <code>id(parameter)</code>: those of the body, and those
 # of the layers that any module names in <code>sampling_parameters</code>.</details>
@@ -399,14 +407,16 @@ for group in parameter_groups(detector, 2e-4, 0.1, 0.1, 1e-4):
 # %% [markdown]
 # ## Build, step 3: a batch in parts
 #
-# Sixteen pictures of 800 x 1333 do not fit into most GPUs. Gradients add up, so a batch may come in parts: each part
-# runs forward and backward, the optimiser steps once at the end. The losses are means, so each part's is divided by the
-# number of parts. Two things are *not* the same as with the whole batch. Batch norm sees one part at a time. And a loss
-# that is divided by the number of *objects* must be divided by that of the whole batch, not of the part; the library's
-# `in_parts` tells DETR's losses so.
+# Sixteen pictures of 800 x 1333 do not fit into most GPUs. Gradients add up, so a batch may come in parts
+# (**accumulation**): each part runs forward and backward, and the optimiser steps once at the end. The losses are
+# means, so each part's is divided by the number of parts. Two things are *not* the same as with the whole batch.
+# Batch norm sees one part at a time. And a loss that is divided by the number of *objects* must be divided by that of
+# the whole batch, not of the part; the library's `in_parts` tells DETR's losses so.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise 4** (difficulty 2, 15 minutes): `accumulate(model, images, targets, parts)`.
+# **Exercise 4** (difficulty 2, 15 minutes): `accumulate(model, images, targets, parts)`. `model(images, targets)`
+# gives a dict of losses; `parts` divides the number of images. Leave the gradients in the parameters, and return a
+# dict: the mean of each loss over the parts.
 #
 # <details><summary>Hint: where to begin</summary>A loop over the first index of every part:
 # <code>range(0, len(images), size)</code>.</details>
@@ -436,8 +446,8 @@ check_accumulate(accumulate)
 # %% [markdown]
 # ## Build, step 4: clip
 #
-# One strange batch can give a gradient a hundred times as large as all others. Clipping scales the *whole* gradient
-# down, so that its norm is at most a given number; its direction stays.
+# One strange batch can have a gradient a hundred times as large as others. Clipping scales the *whole* gradient down,
+# so that its norm is at most a given number; its direction stays.
 
 
 # %%
@@ -462,8 +472,8 @@ for layer, clipped in zip(layers, (clip, nn.utils.clip_grad_norm_), strict=True)
 #
 # ## Build, step 5: average the weights
 #
-# Near the end of a training the weights jitter around a good place. Their average lies nearer to it than any single one
-# of them. So a second copy follows, an **exponential moving average**, and *it* is evaluated and kept:
+# Near the end of a training the weights jitter around a good place, and their average lies nearer to it than most
+# single ones. So a second copy follows, an **exponential moving average** (EMA), and *it* is evaluated and kept:
 #
 # $$\bar w \leftarrow d\,\bar w + (1 - d)\, w, \qquad d = \min\Big(\text{decay}, \frac{1 + t}{10 + t}\Big)$$
 #
@@ -471,7 +481,9 @@ for layer, clipped in zip(layers, (clip, nn.utils.clip_grad_norm_), strict=True)
 # thousand steps. After the first step, $t = 0$, the average simply is the model.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise 5** (difficulty 2, 15 minutes): `update_average(average, model, decay, steps)`, in place.
+# **Exercise 5** (difficulty 2, 15 minutes): `update_average(average, model, decay, steps)`, in place, for parameters
+# and buffers. `steps` is $t$, the number of updates before this one; at 0 the average becomes the model. Return
+# nothing.
 #
 # <details><summary>Hint: what is averaged</summary>Parameters, and the statistics of batch norm, which are buffers.
 # Walk both models at once: <code>zip(chain(average.parameters(), average.buffers()), chain(...))</code>.</details>
@@ -501,10 +513,10 @@ check_update_average(update_average)
 # %% [markdown]
 # ## Build, step 6: the loop
 #
-# Now everything is there. A `Run` is what changes while a detector learns: weights, the optimiser's moments, average,
-# number of steps. Every chance is drawn from the *number of the step*: the seed below, the order of the pictures and
-# their transforms. That is what makes an exact resume possible; a generator that runs along would have to be saved, on
-# every process, and moved to the right place.
+# A `Run` holds what changes while a detector learns: weights, the optimiser's moments (running means that AdamW keeps
+# of each gradient and of its square), average, number of steps. All randomness follows from the *number of the step*:
+# the seed below, the order of the pictures and their transforms. That is what makes an exact resume possible; a
+# generator that runs along would have to be saved, on every process, and moved to the right place.
 
 # %%
 from dyhead_lab.detectors.losses import in_parts
@@ -537,8 +549,8 @@ class Run:
 
 
 # %% [markdown]
-# Twenty-five lines, and they train every detector of this book. First `quickstart` on small pictures of Shapes, in two
-# parts a batch. The loader gives batches without end, from any step on.
+# These few lines train every detector of this book. First `quickstart` on small pictures of Shapes, in two parts a
+# batch. The loader gives batches without end, from any step on.
 
 # %%
 from dyhead_book.practice.drawn_shapes import DrawnShapes
@@ -585,8 +597,8 @@ print("averaged weights equal to the last bit:", all(torch.equal(a, b) for a, b 
 #
 # A training of a week is stopped at least once: a machine restarts, a queue ends. A checkpoint must hold everything
 # that changes. Forgetting the optimiser's moments is the classic mistake: the loss jumps up after every restart and
-# comes down again, and nobody knows why the run is worse than the one that was lucky. The file is written under
-# another name and then renamed, since a kill in the middle of writing would leave half a file.
+# comes down again. The file is written under another name and then renamed, since a kill in the middle of writing
+# would leave half a file.
 
 
 # %%
@@ -642,7 +654,7 @@ print("averaged weights equal to the last bit:", all(torch.equal(a, b) for a, b 
 
 # %%
 published = zoo.get("deformable_detr_r50")
-COCO_STEPS = 2 if FAST else 20
+COCO_STEPS = 2 if FAST else 60
 schedule = ("lr", "backbone_lr", "offset_lr", "weight_decay", "decay_norms", "warmup", "clip_norm")
 changes = {name: getattr(published, name) for name in (*schedule, "ema_decay", "gamma")}
 changes |= {"schedule": "step", "milestones": (COCO_STEPS * 4 // 5,), "iterations": COCO_STEPS}
@@ -664,8 +676,9 @@ for images, targets in training_batches(on_coco, coco["train"]):
 # %% [markdown]
 # And with the engine, in one call. The curves below are live: the parts of the loss, the rate, AP where it was
 # evaluated. `Save and stop` does what it says; so does the stop button of the notebook, and Ctrl-C in a terminal. Run
-# the cell again and it continues from there. `watching` takes anything that wants to look along. The watcher here finds
-# objects in one fixed photograph after each evaluation, from the checkpoint that the engine has just written.
+# the cell again and it continues from there. `watching` takes objects that are told of every entry of the log. The
+# watcher here detects in one fixed photograph after each evaluation, with the checkpoint that the engine has just
+# written.
 
 # %%
 from dyhead_lab.data.photographs import photograph
@@ -700,7 +713,7 @@ result = dyhead_lab.train(watched, out=folder / "coco_run", watching=[photo])
 print("\n".join(photo.seen))
 
 # %% [markdown]
-# The run folder explains itself: `last.pt` is the checkpoint, `weights.pt` holds what was evaluated, in half precision,
+# In the run folder, `last.pt` is the checkpoint, `weights.pt` holds what was evaluated, in half precision, and
 # `log.jsonl` every number of the curves.
 
 # %%
@@ -730,9 +743,9 @@ print("AP of", name, "after four steps, which means nothing:", round(numbers["AP
 # accelerate launch --num_processes 8 -m dyhead_lab.cli train deformable_detr_r50
 # ```
 #
-# `--set` changes any setting: `--set accumulate=4` computes the same batch in four parts if it does not fit,
-# `--set activation_checkpointing=true` trades time for memory. The end of a run prints its peak of GPU memory, the log
-# holds images per second.
+# `--set` changes any setting: `--set accumulate=4` computes the same batch in four parts if it does not fit, `--set
+# activation_checkpointing=true` trades time for memory. The end of a run prints its peak of memory; the log holds
+# images per second.
 #
 # ## Many processes
 #
@@ -748,12 +761,13 @@ print("AP of", name, "after four steps, which means nothing:", round(numbers["AP
 # | BatchNorm | of the batch | of the whole batch, over all processes |
 # | AP | of all validation images | each process detects its share; gathered, no image twice |
 #
-# The second line hides a classic. A detector divides its loss by the number of positives, the places or queries that
-# have an object. If every process divides by its *own* number, an object counts more on a process with few of them.
-# What must each divide by, so that the *mean* of the gradients is the gradient of the whole batch?
+# The second line hides a classic mistake. A detector divides its loss by the number of positives, the places or
+# queries that have an object. If every process divides by its *own* number, an object counts more on a process with
+# few of them. What must each divide by, so that the *mean* of the gradients is the gradient of the whole batch?
 
 # %% [markdown] tags=["workbook"]
-# **Exercise 6** (difficulty 3, 15 minutes): `normalised_losses(sums_R, positives_R)`: the loss of each of R processes.
+# **Exercise 6** (difficulty 3, 15 minutes): `normalised_losses(sums_R, positives_R)`. Return the loss of each of R
+# processes, an array (R,).
 #
 # <details><summary>Hint: what is the loss of the whole batch?</summary>All sums together, divided by all positives
 # together.</details>
@@ -775,8 +789,8 @@ check_normalised_losses(normalised_losses)
 # %% [markdown]
 # ## What curves say
 #
-# The most important curve is the one that goes wrong, and it goes wrong early. Three rates, the same detector, the same
-# pictures, no clipping for the third:
+# First, what divergence looks like, since it shows early. Three rates, the same detector, the same pictures, no
+# clipping for the third:
 
 # %%
 TRY = 4 if FAST else 30
@@ -802,12 +816,12 @@ Picture(
 )
 
 # %% [markdown]
-# A rate that is too small looks healthy, only slow: compare with another rate before you wait. A rate that is too large
-# shows within a few dozen steps: the loss rises above its start, and often ends as *not a number*. The engine stops
-# there, keeps the last checkpoint and saves the batch, because sometimes it is not the rate but one broken annotation
-# (`on_nonfinite`).
+# A rate that is too small looks healthy, only slow: compare with another rate before you wait. A rate that is too
+# large shows within a few steps. Here the loss jumps a thousandfold and then stands near where it began: what the
+# weights knew is gone. Often it ends as *not a number*. The engine stops there, keeps the last checkpoint and saves
+# the batch, because sometimes it is not the rate but one broken annotation (`on_nonfinite`).
 #
-# Below is the log of a real training from its first step to its last: recipe `bccd`, the quickstart detector from
+# And this is the log of a real training from its first step to its last: recipe `bccd`, the quickstart detector from
 # scratch on 205 photographs of blood cells, on one CPU core. Press play, or drag the slider. `replay` takes any run
 # folder.
 
@@ -834,20 +848,37 @@ for entry in entries:
 # - **The loss falls fast, then slowly.** The classification part falls most: at first everything is background.
 # - **Centredness hardly falls.** Its target is a soft number, and the loss of a perfect guess of it is not zero
 #   ([chapter 08](08_dynamic_head_on_detectors.ipynb)).
-# - **AP rises while the loss seems to stand.** In the second half, where the rate falls to zero, the sum hardly moves,
-#   and AP still gains. Under a step schedule most of the gain comes at once, at the first drop.
+# - **AP rises while the loss seems to stand.** In the second half, where the rate falls to zero, the sum hardly
+#   moves, and AP still gains. Under a step schedule most of the gain comes at once, at the first drop.
 # - **Training loss far below, AP falling:** overfitting. More data, more augmentation, or fewer steps.
-# - **A scale ratio moves away from 1:** the level has begun to prefer finer or coarser neighbours.
+# - **A scale ratio moves away from 1:** the level has begun to prefer finer or coarser neighbours ([chapter
+#   15](15_learned_scale_ratios.ipynb)).
+# - **Corr of a Sparse DETR**, `dam_overlap` in the log, must rise above $\rho$ ([chapter 12](12_sparse_detr.ipynb)).
+#   If it stays there, the scorer learns nothing.
 #
-# No log of a training on COCO ships with this book, so we do not tell you what AP to expect after one epoch of it. Keep
-# the log of your first run that reached its published number: it is the best alarm for all later ones.
+# No log of a training on COCO ships with this book, so it cannot say what AP to expect after one epoch of it. Keep
+# the log of your first run that reached its published number, to compare all later ones with.
 #
+# The last two numbers come from a look at the same pictures each time, which a call of `probe` does. Before training
+# and after it:
+
+# %%
+from dyhead_lab.training.probes import probe
+
+looked_at = [DrawnShapes(4).image(i) for i in range(4)]
+sparse = zoo.get("sparse_detr_tiny")
+fresh, learned = sparse.build(len(shapes.categories)), zoo.load_trained("sparse_detr_tiny").model
+for name, one in {"untrained": fresh, "trained": learned}.items():
+    overlap = probe(one, looked_at)["dam_overlap"]
+    print(f"{name:9}: Corr {overlap:.2f}, by chance {sparse.model['rho']}")
+
+# %% [markdown]
 # ## What is still wrong: mistakes by kind
 #
-# AP says how good, not why not better. TIDE ([Bolya et al., 2020](https://arxiv.org/abs/2008.08115)) gives every
-# mistake one of six names and asks how much AP50 would rise if all mistakes of one name were mended. A detection that
-# is no hit is judged by two numbers: its largest IoU with an object of the class that it names, and with one of another
-# class.
+# AP says how good a detector is, not what is wrong with it. TIDE ([Bolya et al.,
+# 2020](https://arxiv.org/abs/2008.08115)) gives every mistake one of six names and asks how much AP50 would rise if
+# all mistakes of one name were mended. A detection that is no hit is judged by two numbers: its largest IoU with an
+# object of the class that it names, and with one of another class.
 #
 # | | kind | IoU with its own class | IoU with another |
 # | --- | --- | --- | --- |
@@ -859,8 +890,10 @@ for entry in entries:
 #
 # The sixth kind, *missed*, is an object that no detection comes near.
 
+
 # %% [markdown] tags=["workbook"]
-# **Exercise 7** (difficulty 2, 10 minutes): `kind(own_iou, foreign_iou)`, a number from 0 to 4.
+# **Exercise 7** (difficulty 2, 10 minutes): `kind(own_iou, foreign_iou)`. Return the number of the first line of the
+# table that fits, 0 to 4.
 #
 # <details><summary>Hint: two kinds fit</summary>The first one in the table counts.</details>
 # <details><summary>Hint: what is a duplicate?</summary>A good box of the right class that is no hit: a surer detection
@@ -903,16 +936,16 @@ errors_picture(image, worst, report)
 
 # %% [markdown]
 # Solid boxes are detections that count as mistakes, dashed ones are objects that were missed. On your own runs,
-# `dyhead-lab errors runs/NAME` prints the table and draws the worst pictures; `dyhead-lab compare runs/A runs/B` shows
-# two runs side by side. On the blood cells the worst pictures teach something else: most detections called background
-# there are real cells that nobody has boxed. Look at the pictures before you trust a number.
+# `dyhead-lab errors runs/NAME` prints the table and draws the worst pictures; `dyhead-lab compare runs/A runs/B`
+# shows two runs side by side. On the blood cells most detections called background are real cells that nobody has
+# boxed: look at the pictures before you trust a number.
 #
 # ## Fine-tune on your own data
 #
-# Nobody who has a thousand pictures starts from nothing. A training may start from any trained detector of the same
-# architecture (`start`, or `--from` in a terminal): its classes may be others, and what depends on them, the last layer
-# of the classifier, starts anew. Everything else keeps what it knows, so take a lower rate and fewer steps. Here
-# `quickstart`, which knows the classes of Shapes, goes on to the 80 classes above.
+# With a thousand pictures it pays to start from a trained detector of the same architecture (`start`, or `--from` in
+# a terminal). Its classes may be others: what depends on them, the last layer of the classifier, starts anew.
+# Everything else keeps what it knows, so take a lower rate and fewer steps. Here `quickstart`, which knows the
+# classes of Shapes, goes on to the 80 classes above.
 
 # %%
 quickstart = zoo.load_trained("quickstart")
@@ -926,12 +959,17 @@ for name in ("backbone.body.stem.0.0.weight", "head.classification_head.cls_logi
     print(f"{name:45} {tuple(before[name].shape)} -> {tuple(after[name].shape)}")
 
 # %% [markdown]
-# Published weights work in the same way once they are read by name
-# ([chapter 08](08_dynamic_head_on_detectors.ipynb) does it for the Dynamic Head's, with an option for other classes).
+# Published weights are fine-tuned in the same way, by their name (`dyhead-lab weights` lists all names) or from an
+# official checkpoint file:
+#
+# ```
+# dyhead-lab train deformable_detr_r50 --data my_data --from SenseTime/deformable-detr --set lr=2e-5
+# ```
 #
 # ## Break it
 #
-# This `cosine_factor` has one planted bug. Look at its curve before you ask the check.
+# This `cosine_factor` has one planted bug (20 steps of warm-up, 200 in all). Look at its curve before you ask the
+# check.
 
 # %%
 suspect = drill(COSINE_MISTAKES, 3)

@@ -5,7 +5,7 @@
 # | --- | --- |
 # | Time | 60 to 75 minutes with the exercises, under 1 minute to run on 2 CPU cores (not measured on a GPU) |
 # | Memory | under 2 GB; on a GPU not measured |
-# | Needs | deformable convolution (chapter 03); what a kernel does to memory (chapter 04) |
+# | Needs | chapters [03](03_deformable_convolution.ipynb) and [04](04_the_cuda_kernel.ipynb) |
 # | You will build | the floor that no kernel can pass, a fair race, and a kernel of your own that enters it |
 #
 # The same formula, on the same machine, takes 109 milliseconds or 637. Both numbers are recorded further below: a
@@ -13,7 +13,7 @@
 # shows you such a pair, three questions are worth asking. How fast *could* it be? Was the race fair? And do both
 # compute the same?
 #
-# This chapter answers them in that order. The first needs no stopwatch at all: a few counts and two properties of the
+# This chapter answers them in that order. The first needs no race at all: a few counts and two properties of the
 # machine give a time that nobody can pass. The second is a matter of method, and you write the method. The third is a
 # test. Then you enter the race yourself. A time without its machine says nothing, so every number here carries one.
 
@@ -53,7 +53,7 @@ what_decides = Question(
     b="arithmetic",
     c="both about equally, within a factor of two",
 )
-what_decides.guess(None)  # put a letter here
+what_decides.ask()
 
 # %% [markdown]
 # ## How fast could it be?
@@ -81,9 +81,11 @@ what_decides.guess(None)  # put a letter here
 #
 # The terms of the first: input and output, $BCS$ numbers each; two offsets and a mask for each tap and pixel; the
 # weight. Of the operations only the product with the weight is counted. Sampling costs a few operations for each of
-# $9BCS$ samples, the product $2C$ for each: with 64 channels and more, sampling hardly counts.
+# $9BCS$ samples, the product $2C$ for each, so with many channels sampling hardly counts.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 1** (difficulty 1, 10 minutes): `conv_work(B, C, H, W)`. Return two whole numbers: bytes and operations.
+#
 # <details><summary>Hint: what is moved?</summary>
 #
 # Input and output, two offsets and a mask for each tap and pixel, the weight. Each once.
@@ -125,9 +127,10 @@ check_floor_seconds(floor_seconds)
 # %% [markdown]
 # ### Two limits of this machine
 #
-# $\beta$ is measured by copying a large tensor, $\pi$ by multiplying two matrices, the best-tuned operations there are.
-# We take the *best* of several tries. That is the opposite of what is right for contenders: a limit is what the machine
-# can do, and a busy moment only hides it. With a limit that is too low, kernels would seem to pass the floor.
+# $\beta$ is measured by copying a large tensor, $\pi$ by multiplying two matrices, the best-tuned operations there
+# are. We take the *best* of several tries: a limit is what the machine can do, and a busy moment only hides it. With
+# a limit that is too low, kernels would seem to pass the floor. (For contenders something else is right, as you will
+# see.)
 
 # %%
 def copy_bandwidth(megabytes=64):
@@ -168,23 +171,24 @@ what_decides.revisit(answer, found)
 # %% [markdown]
 # ## Was the race fair?
 #
-# Now to the stopwatch, and to four ways of fooling oneself with it.
-#
-# The first run of a function often compiles something, or allocates memory. It must not count. A machine is never
-# quiet: a browser tab wakes up, the processor gets warm and slows down. If contenders run one after the other, a busy
-# minute meets one of them alone, and decides the race. So they *take turns*: every round, each runs once. And of its
-# times we take the *median*. A mean is pulled up by a single hiccup; the minimum tells what the machine can do on its
-# best day, which is right for a limit and flattering for a kernel.
+# A stopwatch fools in four ways. The first run of a function often compiles something or allocates memory; it must
+# not count. A machine is never quiet: a browser tab wakes up, the processor gets warm and slows down. If contenders
+# run one after the other, a busy minute meets one of them alone, and decides the race; so they *take turns*, and each
+# runs once a round. And of its times we take the *median*: a mean is pulled up by a single hiccup, and the minimum
+# tells what the machine can do on its best day, which is right for a limit and flattering for a kernel.
 #
 # <img src="diagrams/taking_turns.svg" alt="The same busy moment in two races of three contenders with four
 # rounds. One after the other: it slows three of the four runs of contender B, whose median is wrong. Taking
 # turns: it slows one run of each, and the medians forget it.">
 #
 # On a GPU there is a fifth way: kernels are launched and not waited for, and a stopwatch without
-# `torch.cuda.synchronize()` measures the launch. `clock` is handed in, so that the check can use a clock of its own and
-# a machine that gets busy when it likes.
+# `torch.cuda.synchronize()` measures the launch. `clock`, a function that gives seconds, is handed in, so that the
+# check can use a clock of its own and play a machine that gets busy.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 2** (difficulty 2, 15 minutes): `race(contenders, rounds, clock)`. Call each contender once before the
+# first round; `clock()` gives seconds. Return a dict: name -> median of its `rounds` times in seconds.
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # A loop that calls each contender once and does not look at the clock.
@@ -224,8 +228,9 @@ check_race(race)
 # ## What was recorded
 #
 # The project ships a table that `dyhead-lab bench ops` wrote on a machine that did nothing else, with the same method
-# and more rounds. Ours is the library's CPU path; `torchvision` is the reference that most people use; `plain conv2d`
-# is a convolution of the same size without any offsets, because a deformable convolution ends in the same product.
+# and more rounds. `dyhead_lab` is this library's CPU path. `torchvision` is what most people use; its CPU kernel
+# samples in a plain loop on one thread, where the others had two. `plain conv2d` is a convolution of the same size
+# without any offsets, because a deformable convolution ends in the same product.
 
 # %%
 table = recorded("cpu")
@@ -241,20 +246,23 @@ both = [row for row in table["rows"] if row["pass"] == "forward + backward"]
 Picture(race_figure(both), alt="Recorded times of the forward and backward pass, with floors.")
 
 # %% [markdown]
-# Read the figure from the floor. In float32, plain `conv2d` comes to it, and sometimes a little below: a convolution
-# may save operations, and the rate was measured with one matrix size. The deformable convolution stays above it,
-# because it has to sample first: ours reaches 75 to 86 percent of the floor with 256 channels, 35 percent on the small
-# problem with 64, where less arithmetic hides the sampling. torchvision reaches 5 to 16 percent.
+# Read the figures from the floor: a contender *reaches* the share floor / time of it. In float32, plain `conv2d`
+# comes to the floor, and sometimes a little below: a convolution may save operations, and the rate was measured with
+# one matrix size. The deformable convolution stays above it, because it has to sample first. Forward, `dyhead_lab`
+# reaches 75 to 86 percent of the floor with 256 channels, and 35 percent on the small problem with 64, where less
+# arithmetic hides the sampling; torchvision reaches 5 to 16 percent. With the backward pass it is 63 to 77 and 30
+# percent, and 2 to 6.
 #
 # A floor is counted with the rate of what is multiplied. The processor multiplies bfloat16 about twice as fast, so the
 # floors of the rows with bf16 lie lower. Peers without bfloat16 compute in float32 there, and their names say so.
 #
-# For the encoder's `ms_deform_attn` ([chapter 10](10_multi_scale_deformable_attention.ipynb)) the floor lies far below
-# everybody: ours reaches 6 to 9 percent. It has no matrix product, so its floor counts bytes only, and gives no credit
-# for reading at scattered places. A floor says that nobody goes below, not that somebody can reach it. Yet with the 300
-# queries of a decoder our forward pass *does* go below: 1.4 times as fast as its floor. Two assumptions fail there. The
-# floor counts every value once, and 300 queries do not read all of them; and it takes them from memory, while here most
-# of them still lie in the cache. A bound is as good as its assumptions, and it is honest to show where they end.
+# For the encoder's `ms_deform_attn` ([chapter 10](10_multi_scale_deformable_attention.ipynb)) the floor lies far
+# below everybody: forward, `dyhead_lab` reaches 6 to 9 percent. It has no matrix product, so its floor counts bytes
+# only, and gives no credit for reading at scattered places. A floor says that nobody goes below, not that somebody
+# can reach it. Yet with the 300 queries of a decoder the forward pass *does* go below: it is 1.4 times as fast as its
+# floor. Two assumptions fail there. The floor counts every value once, and 300 queries do not read all of them; and
+# it takes them from memory, while here most of them still lie in the cache. A bound is only as good as its
+# assumptions.
 #
 # ## The roofline
 #
@@ -281,8 +289,8 @@ Picture(figure, alt="All convolutions lie right of the corner: arithmetic decide
 
 # %% [markdown]
 # All four problems lie to the right of the corner. With enough channels the product decides, *although* the reads are
-# scattered: each sample that was fetched with so much trouble is multiplied 2 C times. What keeps kernels away from the
-# roof is how they *feed* that product: whether samples come in the order in which it wants them, and whether it waits.
+# scattered: each sample, once fetched, takes part in $C$ multiply-adds. What keeps kernels away from the roof is how
+# they *feed* that product: whether samples come in the order in which it wants them, and whether it waits.
 #
 # ## On a GPU
 
@@ -298,10 +306,13 @@ print(gpu_report())
 # lies at $(2x + 1)/W - 1$. Forgetting the half pixel is the classic mistake.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 3** (difficulty 3, 30 minutes): `my_kernel(input, offset, weight, mask)`. Offsets are (dy, dx) per tap,
+# in pixels; taps run row by row. Return (B, Co, H, W).
+#
 # <details><summary>Hint: where to begin</summary>
 #
-# Tap k reads at row `k // 3 - 1 + dy` and column `k % 3 - 1 + dx`, seen from its pixel; `dy` is channel `2 * k` of the
-# offsets, `dx` channel `2 * k + 1`.
+# Tap k reads at row `k // 3 - 1 + dy` and column `k % 3 - 1 + dx`, seen from its pixel; `dy` is channel `2 * k` of
+# the offsets, `dx` channel `2 * k + 1`.
 #
 # </details>
 # <details><summary>Hint: the grid</summary>
@@ -409,8 +420,8 @@ alt = "Shares of the three steps of a deformable convolution in its time."
 Picture(shares_figure(of_steps), alt=alt)
 
 # %% [markdown]
-# The floor counts the product alone. What the other two steps take is what a better kernel can win, and no more: if the
-# product takes half of the time, nothing that you do to sampling makes the whole twice as fast. This is
+# The floor counts the product alone. What the other two steps take is what a better kernel can win, and no more: if
+# the product takes half of the time, nothing that you do to sampling makes the whole more than twice as fast. This is
 # [Amdahl's law](https://en.wikipedia.org/wiki/Amdahl%27s_law), and the reason to measure before optimising.
 #
 # ## A planted bug

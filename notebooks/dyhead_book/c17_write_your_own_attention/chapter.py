@@ -8,16 +8,15 @@
 # | Needs | chapter [07](07_dynamic_head.ipynb); [09](09_self_attention_to_deformable.ipynb) helps |
 # | You will build | a fourth attention: designed, plugged into a Dynamic Head, trained, saved, loaded and ablated |
 #
-# Dynamic Head looks along levels, then positions, then channels, one axis at a time. That is how
-# [chapter 07](07_dynamic_head.ipynb) made an impossible attention possible, and it has a price: nothing that lies
-# along two axes at once can be seen by any of the three. Its [authors](https://arxiv.org/abs/2106.08322) leave open
-# whether several axes should be attended *jointly*.
+# Dynamic Head looks along levels, then positions, then channels, one axis at a time. That is how [chapter
+# 07](07_dynamic_head.ipynb) made an attention over all of them affordable, and it has a price: a relation between two
+# places that differ in level *and* position is not compared by any of the three. Its
+# [authors](https://arxiv.org/abs/2106.08322) leave open whether several axes should be attended *jointly*.
 #
-# So far this book has rebuilt what others designed. Here you design. A new module is an idea plus a handful of dull
+# So far this book has rebuilt what others designed. Here you design. A new module is an idea plus a handful of plain
 # decisions: what it reads, how its result comes back, what it computes before it has learned anything, what it costs.
-# Most new modules fail on the dull part. So the chapter goes all the way: a problem that the three cannot solve, a
-# module, a check, a training, weights that come back from a file, and an ablation that can tell you that your idea
-# was not worth it.
+# So the chapter goes all the way: a problem that the three cannot solve, a module, a check, a training, weights that
+# come back from a file, and an ablation that can tell you that your idea was not worth it.
 
 # %% tags=["hide"]
 import os
@@ -76,6 +75,10 @@ print("first answers:", problem.answer_B[:8].tolist(), f"(guessing is right in {
 # attention moves nine taps by a few cells, task-aware attention knows means. None compares.
 #
 # ## Predict
+#
+# Four heads will be trained on it: one block of the Dynamic Head; the same with an attention in which every place of
+# a level is compared with every place of its own level; the same with one in which every place is compared with every
+# place of *all* levels; and this last attention alone, with the three switched off.
 
 # %%
 who_solves_it = Question(
@@ -113,13 +116,15 @@ who_solves_it.ask()
 # $\gamma$ would never get a gradient. And queries start with the same weights as keys, so that a place reads what
 # resembles it. You will see whether that matters.
 #
-# **What does it cost?** $N^2$ comparisons. Keep it in mind.
+# **What does it cost?** $N^2$ comparisons, which are counted below.
 #
 # ## Build: tokens
 #
 # From maps to one list of tokens, and back.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 1** (difficulty 1, 10 minutes): `to_tokens(levels)`. Return one tensor (B, N, C).
+#
 # <details><summary>The numbers are mixed up</summary>flatten(2) makes (B, C, S) of a map (B, C, H, W); transpose(1,
 # 2) makes (B, S, C) of that.</details>
 #
@@ -154,10 +159,13 @@ print("there and back:", all(torch.equal(x, y) for x, y in zip(problem.levels, b
 # ## Build: the attention
 #
 # A module that plugs into a block is made from the number of channels, takes all levels and returns maps of the same
-# shapes. That is the whole contract. What it `emit`s can be traced and drawn; emit the map of weights, (B, 1, N, N),
+# shapes; no more is asked of it. What it `emit`s can be traced and drawn: emit the map of weights, (B, 1, N, N),
 # under the name that every view of this library knows, `attention_maps`.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 2** (difficulty 3, 20 minutes): `forward` of `JointAttention`, the formula above. Emit the weights as (B,
+# 1, N, N), and return a list of maps in the shapes of `levels`.
+#
 # <details><summary>Where to begin</summary>tokens = to_tokens(levels), then
 # self.query_key_value(self.norm(tokens)).chunk(3, dim=-1).</details>
 #
@@ -197,9 +205,9 @@ check_joint_attention(JointAttention)
 # %% [markdown]
 # ## Check what you designed
 #
-# The check compares with the library's `JointAttention`, of the same names. But for a module of your own there is no
-# library to compare with. Then test what the design promises. With $\gamma = 0$ it must change nothing, not even
-# the last bit. What a trace shows must give the output. And $\gamma$ must get a gradient, although it is zero:
+# The check compares with the library's `JointAttention`. But for a module of your own there is nothing to compare
+# with. Then test what the design promises. With $\gamma = 0$ it must change nothing, not even the last bit. What a
+# trace shows must give the output. And $\gamma$ must get a gradient, although it is zero:
 
 # %%
 torch.manual_seed(0)
@@ -266,9 +274,8 @@ def learn(make_head, seed, steps=20 if FAST else 250, batch=16, lr=1e-2):
 
 
 # %% [markdown]
-# Five heads. The second compares places, too, but each level by itself. The fourth has the three attentions switched
-# off. The fifth differs from the third in one thing only: its queries and keys start independently, as they usually
-# do in transformers.
+# To the four heads comes a fifth, which differs from the third in one thing only: its queries and keys start
+# independently, as they usually do in transformers.
 
 
 # %%
@@ -316,13 +323,12 @@ Picture(
 )
 
 # %% [markdown]
-# The rows teach five things. The three attentions alone cannot do it: with one block, the finest level never sees the
-# coarsest. Comparing places of one level does not help, since the twin is elsewhere. Joint attention over all levels
-# *can* solve it, with the three or without them: 99 or 100 % in two of three seeds. In the third seed it has not
-# begun after 250 steps. With one seed you would have reported
-# either triumph or failure. And the same module with another start has learned nothing in any seed: a *module that
-# can* is not yet a *module that learns*. An ablation that had used only the last row would have called the idea
-# useless.
+# (Thin lines are seeds, thick ones their means.) The three attentions alone cannot do it: with one block, the finest
+# level never sees the coarsest. Comparing places of one level does not help, since the twin is elsewhere. Joint
+# attention over all levels *can* solve it, with the three or without them: 99 or 100 % in two of three seeds. In the
+# third seed it has not begun after 250 steps, so with one seed you would have reported either triumph or failure. And
+# the same module with another start has learned nothing in any seed: a *module that can* is not yet a *module that
+# learns*. An ablation that had used only the last row would have called the idea useless.
 #
 # This problem was made for joint attention. It shows what the three cannot do, not that detectors need it.
 #
@@ -354,10 +360,10 @@ print(f"mean weight on the twin {on_twin:.2f}, on itself {on_itself:.2f}, even {
 # %% [markdown]
 # ## Into a detector, without touching the library
 #
-# A toy is solved; now a detector. The recipe of a training names the attention in its options, and that is all:
-# `dyhead={"extra": JointAttention}`. The data set is a function of your own too, with pictures of Shapes drawn in
-# memory. The detector is the one of [chapter 07](07_dynamic_head.ipynb), ATSS on a frozen backbone and pyramid, so
-# that only what you plugged in, the three attentions and the predictors learn.
+# The recipe of a training names the attention in its options, and that is all: `dyhead={"extra": JointAttention}`.
+# The data set is a function of your own too, with pictures of Shapes drawn in memory. The detector is the one of
+# [chapter 07](07_dynamic_head.ipynb), ATSS on a frozen backbone and pyramid, so that only what you plugged in, the
+# three attentions and the predictors learn.
 
 # %%
 from dyhead_lab.detectors.one_stage.frozen_atss import frozen_atss
@@ -407,9 +413,8 @@ print(f"AP {AP['with', 0]:.3f} after {STEPS} steps")
 # %% [markdown]
 # ### Do the weights come back?
 #
-# A detector whose code lies in a notebook is worth nothing if its weights can be read by nobody. The run and its
-# weights name every class among the options by *import path*: the module it was defined in, a colon, its name.
-# Here the module is the notebook itself, `__main__`.
+# The run and its weights name every class among the options by *import path*: the module it was defined in, a colon,
+# its name. Here the module is the notebook itself, `__main__`.
 
 # %%
 import json
@@ -455,9 +460,9 @@ print("with gamma 0, the same scores:", torch.equal(found["scores"], without["sc
 #
 # ## The ablation, in pairs
 #
-# Is the fourth attention worth something? Train the same recipe with it and without it. The smallest honest
-# experiment has three seeds, and *pairs* them: a seed decides how the weights start and in which order pictures come,
-# so with and without of one seed share their luck, and it falls out of the difference.
+# Is the fourth attention worth something? Train the same recipe with it and without it, with three seeds at least,
+# and in *pairs*: a seed decides how the weights start and in which order pictures come, so the two runs of one seed
+# share their luck, and much of it falls out of the difference.
 
 # %%
 for seed in (0,) if FAST else (0, 1, 2):
@@ -483,12 +488,13 @@ if len(differences) > 1:
 # Two pairs are in favour and one is even: +0.007 on average, with a spread of 0.007. Divided by the root of three the
 # spread of the *mean* is 0.004, so the mean is less than two of those away from zero, and with three pairs even four
 # would be needed for the usual level. What to write down: a hint, no effect shown; and an effect of 0.01 is not
-# excluded. It is one more number of that kind if you stop here. Gamma has had 80 steps to leave zero, and the next
-# section shows what the attention has to learn first.
+# excluded. Gamma has had only 80 steps to leave zero, and the next section shows what the attention has to learn
+# first.
 #
-# The last line is worth a habit. An ablation can only see what is larger than its noise; a rule of thumb says that to
-# notice a difference $\delta$ in four of five experiments, at the usual level of one false alarm in twenty, takes
-# about $(2.8\, s / \delta)^2$ pairs of spread $s$. Compute it *before* you spend a week.
+# The last line is worth a habit. An ablation can only see what is larger than its noise. To notice a difference
+# $\delta$ in four of five experiments, at the usual level of one false alarm in twenty, takes about $(2.8\, s /
+# \delta)^2$ pairs whose differences have spread $s$ (a rule for many pairs; with few it takes more). Compute it
+# *before* you spend a week.
 #
 # `dyhead-lab experiment ablation.py` does the same from a file, with the table of chapter 07, and goes on where it
 # was stopped; `CONTRIBUTING.md` shows such a file.
@@ -541,13 +547,16 @@ Picture(
 # at the titles: nearly all of the weight stays on P3. Levels are made by different convolutions, so a place and its
 # own picture two levels up point in different directions, and do not resemble each other. In the toy twins carried
 # the same code on both levels, by construction. An attention that is to compare *across* levels in a detector has to
-# learn to translate first, and a start that is alike does not help it there.
+# learn to translate first, and there queries and keys that start alike do not help.
 #
 # ## What it costs
 #
-# Jointly means that every token meets every token. Count it.
+# Every token meets every token. Count it.
 
 # %% [markdown] tags=["workbook"]
+# **Exercise 3** (difficulty 1, 10 minutes): `joint_macs(sizes, C)`. Return a whole number; softmax, LayerNorm and the
+# product with gamma do not count.
+#
 # <details><summary>What is counted?</summary>Three projections of N tokens, N x N scores of C channels, N x N weights
 # times C values.</details>
 #
@@ -590,8 +599,11 @@ for size in ((160, 160), (320, 320), (640, 640), (800, 1333)):
 # C$, with $T$ tokens on them.
 
 # %% [markdown] tags=["workbook"]
-# <details><summary>Where to begin</summary>Copy forward of JointAttention. Split k and v: the last
-# T = number of places of levels[-2:] tokens answer.</details>
+# **Exercise 4** (difficulty 2, 15 minutes): `forward` of `CoarseReader`. Return maps in the shapes of `levels`;
+# nothing need be emitted.
+#
+# <details><summary>Where to begin</summary>Copy forward of JointAttention. Split k and v: the last T = number of
+# places of levels[-2:] tokens answer.</details>
 #
 # <details><summary>How do I take the last T?</summary>k[:, -T:], v[:, -T:]. The weights are then (B, N, T).</details>
 
@@ -623,9 +635,9 @@ cheap = [learn(make_head, seed)[1][-1] for seed in seeds]
 print("solved", *(f"{share:.0%}" for share in cheap))
 
 # %% [markdown]
-# At the published size that is a sixty-fourth of the cost. The toy is solved in nine of ten images, and in every
-# seed: fewer keys compete, so the right one is found sooner. What is lost is the fine detail: no token reads P3 to P5
-# any more, so two small objects cannot be compared. The toy cannot notice, because its twin always lies on the
+# At the published size that is a sixty-fourth of the cost of scores and sums. The toy is solved in nine of ten
+# images, and in every seed, perhaps because fewer keys compete. What is lost is the fine detail: no token reads P3 to
+# P5 any more, so two small objects cannot be compared. The toy cannot notice, because its twin always lies on the
 # coarsest level. Choose your toys so that they can say no.
 #
 # ## Break it

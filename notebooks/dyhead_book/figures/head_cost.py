@@ -79,7 +79,7 @@ def parts_figure(detectors: Mapping[str, Sequence[Sequence[PartCost]]], labels: 
                     axes.barh(y, width, left=left, color=colour, label=part.name if not (place or row) else None)
                     if width > 25:
                         middle = left + width / 2
-                        axes.text(middle, y, f"{width:.0f}", ha="center", va="center", color=ink_on(colour), fontsize=8)
+                        axes.text(middle, y, f"{width:.0f}", ha="center", va="center", color=ink_on(colour), fontsize=9)
                     left += width
                 axes.text(left, y, f" {left:.0f}", va="center", fontsize=9)
         axes.set_yticks(list(ticks), list(ticks.values()))
