@@ -16,13 +16,12 @@ import torch
 from numba import prange
 from torch import Tensor
 from torch.nn.functional import conv2d
-from torch.nn.grad import conv2d_weight
 
 from ..checks import Geometry
 from ..numba_compile import fast, in_parallel, literal
 from . import block_cache as memory
 from . import parts
-from .image_rows import empty_images, put_rows, rows_of
+from .image_rows import empty_images, images_of, put_rows, rows_of
 from .lanes import LANES, load, store
 from .pixels import add_back, axis
 from .threads import part, run
@@ -173,12 +172,18 @@ def deform_conv2d(
     Returns:
         (B, Co, Ho, Wo).
     """
-    B, _, Ho, Wo = offset.shape
-    matrix, sampler = _matrix(weight).to(factors), _Sampler(geometry, input, offset, weight, mask)
-    out = empty_images(B, weight.shape[0], Ho, Wo, like=input)
-    for strip in sampler.strips():
-        columns = _as_image(sampler.columns(strip)).to(factors)
-        put_rows(_as_rows(conv2d(columns, matrix, groups=geometry.groups)), strip.start, out)
+    problem = _Problem(geometry, input, offset, weight, mask)
+    matrix, sampler = _matrix(weight).to(factors), _Sampler(problem)
+
+    def product(strip: slice) -> Tensor:
+        return _as_rows(conv2d(_as_image(sampler.columns(strip)).to(factors), matrix, groups=geometry.groups))
+
+    strips = sampler.strips()
+    if len(strips) == 1:
+        return images_of(product(strips[0]), like=input)
+    out = empty_images(len(input), len(weight), *offset.shape[2:], like=input)
+    for strip in strips:
+        put_rows(product(strip), strip.start, out)
     return out
 
 
@@ -191,23 +196,31 @@ def deform_conv2d_backward(
     weight: Tensor,
     mask: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass."""
-    groups, matrix = geometry.groups, _matrix(weight).to(factors)
-    transposed = _transposed(matrix, groups)
-    grad_transposed = torch.zeros_like(transposed, dtype=weight.dtype)
+    """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass, ``grad`` of any dtype."""
+    problem, groups = _Problem(geometry, input, offset, weight, mask), geometry.groups
+    transposed = _transposed(_matrix(weight).to(factors), groups)
     grad_rows = rows_of(grad).to(factors)
-    sampler = _Sampler(geometry, input, offset, weight, mask)
-    scatterer = _Scatterer(geometry, input, offset, weight, mask)
+    sampler, scatterer = _Sampler(problem), _Scatterer(problem)
+    grad_transposed = None
     for strip in sampler.strips():
         columns, grad_out = _as_image(sampler.columns(strip)).to(factors), _as_image(grad_rows[strip])
         # With factors exchanged, (columns, grad_out), the same product is slower.
-        grad_transposed += conv2d_weight(grad_out, transposed.shape, columns, groups=groups)
+        of_strip = _weight_gradient(grad_out, transposed, columns, groups).to(weight.dtype)
+        grad_transposed = of_strip if grad_transposed is None else grad_transposed.add_(of_strip)
         grad_columns = conv2d(grad_out, transposed, groups=groups)  # oneDNN is slower at conv2d's own backward
         scatterer.add(strip, _as_rows(grad_columns).to(weight.dtype))
+    assert grad_transposed is not None  # a batch has rows
     grad_matrix = _transposed(grad_transposed, groups)
     grad_weight = grad_matrix.view(weight.shape[0], *weight.shape[2:], -1).permute(0, 3, 1, 2)
     grad_input, grad_offset, grad_mask = scatterer.gradients()
     return grad_input, grad_offset, grad_weight, grad_mask
+
+
+def _weight_gradient(input: Tensor, weight: Tensor, grad: Tensor, groups: int) -> Tensor:
+    """The gradient to the 1x1 kernel ``weight`` of a convolution of ``input``."""
+    steps = [1, 1], [0, 0], [1, 1], False, [0, 0]
+    wanted = [False, True, False]
+    return torch.ops.aten.convolution_backward(grad, input, weight, None, *steps, groups, wanted)[1]
 
 
 def _pieces_of_scatter(geometry: Geometry, C: int) -> int:
@@ -239,40 +252,49 @@ def _as_rows(image: Tensor) -> Tensor:
     return image.permute(0, 2, 3, 1)[0]
 
 
+class _Problem:
+    """The arguments as kernels want them."""
+
+    def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
+        (B, _, H, W), (_, _, Ho, Wo), (_, _, Kh, Kw) = input.shape, offset.shape, weight.shape
+        G, K = geometry.offset_groups, Kh * Kw
+        self.geometry, self.input, self.K = geometry, input, K
+        self.output_size = Ho, Wo
+        self.rows = rows_of(input)
+        self.points = (
+            offset.contiguous().numpy().reshape(B, G, K, 2, Ho, Wo),
+            mask.contiguous().numpy().reshape(B, G, K, Ho, Wo),
+            Taps(H, W, Kw, *geometry.stride, *geometry.padding, *geometry.dilation),
+        )
+
+
 class _Strips:
     """The arguments of a kernel, with the channels of the input cut into ``pieces``."""
 
-    def __init__(
-        self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor, pieces: int
-    ) -> None:
-        (B, C, H, W), (Ho, Wo) = input.shape, offset.shape[2:]
-        G, K = geometry.offset_groups, weight.shape[2] * weight.shape[3]
-        self.rows, self.shape = B * Ho, (Wo, geometry.groups, K, pieces // geometry.groups, C // pieces)
-        self.x = rows_of(input).view(B * H * W * pieces, C // pieces)
-        self.arguments = (
-            self.x.numpy(),
-            offset.contiguous().view(B, G, K, 2, Ho, Wo).numpy(),
-            mask.contiguous().view(B, G, K, Ho, Wo).numpy(),
-            Taps(H, W, weight.shape[3], *geometry.stride, *geometry.padding, *geometry.dilation),
-        )
+    def __init__(self, problem: _Problem, pieces: int) -> None:
+        B, C, H, W = problem.input.shape
+        Ho, Wo = problem.output_size
+        self.problem, groups = problem, problem.geometry.groups
+        self.rows, self.shape = B * Ho, (Wo, groups, problem.K, pieces // groups, C // pieces)
+        self.arguments = (problem.rows.numpy().reshape(B * H * W * pieces, C // pieces), *problem.points)
 
     def strips(self) -> list[slice]:
         """The rows of the batch's output, in strips whose columns fill :data:`STRIP_BYTES`, or are one row."""
-        step = max(1, STRIP_BYTES // (prod(self.shape) * self.x.element_size()))
+        step = max(1, STRIP_BYTES // (prod(self.shape) * self.problem.input.element_size()))
         return [slice(row, min(row + step, self.rows)) for row in range(0, self.rows, step)]
 
 
 class _Sampler(_Strips):
     """Makes the columns of one strip after the other, in the same memory."""
 
-    def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
-        super().__init__(geometry, input, offset, weight, mask, lcm(geometry.groups, geometry.offset_groups))
-        self.strip = memory.empty(max(s.stop - s.start for s in self.strips()), *self.shape, like=input)
+    def __init__(self, problem: _Problem) -> None:
+        super().__init__(problem, lcm(problem.geometry.groups, problem.geometry.offset_groups))
+        self.strip = memory.empty(max(s.stop - s.start for s in self.strips()), *self.shape, like=problem.input)
 
     def columns(self, strip: slice) -> Tensor:
         """All samples of a strip, times the mask: (rows, Wo, groups, K, pieces / groups, width)."""
         columns = self.strip[: strip.stop - strip.start]
-        entries = columns.view(-1, self.shape[-1]).numpy()
+        entries = columns.numpy().reshape(-1, self.shape[-1])
         arguments = parts.plain(), strip.start, *self.arguments, self.shape[:-1], entries
         run(sample_rows, sample_rows_in_threads, len(columns), *arguments)
         return columns
@@ -281,27 +303,25 @@ class _Sampler(_Strips):
 class _Scatterer(_Strips):
     """Collects the gradients to input, offset and mask, strip by strip. A thread owns the pieces it adds to."""
 
-    def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
-        pieces = _pieces_of_scatter(geometry, input.shape[1])
-        super().__init__(geometry, input, offset, weight, mask, pieces)
-        (B, _, Ho, Wo), K = offset.shape, self.shape[2]
-        self.grad_x = memory.zeros(*self.x.shape, like=self.x)
-        self.grad_points = memory.empty(B, pieces, 3, K, Ho, Wo, like=input)
-        self.input, self.offset, self.mask = input, offset, mask
+    def __init__(self, problem: _Problem) -> None:
+        (B, C, _, _), (Ho, Wo) = problem.input.shape, problem.output_size
+        pieces = _pieces_of_scatter(problem.geometry, C)
+        super().__init__(problem, pieces)
+        self.grad_rows = memory.zeros(*problem.rows.shape, like=problem.rows)
+        self.grad_points = memory.empty(B, pieces, 3, problem.K, Ho, Wo, like=problem.input)
 
     def add(self, strip: slice, grad_columns: Tensor) -> None:
         """Spread the gradient of a strip's columns, (rows, Wo, groups * K * C / groups)."""
-        entries = grad_columns.contiguous().view(-1, self.shape[-1]).numpy()
-        results = self.grad_x.numpy(), self.grad_points.numpy()
+        entries = grad_columns.contiguous().numpy().reshape(-1, self.shape[-1])
+        results = self.grad_rows.numpy().reshape(-1, self.shape[-1]), self.grad_points.numpy()
         arguments = parts.plain(), strip.start, *self.arguments, self.shape[:-1], entries, *results
         run(scatter_rows, scatter_rows_in_threads, self.grad_points.shape[1], *arguments)
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients to input, offset and mask, once every strip has been added."""
-        B, C, H, W = self.input.shape
-        K, G = self.shape[2], self.mask.shape[1] // self.shape[2]
-        grad_points = self.grad_points.view(B, G, -1, 3, K, *self.offset.shape[2:]).sum(2)
-        grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(self.offset.shape)
-        grad_input = empty_images(B, C, H, W, like=self.input)
-        put_rows(self.grad_x.view(B * H, W, C), 0, grad_input)
-        return grad_input, grad_offset, grad_points[:, :, 2].reshape(self.mask.shape)
+        problem, G = self.problem, self.problem.geometry.offset_groups
+        B, size = len(problem.input), problem.output_size
+        grad_points = self.grad_points.view(B, G, -1, 3, problem.K, *size).sum(2)
+        grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(B, -1, *size)
+        grad_mask = grad_points[:, :, 2].reshape(B, -1, *size)
+        return images_of(self.grad_rows, like=problem.input), grad_offset, grad_mask
