@@ -24,7 +24,7 @@ from ..hardware import runs_on
 from ..remedies import rebuild
 
 KINDS = ("emulated", "cuda")
-KERNELS = ("auto", "simple", "fast")
+KERNELS = ("auto", "simple", "columns", "fast")
 FOLDER = Path(__file__).parent / "lib"
 MEND = f"Run: {rebuild()}"
 
@@ -164,8 +164,9 @@ def use_kernels(name: str) -> Iterator[None]:
     It holds for the whole process: a backward pass on a GPU runs in a thread of its own.
 
     Args:
-        name: ``"simple"``: one thread per channel, as the classic kernels; ``"fast"``: refuses shapes that it does not
-            take; ``"auto"``: the fast ones wherever they take the shape.
+        name: ``"simple"``: one thread per result, as in textbooks; ``"columns"``: the convolution keeps its samples in
+            memory and multiplies them by PyTorch, the attention is simple; ``"fast"``: refuses shapes that it does not
+            take; ``"auto"``: the fast ones wherever they take the shape, else columns.
     Raises:
         ValueError: another name.
     """
@@ -232,7 +233,7 @@ def record(
         arguments: the operator's arguments, contiguous CPU tensors first, without ``kernel``.
         block: the block to watch, counted through the grid.
         threads: the threads of that block to watch, one unbroken range.
-        kernel: ``"simple"``, ``"fast"`` or ``"auto"``.
+        kernel: one of :data:`KERNELS`.
     Returns:
         The accesses in the order in which the emulator made them: thread by thread between two barriers.
     Raises:
