@@ -42,7 +42,7 @@ class Form(NamedTuple):
 
 
 def _has_tangent(tensor: Tensor) -> bool:
-    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+    if forward_ad._current_level < 0 or torch.compiler.is_compiling():  # nobody differentiates forwards
         return False
     return forward_ad.unpack_dual(tensor).tangent is not None
 
@@ -82,14 +82,9 @@ def deform_conv2d(
         ValueError: a shape, device or number that does not fit the others.
     """
     steps = _pair("stride", stride, 1), _pair("padding", padding, 0), _pair("dilation", dilation, 1)
-    forms = (
-        Form.of(input),
-        Form.of(offset),
-        Form.of(weight),
-        *(None if t is None else Form.of(t) for t in (bias, mask)),
-    )
+    of_bias, of_mask = (None if t is None else Form.of(t) for t in (bias, mask))
     check = _remembered_deform_conv2d if _is_plain(input) else _deform_conv2d
-    return check(*forms, *steps)
+    return check(Form.of(input), Form.of(offset), Form.of(weight), of_bias, of_mask, *steps)
 
 
 def ms_deform_attn(
@@ -265,6 +260,8 @@ def _require(holds: bool, name: str, given: Form, expected: str) -> None:
 
 
 def _pair(name: str, given: int | Sequence[int], least: int) -> tuple[int, int]:
+    if type(given) is int and least <= given <= LARGEST:
+        return given, given
     pair = given if isinstance(given, Sequence) else (given, given)
     if not all(isinstance(number, int) and not isinstance(number, bool) for number in pair):
         raise TypeError(f"{name} is {given!r}; expected an integer or two")

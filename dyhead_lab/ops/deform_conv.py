@@ -82,7 +82,7 @@ def _compute(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None,
     if input.shape[0] == 0:
         return input.new_empty(0, weight.shape[0], *offset.shape[2:])
     with autocast.off(input.device):
-        out = implementation(backend).deform_conv2d(input, offset, weight, mask, Geometry(*steps))
+        out = implementation(backend).deform_conv2d(input, offset, weight, mask, _geometry(*steps))
     return owned(_like_input(out, input))
 
 
@@ -99,9 +99,14 @@ def _compute_gradients(
             _zeros(grad.new_empty(0) if mask is None else mask),
         )
     with autocast.off(input.device):
-        grads = implementation(backend).deform_conv2d_backward(grad, input, offset, weight, mask, Geometry(*steps))
+        grads = implementation(backend).deform_conv2d_backward(grad, input, offset, weight, mask, _geometry(*steps))
     grad_offset, grad_weight, grad_mask = (owned(g.contiguous()) for g in grads[1:])
     return owned(_like_input(grads[0], input)), grad_offset, grad_weight, grad_mask
+
+
+def _geometry(stride: Any, padding: Any, dilation: Any, groups: int, offset_groups: int) -> Geometry:
+    """Out of the lists that PyTorch hands on."""
+    return Geometry(tuple(stride), tuple(padding), tuple(dilation), groups, offset_groups)
 
 
 def _zeros(tensor: Tensor) -> Tensor:

@@ -52,6 +52,8 @@ def why_missing(kind: str, device: int | None = None) -> str | None:
     Raises:
         ValueError: another kind.
     """
+    if (kind, device) in _usable:
+        return None
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     problem = _why_not_built(_emulator_build()) or _why_not_loaded(_emulator_build())
@@ -65,7 +67,14 @@ def why_missing(kind: str, device: int | None = None) -> str | None:
     problem = _why_not_loaded("cuda")
     if problem or torch.cuda.is_current_stream_capturing():  # a graph that is captured must not wait for a kernel
         return problem
-    return _why_not_running(torch.cuda.current_device() if device is None else device)
+    problem = _why_not_running(torch.cuda.current_device() if device is None else device)
+    if problem is None and device is not None:
+        _usable.add((kind, device))
+    return problem
+
+
+#: GPUs that were found to run the kernels. They are asked for with every call, and neither files nor drivers again.
+_usable: set[tuple[str, int | None]] = set()
 
 
 @functools.cache

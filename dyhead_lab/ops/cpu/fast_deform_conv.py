@@ -9,8 +9,9 @@ A *piece* is a run of channels that share their convolution group and their offs
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import gcd, lcm, prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from numba import prange
@@ -172,17 +173,17 @@ def deform_conv2d(
     Returns:
         (B, Co, Ho, Wo).
     """
-    problem = _Problem(geometry, input, offset, weight, mask)
-    matrix, sampler = _matrix(weight).to(factors), _Sampler(problem)
+    plan = _plan_of(geometry, input, offset, weight)
+    matrix, sampler = _matrix(weight).to(factors), _Sampler(plan, _arrays(plan, rows_of(input), offset, mask), input)
 
     def product(strip: slice) -> Tensor:
         return _as_rows(conv2d(_as_image(sampler.columns(strip)).to(factors), matrix, groups=geometry.groups))
 
-    strips = sampler.strips()
-    if len(strips) == 1:
-        return images_of(product(strips[0]), like=input)
-    out = empty_images(len(input), len(weight), *offset.shape[2:], like=input)
-    for strip in strips:
+    if len(plan.strips) == 1:
+        return images_of(product(plan.strips[0]), like=input)
+    B, _, Ho, Wo = offset.shape
+    out = empty_images(B, len(weight), Ho, Wo, like=input)
+    for strip in plan.strips:
         put_rows(product(strip), strip.start, out)
     return out
 
@@ -197,12 +198,13 @@ def deform_conv2d_backward(
     mask: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass, ``grad`` of any dtype."""
-    problem, groups = _Problem(geometry, input, offset, weight, mask), geometry.groups
+    plan = _plan_of(geometry, input, offset, weight)
+    arrays, groups = _arrays(plan, rows_of(input), offset, mask), geometry.groups
     transposed = _transposed(_matrix(weight).to(factors), groups)
     grad_rows = rows_of(grad).to(factors)
-    sampler, scatterer = _Sampler(problem), _Scatterer(problem)
+    sampler, scatterer = _Sampler(plan, arrays, input), _Scatterer(plan, arrays, input)
     grad_transposed = None
-    for strip in sampler.strips():
+    for strip in plan.strips:
         columns, grad_out = _as_image(sampler.columns(strip)).to(factors), _as_image(grad_rows[strip])
         # With factors exchanged, (columns, grad_out), the same product is slower.
         of_strip = _weight_gradient(grad_out, transposed, columns, groups).to(weight.dtype)
@@ -212,7 +214,7 @@ def deform_conv2d_backward(
     assert grad_transposed is not None  # a batch has rows
     grad_matrix = _transposed(grad_transposed, groups)
     grad_weight = grad_matrix.view(weight.shape[0], *weight.shape[2:], -1).permute(0, 3, 1, 2)
-    grad_input, grad_offset, grad_mask = scatterer.gradients()
+    grad_input, grad_offset, grad_mask = scatterer.gradients(input, offset, mask)
     return grad_input, grad_offset, grad_weight, grad_mask
 
 
@@ -223,13 +225,53 @@ def _weight_gradient(input: Tensor, weight: Tensor, grad: Tensor, groups: int) -
     return torch.ops.aten.convolution_backward(grad, input, weight, None, *steps, groups, wanted)[1]
 
 
-def _pieces_of_scatter(geometry: Geometry, C: int) -> int:
+class _Plan(NamedTuple):
+    """What follows from the sizes of a problem."""
+
+    geometry: Geometry
+    taps: Taps
+    sampled: tuple[int, ...]  # (Wo, groups, K, pieces / groups, channels of a piece), where samples are made
+    scattered: tuple[int, ...]  # the same where gradients are spread: in more pieces, for threads and for the cache
+    points: tuple[int, ...]  # (B, G, K, Ho, Wo)
+    strips: tuple[slice, ...]  # of the rows of the batch's output: their columns fill STRIP_BYTES, or are one row
+
+
+def _plan_of(geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor) -> _Plan:
+    elements = STRIP_BYTES // input.element_size()
+    return _plan(geometry, input.shape, offset.shape, weight.shape, elements, torch.get_num_threads())
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    geometry: Geometry, input: torch.Size, offset: torch.Size, weight: torch.Size, elements: int, threads: int
+) -> _Plan:
+    """``elements``: how many fit into a strip."""
+    (_, C, H, W), (B, _, Ho, Wo), (_, _, Kh, Kw) = input, offset, weight
+    groups, K = geometry.groups, Kh * Kw
+    sampled, scattered = (
+        (Wo, groups, K, pieces // groups, C // pieces)
+        for pieces in (lcm(groups, geometry.offset_groups), _pieces_of_scatter(geometry, C, threads))
+    )
+    step = max(1, elements // prod(sampled))
+    strips = tuple(slice(row, min(row + step, B * Ho)) for row in range(0, B * Ho, step))
+    taps = Taps(H, W, Kw, *geometry.stride, *geometry.padding, *geometry.dilation)
+    return _Plan(geometry, taps, sampled, scattered, (B, geometry.offset_groups, K, Ho, Wo), strips)
+
+
+def _pieces_of_scatter(geometry: Geometry, C: int, threads: int) -> int:
     """Pieces of :data:`CHANNELS` or fewer, and the same number of them for every thread, as far as C can be cut."""
-    pieces, threads = lcm(geometry.groups, geometry.offset_groups), torch.get_num_threads()
+    pieces = lcm(geometry.groups, geometry.offset_groups)
     while C // pieces > CHANNELS and C // pieces % 2 == 0:
         pieces *= 2
     more = threads // gcd(pieces, threads)
     return pieces * more if C // pieces % more == 0 else pieces
+
+
+def _arrays(plan: _Plan, rows: Tensor, offset: Tensor, mask: Tensor) -> tuple[Any, ...]:
+    """The arguments that all kernels take, in their order; rows of pixels still whole."""
+    B, G, K, Ho, Wo = plan.points
+    offsets = offset.contiguous().numpy().reshape(B, G, K, 2, Ho, Wo)
+    return rows.numpy(), offsets, mask.contiguous().numpy().reshape(plan.points), plan.taps
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -252,76 +294,47 @@ def _as_rows(image: Tensor) -> Tensor:
     return image.permute(0, 2, 3, 1)[0]
 
 
-class _Problem:
-    """The arguments as kernels want them."""
-
-    def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
-        (B, _, H, W), (_, _, Ho, Wo), (_, _, Kh, Kw) = input.shape, offset.shape, weight.shape
-        G, K = geometry.offset_groups, Kh * Kw
-        self.geometry, self.input, self.K = geometry, input, K
-        self.output_size = Ho, Wo
-        self.rows = rows_of(input)
-        self.points = (
-            offset.contiguous().numpy().reshape(B, G, K, 2, Ho, Wo),
-            mask.contiguous().numpy().reshape(B, G, K, Ho, Wo),
-            Taps(H, W, Kw, *geometry.stride, *geometry.padding, *geometry.dilation),
-        )
-
-
-class _Strips:
-    """The arguments of a kernel, with the channels of the input cut into ``pieces``."""
-
-    def __init__(self, problem: _Problem, pieces: int) -> None:
-        B, C, H, W = problem.input.shape
-        Ho, Wo = problem.output_size
-        self.problem, groups = problem, problem.geometry.groups
-        self.rows, self.shape = B * Ho, (Wo, groups, problem.K, pieces // groups, C // pieces)
-        self.arguments = (problem.rows.numpy().reshape(B * H * W * pieces, C // pieces), *problem.points)
-
-    def strips(self) -> list[slice]:
-        """The rows of the batch's output, in strips whose columns fill :data:`STRIP_BYTES`, or are one row."""
-        step = max(1, STRIP_BYTES // (prod(self.shape) * self.problem.input.element_size()))
-        return [slice(row, min(row + step, self.rows)) for row in range(0, self.rows, step)]
-
-
-class _Sampler(_Strips):
+class _Sampler:
     """Makes the columns of one strip after the other, in the same memory."""
 
-    def __init__(self, problem: _Problem) -> None:
-        super().__init__(problem, lcm(problem.geometry.groups, problem.geometry.offset_groups))
-        self.strip = memory.empty(max(s.stop - s.start for s in self.strips()), *self.shape, like=problem.input)
+    def __init__(self, plan: _Plan, arrays: tuple[Any, ...], input: Tensor) -> None:
+        self.shape = plan.sampled
+        self.arguments = (arrays[0].reshape(-1, self.shape[-1]), *arrays[1:], self.shape[:-1])
+        largest = plan.strips[0]
+        self.strip = memory.empty(largest.stop, *self.shape, like=input)
 
     def columns(self, strip: slice) -> Tensor:
         """All samples of a strip, times the mask: (rows, Wo, groups, K, pieces / groups, width)."""
-        columns = self.strip[: strip.stop - strip.start]
+        rows = strip.stop - strip.start
+        columns = self.strip[:rows]
         entries = columns.numpy().reshape(-1, self.shape[-1])
-        arguments = parts.plain(), strip.start, *self.arguments, self.shape[:-1], entries
-        run(sample_rows, sample_rows_in_threads, len(columns), *arguments)
+        run(sample_rows, sample_rows_in_threads, rows, parts.plain(), strip.start, *self.arguments, entries)
         return columns
 
 
-class _Scatterer(_Strips):
+class _Scatterer:
     """Collects the gradients to input, offset and mask, strip by strip. A thread owns the pieces it adds to."""
 
-    def __init__(self, problem: _Problem) -> None:
-        (B, C, _, _), (Ho, Wo) = problem.input.shape, problem.output_size
-        pieces = _pieces_of_scatter(problem.geometry, C)
-        super().__init__(problem, pieces)
-        self.grad_rows = memory.zeros(*problem.rows.shape, like=problem.rows)
-        self.grad_points = memory.empty(B, pieces, 3, problem.K, Ho, Wo, like=problem.input)
+    def __init__(self, plan: _Plan, arrays: tuple[Any, ...], input: Tensor) -> None:
+        rows, shape = arrays[0], plan.scattered
+        B, _, K, Ho, Wo = plan.points
+        self.plan, self.width, self.pieces = plan, shape[-1], shape[1] * shape[3]
+        self.arguments = (rows.reshape(-1, self.width), *arrays[1:], shape[:-1])
+        self.grad_rows = memory.zeros(*rows.shape, like=input)
+        self.grad_points = memory.empty(B, self.pieces, 3, K, Ho, Wo, like=input)
+        self.results = self.grad_rows.numpy().reshape(-1, self.width), self.grad_points.numpy()
 
     def add(self, strip: slice, grad_columns: Tensor) -> None:
         """Spread the gradient of a strip's columns, (rows, Wo, groups * K * C / groups)."""
-        entries = grad_columns.contiguous().numpy().reshape(-1, self.shape[-1])
-        results = self.grad_rows.numpy().reshape(-1, self.shape[-1]), self.grad_points.numpy()
-        arguments = parts.plain(), strip.start, *self.arguments, self.shape[:-1], entries, *results
-        run(scatter_rows, scatter_rows_in_threads, self.grad_points.shape[1], *arguments)
+        entries = grad_columns.contiguous().numpy().reshape(-1, self.width)
+        arguments = parts.plain(), strip.start, *self.arguments, entries, *self.results
+        run(scatter_rows, scatter_rows_in_threads, self.pieces, *arguments)
 
-    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+    def gradients(self, input: Tensor, offset: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients to input, offset and mask, once every strip has been added."""
-        problem, G = self.problem, self.problem.geometry.offset_groups
-        B, size = len(problem.input), problem.output_size
-        grad_points = self.grad_points.view(B, G, -1, 3, problem.K, *size).sum(2)
-        grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(B, -1, *size)
-        grad_mask = grad_points[:, :, 2].reshape(B, -1, *size)
-        return images_of(self.grad_rows, like=problem.input), grad_offset, grad_mask
+        B, G, K, Ho, Wo = self.plan.points
+        grad_points = self.grad_points
+        if self.pieces > G:
+            grad_points = grad_points.view(B, G, -1, 3, K, Ho, Wo).sum(2)
+        grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(offset.shape)
+        return images_of(self.grad_rows, like=input), grad_offset, grad_points[:, :, 2].reshape(mask.shape)
