@@ -30,17 +30,17 @@ std::string choose_kernel(const std::string& kernel, const Call& call) {
 bool deform_conv2d_is_fast(Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask, int64_t stride_h,
                            int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h, int64_t dil_w, int64_t groups,
                            int64_t offset_groups) {
-  const OnDevice device(input);
   const Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups,
                   offset_groups);
+  const OnDevice device(input);
   return is_fast(call.g, call.type);
 }
 
 Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask, int64_t stride_h,
                              int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h, int64_t dil_w,
                              int64_t groups, int64_t offset_groups, std::string kernel, bool tf32) {
-  const OnDevice device(input);
   Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups, offset_groups);
+  const OnDevice device(input);
   Geometry& g = call.g;
   const std::string chosen = choose_kernel(kernel, call);
   if (chosen == "columns") return forward_by_columns(call, input, weight, device.stream);
@@ -64,8 +64,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, T
                                                                   int64_t pad_w, int64_t dil_h, int64_t dil_w,
                                                                   int64_t groups, int64_t offset_groups,
                                                                   bool deterministic, std::string kernel, bool tf32) {
-  const OnDevice device(input);
   Call call(input, offset, weight, mask, {stride_h, stride_w}, {pad_h, pad_w}, {dil_h, dil_w}, groups, offset_groups);
+  const OnDevice device(input);
   Geometry& g = call.g;
   expect(grad, "grad", {g.B, g.Co, g.Ho, g.Wo}, input.scalar_type(), input, true);
   const std::string chosen = choose_kernel(kernel, call);
