@@ -5,7 +5,7 @@ C++ compiler, and the kernels for the GPU, which need nvcc and a CUDA build of t
 is told in ``status.json`` beside them; ``dyhead_lab.ops.native`` reads it.
 
 Environment:
-    CXX                the C++ compiler (default: c++, then g++)
+    CXX                the C++ compiler, nvcc's too (default: c++, then g++; nvcc takes what it was installed with)
     CUDA_HOME          the CUDA toolkit (default: where nvcc is)
     DYHEAD_CUDA        auto (default): build for the GPU if this machine has one and it is possible; 0: do not;
                        1: build, on a machine without a GPU too, and fail if it is not possible
@@ -58,6 +58,19 @@ APPLE_FLAGS = ["-D_XOPEN_SOURCE=700", "-D_DARWIN_C_SOURCE", "-Wno-deprecated-dec
 #: Apple's linker wants to know every name beforehand, unless it is told that torch brings them.
 APPLE_LINK = ["-undefined", "dynamic_lookup"]
 ERROR_LINES = 25
+
+
+#: What compilers say where two versions do not fit each other, and what mends it.
+CLASHES = {
+    r"unsupported GNU version": "This CUDA takes no g++ so new. Install an older one, such as g++-12, and run: "
+    "export CXX=g++-12 DYHEAD_CUDA=1 && make native",
+    r"unsupported clang version": "This CUDA takes no clang so new. Install g++ and run: "
+    "export CXX=g++ DYHEAD_CUDA=1 && make native",
+    r'exception specification is incompatible.*"(cospi|sinpi|rsqrt)f?"': "glibc 2.41 and newer do not fit CUDA 12.9 "
+    "and older. Install CUDA 13, then run: export DYHEAD_CUDA=1 && make native",
+    r"Unsupported gpu architecture": "This CUDA is older or newer than an architecture that it was asked for. Mend "
+    "DYHEAD_CUDA_ARCHS, then run: export DYHEAD_CUDA=1 && make native",
+}
 
 
 class CannotBuild(Exception):
@@ -150,7 +163,9 @@ def plan_cuda() -> Library:
     toolkit, torch, host = find_toolkit(), torch_folder(), cxx()
     if not list((torch / "lib").glob("libtorch_cuda.*")):
         raise CannotBuild("this torch is built without CUDA", "Install a CUDA build of torch, then run: make native")
-    nvcc = [str(toolkit / "bin" / "nvcc"), "-ccbin", host, "-std=c++17", "-O3", "--extended-lambda"]
+    # A distribution's nvcc knows a compiler that fits it, often an older one than c++.
+    chosen = ["-ccbin", host] if os.environ.get("CXX") else []
+    nvcc = [str(toolkit / "bin" / "nvcc"), *chosen, "-std=c++17", "-O3", "--extended-lambda"]
     architectures = architecture_names(toolkit)
     nvcc += ["-Xcompiler", "-fPIC,-fvisibility=hidden", f"-I{SOURCE}", *architecture_flags(architectures)]
     include = [f"-I{SOURCE}", f"-I{torch / 'include'}", f"-I{toolkit / 'include'}"]
@@ -248,7 +263,9 @@ def build(libraries: list[Library]) -> dict[str, dict[str, Any]]:
                 results[library.name] = {"architectures": library.architectures} if library.architectures else {}
             except subprocess.CalledProcessError as error:
                 lines = "\n".join(error.output.strip().splitlines()[-ERROR_LINES:])
-                results[library.name] = {"error": f"the compiler failed:\n{lines}", "remedy": library.remedy}
+                remedies = (remedy for words, remedy in CLASHES.items() if re.search(words, error.output))
+                remedy = next(remedies, library.remedy)
+                results[library.name] = {"error": f"the compiler failed:\n{lines}", "remedy": remedy}
     used = {path for library in libraries for path in library.objects}
     for stale in set(OBJECTS.glob("*.o")) - used:
         stale.unlink()

@@ -11,6 +11,9 @@ using Library = torch::stable::detail::StableLibrary;
 #ifndef DYHEAD_CUDA
 static void define_operators(Library& library) {
   library.def(
+      "deform_conv2d_is_fast(Tensor input, Tensor offset, Tensor weight, Tensor? mask, int stride_h, int stride_w, "
+      "int pad_h, int pad_w, int dil_h, int dil_w, int groups, int offset_groups) -> bool");
+  library.def(
       "deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, Tensor? mask, int stride_h, int "
       "stride_w, "
       "int pad_h, int pad_w, int dil_h, int dil_w, int groups, int offset_groups, str kernel='auto', "
@@ -33,6 +36,7 @@ static void define_operators(Library& library) {
 #endif
 
 static void implement_operators(Library& library) {
+  library.impl("deform_conv2d_is_fast", TORCH_BOX(&deform_conv2d_is_fast));
   library.impl("deform_conv2d_forward", TORCH_BOX(&deform_conv2d_forward));
   library.impl("deform_conv2d_backward", TORCH_BOX(&deform_conv2d_backward));
   library.impl("ms_deform_attn_forward", TORCH_BOX(&ms_deform_attn_forward));

@@ -8,6 +8,20 @@ namespace {
 
 using namespace ms_deform_attn;
 
+/// The numbers in spatial_shapes, (L, 2), and level_start_index, (L,), both on the CPU.
+Levels levels_of(const Tensor& shapes, const Tensor& starts, int64_t L) {
+  STD_TORCH_CHECK(L <= Levels::kMost, "'spatial_shapes' has ", L, " levels; the kernels take ", Levels::kMost,
+                  " at most");
+  const Buffer sizes = buffer(shapes, "spatial_shapes"), firsts = buffer(starts, "level_start_index");
+  Levels levels{};
+  for (int64_t l = 0; l < L; ++l) {
+    levels.height[l] = int(static_cast<const int64_t*>(sizes.data)[2 * l]);
+    levels.width[l] = int(static_cast<const int64_t*>(sizes.data)[2 * l + 1]);
+    levels.start[l] = static_cast<const int64_t*>(firsts.data)[l];
+  }
+  return levels;
+}
+
 /// The tensors of one call, checked against each other.
 struct Call {
   Geometry g;
@@ -25,12 +39,13 @@ struct Call {
     STD_TORCH_CHECK(types.location == types.value || (is_16_bit && types.location == Type::float32),
                     "'sampling_locations' must have the dtype of 'value', or float32 beside a 16-bit 'value'");
     expect(value, "value", of_value, value.scalar_type(), value);
-    expect(shapes, "spatial_shapes", {L, 2}, ScalarType::Long, value);
-    expect(starts, "level_start_index", {L}, ScalarType::Long, value);
+    STD_TORCH_CHECK(shapes.is_cpu(), "'spatial_shapes' must be on the CPU");
+    expect(shapes, "spatial_shapes", {L, 2}, ScalarType::Long, shapes);
+    expect(starts, "level_start_index", {L}, ScalarType::Long, shapes);
     expect(locations, "sampling_locations", {B, Q, M, L, P, 2}, locations.scalar_type(), value);
     expect(weights, "attention_weights", {B, Q, M, L, P}, locations.scalar_type(), value);
-    arguments = {buffer(value, "value"), buffer(shapes, "spatial_shapes"), buffer(starts, "level_start_index"),
-                 buffer(locations, "sampling_locations"), buffer(weights, "attention_weights")};
+    arguments = {buffer(value, "value"), levels_of(shapes, starts, L), buffer(locations, "sampling_locations"),
+                 buffer(weights, "attention_weights")};
   }
 };
 
@@ -40,7 +55,7 @@ Tensor ms_deform_attn_forward(Tensor value, Tensor spatial_shapes, Tensor level_
                               Tensor attention_weights, std::string kernel) {
   const Call call(value, spatial_shapes, level_start_index, sampling_locations, attention_weights);
   const OnDevice device(value);
-  const bool fast = choose_fast(kernel, is_fast(call.g, call.types, call.arguments));
+  const bool fast = choose(kernel, is_fast(call.g, call.types, call.arguments), "simple") == "fast";
   const Tensor output = torch::stable::new_empty(value, Sizes{call.g.B, call.g.Q, call.g.M * call.g.D});
   forward(call.g, call.types, call.arguments, buffer(output, "output"), fast, device.stream);
   return output;
@@ -56,7 +71,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward(Tensor grad, Tensor v
   const OnDevice device(value);
   const Buffer grad_output = buffer(grad, "grad");
   const bool possible = is_fast(g, call.types, call.arguments) && is_aligned(grad_output);
-  const bool fast = choose_fast(kernel, possible);
+  const bool fast = choose(kernel, possible, "simple") == "fast";
   const Tensor grad_value = zeros_like(value, accumulator_of(value));
   const Tensor grad_locations = torch::stable::empty_like(sampling_locations);
   const Tensor grad_weights = torch::stable::empty_like(attention_weights);

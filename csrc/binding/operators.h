@@ -1,4 +1,5 @@
-// The operators as torch calls them; tensors must be contiguous. Autograd and friendly messages are Python's.
+// The operators as torch calls them; tensors must be contiguous, maps and weights of the convolution may be
+// channels-last. Autograd and friendly messages are Python's.
 #pragma once
 
 #include <optional>
@@ -7,6 +8,11 @@
 #include "binding/tensors.h"
 
 namespace dyhead {
+
+/// Whether the fast kernels take this call.
+bool deform_conv2d_is_fast(Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask, int64_t stride_h,
+                           int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h, int64_t dil_w, int64_t groups,
+                           int64_t offset_groups);
 
 Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::optional<Tensor> mask, int64_t stride_h,
                              int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dil_h, int64_t dil_w,

@@ -20,8 +20,21 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Sizes = std::vector<int64_t>;
 
+/// True if channels vary fastest in the memory of (B, C, H, W), without gaps, and not in the usual order as well.
+inline bool is_channels_last(const Tensor& tensor) {
+  if (tensor.dim() != 4 || tensor.is_contiguous()) return false;
+  int64_t stride = 1;
+  for (const int axis : {1, 3, 2, 0}) {
+    if (tensor.size(axis) != 1 && tensor.stride(axis) != stride) return false;
+    stride *= tensor.size(axis);
+  }
+  return true;
+}
+
 /// Refuse a tensor that is not contiguous or not of the expected shape, type and device: the kernels trust all four.
-inline void expect(const Tensor& tensor, const char* name, const Sizes& sizes, ScalarType type, const Tensor& beside) {
+/// `or_last`: channels-last is contiguous too.
+inline void expect(const Tensor& tensor, const char* name, const Sizes& sizes, ScalarType type, const Tensor& beside,
+                   bool or_last = false) {
   const std::string argument = std::string("'") + name + "'";
   STD_TORCH_CHECK(tensor.scalar_type() == type, argument, " has the wrong dtype");
   STD_TORCH_CHECK(tensor.device() == beside.device(), argument, " is on another device than the first argument");
@@ -29,7 +42,7 @@ inline void expect(const Tensor& tensor, const char* name, const Sizes& sizes, S
   bool same = given.size() == sizes.size();
   for (size_t i = 0; same && i < sizes.size(); ++i) same = given[i] == sizes[i];
   STD_TORCH_CHECK(same, argument, " has the wrong shape");
-  STD_TORCH_CHECK(tensor.is_contiguous(), argument, " must be contiguous");
+  STD_TORCH_CHECK(tensor.is_contiguous() || (or_last && is_channels_last(tensor)), argument, " must be contiguous");
 }
 
 /// The sizes of a tensor that must have `dimensions` of them.
@@ -65,12 +78,18 @@ inline Tensor zeros_like(const Tensor& tensor, ScalarType type) {
   return torch::stable::new_zeros(tensor, tensor.sizes(), type);
 }
 
-/// Which kernels were asked for. "fast" on a call that the fast kernels cannot do is an error.
-inline bool choose_fast(const std::string& kernel, bool is_possible) {
-  STD_TORCH_CHECK(kernel == "auto" || kernel == "simple" || kernel == "fast",
-                  "'kernel' must be 'auto', 'simple' or 'fast', not '", kernel, "'");
-  STD_TORCH_CHECK(kernel != "fast" || is_possible, "kernel='fast' cannot do these shapes and types");
-  return kernel != "simple" && is_possible;
+inline Tensor converted(const Tensor& tensor, ScalarType type) {
+  return tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
+}
+
+/// Which kernels run, out of what was asked for: "auto" takes the fast ones where they are possible, else `otherwise`.
+/// "fast" on a call that the fast kernels cannot do is an error. Only deform_conv2d has "columns".
+inline std::string choose(const std::string& kernel, bool fast_is_possible, const std::string& otherwise) {
+  STD_TORCH_CHECK(kernel == "auto" || kernel == "simple" || kernel == "columns" || kernel == "fast",
+                  "'kernel' must be 'auto', 'simple', 'columns' or 'fast', not '", kernel, "'");
+  STD_TORCH_CHECK(kernel != "fast" || fast_is_possible, "kernel='fast' cannot do these shapes and types");
+  if (kernel == "auto") return fast_is_possible ? "fast" : otherwise;
+  return kernel == "columns" ? otherwise : kernel;
 }
 
 /// Makes a tensor's device the current one for as long as it lives, and knows the stream to launch on.

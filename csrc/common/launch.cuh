@@ -63,13 +63,21 @@ inline int device_attribute(cudaDeviceAttr attribute) {
 }
 #endif
 
+/// The multiprocessors of the current GPU. The emulated one has a single one.
+inline int64_t multiprocessors() {
+#ifdef __CUDACC__
+  return device_attribute(cudaDevAttrMultiProcessorCount);
+#else
+  return 1;
+#endif
+}
+
 /// How many blocks of so many threads the current GPU can hold at a time, if nothing but threads limits them.
 inline int64_t resident_blocks(int threads) {
 #ifdef __CUDACC__
-  const int64_t multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
-  return multiprocessors * (device_attribute(cudaDevAttrMaxThreadsPerMultiProcessor) / threads);
+  return multiprocessors() * (device_attribute(cudaDevAttrMaxThreadsPerMultiProcessor) / threads);
 #else
-  return 2048 / threads;  // the emulated GPU has one multiprocessor
+  return multiprocessors() * (2048 / threads);
 #endif
 }
 

@@ -78,10 +78,11 @@ __device__ inline void atomic_add(const Global<T>& memory, int64_t index, T valu
   atomicAdd(memory.data + index, value);
 }
 
-/// Add four floats in one instruction where the architecture has it (sm_90), else in four.
+/// Add four floats in one instruction where GPU and toolkit have it (sm_90, CUDA 12.1), else in four. The host's pass
+/// of nvcc, where no architecture is set, must not see the instruction: older toolkits do not declare it.
 __device__ inline void atomic_add4(const Global<float>& memory, int64_t index, const float (&value)[4]) {
   OBSERVE(atomic_add, memory, index, 4, value[0]);
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#if !defined(__CUDACC__) || (__CUDA_ARCH__ >= 900 && CUDART_VERSION >= 12010)
   atomicAdd(reinterpret_cast<float4*>(memory.data + index), float4{value[0], value[1], value[2], value[3]});
 #else
   for (int i = 0; i < 4; ++i) atomicAdd(memory.data + index + i, value[i]);

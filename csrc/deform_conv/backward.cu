@@ -11,15 +11,19 @@ static void run_simple(const Geometry& g, const Arguments& arguments, Buffer gra
                        Buffer columns, bool deterministic, void* stream) {
   using A = Accumulator<T>;
   const Inputs<T> in(arguments);
-  const auto scatter = deterministic ? KERNEL(backward_input_deterministic<T>) : KERNEL(backward_input_simple<T>);
   const int64_t all_columns = g.C * g.K() * g.So();
   for (int64_t b = 0; b < g.B; ++b) {
+    const Images image{b, 1};
     launch(over(all_columns, stream), KERNEL(columns_simple<T>), g, in, global<const T>(grad_output), b,
            global<A>(columns));
-    launch(over(deterministic ? g.C * g.H : all_columns, stream), scatter, g, in, b, global<const A>(columns),
-           global<A>(gradients.input));
-    launch(over(g.G * g.K() * g.So(), stream), KERNEL(backward_taps_simple<T>), g, in, b, global<const A>(columns),
-           global<A>(gradients.offset), global<A>(gradients.mask));
+    if (deterministic)
+      launch(over(g.C * g.H, stream), KERNEL(backward_input_deterministic<T, A>), g, in, image,
+             global<const A>(columns), global<A>(gradients.input));
+    else
+      launch(over(all_columns, stream), KERNEL(backward_input_simple<T>), g, in, b, global<const A>(columns),
+             global<A>(gradients.input));
+    launch(over(g.G * g.K() * g.So(), stream), KERNEL(backward_taps_simple<T, A>), g, in, image,
+           global<const A>(columns), global<A>(gradients.offset), global<A>(gradients.mask));
   }
 }
 

@@ -77,19 +77,23 @@ __device__ inline WarpSums sample_gradients(const Geometry& g, const Inputs<T>& 
 }
 
 /// Four channels of one pixel: add their shares to the input's gradient, and the products of their gradients with the
-/// values at the corners to `products`.
+/// values at the corners to `products`. All four corners are asked for before the first is used: an atomic is a wall
+/// that the compiler moves no read across.
 template <class T>
 __device__ inline void scatter_four(const Global<const T>& input, const Global<float>& grad_input,
                                     const Corners& corners, int64_t c, const float* grad, float (&products)[4]) {
+  constexpr int kWords = int(sizeof(T));  // four elements
+  Words<kWords> words[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) words[i] = load_words<kWords>(input, corners.offset[i] + c, corners.offset[i] >= 0);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if (corners.offset[i] < 0) continue;
-    const int64_t at = corners.offset[i] + c;
     float value[4];
-    unpack<T>(load_words<int(sizeof(T))>(input, at), value);
+    unpack<T>(words[i], value);
     const float weight = corners.weight[i];
     const float share[4] = {weight * grad[0], weight * grad[1], weight * grad[2], weight * grad[3]};
-    atomic_add4(grad_input, at, share);
+    atomic_add4(grad_input, corners.offset[i] + c, share);
 #pragma unroll
     for (int j = 0; j < 4; ++j) products[i] += grad[j] * value[j];
   }

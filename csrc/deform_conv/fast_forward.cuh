@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
   sums.for_each([&](int row, int column, float sum) {
     const int o = first_output + row;
     const uint32_t r = first_pixel + column;
-    if (o < g.Co && r < all_pixels(g)) store(output, (r / plane * g.Co + o) * plane + r % plane, narrow<T>(sum));
+    if (o < g.Co && r < all_pixels(g)) store(output, g.output_at(r / plane, o, r % plane), narrow<T>(sum));
   });
 }
 

@@ -1,14 +1,14 @@
 // The fast kernels for the gradient of the weight: a matrix product summed over pixels, cut into parts that are added
 // in a fixed order. Without atomics, so it is bit-equal from run to run.
 //
-// Here the input is channels-last, (B, H, W, C); the output gradient is (B, Co, Ho, Wo).
+// Here the input is channels-last, (B, H, W, C); the output gradient is as Geometry says.
 #pragma once
 
 #include "deform_conv/gather.cuh"
 
 namespace dyhead::deform_conv {
 
-constexpr int kWeightThreads = 256;
+constexpr int kWeightThreads = 256, kWeightBlocksAtOnce = 2;  // on a multiprocessor
 constexpr int kWeightOutputs = WarpSums::kRows * WarpSums::kWarpsOfRows, kWeightChannels = WarpSums::kColumns;
 
 /// The blocks of one part: taps and chunks of channels, chunks of outputs.
@@ -20,7 +20,7 @@ inline dim3 weight_blocks(const Geometry& g) {
 /// A block sums, over one part of the pixels, the products of 256 outputs' gradients and 64 channels' samples at one
 /// tap. A thread reads gradients of one pixel and samples 16 bytes of channels per step.
 template <class T, class Factors>
-__global__ void __launch_bounds__(kWeightThreads, 2)
+__global__ void __launch_bounds__(kWeightThreads, kWeightBlocksAtOnce)
     weight_parts_fast(Geometry g, Inputs<T> in, Global<const T> grad_output, Global<float> parts) {
   DYNAMIC_SHARED(char, shared);
   const SharedTile grads{shared}, samples{shared + kWeightOutputs * kRowBytes};
@@ -36,8 +36,7 @@ __global__ void __launch_bounds__(kWeightThreads, 2)
     const int64_t r = first + my_pixel, b = r / g.So(), p = r % g.So();
     for (int row = my_row; row < kWeightOutputs; row += kWeightThreads / kStep<T>) {
       const int64_t o = first_output + row;
-      grads.element<T>(row, my_pixel) =
-          r < end && o < g.Co ? load(grad_output, (b * g.Co + o) * g.So() + p) : narrow<T>(0);
+      grads.element<T>(row, my_pixel) = r < end && o < g.Co ? load(grad_output, g.output_at(b, o, p)) : narrow<T>(0);
     }
     Corners corners;
     corners.clear();

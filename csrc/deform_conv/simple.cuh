@@ -21,7 +21,7 @@ __global__ void forward_simple(Geometry g, Inputs<T> in, Global<T> output) {
         const Tap tap{b, int((first + c) / g.offset_group_channels()), k, p};
         sum += A(widen(load(in.weight, (o * g.group_inputs() + c) * g.K() + k))) * in.sample(g, tap, first + c);
       }
-    store(output, i, narrow<T>(sum));
+    store(output, g.output_at(b, o, p), narrow<T>(sum));
   }
 }
 
@@ -36,7 +36,7 @@ __global__ void columns_simple(Geometry g, Inputs<T> in, Global<const T> grad_ou
     A sum = 0;
     for (int64_t o = first; o < first + g.group_outputs(); ++o)
       sum += A(widen(load(in.weight, (o * g.group_inputs() + c % g.group_inputs()) * g.K() + k))) *
-             A(widen(load(grad_output, (b * g.Co + o) * g.So() + p)));
+             A(widen(load(grad_output, g.output_at(b, o, p))));
     store(columns, i, sum);
   }
 }
@@ -54,25 +54,28 @@ __global__ void backward_input_simple(Geometry g, Inputs<T> in, int64_t b, Globa
     for (int y = 0; y < 2; ++y)
       for (int x = 0; x < 2; ++x)
         if (cell.has(y, x, g.H, g.W))
-          atomic_add(grad_input, (b * g.C + c) * g.S() + int64_t(cell.top + y) * g.W + cell.left + x,
+          atomic_add(grad_input, g.input_at(b, c, int64_t(cell.top + y) * g.W + cell.left + x),
                      share * cell.weight(y, x));
   }
 }
 
-/// A thread owns one tap at one pixel and sums over its channels what its offset and its mask change.
-template <class T>
-__global__ void backward_taps_simple(Geometry g, Inputs<T> in, int64_t b, Global<const Accumulator<T>> columns,
+/// A thread owns one tap at one pixel and sums over its channels what its offset and its mask change. `columns`: the
+/// gradients of the samples of these images.
+template <class T, class Column>
+__global__ void backward_taps_simple(Geometry g, Inputs<T> in, Images images, Global<const Column> columns,
                                      Global<Accumulator<T>> grad_offset, Global<Accumulator<T>> grad_mask) {
   using A = Accumulator<T>;
-  for (int64_t i = thread_number(); i < g.G * g.K() * g.So(); i += thread_count()) {
-    const Tap tap{b, int(i / g.So() / g.K()), int(i / g.So() % g.K()), i % g.So()};
+  const int64_t taps = g.G * g.K() * g.So();
+  for (int64_t i = thread_number(); i < images.count * taps; i += thread_count()) {
+    const int64_t image = i / taps;
+    const Tap tap{images.first + image, int(i / g.So() / g.K() % g.G), int(i / g.So() % g.K()), i % g.So()};
     const Cell<A> cell = in.cell(g, tap);
     A sum = 0, sum_y = 0, sum_x = 0;
     for (int64_t n = 0; n < g.offset_group_channels(); ++n) {
       const int64_t c = tap.g * g.offset_group_channels() + n;
-      const A grad = load(columns, (c * g.K() + tap.k) * g.So() + tap.p);
+      const A grad = widen(load(columns, ((image * g.C + c) * g.K() + tap.k) * g.So() + tap.p));
       A corner[2][2];
-      in.corners(g, cell, b, c, corner);
+      in.corners(g, cell, tap.b, c, corner);
       sum += grad * cell.value(corner);
       sum_y += grad * cell.slope_y(corner);
       sum_x += grad * cell.slope_x(corner);
@@ -97,7 +100,7 @@ __global__ void backward_weight_simple(Geometry g, Inputs<T> in, Global<const T>
     for (int64_t b = 0; b < g.B; ++b)
       for (int64_t p = 0; p < g.So(); ++p)
         sum += in.sample(g, {b, int(c / g.offset_group_channels()), k, p}, c) *
-               A(widen(load(grad_output, (b * g.Co + o) * g.So() + p)));
+               A(widen(load(grad_output, g.output_at(b, o, p))));
     store(grad_weight, i, narrow<T>(sum));
   }
 }

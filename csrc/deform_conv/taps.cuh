@@ -50,10 +50,9 @@ struct Inputs {
 
   /// Channel c of image b at the four corners of a cell; zeros outside.
   __device__ void corners(const Geometry& g, const Cell<A>& cell, int64_t b, int64_t c, A (&corner)[2][2]) const {
-    const int64_t plane = (b * g.C + c) * g.S();
     for (int i = 0; i < 2; ++i)
       for (int j = 0; j < 2; ++j) {
-        const int64_t at = plane + int64_t(cell.top + i) * g.W + cell.left + j;
+        const int64_t at = g.input_at(b, c, int64_t(cell.top + i) * g.W + cell.left + j);
         corner[i][j] = cell.has(i, j, g.H, g.W) ? A(widen(load(input, at))) : A(0);
       }
   }

@@ -15,10 +15,11 @@ void backward_weight(const Geometry& g, Type type, const Arguments& arguments, B
 }
 
 int weight_parts(const Geometry& g) {
-  constexpr int64_t kEnoughBlocks = 264,
-                    kLeastPixels = 256;  // for a large GPU; for a part to be worth its launch
-  const int64_t wanted = kEnoughBlocks / (int64_t(weight_blocks(g).x) * weight_blocks(g).y) + 1;
-  return int(std::max<int64_t>(1, std::min(wanted, all_pixels(g) / kLeastPixels)));
+  constexpr int64_t kLeastPixels = 256;  // for a part to be worth its launch
+  // As many parts as run in one wave: with one more, the last blocks would run alone, as long as all before them.
+  const int64_t wave = kWeightBlocksAtOnce * multiprocessors(),
+                blocks = weight_blocks(g).x * int64_t(weight_blocks(g).y);
+  return int(std::max<int64_t>(1, std::min(wave / blocks, all_pixels(g) / kLeastPixels)));
 }
 
 void backward_weight_fast(const Geometry& g, Type type, bool tf32, const Arguments& arguments, Buffer grad_output,

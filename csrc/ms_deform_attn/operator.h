@@ -14,11 +14,18 @@ struct Geometry {
   HOST_DEVICE int64_t outputs() const { return B * Q * M * D; }
 };
 
-/// The five arguments of the operator.
+/// The levels: sizes, and where each starts among the N tokens. Kernels get them by value, with their parameters: so
+/// nothing is copied to a GPU and nothing waits for it, also while a CUDA graph is captured.
+struct Levels {
+  static constexpr int kMost = 32;
+  int height[kMost], width[kMost];
+  int64_t start[kMost];
+};
+
+/// The arguments of the operator.
 struct Arguments {
-  Buffer value;               // (B, N, M, D), type `Types::value`
-  Buffer spatial_shapes;      // (L, 2) int64, (H, W)
-  Buffer level_start_index;   // (L,) int64
+  Buffer value;  // (B, N, M, D), type `Types::value`
+  Levels levels;
   Buffer sampling_locations;  // (B, Q, M, L, P, 2), (x, y), type `Types::location`
   Buffer attention_weights;   // (B, Q, M, L, P), type `Types::location`
 };

@@ -12,19 +12,18 @@ namespace dyhead::ms_deform_attn {
 template <class T, class U>
 struct Inputs {
   Global<const T> value;
-  Global<const int64_t> spatial_shapes, level_start_index;
+  Levels levels;
   Global<const U> sampling_locations, attention_weights;
 
   explicit Inputs(const Arguments& from)
       : value(global<const T>(from.value)),
-        spatial_shapes(global<const int64_t>(from.spatial_shapes)),
-        level_start_index(global<const int64_t>(from.level_start_index)),
+        levels(from.levels),
         sampling_locations(global<const U>(from.sampling_locations)),
         attention_weights(global<const U>(from.attention_weights)) {}
 
-  __device__ int height(int l) const { return int(load(spatial_shapes, 2 * l)); }
-  __device__ int width(int l) const { return int(load(spatial_shapes, 2 * l + 1)); }
-  __device__ int64_t start(int l) const { return load(level_start_index, l); }
+  __device__ int height(int l) const { return levels.height[l]; }
+  __device__ int width(int l) const { return levels.width[l]; }
+  __device__ int64_t start(int l) const { return levels.start[l]; }
 
   /// The cell in which sample s falls on a level of H x W: phi(r) = r * size - 0.5.
   template <class A>

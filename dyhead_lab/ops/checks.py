@@ -1,19 +1,50 @@
-"""What the operators accept. Every refusal names the argument, what was given and what is expected."""
+"""What the operators accept. Every refusal names the argument, what was given and what is expected.
+
+What is looked at is the form of the arguments, not their numbers. Arguments of a form that was accepted before are
+accepted at once: a layer's checks cost a small problem's time only once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.forward_ad import unpack_dual
+from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 HALVES = (torch.bfloat16, torch.float16)
 
 #: Of a stride, padding or dilation: beyond it, places in an image would not fit into 64 bits.
 LARGEST = 2**31 - 1
+
+
+class Form(NamedTuple):
+    """What the checks look at in a tensor; of anything else only its type."""
+
+    type: type
+    shape: Sequence[int] = ()
+    dtype: torch.dtype | None = None
+    device: torch.device | None = None
+    layout: torch.layout | str | None = None  # a nested tensor calls itself strided
+    has_tangent: bool = False
+
+    @classmethod
+    def of(cls, given: object) -> Form:
+        if not isinstance(given, Tensor):
+            return cls(type(given))
+        nested = given.is_nested
+        shape, layout = ((), "nested") if nested else (given.shape, given.layout)
+        return cls(Tensor, shape, given.dtype, given.device, layout, not nested and _has_tangent(given))
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    if forward_ad._current_level < 0 or torch.compiler.is_compiling():  # nobody differentiates forwards
+        return False
+    return forward_ad.unpack_dual(tensor).tangent is not None
 
 
 class Geometry(NamedTuple):
@@ -50,14 +81,53 @@ def deform_conv2d(
         TypeError: a dtype or Python type that is not supported.
         ValueError: a shape, device or number that does not fit the others.
     """
+    steps = _pair("stride", stride, 1), _pair("padding", padding, 0), _pair("dilation", dilation, 1)
+    of_bias, of_mask = (None if t is None else Form.of(t) for t in (bias, mask))
+    check = _remembered_deform_conv2d if _is_plain(input) else _deform_conv2d
+    return check(Form.of(input), Form.of(offset), Form.of(weight), of_bias, of_mask, *steps)
+
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> None:
+    """Refuse arguments that :func:`dyhead_lab.ops.ms_deform_attn` cannot compute, as far as shapes tell.
+
+    Raises:
+        TypeError: a dtype or Python type that is not supported.
+        ValueError: a shape or device that does not fit the others.
+    """
+    tensors = value, spatial_shapes, level_start_index, sampling_locations, attention_weights
+    check = _remembered_ms_deform_attn if _is_plain(value) else _ms_deform_attn
+    check(*map(Form.of, tensors))
+
+
+def _is_plain(tensor: object) -> bool:
+    """Whether sizes are numbers: while a program is traced they may be symbols, which no dictionary finds again."""
+    return not torch.compiler.is_compiling() and type(tensor) in (Tensor, Parameter)
+
+
+def _deform_conv2d(
+    input: Form,
+    offset: Form,
+    weight: Form,
+    bias: Form | None,
+    mask: Form | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Geometry:
     _tensor("input", input, "B, C, H, W")
     _beside("offset", offset, "B, 2*G*K, Ho, Wo", "input", input)
     if mask is not None:
         _beside("mask", mask, "B, G*K, Ho, Wo", "input", input)
         _dtype("mask", mask, (offset.dtype,), "that of offset")
-    for name, tensor, letters in (("weight", weight, "Co, C / groups, Kh, Kw"), ("bias", bias, "Co")):
-        if tensor is not None or name == "weight":
-            given = _tensor(name, tensor, letters)
+    for name, given, letters in (("weight", weight, "Co, C / groups, Kh, Kw"), ("bias", bias, "Co")):
+        if given is not None:
+            _tensor(name, given, letters)
             _same_device(name, given, "input", input)
             _dtype(name, given, (input.dtype,), "that of input")
     _at_least_one("input", input, {"C": 1, "H": 2, "W": 3})
@@ -68,9 +138,8 @@ def deform_conv2d(
     _require(C % C_group == 0, "weight", weight, f"a second size that divides C = {C}")
     groups = C // C_group
     _require(Co % groups == 0, "weight", weight, f"Co divisible by groups = C / {C_group} = {groups}")
-    pairs = (_pair("stride", stride, 1), _pair("padding", padding, 0), _pair("dilation", dilation, 1))
     channels = offset.shape[1]
-    geometry = Geometry(*pairs, groups, channels // (2 * K))
+    geometry = Geometry(stride, padding, dilation, groups, channels // (2 * K))
     Ho, Wo = geometry.output_size((H, W), (Kh, Kw))
     padded = f"{H + 2 * geometry.padding[0]} x {W + 2 * geometry.padding[1]}"
     fitting = f"a kernel that fits into the padded input of {padded} pixels at dilation {geometry.dilation}"
@@ -87,28 +156,22 @@ def deform_conv2d(
     return geometry
 
 
-def ms_deform_attn(
-    value: Tensor,
-    spatial_shapes: Tensor,
-    level_start_index: Tensor,
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
+def _ms_deform_attn(
+    value: Form,
+    spatial_shapes: Form,
+    level_start_index: Form,
+    sampling_locations: Form,
+    attention_weights: Form,
 ) -> None:
-    """Refuse arguments that :func:`dyhead_lab.ops.ms_deform_attn` cannot compute, as far as shapes tell.
-
-    Raises:
-        TypeError: a dtype or Python type that is not supported.
-        ValueError: a shape or device that does not fit the others.
-    """
     _tensor("value", value, "B, N, M, D")
     _at_least_one("value", value, {"M": 2, "D": 3})
-    for name, tensor, letters in (
+    for name, given, letters in (
         ("spatial_shapes", spatial_shapes, "L, 2"),
         ("level_start_index", level_start_index, "L"),
     ):
-        _tensor(name, tensor, letters, (torch.int64,))
-        if tensor.device.type != "cpu":
-            _same_device(name, tensor, "value", value)
+        _tensor(name, given, letters, (torch.int64,))
+        if given.device is not None and given.device.type != "cpu":
+            _same_device(name, given, "value", value)
     _beside("sampling_locations", sampling_locations, "B, Q, M, L, P, 2", "value", value)
     _beside("attention_weights", attention_weights, "B, Q, M, L, P", "value", value)
     _dtype("attention_weights", attention_weights, (sampling_locations.dtype,), "that of sampling_locations")
@@ -121,6 +184,12 @@ def ms_deform_attn(
     _shape("level_start_index", level_start_index, (L,), "L")
     _shape("sampling_locations", sampling_locations, (B, Q, M, L, P, 2), "B, Q, M, L, P, 2")
     _shape("attention_weights", attention_weights, (B, Q, M, L, P), "B, Q, M, L, P")
+
+
+#: Forms that are remembered: a model in training sees an image size after another.
+_REMEMBERED = 4096
+_remembered_deform_conv2d = lru_cache(_REMEMBERED)(_deform_conv2d)
+_remembered_ms_deform_attn = lru_cache(_REMEMBERED)(_ms_deform_attn)
 
 
 def levels(spatial_shapes: Tensor, level_start_index: Tensor, N: int) -> None:
@@ -143,21 +212,19 @@ def levels(spatial_shapes: Tensor, level_start_index: Tensor, N: int) -> None:
         raise ValueError(f"value has N = {N} tokens; expected {tokens}, the pixels of spatial_shapes {sizes}")
 
 
-def _tensor(name: str, given: Tensor | None, letters: str, dtypes: Sequence[torch.dtype] = FLOATS) -> Tensor:
-    if not isinstance(given, Tensor):
-        raise TypeError(f"{name} is a {type(given).__name__}; expected a tensor of shape ({letters})")
-    if given.layout != torch.strided or given.is_nested:
-        kind = "nested" if given.is_nested else given.layout
-        raise TypeError(f"{name} has layout {kind}; expected a dense tensor")
-    if not torch.compiler.is_compiling() and unpack_dual(given).tangent is not None:
+def _tensor(name: str, given: Form, letters: str, dtypes: Sequence[torch.dtype | None] = FLOATS) -> None:
+    if given.type is not Tensor:
+        raise TypeError(f"{name} is a {given.type.__name__}; expected a tensor of shape ({letters})")
+    if given.layout != torch.strided:
+        raise TypeError(f"{name} has layout {given.layout}; expected a dense tensor")
+    if given.has_tangent:
         raise TypeError(f"{name} has a forward-mode tangent; expected none: only reverse-mode derivatives are defined")
     _dtype(name, given, dtypes, "one of these")
-    if given.dim() != letters.count(",") + 1:
+    if len(given.shape) != letters.count(",") + 1:
         raise ValueError(f"{name} has shape {tuple(given.shape)}; expected ({letters})")
-    return given
 
 
-def _beside(name: str, given: Tensor, letters: str, other: str, like: Tensor) -> None:
+def _beside(name: str, given: Form, letters: str, other: str, like: Form) -> None:
     """A tensor of the dtype of ``like``, or of float32 beside a half: places must be exact, features need not be."""
     _tensor(name, given, letters)
     _same_device(name, given, other, like)
@@ -167,32 +234,34 @@ def _beside(name: str, given: Tensor, letters: str, other: str, like: Tensor) ->
         _dtype(name, given, (like.dtype,), f"that of {other}")
 
 
-def _dtype(name: str, given: Tensor, dtypes: Sequence[torch.dtype], reason: str) -> None:
+def _dtype(name: str, given: Form, dtypes: Sequence[torch.dtype | None], reason: str) -> None:
     if given.dtype not in dtypes:
         expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name} of shape {tuple(given.shape)} has dtype {given.dtype}; expected {expected} ({reason})")
 
 
-def _same_device(name: str, given: Tensor, other: str, like: Tensor) -> None:
+def _same_device(name: str, given: Form, other: str, like: Form) -> None:
     if given.device != like.device:
         raise ValueError(f"{name} is on {given.device}; expected {like.device}, where {other} is")
 
 
-def _at_least_one(name: str, given: Tensor, axes: dict[str, int]) -> None:
+def _at_least_one(name: str, given: Form, axes: dict[str, int]) -> None:
     for letter, axis in axes.items():
         _require(given.shape[axis] > 0, name, given, f"{letter} of at least 1")
 
 
-def _shape(name: str, given: Tensor, expected: tuple[int, ...], letters: str) -> None:
+def _shape(name: str, given: Form, expected: tuple[int, ...], letters: str) -> None:
     _require(given.shape == expected, name, given, f"{expected} = ({letters})")
 
 
-def _require(holds: bool, name: str, given: Tensor, expected: str) -> None:
+def _require(holds: bool, name: str, given: Form, expected: str) -> None:
     if not holds:
         raise ValueError(f"{name} has shape {tuple(given.shape)}; expected {expected}")
 
 
 def _pair(name: str, given: int | Sequence[int], least: int) -> tuple[int, int]:
+    if type(given) is int and least <= given <= LARGEST:
+        return given, given
     pair = given if isinstance(given, Sequence) else (given, given)
     if not all(isinstance(number, int) and not isinstance(number, bool) for number in pair):
         raise TypeError(f"{name} is {given!r}; expected an integer or two")

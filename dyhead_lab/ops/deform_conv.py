@@ -12,6 +12,7 @@ from . import autocast, checks, formula
 from .backends import choose, implementation
 from .checks import Geometry
 from .outputs import owned
+from .registration import define
 
 
 def deform_conv2d(
@@ -65,8 +66,8 @@ def deform_conv2d(
     geometry = checks.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
     if backend is None and torch.compiler.is_exporting():
         return formula.deform_conv2d(input, offset, weight, bias, *geometry[:3], mask)
-    out = _forward(input, offset, weight, mask, *geometry, choose(backend, input.device))
-    return out if bias is None else out + bias.view(-1, 1, 1)
+    out = _operator(input, offset, weight, mask, *geometry, choose(backend, input.device))
+    return out if bias is None else out.add_(bias.view(-1, 1, 1))
 
 
 def _like_input(out: Tensor, input: Tensor) -> Tensor:
@@ -79,43 +80,20 @@ def _memory_format(input: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-@torch.library.custom_op("dyhead_lab::deform_conv2d", mutates_args=())
-def _forward(
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    mask: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    offset_groups: int,
-    backend: str,
-) -> Tensor:
-    geometry = Geometry(stride, padding, dilation, groups, offset_groups)
+def _compute(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *rest: Any) -> Tensor:
+    *steps, backend = rest
     if input.shape[0] == 0:
         return input.new_empty(0, weight.shape[0], *offset.shape[2:])
     with autocast.off(input.device):
-        out = implementation(backend).deform_conv2d(input, offset, weight, mask, geometry)
+        out = implementation(backend).deform_conv2d(input, offset, weight, mask, _geometry(*steps))
     return owned(_like_input(out, input))
 
 
-@torch.library.custom_op("dyhead_lab::deform_conv2d_backward", mutates_args=())
-def _backward(
-    grad: Tensor,
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    mask: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    offset_groups: int,
-    backend: str,
+def _compute_gradients(
+    grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients to input, offset, weight and mask; the last is empty where there is no mask."""
-    geometry = Geometry(stride, padding, dilation, groups, offset_groups)
+    *steps, backend = rest
     if input.shape[0] == 0:
         return (
             _zeros(input),
@@ -124,36 +102,44 @@ def _backward(
             _zeros(grad.new_empty(0) if mask is None else mask),
         )
     with autocast.off(input.device):
-        grads = implementation(backend).deform_conv2d_backward(grad, input, offset, weight, mask, geometry)
+        grads = implementation(backend).deform_conv2d_backward(grad, input, offset, weight, mask, _geometry(*steps))
     grad_offset, grad_weight, grad_mask = (owned(g.contiguous()) for g in grads[1:])
     return owned(_like_input(grads[0], input)), grad_offset, grad_weight, grad_mask
+
+
+def _geometry(stride: Any, padding: Any, dilation: Any, groups: int, offset_groups: int) -> Geometry:
+    """Out of the lists that PyTorch hands on."""
+    return Geometry(tuple(stride), tuple(padding), tuple(dilation), groups, offset_groups)
 
 
 def _zeros(tensor: Tensor) -> Tensor:
     return tensor.new_zeros(tensor.shape)
 
 
-@_forward.register_fake
-def _(input: Tensor, offset: Tensor, weight: Tensor, *_: Any) -> Tensor:
+def _fake(input: Tensor, offset: Tensor, weight: Tensor, *_: Any) -> Tensor:
     out = input.new_empty(input.shape[0], weight.shape[0], *offset.shape[2:])
     return _like_input(out, input)
 
 
-@_backward.register_fake
-def _(grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *_: Any) -> Any:
+def _fake_gradients(grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *_: Any) -> Any:
     grads = (t.new_empty(t.shape) for t in (offset, weight, grad.new_empty(0) if mask is None else mask))
     return _like_input(input.new_empty(input.shape), input), *grads
 
 
-def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:4])
-    ctx.rest = inputs[4:]
+def _gradients(
+    grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *rest: Any
+) -> tuple[Tensor | None, ...]:
+    grads = _backward(grad, input, offset, weight, mask, *rest)
+    return *grads[:3], None if mask is None else grads[3], *(None for _ in rest)
 
 
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    input, offset, weight, mask = ctx.saved_tensors
-    grads = _backward(grad, input, offset, weight, mask, *ctx.rest)
-    return *grads[:3], None if mask is None else grads[3], *(None for _ in ctx.rest)
-
-
-_forward.register_autograd(_differentiate, setup_context=_save)
+_ARGUMENTS = (
+    "Tensor input, Tensor offset, Tensor weight, Tensor? mask, SymInt[] stride, SymInt[] padding, SymInt[] dilation, "
+    "SymInt groups, SymInt offset_groups, str backend"
+)
+_backward = define(
+    f"deform_conv2d_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    _compute_gradients,
+    _fake_gradients,
+)
+_operator = define(f"deform_conv2d({_ARGUMENTS}) -> Tensor", _compute, _fake, _gradients)

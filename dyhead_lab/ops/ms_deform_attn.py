@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import torch
@@ -10,7 +9,9 @@ from torch import Tensor
 
 from . import autocast, checks, formula
 from .backends import choose, implementation
+from .levels import Levels
 from .outputs import owned
+from .registration import define
 
 
 def ms_deform_attn(
@@ -35,7 +36,7 @@ def ms_deform_attn(
         value: (B, N, M, D), the levels one after another; float64, float32, bfloat16 or float16.
         spatial_shapes: (L, 2) int64, (H_l, W_l). N is the sum of H_l * W_l.
         level_start_index: (L,) int64, where each level starts in N. Both may stay on the CPU; that spares a
-            GPU the wait for their check.
+            GPU the wait for their check, and lets a CUDA graph be captured at once.
         sampling_locations: (B, Q, M, L, P, 2), (x, y), normalised; in the dtype of ``value``, or float32
             beside a half.
         attention_weights: (B, Q, M, L, P), in the dtype of ``sampling_locations``.
@@ -55,7 +56,7 @@ def ms_deform_attn(
     checks.ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
     if backend is None and torch.compiler.is_exporting():
         return formula.ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
-    return _forward(
+    return _operator(
         value,
         spatial_shapes,
         level_start_index,
@@ -65,30 +66,10 @@ def ms_deform_attn(
     )
 
 
-class _CheckedLevels:
-    """Checks level tensors. On a GPU, which waits for each reading, those that were read last are not read again: the
-    layers of a model share them."""
-
-    _seen: tuple[tuple[weakref.ref[Tensor], ...], tuple[int, ...]] = ((), ())
-
-    def check(self, spatial_shapes: Tensor, level_start_index: Tensor, N: int) -> None:
-        tensors = spatial_shapes, level_start_index
-        if not any(t.is_cuda for t in tensors) or any(t.is_inference() for t in tensors):  # these count no versions
-            checks.levels(*tensors, N)
-            return
-        state = (*(t._version for t in tensors), N)
-        references, checked = self._seen  # read once: another thread may write it
-        if state == checked and all(r() is t for r, t in zip(references, tensors, strict=True)):
-            return
-        checks.levels(*tensors, N)
-        self._seen = tuple(map(weakref.ref, tensors)), state
+_levels = Levels()
 
 
-_levels = _CheckedLevels()
-
-
-@torch.library.custom_op("dyhead_lab::ms_deform_attn", mutates_args=())
-def _forward(
+def _compute(
     value: Tensor,
     spatial_shapes: Tensor,
     level_start_index: Tensor,
@@ -96,19 +77,16 @@ def _forward(
     attention_weights: Tensor,
     backend: str,
 ) -> Tensor:
-    _levels.check(spatial_shapes, level_start_index, value.shape[1])
+    levels = _levels.read(spatial_shapes, level_start_index, value.shape[1])
     B, Q, M = sampling_locations.shape[:3]
     if B * Q == 0:
         return value.new_empty(B, Q, M * value.shape[3])
     with autocast.off(value.device):
-        out = implementation(backend).ms_deform_attn(
-            value, spatial_shapes, level_start_index, sampling_locations, attention_weights
-        )
+        out = implementation(backend).ms_deform_attn(value, *levels, sampling_locations, attention_weights)
     return owned(out)
 
 
-@torch.library.custom_op("dyhead_lab::ms_deform_attn_backward", mutates_args=())
-def _backward(
+def _compute_gradients(
     grad: Tensor,
     value: Tensor,
     spatial_shapes: Tensor,
@@ -120,9 +98,10 @@ def _backward(
     """Gradients to value, sampling locations and attention weights."""
     if grad.numel() == 0:
         return _all_owned(*(torch.zeros_like(t) for t in (value, sampling_locations, attention_weights)))
+    levels = _levels.read(spatial_shapes, level_start_index, value.shape[1])
     with autocast.off(value.device):
         grads = implementation(backend).ms_deform_attn_backward(
-            grad, value, spatial_shapes, level_start_index, sampling_locations, attention_weights
+            grad, value, *levels, sampling_locations, attention_weights
         )
     return _all_owned(*grads)
 
@@ -131,25 +110,29 @@ def _all_owned(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return owned(a.contiguous()), owned(b.contiguous()), owned(c.contiguous())
 
 
-@_forward.register_fake
-def _(value: Tensor, _shapes: Tensor, _starts: Tensor, sampling_locations: Tensor, *_: Any) -> Tensor:
+def _fake(value: Tensor, _shapes: Tensor, _starts: Tensor, sampling_locations: Tensor, *_: Any) -> Tensor:
     B, Q, M = sampling_locations.shape[:3]
     return value.new_empty(B, Q, M * value.shape[3])
 
 
-@_backward.register_fake
-def _(grad: Tensor, value: Tensor, _shapes: Tensor, _starts: Tensor, location: Tensor, weight: Tensor, _: str) -> Any:
+def _fake_gradients(
+    grad: Tensor, value: Tensor, _shapes: Tensor, _starts: Tensor, location: Tensor, weight: Tensor, _: str
+) -> Any:
     return tuple(t.new_empty(t.shape) for t in (value, location, weight))
 
 
-def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:5])
-    ctx.backend = inputs[5]
-
-
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grad_value, grad_locations, grad_weights = _backward(grad, *ctx.saved_tensors, ctx.backend)
+def _gradients(grad: Tensor, *arguments: Any) -> tuple[Tensor | None, ...]:
+    grad_value, grad_locations, grad_weights = _backward(grad, *arguments)
     return grad_value, None, None, grad_locations, grad_weights, None
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
+_ARGUMENTS = (
+    "Tensor value, Tensor spatial_shapes, Tensor level_start_index, Tensor sampling_locations, "
+    "Tensor attention_weights, str backend"
+)
+_backward = define(
+    f"ms_deform_attn_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",
+    _compute_gradients,
+    _fake_gradients,
+)
+_operator = define(f"ms_deform_attn({_ARGUMENTS}) -> Tensor", _compute, _fake, _gradients)

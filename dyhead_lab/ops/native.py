@@ -25,7 +25,7 @@ from ..platforms import library_file
 from ..remedies import rebuild
 
 KINDS = ("emulated", "cuda")
-KERNELS = ("auto", "simple", "fast")
+KERNELS = ("auto", "simple", "columns", "fast")
 FOLDER = Path(__file__).parent / "lib"
 MEND = f"Run: {rebuild()}"
 
@@ -53,6 +53,8 @@ def why_missing(kind: str, device: int | None = None) -> str | None:
     Raises:
         ValueError: another kind.
     """
+    if (kind, device) in _usable:
+        return None
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     problem = _why_not_built(_emulator_build()) or _why_not_loaded(_emulator_build())
@@ -66,7 +68,14 @@ def why_missing(kind: str, device: int | None = None) -> str | None:
     problem = _why_not_loaded("cuda")
     if problem or torch.cuda.is_current_stream_capturing():  # a graph that is captured must not wait for a kernel
         return problem
-    return _why_not_running(torch.cuda.current_device() if device is None else device)
+    problem = _why_not_running(torch.cuda.current_device() if device is None else device)
+    if problem is None and device is not None:
+        _usable.add((kind, device))
+    return problem
+
+
+#: GPUs that were found to run the kernels. They are asked for with every call, and neither files nor drivers again.
+_usable: set[tuple[str, int | None]] = set()
 
 
 @functools.cache
@@ -165,8 +174,9 @@ def use_kernels(name: str) -> Iterator[None]:
     It holds for the whole process: a backward pass on a GPU runs in a thread of its own.
 
     Args:
-        name: ``"simple"``: one thread per channel, as the classic kernels; ``"fast"``: refuses shapes that it does not
-            take; ``"auto"``: the fast ones wherever they take the shape.
+        name: ``"simple"``: one thread per result, as in textbooks; ``"columns"``: the convolution keeps its samples in
+            memory and multiplies them by PyTorch, the attention is simple; ``"fast"``: refuses shapes that it does not
+            take; ``"auto"``: the fast ones wherever they take the shape, else columns.
     Raises:
         ValueError: another name.
     """
@@ -233,7 +243,7 @@ def record(
         arguments: the operator's arguments, contiguous CPU tensors first, without ``kernel``.
         block: the block to watch, counted through the grid.
         threads: the threads of that block to watch, one unbroken range.
-        kernel: ``"simple"``, ``"fast"`` or ``"auto"``.
+        kernel: one of :data:`KERNELS`.
     Returns:
         The accesses in the order in which the emulator made them: thread by thread between two barriers.
     Raises:

@@ -27,11 +27,18 @@ class NativeOperators:
             native.load(backend)
         self._namespace = torch.ops.dyhead_native if backend == "cuda" else native.debug_operators()
 
+    def _there(self, argument: Any) -> Any:
+        """Level tables stay on the CPU: kernels get them by value."""
+        is_table = isinstance(argument, Tensor) and argument.dtype == torch.int64
+        return argument.to(self.device) if isinstance(argument, Tensor) and not is_table else argument
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         operator = getattr(self._namespace, name)
 
         def run(*arguments: Any, **settings: Any) -> Any:
-            found = operator(*(a.to(self.device) if isinstance(a, Tensor) else a for a in arguments), **settings)
+            found = operator(*map(self._there, arguments), **settings)
+            if isinstance(found, bool):
+                return found
             return found.cpu() if isinstance(found, Tensor) else tuple(tensor.cpu() for tensor in found)
 
         return run

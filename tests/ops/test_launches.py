@@ -58,15 +58,17 @@ def test_every_kernel_has_a_launch_and_a_name_of_its_own():
 
 
 def launch_all(operators):
-    """What the tests of backends run, once, and what stands beside the two operators."""
+    """What the tests of backends run, once, the simple kernels, and what stands beside the two operators."""
     for case in CASES.values():
         answers(case, case.tensors(torch.float32, operators.device), operators.backend)
-    torch.use_deterministic_algorithms(True)
-    try:
-        for name in ("conv", "attention"):
-            answers(CASES[name], CASES[name].tensors(torch.float32, operators.device), operators.backend)
-    finally:
-        torch.use_deterministic_algorithms(False)
+    for kernels, deterministic in (("simple", False), ("auto", True), ("simple", True)):
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            with native.use_kernels(kernels):
+                for name in ("conv", "attention"):
+                    answers(CASES[name], CASES[name].tensors(torch.float32, operators.device), operators.backend)
+        finally:
+            torch.use_deterministic_algorithms(False)
     operators.l2_read(torch.zeros(8), 1)
     operators.l2_add(torch.zeros(8), 1)
     library = "cuda" if operators.backend == "cuda" else "emulated_debug"

@@ -95,6 +95,75 @@ def test_a_failed_compilation_is_told_with_its_last_lines(workshop: Path, monkey
     assert "DYHEAD_CUDA=0" in status["cuda"]["error"]
 
 
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("#error -- unsupported GNU version! gcc versions later than 12 are not supported!", "CXX=g++-12"),
+        ('error: exception specification is incompatible with that of previous function "cospi"', "Install CUDA 13"),
+        ('error: exception specification is incompatible with that of previous function "open"', "must fit each other"),
+    ],
+)
+def test_a_known_clash_of_versions_is_told_with_what_mends_it(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, said: str, remedy: str
+) -> None:
+    complaint = workshop / "said"
+    complaint.write_text(f"math.h(7): {said}\n" + "more\n" * build.ERROR_LINES, encoding="utf-8")
+    compiler = write_script(workshop / "bin" / "nvcc", f"cat {complaint} >&2; exit 2")
+    library = build.Library("cuda", [(build.KERNELS[0], [str(compiler)])], [], "Both must fit each other")
+    (workshop / "objects").mkdir()
+    assert remedy in build.build([library])["cuda"]["remedy"]
+
+
+def test_nvcc_keeps_its_own_compiler_unless_another_one_is_asked_for(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DYHEAD_CUDA", "1")
+    monkeypatch.setenv("CUDA_HOME", str(workshop / "toolkit"))
+    write_script(workshop / "toolkit" / "bin" / "nvcc", "echo compute_90")
+    (workshop / "torch" / "lib").mkdir(parents=True)
+    (workshop / "torch" / "lib" / "libtorch_cuda.so").touch()
+    monkeypatch.setattr(build, "torch_folder", lambda: workshop / "torch")
+    kernels = dict(build.plan_cuda().compiles)[build.KERNELS[0]]
+    assert "-ccbin" not in kernels
+    monkeypatch.setenv("CXX", str(write_script(workshop / "bin" / "g++-12", "exit 0")))
+    kernels = dict(build.plan_cuda().compiles)[build.KERNELS[0]]
+    assert kernels[kernels.index("-ccbin") + 1].endswith("g++-12")
+
+
+#: As much of CUDA 12.0 as `memory.cuh` asks for. It adds no four floats at once.
+CUDA_12_0 = """\
+#pragma once
+#define CUDART_VERSION 12000
+#define __device__
+#define __global__
+#define __shared__
+#define __align__(n)
+struct uint3 { unsigned x, y, z; };
+static uint3 threadIdx, blockIdx, blockDim, gridDim;
+struct float4 { float x, y, z, w; };
+struct __half {};
+struct __nv_bfloat16 {};
+float __half2float(__half);
+float __bfloat162float(__nv_bfloat16);
+__half __float2half(float);
+__nv_bfloat16 __float2bfloat16(float);
+template <class T> T __ldg(const T*);
+float atomicAdd(float*, float);
+double atomicAdd(double*, double);
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["-D__CUDA_ARCH__=750"], ["-D__CUDA_ARCH__=900"]], ids=["host", "75", "90"])
+def test_cuda_12_0_need_not_add_four_floats_at_once(tmp_path: Path, flags: list[str]) -> None:
+    """Its headers declare that from 12.1 on, and the host's pass of nvcc sees what no architecture is set for."""
+    for name in ("cuda_runtime.h", "cuda_fp16.h", "cuda_bf16.h"):
+        (tmp_path / name).write_text(CUDA_12_0, encoding="utf-8")
+    (tmp_path / "all.cpp").write_text('#include "common/memory.cuh"\n', encoding="utf-8")
+    command = [build.cxx(), "-std=c++17", "-fsyntax-only", "-D__CUDACC__", *flags, f"-I{tmp_path}", f"-I{CSRC}"]
+    done = subprocess.run([*command, str(tmp_path / "all.cpp")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_nothing_is_compiled_twice(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = write_script(workshop / "bin" / "c++", COUNTING)
     monkeypatch.setenv("CXX", str(compiler))

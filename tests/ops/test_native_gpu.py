@@ -35,11 +35,16 @@ def gpu(monkeypatch, tmp_path):
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[device])
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: NAMES[capabilities[device]])
-        native._why_not_running.cache_clear()
+        forget()
         return probed
 
     yield simulate
+    forget()
+
+
+def forget():
     native._why_not_running.cache_clear()
+    native._usable.clear()
 
 
 class Function:
@@ -77,6 +82,19 @@ def test_what_cuda_says_against_an_empty_kernel_is_told(gpu, held):
     told = native.why_missing("cuda")
     assert told.startswith("An empty kernel fails on a card of tomorrow (sm_130): CUDA kernel launch: the provided PTX")
     assert told.endswith("Run: export DYHEAD_CUDA=1 DYHEAD_CUDA_ARCHS=130 && make native")
+
+
+def test_a_gpu_that_runs_the_library_is_asked_no_more(gpu, monkeypatch):
+    """Not for files either: every call of an operator comes by here."""
+    probed = gpu((9, 0))
+    assert native.available("cuda", 0)
+
+    def fail(*_):
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(native, "_why_not_built", fail)
+    monkeypatch.setattr(torch.cuda, "is_available", fail)
+    assert native.available("cuda", 0) and probed == [0]
 
 
 def test_each_gpu_of_a_machine_answers_for_itself(gpu):

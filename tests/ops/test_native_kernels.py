@@ -169,6 +169,14 @@ class Convolution:
         self.grad = random(B, Co, *out)
         self.numbers = (*self.stride, *self.padding, *self.dilation, self.groups, self.G)
 
+    def channels_last(self) -> Convolution:
+        """The same numbers, maps and weight channels-last in memory."""
+        last = torch.channels_last
+        input, offset, weight, mask = self.tensors
+        self.tensors = input.contiguous(memory_format=last), offset, weight.contiguous(memory_format=last), mask
+        self.grad = self.grad.contiguous(memory_format=last)
+        return self
+
     def by_formula(self) -> tuple[Tensor, ...]:
         leaves = [None if t is None else t.clone().requires_grad_() for t in self.tensors]
         input, offset, weight, mask = leaves
@@ -189,6 +197,39 @@ class Convolution:
 def test_convolution_simple(operators: NativeOperators, name: str, dtype: torch.dtype) -> None:
     case = Convolution(name, dtype)
     assert_close(case.native(operators, "simple"), case.by_formula(), dtype)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CONVOLUTION_SHAPES)
+def test_convolution_by_columns(operators: NativeOperators, name: str, dtype: torch.dtype, deterministic: bool) -> None:
+    case = Convolution(name, dtype, torch.float32 if dtype == torch.float16 else None)
+    assert_close(case.native(operators, "columns", deterministic), case.by_formula(), dtype)
+
+
+@pytest.mark.parametrize("kernel", ["simple", "columns", "fast"])
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("name", ["3x3", "offset groups", "groups"])
+def test_channels_last_convolution_gives_the_same_in_its_own_order(
+    operators: NativeOperators, name: str, deterministic: bool, kernel: str
+) -> None:
+    if kernel == "fast" and name not in FAST_CONVOLUTIONS:
+        return
+    expected = Convolution(name, torch.float32).by_formula()
+    got = Convolution(name, torch.float32).channels_last().native(operators, kernel, deterministic)
+    assert_close(got, expected, torch.float32)
+    assert all(t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in got[:2])
+
+
+@pytest.mark.parametrize("name", ["groups", "3x3"])
+def test_what_the_fast_kernels_do_not_take_goes_by_columns(operators: NativeOperators, name: str) -> None:
+    """float64, and groups in any type. The same kernels on the same numbers, in any order of atomics."""
+    case = Convolution(name, torch.float64)
+    assert not operators.deform_conv2d_is_fast(*case.tensors, *case.numbers)
+    for of_auto, of_columns in zip(case.native(operators, "auto"), case.native(operators, "columns"), strict=True):
+        assert relative_error(of_auto, of_columns) < 1e-15
+    single = Convolution(name, torch.float32)
+    assert operators.deform_conv2d_is_fast(*single.tensors, *single.numbers) == (name == "3x3")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -290,7 +331,7 @@ def test_fast_on_odd_shapes_is_refused(operators: NativeOperators) -> None:
     *arguments, _ = attention_case("odd channels", torch.float32)
     with pytest.raises(RuntimeError, match="kernel='fast'"):
         operators.ms_deform_attn_forward(*arguments, "fast")
-    with pytest.raises(RuntimeError, match="'auto', 'simple' or 'fast'"):
+    with pytest.raises(RuntimeError, match="'auto', 'simple', 'columns' or 'fast'"):
         operators.ms_deform_attn_forward(*arguments, "quick")
 
 
@@ -303,7 +344,7 @@ def test_the_kernels_can_be_chosen_for_a_while() -> None:
     with native.use_kernels("fast"), pytest.raises(RuntimeError, match="kernel='fast'"):
         ms_deform_attn(*arguments)
     assert native.kernels() == "auto"
-    with pytest.raises(ValueError, match="auto, simple, fast, got 'quick'"), native.use_kernels("quick"):
+    with pytest.raises(ValueError, match="auto, simple, columns, fast, got 'quick'"), native.use_kernels("quick"):
         pass
 
 

@@ -14,6 +14,7 @@ from .. import native
 from . import by_formula, by_native
 
 
+@cache
 def _by_numba() -> ModuleType:
     from . import by_numba  # here, because Numba takes a second to import, and not every program calls an operator
 

@@ -12,7 +12,7 @@ from ..cpu import fast_deform_conv, fast_ms_deform_attn
 
 def _computed(tensor: Tensor) -> Tensor:
     """Float16 and bfloat16 are computed in float32; the results are cast back."""
-    return tensor.detach().to(torch.float32 if tensor.dtype in HALVES else tensor.dtype)
+    return tensor.detach().float() if tensor.dtype in HALVES else tensor.detach()
 
 
 def deform_conv2d(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry) -> Tensor:
@@ -23,9 +23,9 @@ def deform_conv2d(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | 
 def deform_conv2d_backward(
     grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    tensors = map(_computed, (grad, input, offset, weight, _full(mask, offset)))
+    tensors = map(_computed, (input, offset, weight, _full(mask, offset)))
     grad_input, grad_offset, grad_weight, grad_mask = fast_deform_conv.deform_conv2d_backward(
-        geometry, _factors(input), *tensors
+        geometry, _factors(input), grad.detach(), *tensors
     )
     grad_mask = grad.new_empty(0) if mask is None else grad_mask.to(mask.dtype)
     return grad_input.to(input.dtype), grad_offset.to(offset.dtype), grad_weight.to(weight.dtype), grad_mask

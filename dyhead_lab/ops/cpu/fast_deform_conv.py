@@ -9,20 +9,20 @@ A *piece* is a run of channels that share their convolution group and their offs
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import gcd, lcm, prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from numba import prange
 from torch import Tensor
 from torch.nn.functional import conv2d
-from torch.nn.grad import conv2d_weight
 
 from ..checks import Geometry
 from ..numba_compile import fast, in_parallel, literal
 from . import block_cache as memory
 from . import parts
-from .image_rows import empty_images, put_rows, rows_of
+from .image_rows import empty_images, images_of, put_rows, rows_of
 from .lanes import LANES, load, store
 from .pixels import add_back, axis
 from .threads import part, run
@@ -173,12 +173,18 @@ def deform_conv2d(
     Returns:
         (B, Co, Ho, Wo).
     """
+    plan = _plan_of(geometry, input, offset, weight)
+    matrix, sampler = _matrix(weight).to(factors), _Sampler(plan, _arrays(plan, rows_of(input), offset, mask), input)
+
+    def product(strip: slice) -> Tensor:
+        return _as_rows(conv2d(_as_image(sampler.columns(strip)).to(factors), matrix, groups=geometry.groups))
+
+    if len(plan.strips) == 1:
+        return images_of(product(plan.strips[0]), like=input)
     B, _, Ho, Wo = offset.shape
-    matrix, sampler = _matrix(weight).to(factors), _Sampler(geometry, input, offset, weight, mask)
-    out = empty_images(B, weight.shape[0], Ho, Wo, like=input)
-    for strip in sampler.strips():
-        columns = _as_image(sampler.columns(strip)).to(factors)
-        put_rows(_as_rows(conv2d(columns, matrix, groups=geometry.groups)), strip.start, out)
+    out = empty_images(B, len(weight), Ho, Wo, like=input)
+    for strip in plan.strips:
+        put_rows(product(strip), strip.start, out)
     return out
 
 
@@ -191,32 +197,81 @@ def deform_conv2d_backward(
     weight: Tensor,
     mask: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass."""
-    groups, matrix = geometry.groups, _matrix(weight).to(factors)
-    transposed = _transposed(matrix, groups)
-    grad_transposed = torch.zeros_like(transposed, dtype=weight.dtype)
+    """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass, ``grad`` of any dtype."""
+    plan = _plan_of(geometry, input, offset, weight)
+    arrays, groups = _arrays(plan, rows_of(input), offset, mask), geometry.groups
+    transposed = _transposed(_matrix(weight).to(factors), groups)
     grad_rows = rows_of(grad).to(factors)
-    sampler = _Sampler(geometry, input, offset, weight, mask)
-    scatterer = _Scatterer(geometry, input, offset, weight, mask)
-    for strip in sampler.strips():
+    sampler, scatterer = _Sampler(plan, arrays, input), _Scatterer(plan, arrays, input)
+    grad_transposed = None
+    for strip in plan.strips:
         columns, grad_out = _as_image(sampler.columns(strip)).to(factors), _as_image(grad_rows[strip])
         # With factors exchanged, (columns, grad_out), the same product is slower.
-        grad_transposed += conv2d_weight(grad_out, transposed.shape, columns, groups=groups)
+        of_strip = _weight_gradient(grad_out, transposed, columns, groups).to(weight.dtype)
+        grad_transposed = of_strip if grad_transposed is None else grad_transposed.add_(of_strip)
         grad_columns = conv2d(grad_out, transposed, groups=groups)  # oneDNN is slower at conv2d's own backward
         scatterer.add(strip, _as_rows(grad_columns).to(weight.dtype))
+    assert grad_transposed is not None  # a batch has rows
     grad_matrix = _transposed(grad_transposed, groups)
     grad_weight = grad_matrix.view(weight.shape[0], *weight.shape[2:], -1).permute(0, 3, 1, 2)
-    grad_input, grad_offset, grad_mask = scatterer.gradients()
+    grad_input, grad_offset, grad_mask = scatterer.gradients(input, offset, mask)
     return grad_input, grad_offset, grad_weight, grad_mask
 
 
-def _pieces_of_scatter(geometry: Geometry, C: int) -> int:
+def _weight_gradient(input: Tensor, weight: Tensor, grad: Tensor, groups: int) -> Tensor:
+    """The gradient to the 1x1 kernel ``weight`` of a convolution of ``input``."""
+    steps = [1, 1], [0, 0], [1, 1], False, [0, 0]
+    wanted = [False, True, False]
+    return torch.ops.aten.convolution_backward(grad, input, weight, None, *steps, groups, wanted)[1]
+
+
+class _Plan(NamedTuple):
+    """What follows from the sizes of a problem."""
+
+    geometry: Geometry
+    taps: Taps
+    sampled: tuple[int, ...]  # (Wo, groups, K, pieces / groups, channels of a piece), where samples are made
+    scattered: tuple[int, ...]  # the same where gradients are spread: in more pieces, for threads and for the cache
+    points: tuple[int, ...]  # (B, G, K, Ho, Wo)
+    strips: tuple[slice, ...]  # of the rows of the batch's output: their columns fill STRIP_BYTES, or are one row
+
+
+def _plan_of(geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor) -> _Plan:
+    elements = STRIP_BYTES // input.element_size()
+    return _plan(geometry, input.shape, offset.shape, weight.shape, elements, torch.get_num_threads())
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    geometry: Geometry, input: torch.Size, offset: torch.Size, weight: torch.Size, elements: int, threads: int
+) -> _Plan:
+    """``elements``: how many fit into a strip."""
+    (_, C, H, W), (B, _, Ho, Wo), (_, _, Kh, Kw) = input, offset, weight
+    groups, K = geometry.groups, Kh * Kw
+    sampled, scattered = (
+        (Wo, groups, K, pieces // groups, C // pieces)
+        for pieces in (lcm(groups, geometry.offset_groups), _pieces_of_scatter(geometry, C, threads))
+    )
+    step = max(1, elements // prod(sampled))
+    strips = tuple(slice(row, min(row + step, B * Ho)) for row in range(0, B * Ho, step))
+    taps = Taps(H, W, Kw, *geometry.stride, *geometry.padding, *geometry.dilation)
+    return _Plan(geometry, taps, sampled, scattered, (B, geometry.offset_groups, K, Ho, Wo), strips)
+
+
+def _pieces_of_scatter(geometry: Geometry, C: int, threads: int) -> int:
     """Pieces of :data:`CHANNELS` or fewer, and the same number of them for every thread, as far as C can be cut."""
-    pieces, threads = lcm(geometry.groups, geometry.offset_groups), torch.get_num_threads()
+    pieces = lcm(geometry.groups, geometry.offset_groups)
     while C // pieces > CHANNELS and C // pieces % 2 == 0:
         pieces *= 2
     more = threads // gcd(pieces, threads)
     return pieces * more if C // pieces % more == 0 else pieces
+
+
+def _arrays(plan: _Plan, rows: Tensor, offset: Tensor, mask: Tensor) -> tuple[Any, ...]:
+    """The arguments that all kernels take, in their order; rows of pixels still whole."""
+    B, G, K, Ho, Wo = plan.points
+    offsets = offset.contiguous().numpy().reshape(B, G, K, 2, Ho, Wo)
+    return rows.numpy(), offsets, mask.contiguous().numpy().reshape(plan.points), plan.taps
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -239,69 +294,47 @@ def _as_rows(image: Tensor) -> Tensor:
     return image.permute(0, 2, 3, 1)[0]
 
 
-class _Strips:
-    """The arguments of a kernel, with the channels of the input cut into ``pieces``."""
-
-    def __init__(
-        self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor, pieces: int
-    ) -> None:
-        (B, C, H, W), (Ho, Wo) = input.shape, offset.shape[2:]
-        G, K = geometry.offset_groups, weight.shape[2] * weight.shape[3]
-        self.rows, self.shape = B * Ho, (Wo, geometry.groups, K, pieces // geometry.groups, C // pieces)
-        self.x = rows_of(input).view(B * H * W * pieces, C // pieces)
-        self.arguments = (
-            self.x.numpy(),
-            offset.contiguous().view(B, G, K, 2, Ho, Wo).numpy(),
-            mask.contiguous().view(B, G, K, Ho, Wo).numpy(),
-            Taps(H, W, weight.shape[3], *geometry.stride, *geometry.padding, *geometry.dilation),
-        )
-
-    def strips(self) -> list[slice]:
-        """The rows of the batch's output, in strips whose columns fill :data:`STRIP_BYTES`, or are one row."""
-        step = max(1, STRIP_BYTES // (prod(self.shape) * self.x.element_size()))
-        return [slice(row, min(row + step, self.rows)) for row in range(0, self.rows, step)]
-
-
-class _Sampler(_Strips):
+class _Sampler:
     """Makes the columns of one strip after the other, in the same memory."""
 
-    def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
-        super().__init__(geometry, input, offset, weight, mask, lcm(geometry.groups, geometry.offset_groups))
-        self.strip = memory.empty(max(s.stop - s.start for s in self.strips()), *self.shape, like=input)
+    def __init__(self, plan: _Plan, arrays: tuple[Any, ...], input: Tensor) -> None:
+        self.shape = plan.sampled
+        self.arguments = (arrays[0].reshape(-1, self.shape[-1]), *arrays[1:], self.shape[:-1])
+        largest = plan.strips[0]
+        self.strip = memory.empty(largest.stop, *self.shape, like=input)
 
     def columns(self, strip: slice) -> Tensor:
         """All samples of a strip, times the mask: (rows, Wo, groups, K, pieces / groups, width)."""
-        columns = self.strip[: strip.stop - strip.start]
-        entries = columns.view(-1, self.shape[-1]).numpy()
-        arguments = parts.plain(), strip.start, *self.arguments, self.shape[:-1], entries
-        run(sample_rows, sample_rows_in_threads, len(columns), *arguments)
+        rows = strip.stop - strip.start
+        columns = self.strip[:rows]
+        entries = columns.numpy().reshape(-1, self.shape[-1])
+        run(sample_rows, sample_rows_in_threads, rows, parts.plain(), strip.start, *self.arguments, entries)
         return columns
 
 
-class _Scatterer(_Strips):
+class _Scatterer:
     """Collects the gradients to input, offset and mask, strip by strip. A thread owns the pieces it adds to."""
 
-    def __init__(self, geometry: Geometry, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor) -> None:
-        pieces = _pieces_of_scatter(geometry, input.shape[1])
-        super().__init__(geometry, input, offset, weight, mask, pieces)
-        (B, _, Ho, Wo), K = offset.shape, self.shape[2]
-        self.grad_x = memory.zeros(*self.x.shape, like=self.x)
-        self.grad_points = memory.empty(B, pieces, 3, K, Ho, Wo, like=input)
-        self.input, self.offset, self.mask = input, offset, mask
+    def __init__(self, plan: _Plan, arrays: tuple[Any, ...], input: Tensor) -> None:
+        rows, shape = arrays[0], plan.scattered
+        B, _, K, Ho, Wo = plan.points
+        self.plan, self.width, self.pieces = plan, shape[-1], shape[1] * shape[3]
+        self.arguments = (rows.reshape(-1, self.width), *arrays[1:], shape[:-1])
+        self.grad_rows = memory.zeros(*rows.shape, like=input)
+        self.grad_points = memory.empty(B, self.pieces, 3, K, Ho, Wo, like=input)
+        self.results = self.grad_rows.numpy().reshape(-1, self.width), self.grad_points.numpy()
 
     def add(self, strip: slice, grad_columns: Tensor) -> None:
         """Spread the gradient of a strip's columns, (rows, Wo, groups * K * C / groups)."""
-        entries = grad_columns.contiguous().view(-1, self.shape[-1]).numpy()
-        results = self.grad_x.numpy(), self.grad_points.numpy()
-        arguments = parts.plain(), strip.start, *self.arguments, self.shape[:-1], entries, *results
-        run(scatter_rows, scatter_rows_in_threads, self.grad_points.shape[1], *arguments)
+        entries = grad_columns.contiguous().numpy().reshape(-1, self.width)
+        arguments = parts.plain(), strip.start, *self.arguments, entries, *self.results
+        run(scatter_rows, scatter_rows_in_threads, self.pieces, *arguments)
 
-    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+    def gradients(self, input: Tensor, offset: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients to input, offset and mask, once every strip has been added."""
-        B, C, H, W = self.input.shape
-        K, G = self.shape[2], self.mask.shape[1] // self.shape[2]
-        grad_points = self.grad_points.view(B, G, -1, 3, K, *self.offset.shape[2:]).sum(2)
-        grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(self.offset.shape)
-        grad_input = empty_images(B, C, H, W, like=self.input)
-        put_rows(self.grad_x.view(B * H, W, C), 0, grad_input)
-        return grad_input, grad_offset, grad_points[:, :, 2].reshape(self.mask.shape)
+        B, G, K, Ho, Wo = self.plan.points
+        grad_points = self.grad_points
+        if self.pieces > G:
+            grad_points = grad_points.view(B, G, -1, 3, K, Ho, Wo).sum(2)
+        grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(offset.shape)
+        return images_of(self.grad_rows, like=input), grad_offset, grad_points[:, :, 2].reshape(mask.shape)

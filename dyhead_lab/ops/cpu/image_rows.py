@@ -10,6 +10,8 @@ from . import block_cache as memory
 
 #: Rows of pixels that change their order together, few enough to stay in cache.
 ROWS_AT_ONCE = 4
+#: Images of so few numbers stay in cache whole.
+FEW = 1 << 14
 
 
 def empty_images(B: int, C: int, H: int, W: int, like: Tensor) -> Tensor:
@@ -17,6 +19,20 @@ def empty_images(B: int, C: int, H: int, W: int, like: Tensor) -> Tensor:
     if like.is_contiguous():
         return memory.empty(B, C, H, W, like=like)
     return memory.empty(B, H, W, C, like=like).permute(0, 3, 1, 2)
+
+
+def images_of(rows: Tensor, like: Tensor) -> Tensor:
+    """Rows of pixels, (B * H, W, C), as images (B, C, H, W), their elements in the order of ``like``: a view where that
+    is channels-last, else a copy."""
+    B, (n, W, C) = len(like), rows.shape
+    images = rows.view(B, n // B, W, C).permute(0, 3, 1, 2)
+    if not like.is_contiguous():
+        return images
+    if rows.numel() <= FEW:
+        return images.contiguous()
+    result = memory.empty(*images.shape, like=rows)
+    put_rows(rows, 0, result)
+    return result
 
 
 def put_rows(rows: Tensor, start: int, images: Tensor) -> None:
@@ -29,8 +45,8 @@ def rows_of(images: Tensor) -> Tensor:
     """Images (B, C, H, W) as rows of pixels, (B * H, W, C): a view of channels-last images, else a copy."""
     B, C, H, W = images.shape
     last = images.permute(0, 2, 3, 1)
-    if last.is_contiguous():
-        return last.view(B * H, W, C)
+    if images.numel() <= FEW or last.is_contiguous():
+        return last.contiguous().view(B * H, W, C)
     rows = memory.empty(B * H, W, C, like=images)
     for target, source in _lines(images, 0, B * H):
         rows[target] = source.permute(1, 2, 0)
