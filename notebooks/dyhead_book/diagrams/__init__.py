@@ -20,6 +20,7 @@ from . import (
     detectors,
     head_parts,
     heads,
+    later,
     measuring,
     one_stage,
     pyramids,
@@ -80,6 +81,8 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         one_stage.one_stage_detector,
         one_stage.two_stage_attention,
         training.parameter_groups,
+        later.later_changes,
+        later.denoising_groups,
     )
 }
 
