@@ -18,7 +18,6 @@
 
 # %%
 import torch
-from torch import nn
 
 from dyhead_lab.data.shapes import draw_image
 from dyhead_lab.ops import deform_conv2d
@@ -276,9 +275,11 @@ for name in ("loss_ce", "loss_ce_enc"):  # of the last decoder layer, and of the
 # val2017 ([README](https://github.com/fundamentalvision/Deformable-DETR) of the authors).
 
 # %%
+from itertools import pairwise
+
 official = {"one level": 39.4, "four levels": 44.5, "+ refinement": 46.2, "+ two stages": 46.9}
 rows = list(official.items())
-for (_, before), (name, ap) in zip(rows, rows[1:], strict=False):
+for (_, before), (name, ap) in pairwise(rows):
     print(f"{name:13} AP {ap}: {ap - before:+.1f}")
 
 # %% [markdown]

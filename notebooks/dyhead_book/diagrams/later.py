@@ -44,7 +44,7 @@ def denoising_groups() -> Diagram:
         330,
         "Denoising. On the left two groups of three queries start from noised boxes of the three objects and are told "
         "which object each has to restore; five ordinary queries are matched. On the right the self-attention: each "
-        "group reads itself and the ordinary queries, and these read only each other, so nothing about the truth leaks.",
+        "group reads itself and the ordinary queries, and these read only each other, so no truth leaks.",
     )
     for group in range(groups):
         y = 30 + 100 * group
