@@ -62,8 +62,8 @@ print("bilinear's slope", slope.tolist())
 detector = load_trained("quickstart").model.train()
 picture, objects = draw_image(2026, 5)
 image = torch.from_numpy(picture).permute(2, 0, 1) / 255
-corners = [(x.min(), y.min(), x.max() + 1, y.max() + 1)
-           for y, x in (torch.where(torch.from_numpy(shape.mask)) for shape in objects)]  # fmt: skip
+masks = [torch.where(torch.from_numpy(shape.mask)) for shape in objects]
+corners = [(x.min(), y.min(), x.max() + 1, y.max() + 1) for y, x in masks]
 labels = torch.tensor([shape.label for shape in objects])
 target = {"boxes": torch.tensor(corners).float(), "labels": labels}
 losses = detector([image], [target])

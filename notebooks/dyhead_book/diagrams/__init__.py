@@ -20,9 +20,9 @@ from . import (
     detectors,
     head_parts,
     heads,
-    later,
     measuring,
     one_stage,
+    pages,
     pyramids,
     race,
     sampling,
@@ -81,8 +81,9 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         one_stage.one_stage_detector,
         one_stage.two_stage_attention,
         training.parameter_groups,
-        later.later_changes,
-        later.denoising_groups,
+        pages.later_changes,
+        pages.denoising_groups,
+        pages.map_of_the_book,
     )
 }
 

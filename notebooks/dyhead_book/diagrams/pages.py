@@ -1,8 +1,8 @@
-"""Diagrams of chapter 22: which part later work changed, and who may read whom while a detector learns to denoise."""
+"""Diagrams of the pages: the map of the book, which part later work changed, and who reads whom in denoising."""
 
 from __future__ import annotations
 
-from .draw import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, Diagram
+from .draw import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, Box, Diagram
 
 
 def later_changes() -> Diagram:
@@ -70,4 +70,52 @@ def denoising_groups() -> Diagram:
         first, count = owner.index(group), owner.count(group)
         diagram.label(left - 8, top + (first + count / 2) * cell + 5, name, "end")
         diagram.label(left + (first + count / 2) * cell, top + total * cell + 20, name)
+    return diagram
+
+
+def map_of_the_book() -> Diagram:
+    """The chapters and what each stands on."""
+    diagram = Diagram(
+        840,
+        330,
+        "The chapters and what they stand on. 01, the pyramid, and 03, deformable convolution, lead to 02, 05 and 06, "
+        "the three attentions, which 07 joins to the Dynamic Head; 08 puts it on detectors, 15 looks inside and 17 adds "
+        "a fourth. 03 also leads to 04 and 16, the kernels, and by 09 and 10 to Deformable DETR in 11 and Sparse DETR "
+        "in 12.",
+    )
+    columns, width, height = [8 + 166 * n for n in range(5)], 140, 44
+
+    def chapter(column: int, y: float, text: str, colour: str) -> Box:
+        return diagram.box(columns[column], y, width, height, text, colour)
+
+    pyramid = chapter(0, 72, "01\nfeature pyramid", GREY)
+    convolution = chapter(0, 176, "03\ndeformable conv.", BLUE)
+    scale = chapter(1, 10, "02\nscale-aware", ORANGE)
+    spatial = chapter(1, 72, "05\nspatial-aware", ORANGE)
+    task = chapter(1, 124, "06\ntask-aware", ORANGE)
+    attention = chapter(1, 176, "09\nself-attention", PURPLE)
+    cuda = chapter(1, 270, "04\nCUDA kernel", GREEN)
+    head = chapter(2, 72, "07\nDynamic Head", ORANGE)
+    scales = chapter(2, 176, "10\nmulti-scale att.", PURPLE)
+    race = chapter(2, 270, "16\nkernel race", GREEN)
+    detectors = chapter(3, 72, "08\non detectors", ORANGE)
+    own = chapter(3, 124, "17\nyour own attention", ORANGE)
+    ratios = chapter(3, 10, "15\nscale ratios", ORANGE)
+    deformable = chapter(3, 176, "11\nDeformable DETR", PURPLE)
+    maps = chapter(3, 228, "14\nattention maps", PURPLE)
+    coco = chapter(4, 72, "13\ntraining on COCO", GREY)
+    sparse = chapter(4, 176, "12\nSparse DETR", PURPLE)
+    later = chapter(4, 270, "22\nlater work", GREY)
+    turn = columns[0] + width + 13
+    for start, end in ((pyramid, scale), (convolution, spatial), (convolution, cuda)):
+        diagram.arrow(start.right, (turn, start.right[1]), (turn, end.left[1]), end.left)
+    for start in (scale, task):
+        diagram.arrow(start.right, (turn + 166, start.right[1]), (turn + 166, head.left[1]), head.left)
+    for end in (own, ratios):
+        diagram.arrow(head.right, (turn + 332, head.right[1]), (turn + 332, end.left[1]), end.left)
+    diagram.arrow(scales.right, (turn + 332, scales.right[1]), (turn + 332, maps.left[1]), maps.left)
+    diagram.arrow(sparse.bottom, later.top)
+    for start, end in ((spatial, head), (head, detectors), (detectors, coco), (convolution, attention),
+                       (attention, scales), (scales, deformable), (deformable, sparse), (cuda, race)):  # fmt: skip
+        diagram.arrow(start.right, end.left)
     return diagram
