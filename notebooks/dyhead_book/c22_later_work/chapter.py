@@ -125,7 +125,9 @@ def detect(detector, pyramid, noised):
 
 
 # %% [markdown]
-# What is won first of all is that queries can be read. They are boxes in the image, before any training:
+# What is won first of all is that queries can be read. They are boxes in the image, before any training. (It is not
+# speed that is won: by heart, on the 16 pictures of chapter 11 and in its 150 steps, these box queries reached AP 0.79
+# where learned points reached 0.93. That was one seed.)
 
 # %%
 from dyhead_lab.detectors.detr.configured import pyramid_features
@@ -285,7 +287,16 @@ for name, trained in {"without": model, "with noised groups": helped}.items():
     print(f"{name:18} loss of the last 20 steps {mean:.2f}, AP on these pictures {ap:.3f}")
 
 # %% [markdown]
-# RESULT
+# With the noised groups the loss of the *ordinary* queries falls faster, although nothing about them has changed: the
+# decoder that they share has learned from the others how one gets from a box to an object. Three more trainings of each
+# kind, when this page was written, ended at 8.65, 9.08 and 8.52 without and at 7.84, 7.75 and 7.56 with noised groups
+# (means over the last 20 steps). How far does that carry? On pictures that they had not seen all six were at AP 0.03 or
+# below, which is nothing: 120 steps tell how fast something begins. And one control is missing. The noised groups bring
+# *more* loss to the decoder in each step, so part of the gain may be the amount and not the kind. To tell, one would
+# compare with several groups of ordinary queries, each matched by itself. That is the next idea.
+#
+# On COCO, DN-DETR reports 43.4 AP after 12 epochs and 48.6 after 50, and as much as its baseline after half of the
+# epochs.
 #
 # ### More than one query for an object
 #
@@ -357,7 +368,9 @@ for layers in (1, 2, 3):
     print(f"{layers} of 3 decoder layers: AP {shapes_ap(cut, count):.3f}")
 
 # %% [markdown]
-# CUT
+# The first layer alone has 70 % of the AP, and the third adds less than two hundredths. A decoder is a dial, as $\rho$
+# is in [chapter 12](12_sparse_detr.ipynb): one training, several speeds. What makes it one is that a loss of its own
+# tells each layer to be as good as it can be.
 #
 # ## How does a box move?
 #

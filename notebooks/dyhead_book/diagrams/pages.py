@@ -78,10 +78,10 @@ def map_of_the_book() -> Diagram:
     diagram = Diagram(
         840,
         330,
-        "The chapters and what they stand on. 01, the pyramid, and 03, deformable convolution, lead to 02, 05 and 06, "
-        "the three attentions, which 07 joins to the Dynamic Head; 08 puts it on detectors, 15 looks inside and 17 adds "
-        "a fourth. 03 also leads to 04 and 16, the kernels, and by 09 and 10 to Deformable DETR in 11 and Sparse DETR "
-        "in 12.",
+        "The chapters and what they stand on. 01, the pyramid, and 03, deformable convolution, lead to 02, 05 and "
+        "06, the three attentions, which 07 joins to the Dynamic Head; 08 puts it on detectors, 15 looks inside and "
+        "17 adds a fourth. 03 also leads to 04 and 16, the kernels, and by 09 and 10 to Deformable DETR in 11 and "
+        "Sparse DETR in 12.",
     )
     columns, width, height = [8 + 166 * n for n in range(5)], 140, 44
 
