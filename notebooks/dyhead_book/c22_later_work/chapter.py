@@ -308,7 +308,7 @@ for name, trained in {"without": model, "with noised groups": helped}.items():
 # - [Co-DETR](https://arxiv.org/abs/2211.12860) (2022) hangs heads of older detectors, ATSS and Faster R-CNN, at the
 #   encoder. Their assignments of [chapter 01](01_feature_pyramid.ipynb) and
 #   [chapter 08](08_dynamic_head_on_detectors.ipynb), many places an object, teach it what one matched query cannot:
-#   5.8 AP more for Deformable DETR after 12 epochs. The circle of this book closes there.
+#   5.8 AP more for Deformable DETR after 12 epochs.
 # - [DETA](https://arxiv.org/abs/2212.06137) (2022) asks whether the matching is needed at all. It trains Deformable
 #   DETR with the assignment by IoU of older detectors, brings non-maximum suppression back, and has 50.2 AP after 12
 #   epochs.
@@ -348,10 +348,9 @@ for stride, count in tokens.items():
 #   annotated *boxes*, level by level, and not from a decoder that is still learning; and it lets the best of them
 #   attend to each other densely, as in [chapter 09](09_self_attention_to_deformable.ipynb). Built on DINO it has 50.4
 #   AP, 2.2 more than other sparse encoders at like cost.
-# - [RT-DETR](https://arxiv.org/abs/2304.08069) (2023) gives the encoder up as such: dense attention on the coarsest
-#   level alone, convolutions between the levels, as in a feature pyramid with a way up. Its queries are the tokens on
-#   which class score and IoU agree. 53.1 AP with ResNet-50 at 108 images a second on a T4 GPU: the first DETR in real
-#   time.
+# - [RT-DETR](https://arxiv.org/abs/2304.08069) (2023) has dense attention on the coarsest level alone, and convolutions
+#   between the levels, as in a feature pyramid with a way up. Its queries are the tokens on which class score and IoU
+#   agree. 53.1 AP with ResNet-50 at 108 images a second on a T4 GPU, by its own account the first DETR in real time.
 # - [LW-DETR](https://arxiv.org/abs/2406.03459) (2024) has no encoder of its own at all: a plain vision transformer is
 #   the backbone, and three deformable decoder layers, those of chapter 11, read it.
 #
