@@ -117,6 +117,7 @@
 # | decoder attention map (DAM) | 디코더 어텐션 맵 | 解码器注意力图 | how much attention each token receives from the decoder | [12](12_sparse_detr.ipynb) |
 # | decoder | 디코더 | 解码器 | turns object queries into detections | [09](09_self_attention_to_deformable.ipynb) |
 # | deformable attention | 변형 가능한 어텐션 | 可变形注意力 | a query reads a few points and weighs them by a softmax | [09](09_self_attention_to_deformable.ipynb), [10](10_multi_scale_deformable_attention.ipynb) |
+# | denoising | 디노이징 | 去噪 | queries that start from shaken truths and restore them, in training only | [22](22_later_work.ipynb) |
 # | encoder | 인코더 | 编码器 | refines the tokens of the image | [09](09_self_attention_to_deformable.ipynb) |
 # | feed-forward network | 피드포워드 네트워크 | 前馈网络 | two linear layers with an activation between, for each token alone | [12](12_sparse_detr.ipynb) |
 # | gate | 게이트 | 门控 | a number that a whole map is multiplied by | [02](02_scale_aware.ipynb) |

@@ -373,11 +373,12 @@ for name, out in {"not refined": as_it_is, "thrown away": thrown_away}.items():
     print(f"90 % of the tokens {name}: {well_placed(out)} of {every} objects well placed")
 
 # %% [markdown]
-# So the 45 % of tokens that the decoder of a finished detector refers to, as the paper counts them, are not the 45 %
-# that are *needed*. They are those worth refining: the paper refines only them and loses 0.1 AP.
-# [Chapter 12](12_sparse_detr.ipynb) builds the scorer, measures how much attention its choice catches, and lets $\rho$
-# change after training, which the paper does too (its section on dynamic sparsification): on 200 pictures of Shapes
-# AP is .365 with 2 % of the tokens, .428 with 10 %, .440 with the 30 % of its training and .435 with all.
+# More than two fifths of what was well placed is lost. So the 45 % of tokens that the decoder of a finished detector
+# refers to, as the paper counts them, are not the 45 % that are *needed*. They are those worth refining: the paper
+# refines only them and loses 0.1 AP. [Chapter 12](12_sparse_detr.ipynb) builds the scorer, measures how much attention
+# its choice catches, and lets $\rho$ change after training, which the paper does too (its section on dynamic
+# sparsification): on 200 pictures of Shapes AP is .365 with 2 % of the tokens, .428 with 10 %, .440 with the 30 % of
+# its training and .435 with all.
 #
 # # About the data
 #
