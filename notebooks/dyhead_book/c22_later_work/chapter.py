@@ -222,6 +222,8 @@ from torchvision.ops import sigmoid_focal_loss
 
 from dyhead_lab.detectors.box_ops import cxcywh_to_xyxy, generalized_iou
 
+STEPS, RATE, BATCH = 3 if FAST else 120, 2e-3, 8
+
 
 def denoising_loss(sets, truth):
     labels_BD, boxes_BD4, real_BD = truth
@@ -237,9 +239,6 @@ def denoising_loss(sets, truth):
 
 
 # %%
-STEPS, RATE, BATCH = 3 if FAST else 120, 2e-3, 8
-
-
 def train(model, groups, seed=0):
     """Losses of the ordinary queries, step by step."""
     torch.manual_seed(seed)
