@@ -109,9 +109,10 @@ def contents(formulas: Sequence[Formula]) -> str:
     """All formulas by name, chapter by chapter of the book: for who knows where a formula was met."""
     chapters: dict[str, list[str]] = {}
     for formula in sorted(formulas, key=lambda f: f.chapter):
-        chapters.setdefault(re.findall(r"\[.+?\]\(.+?\)", formula.place())[0], []).append(formula.name)
+        [notebook] = re.findall(r"\((\S+?\.ipynb)\)", formula.place())
+        chapters.setdefault(f"[{formula.chapter}]({notebook})", []).append(formula.name)
     lines = (f"| {link} | {' · '.join(names)} |" for link, names in chapters.items())
-    return "\n".join(["| | formulas |", "| --- | --- |", *lines])
+    return "\n".join(["| chapter | formulas |", "| --- | --- |", *lines])
 
 
 def by_paper(formulas: Sequence[Formula]) -> Iterator[tuple[str, list[Formula]]]:
