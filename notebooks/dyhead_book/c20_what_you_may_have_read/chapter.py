@@ -283,7 +283,8 @@ for (_, before), (name, ap) in pairwise(rows):
     print(f"{name:13} AP {ap}: {ap - before:+.1f}")
 
 # %% [markdown]
-# The large step is the one that the sentence leaves out: more levels.
+# The large step is the one that the sentence leaves out: more levels. [Chapter 11](11_deformable_detr.ipynb) has the
+# table with parameters and cost.
 #
 # ## "Most of the 300 queries are wasted", "queries need not talk to each other"
 #
