@@ -1,18 +1,24 @@
 """Every formula of the book has code and a number that proves it."""
 
+import ast
 import math
+import re
 from pathlib import Path
 
 import pytest
 
 import dyhead_lab
+from dyhead_book import build
 from dyhead_book.c18_formulas.formula_table import (
     TABLE,
     TOLERANCE,
     Formula,
     by_paper,
+    contents,
+    heading,
     markdown,
     read_formulas,
+    read_papers,
 )
 
 FORMULAS = read_formulas()
@@ -26,11 +32,43 @@ def test_the_code_computes_the_formula(formula):
     assert formula.error() < TOLERANCE
 
 
+def defined_in(chapter: str) -> set[str]:
+    """Functions and classes that the cells of a chapter define, not those that they import."""
+    [source] = build.chapters([chapter])
+    cells = [cell.source for cell in build.book(source).cells if cell.cell_type == "code"]
+    statements = (statement for cell in cells for statement in ast.parse(cell).body)
+    return {s.name for s in statements if isinstance(s, ast.FunctionDef | ast.ClassDef)}
+
+
+@pytest.mark.parametrize("formula", FORMULAS, ids=lambda formula: formula.name)
+def test_the_named_chapter_builds_what_is_named(formula):
+    link = re.search(r"\[chapter (\d\d)\]\((\S+)\.ipynb\)", formula.place())
+    assert link[1] == formula.chapter and (build.BOOK / f"c{link[2]}" / "chapter.py").is_file()
+    if formula.built:
+        assert formula.built in defined_in(formula.chapter)
+
+
+def test_what_a_chapter_imports_or_does_not_know_is_not_built_there():
+    assert "MultiScaleDeformableAttention" in defined_in("10") - defined_in("11")
+    assert "scorer_loss" not in defined_in("09")
+
+
+def test_every_paper_with_an_address_has_formulas_and_is_linked():
+    papers = dict(by_paper(FORMULAS))
+    assert read_papers().keys() <= papers.keys()
+    assert {p for p in papers if "](https://" not in heading(p)} == {"Losses of detectors", "This book"}
+
+
+def test_the_contents_name_every_formula_once():
+    names = [row.split(" | ")[1].removesuffix(" |") for row in contents(FORMULAS).splitlines()[2:]]
+    assert sorted(" · ".join(names).split(" · ")) == sorted(formula.name for formula in FORMULAS)
+
+
 def test_a_proof_that_differs_does_not_pass():
-    wrong = Formula("", "", "", "", "", "math:sqrt", f"{__name__}:differing", "")
+    wrong = Formula("", "", "", "", "", "math:sqrt", f"{__name__}:differing", "", "")
     assert wrong.error() == pytest.approx(0.5)
     with pytest.raises(ValueError, match=r"the library gives \(\), the formula \(2,\)"):
-        Formula("", "", "", "", "", "", f"{__name__}:misshapen", "").error()
+        Formula("", "", "", "", "", "", f"{__name__}:misshapen", "", "").error()
 
 
 def differing():

@@ -29,9 +29,9 @@ def test_a_path_visits_a_chapter_after_those_it_stands_on():
 
 
 def test_a_path_says_how_long_it_takes_and_a_short_one_does_not():
-    hours = re.findall(r"^\*\*(.+?)\*\*(?:: (\d+) to (\d+) hours)?$", reading_paths().data, re.MULTILINE)
+    hours = re.findall(r"^\*\*(.+?)\*\*(?:: (\d+)(?: to (\d+))? hours)?$", reading_paths().data, re.MULTILINE)
     assert [name for name, *_ in hours] == list(PATHS)
-    assert all(0 < int(low) <= int(high) for _, low, high in hours[:3])
+    assert all(0 < int(low) < int(high or 99) for _, low, high in hours[:3])
     assert hours[-1][1:] == ("", "")
 
 

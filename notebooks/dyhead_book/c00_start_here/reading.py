@@ -17,7 +17,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "Dynamic Head": ("01", "02", "03", "05", "06", "07", "08", "15", "17"),
     "Deformable attention and Sparse DETR": ("01", "03", "09", "10", "11", "12", "14"),
     "Kernels": ("03", "04", "10", "16"),
-    "At the end of each path": ("13",),
+    "At the end of each path": ("13", "22"),
     "To look things up": ("18", "19", "20", "21"),
 }
 
@@ -85,7 +85,7 @@ def _lines(solved: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for path, numbers in PATHS.items():
         chapters = [by_number[number] for number in numbers if number in by_number]
         low, high = (sum(stop.minutes[end] for stop in chapters) for end in (0, 1))
-        hours = f": {low / 60:.0f} to {high / 60:.0f} hours" if low >= 60 else ""
+        hours = f": {_span(round(low / 60), round(high / 60))} hours" if low >= 60 else ""
         yield f"**{path}**{hours}\n"
         yield "| | chapter | minutes | needs | solved |\n| --- | --- | --- | --- | --- |"
         yield from (stop.row(solved) for stop in chapters)

@@ -1,4 +1,4 @@
-"""The formulas of the papers: each one once, with its letters, the code that computes it and a number that proves it.
+"""The formulas of the papers: each one once, with its letters, where it is built, its code and a number that proves it.
 
 The table itself is ``formulas.toml`` beside this file.
 """
@@ -6,6 +6,7 @@ The table itself is ``formulas.toml`` beside this file.
 from __future__ import annotations
 
 import inspect
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from ..practice.answers import BOOK
 
 TABLE = Path(__file__).parent / "formulas.toml"
 
@@ -33,7 +36,8 @@ class Formula:
         letters: what its letters mean.
         code: "module:name" of what computes it in this library.
         proof: "module:name" of a function that gives (what the library computes, what the formula says).
-        chapter: number of the chapter that builds it.
+        chapter: number of the chapter that it belongs to.
+        built: the function or class that the cells of that chapter define for it; "" if they only speak of it.
     """
 
     name: str
@@ -44,6 +48,13 @@ class Formula:
     code: str
     proof: str
     chapter: str
+    built: str
+
+    def place(self) -> str:
+        """Where the book builds it, as a link: "Built in [chapter 02](02_scale_aware.ipynb) as `f`"."""
+        [folder] = BOOK.glob(f"c{self.chapter}_*")
+        link = f"[chapter {self.chapter}]({folder.name.removeprefix('c')}.ipynb)"
+        return f"Built in {link} as `{self.built}`" if self.built else f"Discussed in {link}"
 
     def line(self) -> str:
         """File and line of the code, such as ``dyhead_lab/attention/scale.py:84``."""
@@ -83,6 +94,27 @@ def read_formulas(path: Path = TABLE) -> list[Formula]:
     return formulas
 
 
+def read_papers(path: Path = TABLE) -> dict[str, str]:
+    """Paper -> its address, for those that have one."""
+    return tomllib.loads(path.read_text(encoding="utf-8"))["papers"]
+
+
+def heading(paper: str) -> str:
+    """The heading of a paper's formulas; the paper is linked."""
+    address = read_papers().get(paper)
+    return f"## [{paper}]({address})" if address else f"## {paper}"
+
+
+def contents(formulas: Sequence[Formula]) -> str:
+    """All formulas by name, chapter by chapter of the book: for who knows where a formula was met."""
+    chapters: dict[str, list[str]] = {}
+    for formula in sorted(formulas, key=lambda f: f.chapter):
+        [notebook] = re.findall(r"\((\S+?\.ipynb)\)", formula.place())
+        chapters.setdefault(f"[{formula.chapter}]({notebook})", []).append(formula.name)
+    lines = (f"| {link} | {' · '.join(names)} |" for link, names in chapters.items())
+    return "\n".join(["| chapter | formulas |", "| --- | --- |", *lines])
+
+
 def by_paper(formulas: Sequence[Formula]) -> Iterator[tuple[str, list[Formula]]]:
     """(paper, its formulas), papers in order of first appearance."""
     for paper in dict.fromkeys(formula.paper for formula in formulas):
@@ -94,7 +126,7 @@ def markdown(formula: Formula) -> str:
     where = f" In the paper: equation {formula.equation}." if formula.equation else ""
     return (
         f"### {formula.name}\n\n$${formula.latex.strip()}$$\n\n{formula.letters}\n\n"
-        f"Built in chapter {formula.chapter}.{where} Code: `{formula.line()}`. "
+        f"{formula.place()}.{where} Code of the library: `{formula.line()}`. "
         f"Difference between code and formula: {formula.error():.0e}."
     )
 

@@ -22,6 +22,7 @@ from . import (
     heads,
     measuring,
     one_stage,
+    pages,
     pyramids,
     race,
     sampling,
@@ -80,6 +81,9 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         one_stage.one_stage_detector,
         one_stage.two_stage_attention,
         training.parameter_groups,
+        pages.later_changes,
+        pages.denoising_groups,
+        pages.map_of_the_book,
     )
 }
 
