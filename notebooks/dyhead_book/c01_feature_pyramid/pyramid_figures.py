@@ -84,7 +84,7 @@ def features_figure(image: Tensor, steps: Mapping[str, Sequence[Tensor]], levels
 
 
 def _draw_energy(axes: Axes, image: Tensor, maps: Tensor) -> AxesImage:
-    """The energy of (1, C, h, w) over its mean, on the scale of all figures of this chapter, over the image in greys."""
+    """The energy of (1, C, h, w) over its mean, on this chapter's one scale, over the image in greys."""
     _draw_underneath(axes, image)
     H, W = image.shape[1:]
     relative = energy(maps)[0] / energy(maps).mean()
