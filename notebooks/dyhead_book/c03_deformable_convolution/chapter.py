@@ -264,7 +264,7 @@ check_deform_conv2d(deform_conv2d)
 # each channel once, and only then spread the sample over the outputs.
 #
 # Two helpers first. `position` is $p_0 + p_k + \Delta p_k$. `around` gives the four pixels of a position, each with
-# its share $G$ and, in its last two numbers, with the slopes of $G$ along y and x, which the gradient will need.
+# its share $G$ and the slopes of $G$ along y and x, which the gradient will need.
 
 
 # %%
@@ -938,12 +938,10 @@ total = mask.sum(0)
 print(f"sum of nine masks: mean {total.mean():.2f}, from {total.min():.2f} to {total.max():.2f}")
 
 # %% [markdown]
-# The last line settles a confusion. Texts about Dynamic Head often call this operator "deformable attention". In
-# **deformable attention** the weights of the points pass a softmax, so they sum to 1, and one matrix serves all points
-# of a head. In **deformable convolution** every tap has a matrix $w_k$ of its own, and the masks are nine separate
-# sigmoids whose sum is free, as you see. The first asks *how much of each*; the second is a convolution whose shape
-# is not fixed. Dynamic Head uses the second;
-# [chapter 10](10_multi_scale_deformable_attention.ipynb) builds the first.
+# The masks are nine separate sigmoids, and their sum is free, as you see. That tells a deformable *convolution* from
+# deformable *attention*, for which it is often taken: there the weights of the points pass a softmax, so they sum to
+# 1, and one matrix serves all points of a head, where here every tap has a matrix $w_k$ of its own.
+# [Chapter 10](10_multi_scale_deformable_attention.ipynb) builds it.
 #
 # ## Break it
 #

@@ -93,10 +93,8 @@ field_grows.ask()
 # all levels; each level has weights $w_{l,k}$ of its own. The equation writes a number for $w_{l,k}$. The published
 # code and this book take a matrix from $C$ to $C$ channels, as every convolution has.
 #
-# A word on names. Posts about this paper often call $\pi_S$ "deformable attention". It is a deformable *convolution*:
-# each tap and level has weights $w_{l,k}$ of its own, learned once. Deformable attention, the module of
-# [chapter 10](10_multi_scale_deformable_attention.ipynb), has none for its points: it sums values, each times a share
-# that is computed from the image.
+# Posts about this paper often call $\pi_S$ "deformable attention". It is a deformable *convolution*: each tap and level
+# has weights $w_{l,k}$ of its own. [Chapter 07](07_dynamic_head.ipynb) shows the difference in numbers.
 #
 # ## Build: the paper's sum
 #
@@ -386,7 +384,7 @@ for channel, meaning in ((8, "dy of the centre tap"), (9, "dx of the centre tap"
 # An offset counts cells, and cells are not equally wide on the three maps. Hence two corrections.
 #
 # - **Coarser.** A cell takes the mean of the offsets of the four cells that it covers, *halved*, because one of its
-#   steps is as long as two of theirs. Masks are shares, not lengths; their mean stays as it is.
+#   steps is as long as two of theirs. Masks, which are shares and not lengths, take the mean alone.
 # - **Finer.** An offset of $d$ cells of the level is $2d$ cells of the finer one. The convolution with stride 2 stands
 #   on finer cell $2i$, half a cell before the centre of cell $i$. So the right offset is $2d + \tfrac12$.
 #
@@ -786,9 +784,9 @@ show_taps(workshop, 2, alt="Sampling points of the best detections in the worksh
 show_taps(photograph("cat"), 1, alt="Sampling points of the best detection on the face of a cat.")
 
 # %% [markdown]
-# Such pictures please, and prove little: a regular grid in the middle of a box lies inside it, too. So here is the
-# control. Over all detections on all photographs, which share of the points, each counted with its weight, lies in the
-# object's box, with the learned offsets and with all offsets set to zero?
+# Such pictures prove little: a regular grid in the middle of a box lies inside it, too. So here is the control. Over all
+# detections on all photographs, which share of the points, each counted with its weight, lies in the object's box,
+# with the learned offsets and with all offsets set to zero?
 
 # %%
 from dyhead_lab.data.photographs import PHOTOGRAPHS
@@ -857,7 +855,7 @@ Picture(
 # ## "Spatial is the largest axis"
 #
 # So a post about this paper explains why $\pi_S$ gains most in its ablation: of the three axes of $F$, places are more
-# than channels and channels more than levels. Count before you believe it.
+# than channels and channels more than levels. Count:
 
 # %%
 for name, (height, width) in zip(("P3", "P4", "P5", "P6", "P7"), sizes, strict=True):
@@ -882,9 +880,9 @@ for letter, name in (("L", "scale"), ("S", "spatial"), ("C", "task")):
     print(f"{name:8} {np.mean(gains):+.3f} AP over {len(gains)} paired differences")
 
 # %% [markdown]
-# Spatial-aware attention gains most here, too. But a quickstart has 64 channels and 400 places on P3, 9 on P6, and the
-# gain over channels is more than half as large as that over places: nothing in these numbers follows the lengths of
-# axes. [Chapter 07](07_dynamic_head.ipynb) reads this table in full.
+# Spatial-aware attention gains most here, too. But quickstart has 64 channels and from 400 places on P3 to 9 on P6, and
+# attention over channels gains more than half as much: nothing in these numbers follows the lengths of axes.
+# [Chapter 07](07_dynamic_head.ipynb) reads this table in full.
 #
 # ## Break it
 #

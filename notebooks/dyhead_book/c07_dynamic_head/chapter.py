@@ -9,9 +9,9 @@
 # | You will build | the block of the Dynamic Head in both published forms, the head, and a training of it |
 #
 # A detector's *head* reads the feature pyramid and says what is where. For years it was a tower of plain
-# convolutions, and people improved it in one direction at a time. Objects come in all sizes, so some let levels talk
-# to each other. They come in all shapes and poses, so some let convolutions sample where the object is. And they are
-# asked for in several ways, by class, by corner, by centre, so some let channels specialise. [Dynamic
+# convolutions, improved in one direction at a time. Objects come in all sizes, so levels should talk to each other.
+# They come in all shapes and poses, so convolutions should sample where the object is. And they are asked for in
+# several ways, by class, by corner, by centre, so channels should specialise. [Dynamic
 # Head](https://arxiv.org/abs/2106.08322) (Dai et al., CVPR 2021) does the three in one block, and stacks the block.
 #
 # You have the three parts. In this chapter you put them together, first as the
@@ -590,18 +590,17 @@ Picture(
 )
 
 # %% [markdown]
-# Every head learns, and the two seeds of a head hardly differ in their loss. The paper's form and the towers fall
-# fastest in the first 25 steps. (The skip of the paper's form hands the trained pyramid through from the start.) The
-# released block must bring everything through three new convolutions and a GroupNorm; it starts last and has
-# overtaken the paper's form after 40. In the end the towers have the lowest loss and the bare predictors the highest.
+# Every head learns, and the two seeds of a head hardly differ in their loss. The towers and the paper's form, whose
+# skip hands the trained pyramid through, fall fastest at first. The released block must bring everything through new
+# convolutions and a GroupNorm; it starts last and has overtaken the paper's form after 40 steps. In the end the towers
+# have the lowest loss and the bare predictors the highest.
 #
 # The order of AP is another one: both forms of the Dynamic Head reach 0.12 to 0.14, the bare predictors 0.11, and the
 # towers, with the lowest loss of all, 0.09. The loss is a sum over all places, most of them background; AP asks
 # whether the best boxes of all pictures come first, and how tightly they fit. So do not compare heads by their loss,
-# and not after 100 steps, which are 800 pictures. After the 450 steps of the recorded runs below the towers are at
-# 0.248 and the released block at 0.267, and the bare predictors, with their 719 weights, have stayed at 0.10. Nor are
-# the features neutral ground: they were learned under a released Dynamic Head. To say which head is better takes long
-# runs, several seeds, and a rate tuned for each head.
+# and not after 800 pictures. After the 450 steps of the recorded runs below the towers are at 0.248 and the released
+# block at 0.267. Nor are the features neutral ground: they were learned under a released Dynamic Head. To say which
+# head is better takes long runs, several seeds, and a rate tuned for each head.
 #
 # Did the new parts take part at all? The layer that predicts offsets and masks started at zero, so what it holds now
 # has been learned:
@@ -676,12 +675,11 @@ for row in ablation.rows:
     print(f"{row:12}  AP {ap.text()}{compared}")
 
 # %% [markdown]
-# Look at the row L: a difference of -0.008 with a spread of 0.016. "Smaller than its spread, so it says nothing", one
-# would say, and that is how such tables are usually read, row by row against a baseline. But it throws most of the
-# data away. This is a *factorial* experiment: every attention is on in four of eight rows, and each of these has a
-# partner that differs in that attention and nothing else. L against all off is one such pair; L+S against S, L+C
-# against C and L+S+C against S+C are three more. With three seeds that makes twelve paired differences for each
-# attention.
+# Look at the row L: a difference of -0.008 with a spread of 0.016. "Smaller than its spread, so it says nothing", and
+# so such tables are usually read, row by row against a baseline. That throws most of the data away. This is a
+# *factorial* experiment: every attention is on in four of eight rows, and each of these has a partner that differs in
+# that attention and nothing else. L against all off is one such pair; L+S against S, L+C against C and L+S+C against
+# S+C are three more. With three seeds that makes twelve paired differences for each attention.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 2 of 5, about 10 minutes.
@@ -730,12 +728,11 @@ Picture(
 # %% [markdown]
 # ### What scale-aware attention adds
 #
-# Nothing, here: if anything it takes a hundredth away. Spatial-aware attention adds five hundredths of AP and
-# task-aware attention three, in every single pair. Scale-aware attention takes 0.009, and is below zero in nine of
-# twelve pairs. A fair coin falls nine or more times on the same side in one of seven tries, and twelve pairs out of
-# three seeds are not twelve independent coins. So the pooled data do not prove that it harms. (By seed the mean is
-# -0.008, -0.018 and -0.003.) They do say that a gain of a hundredth, which the row alone would have allowed, is most
-# unlikely.
+# Nothing, here. Spatial-aware attention adds five hundredths of AP and task-aware attention three, in every single
+# pair. Scale-aware attention takes 0.009, and is below zero in nine of twelve pairs; by seed the mean is -0.008, -0.018
+# and -0.003. A fair coin falls nine or more times on the same side in one of seven tries, and these are not twelve
+# independent coins, so the pooled data do not prove that it harms. They do say that a gain of a hundredth, which the
+# row alone would have allowed, is most unlikely.
 #
 # Does that contradict [chapter 02](02_scale_aware.ipynb), where all gates at one cost AP? No: that chapter takes the
 # gates away from a detector that was trained with them, as the switches above do. Trained without them, the rest
@@ -825,8 +822,8 @@ Picture(
 # %% [markdown]
 # The first block nearly trebles the AP of the bare predictors. The second adds nothing that one seed could show:
 # -0.012, where the spread over seeds of one block is 0.012 in the ablation above. A deep head has more to learn and
-# gets no more steps for it, so this is no verdict on depth. Four blocks belong to the experiment and are not measured
-# yet: `dyhead-lab experiment depth` does what is missing.
+# gets no more steps for it, so this is no verdict on depth. `dyhead-lab experiment depth` adds four blocks, which are
+# not measured yet.
 #
 # ## Look: a photograph, block by block
 #
@@ -932,9 +929,9 @@ Picture(
 )
 
 # %% [markdown]
-# Scale-aware attention makes P3 to P5 a little sparser, task-aware attention all levels but P3. (P6 has 9 cells; a
-# tenth of them is rounded to one cell, so equal energy would give 11 % there.) So in this block the maps do become
-# sparser, by a few per cent and not at every step. On the photograph the second block spread the energy again.
+# Scale-aware attention makes P3 to P5 a little sparser, task-aware attention all levels but P3. (On P6 a tenth is
+# rounded to one of 9 cells, so equal energy would give 11 %.) So in this block the maps do become sparser, by a few
+# per cent and not at every step. On the photograph the second block spread the energy again.
 #
 # ## Three sentences set right
 #
@@ -958,10 +955,9 @@ print(
 )
 
 # %% [markdown]
-# **"The head costs so many FLOPs per second."** FLOPs are a number of operations, a property of the head and the size
-# of the image. FLOPS are operations per second, a property of a machine. (And papers on detection count a
-# multiply-add as one.) The count does not even say how long it takes. A block with ordinary convolutions has nearly
-# the count of one with deformable convolutions, but it reads its input in order:
+# **"The head costs so many FLOPs per second."** FLOPs are a number of operations, a property of the head and of the
+# size of the image; per second one counts what a machine does. The count does not even say how long it takes. A block
+# with ordinary convolutions has nearly the count of one with deformable convolutions, but it reads its input in order:
 
 # %%
 import time
