@@ -784,9 +784,9 @@ show_taps(workshop, 2, alt="Sampling points of the best detections in the worksh
 show_taps(photograph("cat"), 1, alt="Sampling points of the best detection on the face of a cat.")
 
 # %% [markdown]
-# Such pictures prove little: a regular grid in the middle of a box lies inside it, too. So here is the control. Over all
-# detections on all photographs, which share of the points, each counted with its weight, lies in the object's box,
-# with the learned offsets and with all offsets set to zero?
+# Such pictures prove little: a regular grid in the middle of a box lies inside it, too. So here is the control. Over
+# all detections on all photographs, which share of the points, each counted with its weight, lies in the object's
+# box, with the learned offsets and with all offsets set to zero?
 
 # %%
 from dyhead_lab.data.photographs import PHOTOGRAPHS
