@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,8 @@ def features_figure(image: Tensor, steps: Mapping[str, Sequence[Tensor]], levels
     H, W = image.shape[1:]
     with style():
         figure = Figure(figsize=(9.3, 2.1 * len(steps)), dpi=DPI, layout="constrained")
-        left, right = figure.subfigures(1, 2, width_ratios=(1, 2))
+        halves: Any = figure.subfigures(1, 2, width_ratios=(1, 2))
+        left, right = halves
         axes = left.subplots()
         axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, W, H, 0))
         axes.set_title(f"the picture, {H} x {W} pixels", fontsize=9)
