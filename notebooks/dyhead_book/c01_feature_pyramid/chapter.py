@@ -43,9 +43,8 @@ from dyhead_book.c01_feature_pyramid.pyramid_figures import (
     levels_figure,
     normalised,
 )
-from dyhead_book.practice.drawn_shapes import DrawnShapes
-
 # %% tags=["hide"]
+from dyhead_book.practice.drawn_shapes import DrawnShapes
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge
 from dyhead_book.practice.predictions import Question
