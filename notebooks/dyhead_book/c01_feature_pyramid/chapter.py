@@ -43,6 +43,7 @@ from dyhead_book.c01_feature_pyramid.pyramid_figures import (
     levels_figure,
     normalised,
 )
+
 # %% tags=["hide"]
 from dyhead_book.practice.drawn_shapes import DrawnShapes
 from dyhead_book.practice.drills import drill
