@@ -47,8 +47,14 @@ def test_what_a_fresh_module_starts_as(cells):
     with torch.no_grad():
         off = float((fresh(x) - x.relu()).norm() / x.relu().norm())
     assert 0.01 < off < 0.5, "near ReLU, and not ReLU"
+    for channels, usual in ((8, 0.217), (64, 0.074), (256, 0.040)):
+        x = torch.randn(2, channels, 16, 16, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            made = [cells["TaskAwareAttention"](channels)(x) for _ in range(10)]
+        off = sum(float((y - x.relu()).norm() / x.relu().norm()) for y in made) / len(made)
+        assert off == pytest.approx(usual, rel=0.2), "one start differs by a tenth or so from the next"
     F_BLSC = x.flatten(2).mT[:, None]
-    assert torch.equal(cells["PaperTaskAwareAttention"](16)(F_BLSC), F_BLSC.relu())
+    assert torch.equal(cells["PaperTaskAwareAttention"](256)(F_BLSC), F_BLSC.relu())
 
 
 def test_one_activation_learns_two_tasks_that_fixed_lines_cannot(cells):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dyhead_book.practice.filled_modules import drawn, filled
+from dyhead_book.practice.module_checks import drawn, filled
 from dyhead_book.practice.rebuilt import check_same_ap
 from dyhead_lab import attention
 from dyhead_lab.detectors.one_stage.frozen_atss import frozen_atss
@@ -42,7 +42,7 @@ def test_the_whole_tower_of_the_shipped_detector_has_the_same_ap_on_the_classes_
 )
 def test_the_head_of_the_chapter_takes_the_librarys_weights_and_gives_its_numbers(cells, options):
     library = drawn(attention.DyHead, {"channels": 16, **options})
-    own = filled(cells["DyHead"], library, {"channels": 16, **options})
+    own = filled(cells["DyHead"](16, **options), library.state_dict())
     pyramid = dict(zip(("p3", "p4", "p5"), levels(), strict=True))
     with torch.no_grad():
         mine, theirs = own(pyramid), library(pyramid)

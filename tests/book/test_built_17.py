@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dyhead_book.practice.filled_modules import drawn, filled
+from dyhead_book.practice.module_checks import drawn, filled
 from dyhead_lab import attention
 from dyhead_lab.training import Recipe, train
 from dyhead_lab.zoo import load_trained
@@ -21,7 +21,7 @@ def cells():
 
 def test_the_attention_of_the_chapter_is_the_librarys(cells):
     library = drawn(attention.JointAttention, {"channels": 8})
-    own = filled(cells["JointAttention"], library, {"channels": 8})
+    own = filled(cells["JointAttention"](8), library.state_dict())
     levels = [torch.randn(2, 8, *size, dtype=torch.float64) for size in ((4, 6), (2, 3))]
     with torch.no_grad():
         for mine, theirs in zip(own(levels), library(levels), strict=True):

@@ -207,11 +207,27 @@ def test_only_the_statements_that_are_needed_are_run():
     assert [type(statement).__name__ for statement in found] == ["Import", "Assign", "Assign", "For"]
 
 
-def test_an_answer_to_chapter_02_passes_its_check_on_the_shipped_detector(monkeypatch, tmp_path, capsys):
-    """A real chapter: its check takes a picture that one of its cells draws."""
+def test_local_variables_need_no_statement_of_the_same_name():
+    text = "own = 1\ndef h(x):\n    own = x\n    return [other for other in own]\nother = 2\n"
+    found = needed_for([ast.parse("h(2)")], ast.parse(text).body)
+    assert [type(statement).__name__ for statement in found] == ["FunctionDef"]
+
+
+@pytest.mark.parametrize(
+    ("chapter", "name"),
+    [
+        (FIRST, NAME),
+        ("02_scale_aware", "PaperScaleAwareAttention"),
+        ("05_spatial_aware", "SpatialAwareAttention"),
+        ("06_task_aware", "TaskAwareAttention"),
+        ("06_task_aware", "PaperTaskAwareAttention"),
+    ],
+)
+def test_answers_that_later_chapters_take_pass_their_checks_again(monkeypatch, capsys, chapter, name):
+    """Real chapters: the check runs among those of their cells that it needs."""
     monkeypatch.setattr(answers, "BOOK", real := builder.BOOK)
-    [exercise] = [e for e in exercises(builder.read_source(real / f"c{FIRST}" / "chapter.py")) if NAME in e.names]
+    [exercise] = [e for e in exercises(builder.read_source(real / f"c{chapter}" / "chapter.py")) if name in e.names]
     names = {"In": [exercise.answer]} | {name: object() for name in exercise.names}
-    Workbook(FIRST, names).check(exercise.name, lambda: Verdict(True, ""))
-    assert earlier(FIRST, NAME) is not ScaleAwareAttention
-    assert capsys.readouterr().out == f"{NAME}: yours, from chapter 02.\n"
+    Workbook(chapter, names).check(exercise.name, lambda: Verdict(True, ""))
+    assert earlier(chapter, name) is not of_the_library(name)
+    assert capsys.readouterr().out == f"{name}: yours, from chapter {chapter[:2]}.\n"

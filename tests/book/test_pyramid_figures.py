@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from dyhead_book.c01_feature_pyramid.pyramid_figures import BRIGHTEST, assignment_figure, levels_figure, normalised
+from dyhead_book.c01_feature_pyramid.pyramid_figures import (
+    BRIGHTEST,
+    assignment_figure,
+    features_figure,
+    levels_figure,
+    normalised,
+)
+from dyhead_lab.views.features import energy_share
 
 
 def test_levels_are_drawn_on_one_scale_over_the_photograph():
@@ -37,3 +44,15 @@ def test_points_that_learn_an_object_are_drawn_at_their_places():
 def test_an_image_is_normalised_channel_by_channel():
     found = normalised(torch.full((3, 2, 2), 0.5), (0.5, 0.25, 0.0), (1.0, 0.5, 0.25))
     assert found.shape == (1, 3, 2, 2) and found[0, :, 0, 0].tolist() == [0.0, 0.5, 2.0]
+
+
+def test_the_figure_says_the_share_of_each_step_and_level():
+    levels = ["3", "4", "5"]
+    steps = {name: [torch.rand(1, 4, size, size) for size in (10, 5, 3)] for name in ("C", "P")}
+    figure = features_figure(torch.rand(3, 40, 40), steps, levels)
+    drawn = {axes.get_title(): axes.images[-1].get_clim() for axes in figure.axes if axes.images}
+    for name, maps in steps.items():
+        for level, x in zip(levels, maps, strict=True):
+            assert drawn[f"{name}{level}: {float(energy_share(x)):.0%}"] == (0, BRIGHTEST)
+    with pytest.raises(ValueError, match="steps: C has 3 maps, expected 2"):
+        features_figure(torch.rand(3, 40, 40), steps, levels[:2])

@@ -76,8 +76,8 @@ def test_other_names_of_parameters_are_told():
             super().__init__()
             self.layer = nn.Linear(count, 1)
 
-    assert "no parameter gate.weight of shape (1, 4)" in scale.check_released(Named).message
-    assert "no parameter f.weight of shape (3, 3)" in scale.check_paper_scale(Named).message
+    assert "no place for gate.weight of shape (1, 4)" in scale.check_released(Named).message
+    assert "no place for f.weight of shape (3, 3)" in scale.check_paper_scale(Named).message
 
 
 @pytest.mark.parametrize("seed", [1, 2])

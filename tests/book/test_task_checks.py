@@ -71,7 +71,7 @@ def test_modules_pass_and_their_mistakes_are_named():
 
     assert check_task_aware(TaskAwareAttention) and check_paper_task(PaperTaskAwareAttention)
     assert "when an ordinary sigmoid is used." in check_task_aware(NotSquashed).message
-    assert "has a parameter fc3" in check_task_aware(OneMore).message
+    assert "fc3.weight, fc3.bias should not be there" in check_task_aware(OneMore).message
     assert "norm.weight does not start at zero" in check_paper_task(FreshNorm).message
 
 

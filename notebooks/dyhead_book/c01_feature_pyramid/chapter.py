@@ -9,9 +9,10 @@
 # | You will build | the feature pyramid as a module, its points and what they learn, IoU, and AP |
 #
 # The same motorcycle may fill a photograph or thirty pixels of it. A convolution sees a window of fixed size, and a
-# detector has to find both. This chapter is about the ways around that, about how an object is handed to the part of
-# the network that should find it, and about how one measures whether all this works. The attentions of the next
-# chapters stand on what is built here: they read and rewrite the levels of a feature pyramid.
+# detector has to find both. This chapter builds the usual way out, the feature pyramid, and two things that every
+# detector on a pyramid needs: a rule that tells each of its cells which object to learn, and a measure of whether the
+# boxes that come out are right. The attentions of the next chapters stand on it: they read and rewrite the levels of
+# a feature pyramid.
 
 # %%
 import math
@@ -38,12 +39,13 @@ from dyhead_book.c01_feature_pyramid.pyramid_checks import (
 )
 from dyhead_book.c01_feature_pyramid.pyramid_figures import (
     assignment_figure,
+    features_figure,
     levels_figure,
     normalised,
 )
-from dyhead_book.practice.drawn_shapes import DrawnShapes
 
 # %% tags=["hide"]
+from dyhead_book.practice.drawn_shapes import DrawnShapes
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge
 from dyhead_book.practice.predictions import Question
@@ -88,9 +90,11 @@ twice_as_large.ask()
 # ## First answer: an image pyramid
 #
 # If objects come in many sizes, show the detector the image in many sizes. That was the standard for decades. Let us
-# try it with the quickstart detector, an FCOS that knows pictures of 160 pixels with drawn shapes in them. Its score
-# is **average precision** (AP): 1 if every object is found and nothing else, 0 if nothing is found. You build it
-# further down.
+# try it with *quickstart*, a small detector that this project ships. It has learned **Shapes**, drawn pictures of 160
+# pixels with discs, stars and other shapes in them: the laboratory of this book, where an experiment takes seconds
+# and every box is exact. Its score is **average precision** (AP), built further down: 1 if every object is found and
+# nothing else, 0 if nothing is found. `AP_small` counts only objects below $32^2$ pixels, `AP_large` only those above
+# $96^2$.
 
 # %%
 data = DrawnShapes(PICTURES)
@@ -111,14 +115,16 @@ for side, result in results.items():
     print(f"{side} px, {cost * (side / 160) ** 2 / 1e9:.2f} billion multiply-adds: {values}")
 
 # %% [markdown]
-# Every size of image favours another size of object. An image pyramid would run both, or more, and keep the best of
-# each. Its price is the sum of the costs: twice the side, four times the work.
+# Every size of image favours another size of object: the detector finds best what appears as large as in its
+# training. An image pyramid would run both sizes, or more, and keep the best of each. Its price is the sum of the
+# costs, and twice the side is four times the work.
 #
 # ## Second answer: see more with the same weights
 #
 # Instead of shrinking the image, one can widen the window. The **receptive field** of a cell is the square of pixels
 # that it depends on. Three things make it grow: kernels, strides, and **dilation**, which puts the taps of a kernel
-# $d$ cells apart. Dilation is free: as many weights, as many products.
+# (the places that it reads, 9 for a 3x3 kernel) $d$ cells apart. Dilation itself is free: as many weights, as many
+# products. The next function tells how far a stack of convolutions sees, as the side of that square in pixels.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 2 of 5, about 15 minutes.
@@ -154,17 +160,17 @@ for name, layers in stacks.items():
     print(f"{name:36} sees {receptive_field(layers):3} pixels, on a map of {cells} x {cells}")
 
 # %% [markdown]
-# Strides reach far and make the map small: cheap, but small objects fall between the cells. Dilation reaches far
-# and keeps the map large: every layer then works on every cell. Could one have a small map for large objects and a
-# large map for small objects? A backbone has both already.
+# Strides reach far and make the map small: cheap, but small objects fall between the cells. Dilation reaches as far
+# and keeps the map large, so every layer works on 256 times as many cells. Could one have a small map for large
+# objects and a large map for small objects? A backbone has both already.
 #
 # ## Third answer: the backbone is a pyramid
 #
-# A **backbone** is a network that has learned to classify images, used for its maps. It halves them five times: `c3`
-# has a cell for every 8 pixels, `c4` for every 16, `c5` for every 32. Here is the photograph that this book follows,
-# and what the EfficientNet-Lite0 that comes with this project makes of it. It was trained on
-# [ImageNet](https://www.image-net.org/) and has seen no box in its life. Shown is the energy of each cell, the sum of
-# squares over channels.
+# A **backbone** is a network that has learned to classify images, used for its maps. It halves them five times: after
+# the third time, in `c3`, a cell stands for a square of 8 x 8 pixels, in `c4` of 16, in `c5` of 32. These numbers are
+# the **strides** of the levels. Here is the photograph that this book follows, and what the EfficientNet-Lite0 that
+# comes with this project makes of it. It was trained on [ImageNet](https://www.image-net.org/) and has seen no box in
+# its life. Shown is the **energy** of each cell, the sum of squares over channels.
 
 # %%
 from dyhead_lab.detectors.backbones.timm_body import TimmBody
@@ -185,11 +191,11 @@ Picture(
 
 # %% [markdown]
 # So look for small objects on `c3` and for large ones on `c5`? There is a catch: `c3` has passed fewer layers. It
-# answers to edges, wherever they are; `c5` answers to the motorcycle. This is the **semantic gap**. Can we measure
-# it? Shapes is the better laboratory for that: its objects have one class each, and there are enough of them. Take
-# the cell in the middle of each object, on one level of the quickstart detector. How well can a linear classifier
-# tell the class from its features? We compare the backbone's levels with those of the trained feature pyramid, of the
-# same size.
+# answers to edges, wherever they are; `c5` answers to the motorcycle. This is the **semantic gap**, and a feature
+# pyramid is to close it: it gives the fine levels what the coarse ones know. Does it? Shapes tells, where every
+# object has one of six classes. Take the cell in the middle of each object, on one level of quickstart. How well can
+# a linear classifier name the class from its features? We compare the backbone's levels with the levels of the
+# trained pyramid that have the same cells.
 
 # %%
 found = {}
@@ -236,20 +242,22 @@ for name, chosen in {"c": backbone, "p": pyramid}.items():
         print(f"{name}{level}: {share:.2f} of the classes named (a guess gives 0.17)")
 
 # %% [markdown]
-# The backbone's levels come out about alike: the coarse ones know more, but a small object has no cell of its own
-# there. Now compare levels with the same cells. `p3` and `p4` of the pyramid tell more than `c3` and `c4`. `p5`
-# does not tell more than `c5`: it is the coarsest of the three, and nothing is handed down to it. A classifier on
-# 300 objects is a rough instrument, so mind only clear differences. For one picture the maps look like this; the
-# percentages tell how much of a map's energy lies in its strongest tenth.
+# Compare levels with the same cells: `p3` and `p4` tell more than `c3` and `c4`; `p5` does not tell more than `c5`,
+# as it is the coarsest of the three and nothing is handed down to it. That is what the pyramid promises. It is also
+# a rough instrument: with 307 objects such a share is known to about 0.03 only, and `p3` has passed two more
+# convolutions than `c3`, which may help by themselves. For one picture the maps look like this; the percentages
+# tell how much of a map's energy lies in its strongest tenth.
 
 # %% tags=["hide"]
-from dyhead_book.c01_feature_pyramid.features_figure import features_figure
-
 chosen = 3
-steps = {"backbone, C": backbone, "pyramid, P": pyramid[:3]}
+steps = {"C": backbone, "P": pyramid[:3]}
 steps = {name: [x[[chosen]] for x in levels] for name, levels in steps.items()}
 figure = features_figure(data[chosen][0], steps, ["3", "4", "5"])
-Picture(figure, alt="Energy of the backbone's and the pyramid's maps on three levels.")
+Picture(
+    figure,
+    alt="A picture of Shapes, and over it the energy of the backbone's maps C3, C4, C5 and of the "
+    "pyramid's P3, P4, P5.",
+)
 
 # %% [markdown]
 # ## Build: the feature pyramid
@@ -260,17 +268,19 @@ Picture(figure, alt="Energy of the backbone's and the pyramid's maps on three le
 # stride 2 make P6 from P5, and P7 from P6.">
 #
 # The feature pyramid network ([FPN; Lin et al., 2017](https://arxiv.org/abs/1612.03144)) hands down what the coarse
-# levels know:
+# levels know. With $C_l$ for the backbone's map of level $l$ and $P_l$ for what the pyramid makes of it,
 #
 # $$M_l = \mathrm{conv}_{1 \times 1}(C_l) + \mathrm{enlarge}(M_{l+1}), \qquad P_l = \mathrm{conv}_{3 \times 3}(M_l)$$
 #
-# The 1x1 convolution, called **lateral**, gives all levels the same number of channels. `enlarge` repeats pixels. On
-# the coarsest level nothing is added. Mind the order: what is handed down is the sum $M$, not the finished $P$.
+# The 1x1 convolution, called **lateral**, gives all levels the same number of channels, so that they can be added.
+# `enlarge` doubles a map by repeating its cells. On the coarsest level nothing is added. What is handed down is the
+# sum $M$, not the finished $P$.
 #
-# Names matter from here on: the module is called as in torchvision, which the library uses, and so are its parts.
-# `inner_blocks[l][0]` is the lateral convolution of level l, fine to coarse, and `layer_blocks[l][0]` its 3x3
-# convolution. (The `[0]` is there because torchvision can put a norm behind each.) Only then do trained weights find
-# their places.
+# Names matter from here on, because trained weights find their places by them. The module is called as in
+# torchvision, which the library uses, and so are its parts: `inner_blocks[l][0]` is the lateral convolution of level
+# l, fine to coarse, and `layer_blocks[l][0]` its 3x3 convolution. (The `[0]` is there because torchvision can put a
+# norm behind each.) All have a bias. `forward` gets a dict, name of a level -> (B, C_l, H_l, W_l), and returns one
+# with the same names.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 3 of 5, about 25 minutes.
@@ -286,7 +296,10 @@ Picture(figure, alt="Energy of the backbone's and the pyramid's maps on three le
 
 # %% exercise="pyramid"
 class FeaturePyramidNetwork(nn.Module):
-    """A dict of maps, fine to coarse -> a dict of maps of out_channels each."""
+    """A dict of maps, fine to coarse -> a dict of maps of out_channels each.
+
+    in_channels_list: channels of each map. extra_blocks: a module that appends levels, or None.
+    """
 
     def __init__(self, in_channels_list, out_channels, extra_blocks=None):
         super().__init__()
@@ -318,8 +331,9 @@ check_feature_pyramid(FeaturePyramidNetwork)
 # ## Build: levels above the top
 #
 # An object of 500 pixels is large even for `p5`, whose cells are 32 pixels apart. So one goes on halving. The cheap
-# way takes every second cell (R-CNN and quickstart do that for P6). [RetinaNet](https://arxiv.org/abs/1708.02002) and
-# [FCOS](https://arxiv.org/abs/1904.01355) use two convolutions of stride 2 in its place, with a ReLU between them:
+# way takes every second cell (R-CNN and quickstart do that for P6). [FCOS](https://arxiv.org/abs/1904.01355) and
+# [ATSS](https://arxiv.org/abs/1912.02424) use two convolutions of stride 2 with a ReLU between them, from P5 on
+# ([RetinaNet](https://arxiv.org/abs/1708.02002), which began this, took C5):
 #
 # $$P_6 = \mathrm{conv}_{3 \times 3,\, 2}(P_5), \qquad P_7 = \mathrm{conv}_{3 \times 3,\, 2}(\mathrm{relu}(P_6))$$
 
@@ -361,18 +375,18 @@ class LastLevelP6P7(nn.Module):
 check_top(LastLevelP6P7)
 
 # %% [markdown]
-# Now the photograph's pyramid, level by level. `everyday`, a detector of photographs that this project ships, stands
-# on the same EfficientNet and carries P3 to P7. Its weights go into your two classes, strictly, and yours read the
-# photograph. The detector enlarges or shrinks what it sees, so the maps have other sizes than above.
+# Now the photograph's pyramid, level by level. *everyday*, the detector of photographs from
+# [chapter 00](00_start_here.ipynb), stands on the same EfficientNet and has levels P3 to P7. `rebuilt` makes it anew
+# around your two classes and loads its trained weights into them *strictly*: every parameter must be there, under its
+# name and with its shape. The detector brings photographs to a size of its own, so the maps are smaller than above.
 
 # %%
 names = {"FeaturePyramidNetwork": FeaturePyramidNetwork, "LastLevelP6P7": LastLevelP6P7}
-levels = {}
+seen = {}
 with rebuilt("everyday", **names) as everyday, torch.no_grad():
-    hook = everyday.backbone.fpn.register_forward_hook(lambda _, x, out: levels.update(out))
+    everyday.backbone.fpn.register_forward_hook(lambda _, x, out: seen.update(C=x[0], P=out))
     everyday([workshop])
-    hook.remove()
-levels = {f"P{level}": x for level, x in enumerate(levels.values(), 3)}
+levels = {f"P{level}": x for level, x in enumerate(seen["P"].values(), 3)}
 for name, x in levels.items():
     side = workshop.shape[2] / x.shape[3]
     print(f"{name}: {tuple(x.shape)!s:16} one cell for {side:3.0f} pixels")
@@ -384,14 +398,30 @@ Picture(
 )
 
 # %% [markdown]
-# Compare with the backbone above. P3 no longer answers to every edge alike: the motorcycle's edges stand out from
-# those of the shelf, because the coarse levels have told it where something is.
+# P3 no longer answers to every edge alike: the motorcycle's edges stand out a little from those of the shelf. How
+# much is that? Compare the energy inside of the motorcycle's box with that outside, before and after the pyramid.
+
+# %%
+def contrast(features):
+    """Mean energy of a map's cells inside of the motorcycle's box, over the mean outside."""
+    energy = features[0].square().sum(0)
+    height, width = energy.shape
+    y, x = (torch.arange(height) + 0.5) / height * 500, (torch.arange(width) + 0.5) / width * 741
+    inside = ((y > 75) & (y < 458))[:, None] & ((x > 45) & (x < 622))
+    return energy[inside].mean() / energy[~inside].mean()
+
+
+for level, before, after in zip((3, 4, 5), seen["C"].values(), seen["P"].values(), strict=False):
+    print(f"C{level}: {contrast(before):.2f}   P{level}: {contrast(after):.2f}")
 
 # %% [markdown]
+# On every level the motorcycle stands out more in P than in C, most of all on the coarse one, which knows best where
+# it is. P3 gains some of that and keeps its small cells.
+#
 # ## The proof: a trained detector runs on it
 #
-# The quickstart detector was trained with torchvision's pyramid. Below it is built anew around *your* classes, its
-# trained weights are loaded into them strictly, and its AP is compared.
+# quickstart was trained with torchvision's pyramid. Below it is built anew around *your* classes, and its AP on
+# pictures that it has not seen is compared with that of the detector as it was trained.
 
 # %%
 check_same_ap(
@@ -411,7 +441,7 @@ for level, x, y in zip((3, 4, 5, 6), own.values(), theirs.values(), strict=True)
 # %% [markdown]
 # ## One stage, two stages
 #
-# What happens on the pyramid then? There are two families.
+# What happens on the pyramid then? Detectors come in two families.
 #
 # - **One stage**: every cell of every level predicts class and box at once.
 #   [YOLO](https://arxiv.org/abs/1506.02640) began this on a single coarse map; RetinaNet, FCOS and ATSS do it on a
@@ -420,9 +450,10 @@ for level, x, y in zip((3, 4, 5, 6), own.values(), theirs.values(), strict=True)
 #   brought to one size, and classified by a second network. Faster, Mask and Cascade R-CNN do so. The cost grows with
 #   the regions.
 #
-# Both kinds are in the zoo, on the same backbone. Here is where their **multiply-adds** go, the products with their
-# sums. Papers on detection often count these and call them FLOPs, though each is two operations. (FLOPS with a
-# capital S are operations *per second*, the speed of a machine, not the work of a model.)
+# The project's collection of recipes, its *zoo*, has both kinds on the same backbone. Here is where their
+# **multiply-adds** go, a product and a sum each. Papers on detection often count these and call them FLOPs, though
+# each is two operations. (FLOPS with a capital S are operations *per second*, the speed of a machine, not the work of
+# a model.)
 
 
 # %%
@@ -443,15 +474,16 @@ for name, parts in families.items():
     print(f"{name:19} {counted[''] / 1e6:5.0f} million: {shares}")
 
 # %% [markdown]
-# `backbone` counts the ResNet, the pyramid and one block of Dynamic Head. In this FCOS that block does the work of
-# the head, so little is left for `head`. The pyramid of Faster R-CNN begins one level finer, with four times the
-# cells, so its `backbone` costs more too.
+# `backbone` counts the ResNet, the pyramid and one block of Dynamic Head
+# ([chapter 07](07_dynamic_head.ipynb)). In this FCOS that block does the work of the head, so little is left for
+# `head`. The pyramid of Faster R-CNN begins one level finer, on maps with four times the cells, so its `backbone`
+# costs more too: the two rows show where the work goes, not which family is cheaper at the same AP.
 #
 # ## Build: the points of a pyramid
 #
-# A one-stage detector predicts something at *every* cell of every level: on this photograph about eight thousand
-# times. Seen from the image a cell is a **point**, the centre of the square that it stands for. Cell (row, column) of
-# a level with stride $s$ lies at
+# A one-stage detector predicts something at *every* cell of every level: on this photograph, at its own size, nearly
+# eight thousand times. Seen from the image a cell is a **point**, the centre of the square that it stands for. Cell
+# (row, column) of a level with stride $s$ lies at
 #
 # $$x = (\mathrm{column} + 0.5)\,s, \qquad y = (\mathrm{row} + 0.5)\,s$$
 
@@ -479,9 +511,8 @@ check_points(points)
 # ## Build: who learns what
 #
 # In training each of these thousands of points must be told what to predict: an object, or nothing. This is **label
-# assignment**, and it decides more about a one-stage detector than the network does.
-# ([ATSS](https://arxiv.org/abs/1912.02424) showed that RetinaNet and FCOS are equally good once they assign alike.)
-# The rule of FCOS has four parts:
+# assignment**. How much hangs on it was found late: [ATSS](https://arxiv.org/abs/1912.02424) showed that RetinaNet
+# and FCOS, trained in the same way, are equally good once they assign alike. The rule of FCOS has four parts:
 #
 # <img src="diagrams/point_and_box.svg" alt="A point inside of a box measures its distances to the left, upper,
 # right and lower side: 5, 3, 3 and 3 cells. It learns this box if all four are positive, if it lies near the
@@ -489,7 +520,8 @@ check_points(points)
 #
 # The **reach** of a level is where the pyramid comes in: a point learns an object whose *farthest* side lies at a
 # distance between `low` and `high`, and each level has its own pair. FCOS gives P3 up to 64 pixels, P4 64 to 128, P5
-# 128 to 256, P6 256 to 512, P7 the rest. The radius is 1.5 strides.
+# 128 to 256, P6 256 to 512, P7 the rest. The radius, 1.5 strides, is measured in x and in y alone, so that "near the
+# centre" is a square. (It came with the second version of FCOS; the first took all points of the box.)
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 3 of 5, about 30 minutes.
@@ -503,7 +535,10 @@ check_points(points)
 
 # %% exercise="assign"
 def assign(points_N2, reach_N2, radius_N, boxes_M4):
-    """(N,): number of the box that each point learns, or -1. reach: (low, high) in pixels."""
+    """(N,): number of the box, 0 to M - 1, that each point learns, or -1.
+
+    All in pixels. points: (x, y); reach: (low, high) and radius of each point's level; boxes: xyxy.
+    """
     # >>> inside, near the centre, within reach; of several the smallest
     x, y = points_N2[:, :1], points_N2[:, 1:]
     x1, y1, x2, y2 = boxes_M4.T
@@ -521,8 +556,8 @@ def assign(points_N2, reach_N2, radius_N, boxes_M4):
 check_assign(assign)
 
 # %% [markdown]
-# On the photograph, with three boxes drawn by hand: the motorcycle, the bench behind it, a carton on the shelf. Large
-# dots learn an object, small ones learn that there is nothing.
+# Here is the rule on the photograph, with three boxes drawn by hand: the motorcycle, the bench behind it, a carton on
+# the shelf. Large dots learn an object, small ones learn that there is nothing.
 
 # %%
 objects = ["motorcycle", "bench", "carton"]
@@ -548,15 +583,15 @@ Picture(
 
 # %% [markdown]
 # A handful of points learn an object, thousands learn nothing: that imbalance is why RetinaNet needed its focal loss
-# ([chapter 08](08_dynamic_head_on_detectors.ipynb) builds it). And the rule is rigid. Two objects of 60 and 70 pixels
-# learn on different levels though they look alike; nobody asked which level sees them best. Dynamic Head's
-# scale-aware attention ([chapter 02](02_scale_aware.ipynb)) softens that by mixing levels, and
-# [DETR](11_deformable_detr.ipynb) drops the rule: there a matching between predictions and objects is computed anew
-# in every step.
+# ([chapter 08](08_dynamic_head_on_detectors.ipynb) builds it). And the rule is rigid. Of two objects whose farthest
+# sides lie at 60 and at 70 pixels, one learns on P3 and the other on P4, though they look alike; nobody asked which
+# level sees them best. Dynamic Head's scale-aware attention ([chapter 02](02_scale_aware.ipynb)) softens that by
+# mixing levels, and DETR ([chapter 09](09_self_attention_to_deformable.ipynb)) drops the rule: there a matching
+# between predictions and objects is computed anew in every step.
 #
 # ## Build: intersection over union
 #
-# When is a box right? Compare areas:
+# When is a box right? Compare the area that it shares with the object's box to the area that both cover together:
 #
 # $$\mathrm{IoU}(a, b) = \frac{|a \cap b|}{|a \cup b|}$$
 #
@@ -574,7 +609,7 @@ Picture(
 
 # %% exercise="iou"
 def iou(a_n4, b_m4):
-    """a_n4: (n, 4) xyxy, b_m4: (m, 4). Returns (n, m)."""
+    """a_n4: (n, 4), b_m4: (m, 4), both xyxy. Returns (n, m): all pairs."""
     # >>> the larger of the left and upper sides, the smaller of the right and lower ones
     low = np.maximum(a_n4[:, None, :2], b_m4[None, :, :2])
     high = np.minimum(a_n4[:, None, 2:], b_m4[None, :, 2:])
@@ -602,15 +637,17 @@ print(f"an object of 10 px, 8 px to the right: IoU {iou(box / 4, box / 4 + right
 #
 # ## Build: average precision
 #
-# Take the detections of one class in all images, the most certain first. Each one takes the free object that it
-# overlaps most; it is *correct* if their IoU reaches a threshold. After $n$ detections,
+# A detector gives many boxes, each with a score, and a threshold on the score would trade missed objects for false
+# ones. AP looks at all thresholds at once. Take the detections of one class in all images, the most certain first.
+# Each takes the object that it overlaps most among those that no earlier one has taken; it is *correct* if their IoU
+# reaches a limit. After $n$ detections,
 #
 # $$\mathrm{precision} = \frac{\text{correct}}{n}, \qquad \mathrm{recall} = \frac{\text{correct}}{\text{objects}}$$
 #
 # COCO's average precision reads, at 101 recalls 0, 0.01, …, 1, the best precision at that recall *or a higher one*,
 # and takes the mean. A recall that is never reached counts as 0. Other definitions are around, and give other
 # numbers: Pascal VOC of 2007 read 11 recalls, VOC since 2010 takes the exact area, scikit-learn knows no "or a higher
-# one".
+# one". First, from the scores of one class and from which of its detections are correct, its AP:
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 3 of 5, about 25 minutes.
@@ -638,8 +675,7 @@ def average_precision(scores, correct, objects):
 check_average_precision(average_precision)
 
 # %% [markdown]
-# From boxes to AP two steps are left. Each detection of a class, best first, takes the free object that it overlaps
-# most:
+# Two steps are left between boxes and AP. The first decides which detections are correct, as said above:
 
 
 # %%
@@ -696,8 +732,9 @@ ours = mean_average_precision(detections, truths, len(trained.categories))
 print(f"yours {ours:.4f}, pycocotools {results[160]['AP']:.4f}")
 
 # %% [markdown]
-# All papers evaluate with [pycocotools](https://github.com/cocodataset/cocoapi). Yours agrees. Here are the discs
-# that quickstart found: with a stricter threshold fewer detections are correct, and the area below the curve shrinks.
+# Papers report what [pycocotools](https://github.com/cocodataset/cocoapi) computes, and yours agrees with it. Here
+# are the discs that quickstart found: with a stricter limit on IoU fewer detections are correct, and the area below
+# the curve shrinks.
 
 # %% tags=["hide"]
 curves = {}
@@ -712,8 +749,9 @@ Picture(figure, alt=f"Precision against recall for discs. {', '.join(curves)}.")
 # ## Small, medium, large
 #
 # COCO sorts objects by area: **small** is below $32^2$ pixels, **large** above $96^2$, **medium** between. The area
-# is that of the object's pixels in the *annotated* image, not of its box, and not of the size that the network sees.
-# (Shapes drawn in memory come without masks, so here it is the box.)
+# is that of the object's *pixels* in the annotated image, not of its box, and not of the size that the network sees.
+# (Shapes drawn in memory come without masks, so here it is the box.) So an AP of large objects says little where
+# there are few of them:
 
 # %%
 areas = torch.cat([target["area"] for target in targets]).numpy()
@@ -724,7 +762,7 @@ for name, count in zip(sizes, counts, strict=True):
 # %% [markdown]
 # ## Break it
 #
-# One bug is planted in an `iou`. Find it with pairs of which you know the answer.
+# One bug is planted in `suspect`, an `iou`. Find it with pairs of which you know the answer.
 
 # %%
 suspect = drill(IOU_MISTAKES, 5)
@@ -739,11 +777,8 @@ for name, pair in pairs.items():
     print(f"{name:13} expected {iou(a, b)[0, 0]:.3f}, got {suspect(a, b)[0, 0]:.3f}")
 
 # %% [markdown]
-# All three agree, and the function is wrong all the same. What do these pairs have in common? Find one that shows it.
-#
-# Numbers 0 to 7 give eight bugs. `check_iou(suspect)` names the one. `AVERAGE_PRECISION_MISTAKES` in
-# `dyhead_book.c01_feature_pyramid.box_checks`, and `FEATURE_PYRAMID_MISTAKES` and `RECEPTIVE_FIELD_MISTAKES` in
-# `dyhead_book.c01_feature_pyramid.pyramid_checks`, hold more.
+# All three agree, and the function is wrong all the same. What do these pairs have in common? Find one that shows it;
+# `check_iou(suspect)` then names the bug. Another number in place of 5, from 0 to 7, plants another.
 #
 # ## A challenge
 
@@ -770,7 +805,8 @@ Challenge(
 # - The receptive field grows with kernels, strides and dilations; strides pay with resolution.
 # - Every cell is a point, and label assignment tells each what to learn. In FCOS the level follows from the farthest
 #   side.
-# - IoU measures a box, AP a detector: the area below the precision-recall curve, over classes and ten thresholds.
+# - IoU measures a box, AP a detector: the area below the precision-recall curve, averaged over classes and over ten
+#   limits of IoU.
 #
 # Your predictions:
 

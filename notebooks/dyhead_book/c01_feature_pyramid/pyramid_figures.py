@@ -1,18 +1,20 @@
-"""Pictures of a pyramid: a photograph's levels, and which object each point learns."""
+"""Pictures of a pyramid: where the energy of its levels lies, and which object each point learns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from dyhead_lab.views.features import energy
+from dyhead_lab.views.features import TOP, energy, energy_share
 from dyhead_lab.views.figures import DPI, INK, ORANGE, SKY, VERMILION, style
 
 WIDE, GREYS = 280, 14  # pixels and shades of a photograph below something else
@@ -37,17 +39,7 @@ def levels_figure(image: Tensor, levels: Mapping[str, Tensor]) -> Figure:
         grid[0].set_title(f"the photograph, {H} x {W} pixels", fontsize=9)
         panels = []
         for axes, (name, maps) in zip(grid[1:], levels.items(), strict=False):
-            _draw_underneath(axes, image)
-            relative = energy(maps)[0] / energy(maps).mean()
-            shown = axes.imshow(
-                relative.numpy(force=True),
-                extent=(0, W, H, 0),
-                cmap="viridis",
-                vmin=0,
-                vmax=BRIGHTEST,
-                alpha=0.6,
-                interpolation="nearest",
-            )
+            shown = _draw_energy(axes, image, maps)
             _, C, h, w = maps.shape
             axes.set_title(f"{name}: {C} channels, {h} x {w} cells", fontsize=9)
             panels.append(axes)
@@ -55,6 +47,58 @@ def levels_figure(image: Tensor, levels: Mapping[str, Tensor]) -> Figure:
             axes.axis("off")
         figure.colorbar(shown, ax=panels, label="energy, times the mean of its level", shrink=0.6)
     return figure
+
+
+def features_figure(image: Tensor, steps: Mapping[str, Sequence[Tensor]], levels: Sequence[str]) -> Figure:
+    """An image, and beside it a row of maps per step: where the energy lies before and after, all on one scale.
+
+    Each title tells the share of a map's energy in its strongest tenth, which does not depend on the scale.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        steps: letter -> maps (1, C, h, w), one per level.
+        levels: numbers of the levels, fine to coarse.
+
+    Raises:
+        ValueError: a step has not one map for each level.
+    """
+    for name, maps in steps.items():
+        if len(maps) != len(levels):
+            raise ValueError(f"steps: {name} has {len(maps)} maps, expected {len(levels)}: {', '.join(levels)}")
+    H, W = image.shape[1:]
+    with style():
+        figure = Figure(figsize=(9.3, 2.1 * len(steps)), dpi=DPI, layout="constrained")
+        halves: Any = figure.subfigures(1, 2, width_ratios=(1, 2))
+        left, right = halves
+        axes = left.subplots()
+        axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, W, H, 0))
+        axes.set_title(f"the picture, {H} x {W} pixels", fontsize=9)
+        axes.axis("off")
+        grid = right.subplots(len(steps), len(levels), squeeze=False)
+        for row, (name, maps) in zip(grid, steps.items(), strict=True):
+            for axes, level, one in zip(row, levels, maps, strict=True):
+                shown = _draw_energy(axes, image, one)
+                axes.set_title(f"{name}{level}: {float(energy_share(one)):.0%}", fontsize=9)
+                axes.axis("off")
+        right.colorbar(shown, ax=grid, label="energy, times the mean of its map")
+        figure.supxlabel(f"percentages: energy in the strongest {TOP:.0%} of a map's cells", fontsize=9)
+    return figure
+
+
+def _draw_energy(axes: Axes, image: Tensor, maps: Tensor) -> AxesImage:
+    """The energy of (1, C, h, w) over its mean, on this chapter's one scale, over the image in greys."""
+    _draw_underneath(axes, image)
+    H, W = image.shape[1:]
+    relative = energy(maps)[0] / energy(maps).mean()
+    return axes.imshow(
+        relative.numpy(force=True),
+        extent=(0, W, H, 0),
+        cmap="viridis",
+        vmin=0,
+        vmax=BRIGHTEST,
+        alpha=0.6,
+        interpolation="nearest",
+    )
 
 
 def _draw_underneath(axes: Axes, image: Tensor) -> None:
@@ -104,7 +148,10 @@ def assignment_figure(
             axes.set(xlim=(0, W), ylim=(H, 0))
             axes.set_title(f"{level}: {int((~idle).sum())} of {len(idle)} points learn", fontsize=9)
         handles = [Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="black") for colour in COLOURS[: len(names)]]
-        figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=10)
+        if len(grid) > len(points):
+            grid[-1].legend(handles, names, loc="center", title="learns", frameon=False, fontsize=10)
+        else:
+            figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=10)
     return figure
 
 

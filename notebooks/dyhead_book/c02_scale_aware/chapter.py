@@ -9,10 +9,10 @@
 # | You will build | the scale-aware attention of Dynamic Head, in both forms, and a gate that learns to close |
 #
 # A street holds a bus that fills half of the photograph and a traffic light of ten pixels. A detector looks for the
-# light on a fine level of its feature pyramid and for the bus on a coarse one. It does not choose between them: each
-# level also hears its neighbours, because the fine level knows where edges are and the coarse level knows what things
-# are. How much should a level listen to each neighbour? For a picture full of small things perhaps more to the finer
-# one, for a portrait more to the coarser one.
+# light on a fine level of its feature pyramid and for the bus on a coarse one. But no level should stand alone: the
+# fine one knows where edges are, the coarse one knows what things are, and most objects lie between two sizes. So
+# Dynamic Head lets each level also read its neighbours. How much should it listen to each? For a picture full of
+# small things perhaps more to the finer one, for a portrait more to the coarser one.
 #
 # Scale-aware attention, $\pi_L$ in the [Dynamic Head paper](https://arxiv.org/abs/2106.08322), answers with one number
 # for each level and image, a *gate*, which whole feature maps are multiplied by. It is the cheapest of the three
@@ -50,10 +50,10 @@ LEVELS = ["P3", "P4", "P5", "P6"]
 # %% tags=["hide"]
 finer_or_coarser = Question(
     "02 finer or coarser",
-    "A small detector was trained on shapes of all sizes. Each of its levels mixes up to three "
+    "quickstart was trained on drawn shapes of all sizes. Each of its levels mixes up to three "
     "branches: the finer neighbour, itself, the coarser neighbour. (P3, the finest, has no finer "
-    "neighbour, and P6 no coarser one.) On P4 and P5, which have both, which neighbour gets the "
-    "larger gate?",
+    "neighbour, and P6 no coarser one.) Each branch is multiplied by a gate, a number between "
+    "0.5 and 1. On P4 and P5, which have both neighbours, which of them gets the larger gate?",
     a="the finer one, on both",
     b="the coarser one, on both",
     c="P4 listens to the coarser one, P5 to the finer one",
@@ -120,11 +120,13 @@ Picture(
 )
 
 # %% [markdown]
-# All panels share one scale, and each box stands on the level that sees it best. (The words are what the detector
-# says; a small detector errs, most of all where its scores are low.) A level has a size of object that it was trained
-# to find, about four of its cells wide. The large machine belongs to a level whose cells are large, and a thing of a
-# few pixels could only be seen on P3. Between the levels lies a factor of two each, so an object rarely fits one level
-# exactly, and its neighbours know something about it, too. That is what there is to mix.
+# All panels share one scale, and each box stands on the level with the highest score in it. (The words are what the
+# detector says; a small detector errs, most of all where its scores are low.) Each level has a size of object that it
+# was trained to find, around four of its cells: that is the side of the anchor boxes with which its training
+# compares objects ([chapter 08](08_dynamic_head_on_detectors.ipynb)). So the large machine belongs to a level whose
+# cells are large, and a thing of a few pixels could only be seen on P3. Between the levels lies a factor of two each.
+# An object rarely fits one of them exactly, and the neighbours know something about it, too. That is what there is
+# to mix.
 #
 # One caution about names, because posts about this paper stumble over it: **P3 is the finest level**. Level $l$ has
 # cells of $2^l$ pixels, so a *larger* number is a *coarser* level, with fewer cells. A post that calls "level 5" the
@@ -138,8 +140,9 @@ Picture(
 # $$\pi_L(F) \cdot F = \sigma\Big(f\Big(\frac{1}{SC} \sum_{S,C} F\Big)\Big) \cdot F,
 # \qquad \sigma(x) = \max\big(0, \min(1, \tfrac{x + 1}{2})\big)$$
 #
-# The sum runs over positions and channels, so one number per level is left. The function $f$ is linear and takes $L$
-# numbers to $L$ numbers; the paper builds it as a 1x1 convolution. $\sigma$ is a *hard sigmoid*: three straight lines.
+# The sum runs over positions and channels, so one number per level is left. The function $f$ is linear, a 1x1
+# convolution in the paper; we read it as taking $L$ numbers to $L$ numbers. $\sigma$ is a *hard sigmoid*: three
+# straight lines.
 #
 # <img src="diagrams/two_scale_forms.svg" alt="Two forms of scale-aware attention. In the paper all levels are
 # resized to one size, each gives one mean over places and channels, a linear map mixes the L means, and every
@@ -149,11 +152,12 @@ Picture(
 #
 # ## Build: the paper's form
 #
-# A detector is made of modules: they own their weights, and training finds the weights through them. So this attention
-# is an `nn.Module` with one layer, `f`. Names matter: trained weights are stored under the names of the modules that
-# own them, and a module with the same names and shapes can take them over.
+# This attention is an `nn.Module` with one layer, `f`. Names matter: trained weights are stored under the names of the
+# modules that own them, and a module with the same names and shapes can take them over.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 10 minutes.
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # `F_BLSC.mean((2, 3))` is (B, L): one number for each image and level. `self.f` takes it as it is.
@@ -211,9 +215,9 @@ for l in range(5):
     print(f"P{l + 3}: mean {mean:+.4f} -> weight {weight:.4f} = ({mean:+.4f} + 1) / 2")
 
 # %% [markdown]
-# An $f$ that passes its input on would switch the coarsest levels of this pyramid off: the means of P6 and P7 lie far
-# below $-1$, where $\sigma$ is flat. So $f$ has to be learned, and what stands in front of the attention decides what
-# it can see. We come back to that.
+# With this $f$ the coarsest levels of the pyramid would be switched off: the means of P6 and P7 lie far below $-1$,
+# where $\sigma$ is 0 and flat. So $f$ has to be learned, and what stands in front of the attention decides what it
+# can see. We come back to that.
 #
 # ## The formula in the published code
 #
@@ -240,8 +244,8 @@ print("paper    ", *(f"{x:6.2f}" for x in ((z + 1) / 2).clamp(0, 1)))
 print("published", *(f"{x:6.2f}" for x in (z.relu() + 3).clamp(0, 6) / 6))
 
 # %% [markdown]
-# A published gate lies between 0.5 and 1. It can turn a branch down to a half, never off. The ratio of two gates lies
-# between 0.5 and 2.
+# A published gate lies between 0.5 and 1. It can turn a branch down to a half, never off, and the ratio of two gates
+# lies between 0.5 and 2. We call a gate *closed* where it is exactly 0.5.
 #
 # ### Step by step
 #
@@ -269,6 +273,8 @@ print("level", tuple(level.shape), f"largest difference from the detector's {err
 # ## Build: the published form as a module
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 15 minutes.
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # The four steps above, with `self.gate` for `gate`.
@@ -305,9 +311,9 @@ check_released(ScaleAwareAttention)
 # %% [markdown]
 # ### The proof: a trained detector on your class
 #
-# Random cases are one thing. The next cell builds the shipped quickstart detector anew with *your* class in the place
-# of the library's, loads the trained weights into it (strictly: every parameter must be there, under its name and with
-# its shape), and measures AP on 60 pictures of Shapes that no training has seen.
+# The next cell builds the shipped quickstart detector anew with *your* class in the place of the library's, loads the
+# trained weights into it (strictly: every parameter must be there, under its name and with its shape), and measures AP
+# on 60 pictures of Shapes that no training has seen.
 
 # %%
 check_same_ap("quickstart", ScaleAwareAttention=ScaleAwareAttention)
@@ -315,8 +321,8 @@ check_same_ap("quickstart", ScaleAwareAttention=ScaleAwareAttention)
 # %% [markdown]
 # What is learned here? Posts about the paper call $f$, and its relative $\theta$ of [chapter 06](06_task_aware.ipynb),
 # "hyper-parameters". A hyper-parameter is a number that a person sets before training, such as the number of blocks.
-# These are *layers*: their weights get gradients like all others. (The paper calls $\theta$ a hyper-*function*.) Count
-# them, in quickstart and in the detector of photographs:
+# These are *layers*: their weights get gradients like all others. (The paper calls $\theta$ a hyper-*function*.) Their
+# number, in quickstart with its one block and in the detector of photographs with its two:
 
 # %%
 quickstart = load_trained("quickstart").model
@@ -338,10 +344,10 @@ print(f"one 3x3 convolution {9 * C * C * S:,}")
 # %% [markdown]
 # ## A gate that learns to close
 #
-# Does such a gate learn anything sensible? A laboratory: a level and its coarser neighbour both hold the same signal.
-# The level's own copy is slightly noisy. The neighbour's copy is nearly clean in half of the images, and nothing but
-# clouds in the others; one of its channels tells which. A reader of both should use the neighbour when it is clear and
-# shut it out when it is cloudy.
+# Does such a gate learn anything sensible? Here is a toy where we know what it should do. A level and its coarser
+# neighbour both hold the same signal. The level's own copy is slightly noisy. The neighbour's copy is nearly clean in
+# half of the images and covered by strong noise, clouds, in the others; one of its channels tells which. Who reads
+# both should use the neighbour when it is clear and shut it out when it is cloudy.
 
 
 # %%
@@ -428,6 +434,8 @@ Picture(
 # is all that training hears:
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 1 of 5, about 5 minutes.
+#
 # <details><summary>Hint: half of the elements differ</summary>
 #
 # Which of the two functions is flat below 0, and which is flat above 3?
@@ -453,9 +461,9 @@ def gate_slope(z_B):
 check_gate_slope(gate_slope)
 
 # %% [markdown]
-# Below zero the slope is zero. A gate that has closed for an image tells $w$ and $b$ nothing about that image, and a
-# gate that has closed for *all* images can never open again by its own gradient. Does that happen? Look at the trained
-# detector.
+# Below zero the slope is zero. A branch whose gate is closed for an image tells $w$ and $b$ nothing, and one that is
+# closed for *all* images has no say of its own any more: it can only open again if the other branches, which share
+# $w$ and $b$, or the layers before it happen to move it. Does that occur? Look at the trained detector.
 #
 # ## Look: a data set
 #
@@ -533,16 +541,16 @@ Picture(figure, alt="Scale ratios over 100 images, per level: nearly all above 1
 # %% [markdown]
 # On every level that has both, the finer neighbour gets the larger gate. The paper found something else in its
 # detector: ratios that pull fine levels towards coarser features and coarse levels towards finer ones, which is answer
-# c of the first question. This detector contradicts it, and so may the next one: a trained gate is a finding about one
-# network. And on most levels the gate of the coarser branch is closed, for every image. It is a constant now, and by
-# its slope it will stay one.
+# c of the first question. This detector contradicts it, and the next one may do otherwise again: a trained gate is a
+# finding about one network. And wherever there is a coarser branch, its gate is closed for every image: a constant,
+# which no gradient of its own will change.
 #
 # ## Does it matter that gates react?
 #
 # Is a constant gate of any use? Before the gate each branch passes a convolution and a GroupNorm, which could scale it
-# as well. But all levels share these layers. A constant that differs from level to level is something that they cannot
-# express, so even a gate that never reacts may help. That leaves three questions, and each is an experiment without
-# any training: replace the gates by constants and measure AP.
+# as well. But all levels share these layers, so a constant that differs from level to level is something that they
+# cannot express, and even a gate that never reacts may help. That leaves three questions, and each is an experiment
+# without any training: replace the gates by constants and measure AP.
 #
 # 1. Does the reaction to the image matter? Replace each gate by its own mean over the images.
 # 2. Does the difference between levels matter? Take one constant for each kind of branch (finer, own, coarser), the
@@ -595,18 +603,18 @@ for name, value in ap.items():
 # The first two lines agree within a thousandth: in this detector the gates' reaction to the image adds nothing. The
 # third line lies between them and the last one. So a good part of what the gates are worth is that they differ from
 # level to level, a third here; the rest is their size alone, which the layers behind them were trained with. On the
-# same pictures, saved as JPEG files, the four numbers were .4508, .4512, .4438 and .4352, and the part was nearly a
-# half. One hundred pictures do not tell a third from a half. They do tell that the levels matter and the images do
-# not.
+# same pictures, saved as JPEG files, the four numbers were .4508, .4512, .4438 and .4352: the same order, but the part
+# of the levels was nearly a half. One hundred pictures do not tell a third from a half.
 #
-# This is one block in a small detector on synthetic pictures. It says nothing about six blocks on COCO. It shows how
-# to ask: a weight that varies is not yet a weight that matters.
+# This is one block in a small detector on synthetic pictures, trained once. It says nothing about six blocks on COCO.
+# It shows how to ask: a weight that varies is not yet a weight that matters.
 #
 # ## What GroupNorm leaves to see
 #
-# Why does the published gate weigh the channels, where the paper averages them? GroupNorm makes the mean of every
-# group of channels zero, before its own scale and shift. The mean over *all* channels and positions is then the same
-# for every image.
+# Why does the published gate weigh the channels, where the paper averages them? The authors do not say, but the layer
+# in front gives a reason. GroupNorm makes the mean of every group of channels zero before it applies its own scale and
+# shift. As long as the scales are alike, as at the start of training, the mean over *all* channels and positions is
+# then the same for every image:
 
 # %%
 seeded = torch.Generator().manual_seed(0)
@@ -618,7 +626,8 @@ print("mean over C, H, W per image:", *(f"{float(m):.4f}" for m in means))
 print("mean over H, W of channel 0:", *(f"{float(m):+.4f}" for m in normalised.mean((2, 3))[:, 0]))
 
 # %% [markdown]
-# The paper's mean would see nothing here. The weighted one still does. An equation and the layers around it must fit
+# The paper's mean would see nothing here; the weighted one still does. (In the paper's own order the scale-aware
+# attention comes first in a block and reads no normalised branch.) An equation and the layers around it must fit
 # together.
 #
 # ## Break it
@@ -638,7 +647,7 @@ for name, given in tries.items():
 
 # %% [markdown]
 # Which of these three inputs tells most? `drill(RELEASED_MISTAKES, n)` plants another bug for each `n` from 0 to 15,
-# and the name of each is in `RELEASED_MISTAKES`.
+# and `RELEASED_MISTAKES` tells their names.
 #
 # ## Challenge
 
@@ -654,8 +663,8 @@ Challenge(
         "quickstart, and draw this chapter's figures with load_trained on the folder of the run.",
     },
     answer="At the start z is close to the bias. At 0 half of the gates are closed from the first "
-    "step on. At 1 all are open, and each can learn which way to go. Whether it matters for AP was "
-    "not measured for this book: train two seeds each way and compare with their spread.",
+    "step on. At 1 nearly all are open, and can learn which way to go. Whether it matters for AP "
+    "was not measured for this book: train two seeds each way and compare with their spread.",
 )
 
 # %% [markdown]
@@ -663,7 +672,8 @@ Challenge(
 #
 # - Scale-aware attention multiplies whole feature maps by one number that depends on the image.
 # - The paper: one weight per level in $[0, 1]$, from the means of all levels. The published code: one gate per branch
-#   in $[0.5, 1]$, from its own weighted channels. It can learn to close, to a half, and a closed gate learns no more.
+#   in $[0.5, 1]$, from its own weighted channels. It can learn to close, to a half, and a closed gate gives no
+#   gradient.
 # - It costs next to nothing. In the shipped detector a third to a half of its worth is that gates differ between
 #   levels; that they react to the image adds nothing that could be measured.
 

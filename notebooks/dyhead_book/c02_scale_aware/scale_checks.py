@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dyhead_lab.attention.scale import PaperScaleAwareAttention, ScaleAwareAttention
 
-from ..practice.module_checks import other_parameters, running
+from ..practice.module_checks import given, unfit
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 # The released form: the branches of one level
@@ -30,7 +30,7 @@ def _released(build: Callable[[int], nn.Module]) -> Callable[[Sequence[Tensor], 
 
     def run(branches: Sequence[Tensor], w_C: Tensor, b: Tensor) -> Tensor:
         weights = {"gate.weight": w_C[None], "gate.bias": b[None]}
-        return running(build)((len(w_C),), weights, (branches,))
+        return given(build(len(w_C)), weights, branches)
 
     return run
 
@@ -153,7 +153,7 @@ RELEASED_MISTAKES = (
 
 def check_released(build: Callable[[int], nn.Module], seed: int = 0) -> Verdict:
     """Check the reader's ``ScaleAwareAttention``."""
-    problem = other_parameters(build(4), ScaleAwareAttention(4).state_dict())
+    problem = unfit(build(4), ScaleAwareAttention(4).state_dict())
     if problem:
         return Verdict(False, problem)
     return check(_released(build), released_formula, released_cases(seed), RELEASED_MISTAKES)
@@ -171,7 +171,7 @@ def _paper(build: Callable[[int], nn.Module]) -> Callable[[Tensor, Tensor, Tenso
     """A module of the paper's form as a function of F, and of weight and bias of f."""
 
     def run(F_BLSC: Tensor, f_LL: Tensor, b_L: Tensor) -> Tensor:
-        return running(build)((len(b_L),), {"f.weight": f_LL, "f.bias": b_L}, (F_BLSC,))
+        return given(build(len(b_L)), {"f.weight": f_LL, "f.bias": b_L}, F_BLSC)
 
     return run
 
@@ -242,7 +242,7 @@ PAPER_MISTAKES = (
 
 def check_paper_scale(build: Callable[[int], nn.Module], seed: int = 0) -> Verdict:
     """Check the reader's ``PaperScaleAwareAttention``."""
-    problem = other_parameters(build(3), PaperScaleAwareAttention(3).state_dict())
+    problem = unfit(build(3), PaperScaleAwareAttention(3).state_dict())
     if problem:
         return Verdict(False, problem)
     return check(_paper(build), paper_formula, paper_cases(seed), PAPER_MISTAKES)

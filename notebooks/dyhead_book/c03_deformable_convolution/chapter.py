@@ -58,8 +58,8 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Two predictions
 #
-# The offsets are real numbers, not integers. Why not round them? The code would be simpler. And where should offsets
-# be when training starts: all at zero, or at random, as weights usually are?
+# How far each tap is moved, its **offset**, is a pair of real numbers, not of integers. Why not round them? The code
+# would be simpler. And where should offsets be when training starts: all at zero, or at random, as weights are?
 
 # %%
 why_not_round = Question(
@@ -75,7 +75,8 @@ why_not_round.ask()
 where_to_start = Question(
     "03 zero or random start",
     "A trained 3x3 convolution becomes deformable. Its offsets start at zero, or at random as "
-    "PyTorch would have it. How far is its output from half of what it was, before any training?",
+    "PyTorch would have it. How far is its output from what it was, before any training? (A factor "
+    "of one half, which the layer brings along, does not count.)",
     a="the same in both cases",
     b="exact with zeros, off by less than a tenth at random",
     c="exact with zeros, off by more than a tenth at random",
@@ -97,9 +98,9 @@ where_to_start.ask()
 # square around the place; some of them miss a slanted bar. Right: each tap is moved by an offset of its own, a
 # real number of pixels, and all nine lie on the bar. Dots of different size stand for the masks.">
 #
-# [Dai et al. (2017)](https://arxiv.org/abs/1703.06211) add an **offset** $\Delta p_k$ to each tap, a pair (dy, dx) in
+# [Dai et al. (2017)](https://arxiv.org/abs/1703.06211) add an offset $\Delta p_k$ to each tap, a pair (dy, dx) in
 # pixels. [Zhu et al. (2019)](https://arxiv.org/abs/1811.11168) also multiply each sample by a **mask** $\Delta m_k$
-# between 0 and 1, so that a tap that finds nothing useful can be turned down:
+# between 0 and 1 (*modulation* in their paper), so that a tap that finds nothing useful can be turned down:
 #
 # $$y(p_0) = \sum_{k=1}^{K} w_k \; x(p_0 + p_k + \Delta p_k) \; \Delta m_k$$
 #
@@ -113,7 +114,7 @@ where_to_start.ask()
 # $$x(p) = \sum_q G(q, p)\, x(q), \qquad G(q, p) = \max(0, 1 - |q_y - p_y|)\,\max(0, 1 - |q_x - p_x|)$$
 #
 # $G$ is zero unless $q$ is one of the four pixels around $p$. A pixel outside the image counts as zero. Keep your
-# first guess in mind: $x(p)$ changes a little when $p$ moves a little, and that is what makes an offset learnable.
+# first guess in mind: $x(p)$ changes a little when $p$ moves a little.
 
 # %% [markdown]
 # ## Build: bilinear sampling
@@ -173,8 +174,8 @@ def bilinear(image_HW, p_y, p_x):
 check_bilinear(bilinear)
 
 # %% [markdown]
-# The check takes the function, tries positions inside, on the border, outside and exactly on a pixel, and says in
-# which common way it is wrong. Here is such a way: `int` where `math.floor` should be.
+# The check tries positions inside, on the border, outside and exactly on a pixel, and says in which common way a
+# function is wrong. Here is such a way: `int` where `math.floor` should be.
 
 
 # %%
@@ -194,7 +195,8 @@ check_bilinear(bilinear_with_int)
 # %% [markdown]
 # ## Build: the convolution in loops
 #
-# The second formula, for arrays with batch and channels. The letters are those of the rest of the book.
+# Now the formula with offsets and masks, for arrays with batch and channels. The letters are those of the rest of the
+# book: B images, C channels in and Co out, H x W places in and Ho x Wo out.
 #
 # | | shape | |
 # | --- | --- | --- |
@@ -262,7 +264,7 @@ check_deform_conv2d(deform_conv2d)
 # each channel once, and only then spread the sample over the outputs.
 #
 # Two helpers first. `position` is $p_0 + p_k + \Delta p_k$. `around` gives the four pixels of a position, each with
-# its share $G$ and, in its last two numbers, with the slopes of $G$ along y and x, which the gradient will need.
+# its share $G$ and the slopes of $G$ along y and x, which the gradient will need.
 
 
 # %%
@@ -359,9 +361,8 @@ print(f"samples read: {8 * samples:,} by the loops, {samples:,} by the kernel")
 
 # %% [markdown]
 # The library's own path for CPUs goes one step further: it gathers all samples into one large matrix, and the product
-# with the weights becomes a matrix product, which processors do best. `dyhead-lab bench ops` measures it against
-# torchvision on your machine. [Chapter 04](04_the_cuda_kernel.ipynb) takes the same loops to the GPU, one thread an
-# output. All of them must agree:
+# with the weights becomes a matrix product, which processors do best. [Chapter 04](04_the_cuda_kernel.ipynb) takes
+# the same loops to the GPU, one thread an output. All of them must agree:
 
 # %%
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
@@ -391,9 +392,9 @@ print("kernel and torchvision:", apart(yours, torchvision))
 #
 # $$\frac{\partial x(p)}{\partial p_y} = \sum_q \frac{\partial G(q, p)}{\partial p_y}\, x(q)$$
 #
-# which compares the pixels below with those above. If the pixels below are larger and $y$ should grow, the tap moves
-# down. Note what the slope does *not* see: anything beyond the four pixels. An offset finds its way step by step
-# along a smooth picture, as a walker in fog follows the ground under the feet.
+# which compares the pixels below with those above. If the pixels below are larger and $x$ should grow, the tap moves
+# down. The slope does *not* see anything beyond the four pixels. An offset finds its way step by step along a smooth
+# picture, as a walker in fog follows the ground under the feet.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Derive the slope along y. Difficulty 3 of 5, about 20 minutes.
@@ -428,7 +429,9 @@ check_slope(bilinear_slope)
 
 # %% [markdown]
 # `around` says the same in its last two numbers, pixel by pixel: the slope is the sum of dG/dp_y times the pixel.
-# With them the whole backward pass is one more set of loops.
+# With them the whole backward pass is one more set of loops. It gets `grad`, the gradient of the output, of shape
+# (B, Co, Ho, Wo), and returns four arrays: the gradients of `input`, `offset`, `weight` and `mask`, each of the shape
+# of what it belongs to.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 4 of 5, about 60 minutes.
@@ -545,9 +548,8 @@ for name, (mine, theirs) in zip(("input", "offset", "weight", "mask"), pairs, st
 # any number. A mask passes a sigmoid, which brings it between 0 and 1. The branch starts at **zero**: all offsets 0,
 # all masks sigmoid(0) = 0.5, so that a new layer is an ordinary convolution, halved.
 #
-# Names matter from here on. `OffsetMaskConv` and `DeformableConv2d`, and their parameters `weight`, `bias`,
-# `offset_mask.weight` and `offset_mask.bias`, are called as in the library, so that trained weights fit. The branch
-# is short:
+# `OffsetMaskConv` and `DeformableConv2d`, and their parameters `weight`, `bias`, `offset_mask.weight` and
+# `offset_mask.bias`, are called as in the library, so that trained weights fit. The branch is short:
 
 
 # %%
@@ -611,9 +613,9 @@ print("output", tuple(layer(torch.randn(2, 64, 20, 30)).shape))
 # ## It learns: offsets travel
 #
 # Does the gradient really lead a tap to where it should look? Here is a problem that an ordinary 3x3 convolution
-# cannot solve. The pictures are smooth textures. The target is the same texture, blurred, after it has moved: three
-# pixels to the right and one down, or as far the other way. In which direction, a second channel says, with +1 or -1.
-# So the taps must go to two different places, and three pixels are more than the kernel of a convolution can reach.
+# cannot solve. The pictures are smooth textures. The target is the same texture, blurred, seen through a window that
+# has moved three pixels to the right and one down, or as far the other way; a second channel says which, with +1 or
+# -1. So the taps must go to two different places, and three pixels are more than a 3x3 kernel reaches.
 
 # %%
 SHIFT = (1, 3)  # down and to the right, in pixels
@@ -709,9 +711,9 @@ for name, losses in curves.items():
 print("offsets (dy, dx):", [[round(v, 2) for v in row] for row in travel.last.tolist()])
 
 # %% [markdown]
-# The taps left the square together and stopped where the texture had moved to, for each direction at its own place.
+# The taps left the square together and stopped around the place that the target shows, for each direction its own.
 # No one told them: the loss only said how wrong the output was, and each slope said which way is downhill. The
-# ordinary convolution cannot do better than a blurred guess. (Its best guess is better than nothing, because a smooth
+# ordinary convolution cannot do better than a blurred guess. (Its guess is better than nothing, because a smooth
 # texture tells a little about what lies three pixels on.)
 #
 # ## Version 1 against version 2
@@ -728,8 +730,12 @@ versions = {
     "v2, with masks": train(masked, appear),
 }
 x, _ = pictures(appear, torch.Generator().manual_seed(1))
-masks = masked.offset_mask(x)[1].detach()[INNER].mean((1, 2, 3))
-print(f"mean mask: something to read {masks[:2].mean():.2f}, nothing {masks[2:].mean():.2f}")
+weights = masked.weight[0, 0].detach().flatten()  # of the texture, tap 0 to 8
+masks = masked.offset_mask(x)[1].detach()[INNER].mean((2, 3))  # (4 pictures, 9 taps)
+print("weights            ", *(f"{w:+.2f}" for w in weights))
+for name, mean in {"something": masks[:2].mean(0), "nothing": masks[2:].mean(0)}.items():
+    total = (weights * mean).sum()
+    print(f"masks, {name:9}   ", *(f"{m:5.2f}" for m in mean), f"  sum of w x m {total:+.2f}")
 
 # %% tags=["hide"]
 figure = losses_figure(versions)
@@ -738,8 +744,10 @@ print("mean loss of the last ten steps:", ends)
 Picture(figure, alt=f"Loss of both versions against steps. Mean of the last ten: {ends}.")
 
 # %% [markdown]
-# Masks make "do not look" a thing of one number. In detection this is the common case: most taps of most places lie
-# on background.
+# The masks did it, though not by turning nine taps off where there is nothing. Training has given some taps positive
+# weights and others negative ones. Where there is something to read, the masks shut the negative taps out and open
+# the others; where there is nothing, all stay half open, close together, and cancel. So a mask lets one kernel be
+# another kernel at every place. Version 1 can only move its taps, and its loss stays hundreds of times larger.
 #
 # ## Why it starts at zero
 #
@@ -764,12 +772,12 @@ for start in ("zero", "random"):
     print(f"{start:6}: mean offset {length:.2f} px, output off by {starts[start]:.1%}")
 
 # %% [markdown]
-# With zeros the layer *is* the old convolution, and training can begin to move taps where that helps. At random it
-# reads beside what its weights have learned to expect. Both papers start at zero. The
+# With zeros the layer *is* the old convolution, halved by its masks, and training can begin to move taps where that
+# helps. At random it reads beside what its weights have learned to expect. Both papers start at zero. The
 # [released code of Dynamic Head](https://github.com/microsoft/DynamicHead) does not: its initialisation misses the
 # branch, which keeps PyTorch's random start, while [MMDetection](https://github.com/open-mmlab/mmdetection)'s version
-# sets it to zero. Trained from scratch together with everything else, the difference washes out: on the problem
-# above, both starts arrive.
+# sets it to zero. Trained from scratch together with everything else, the difference may wash out. On the problem
+# above, both starts arrive:
 
 # %%
 for start in ("zero", "random"):
@@ -785,9 +793,9 @@ for start in ("zero", "random"):
 # The recipes of [DCNv2](https://arxiv.org/abs/1811.11168) and of
 # [Deformable DETR](https://github.com/fundamentalvision/Deformable-DETR) give whatever predicts offsets a tenth of
 # the rate. Above we did not need that: the input had two channels. Now think of a head with 256. Each offset is a sum
-# over $9 \cdot 256$ products. Adam moves every weight by about its rate, whatever the gradient, so the first step
-# moves an offset by about rate × 9 × 256 × the mean feature. And a slope holds for a pixel, no further. How far does
-# one step reach?
+# over $9 \cdot 256$ products. Adam moves every weight by about its rate, whatever the gradient, so the first step can
+# move an offset by up to rate × 9 × 256 × the mean size of a feature. And a slope holds for a pixel, no further. How
+# far does one step reach?
 
 
 # %%
@@ -829,17 +837,18 @@ print("mean loss of the last eight steps:", ends)
 Picture(figure, alt=f"Loss for three rates of the offsets. Mean of the last eight: {ends}.")
 
 # %% [markdown]
-# A step of several pixels is a jump into the fog: the slope that suggested it says nothing about the place where the
-# tap lands. With 16 channels a tenth of the rate walks where the full rate jumps, and a hundredth is too slow to
-# arrive in time. The factor is a hyper-parameter, and its right value depends on the width of the layer, on the
-# optimiser and on how smooth the features are. This library's recipes for DETR use a tenth; those for Dynamic Head on
-# COCO follow the released code, which uses none, with plain SGD.
+# A step of several pixels is a jump: the slope that suggested it says nothing about the place where the tap lands.
+# With 16 channels a tenth of the rate ends at a loss seven times lower than the full rate, and a hundredth is too
+# slow to arrive in time. The factor is a hyper-parameter, and its right value depends on the width of the layer, on
+# the optimiser and on how smooth the features are. This library's recipes for DETR use a tenth; those for Dynamic
+# Head on COCO follow the released code, which uses plain SGD and one rate for all.
 #
 # ## The proof: a trained detector runs on it
 #
-# The `quickstart` detector has learned its offsets on drawn shapes. Its Dynamic Head block steers three deformable
-# convolutions a level with one `OffsetMaskConv`. Below, the detector is built anew: your branch in place of the
-# library's, your autograd function in place of the library's operator, the trained weights loaded strictly into both.
+# The quickstart detector of [chapter 01](01_feature_pyramid.ipynb) has learned its offsets on drawn shapes. Its Dynamic
+# Head block steers three deformable convolutions a level with one `OffsetMaskConv`. Below, the detector is built anew:
+# your branch in place of the library's, filled strictly with its trained weights, and your autograd function in place
+# of the library's operator.
 
 
 # %%
@@ -858,15 +867,15 @@ check_same_ap(
 )
 
 # %% [markdown]
-# The same AP to six digits, on a kernel that you can read in one screen.
+# The same AP, on a kernel that you can read in one screen.
 #
 # ## Look: offsets on a photograph
 #
-# This book follows one photograph from pixels to boxes: a motorcycle in a workshop. It was taken for research on
-# [stereo vision](https://vision.middlebury.edu/stereo/data/2014/), so there are two of it, from two cameras side by
+# The photograph that this book follows, a motorcycle in a workshop, was taken for research on
+# [stereo vision](https://vision.middlebury.edu/stereo/data/2014/). So there are two of it, from two cameras side by
 # side, and somebody measured how far every pixel lies apart in the two. That is a map of offsets: near things move
-# much between the cameras, far things little. Feed it to your operator. A kernel that only has its centre tap,
-# reading the right picture at these offsets, must give the left one.
+# much between the cameras, far things little. A kernel that only has its centre tap, reading the right picture at
+# these offsets, must give the left one.
 
 # %%
 import skimage.data
@@ -895,13 +904,13 @@ Picture(
 )
 
 # %% [markdown]
-# Look at the sign. The output stands where the left picture has its pixel, and reads the right picture *there plus
-# the offset*. Offsets say where an output reads from, not where an input goes to. Where the motorcycle hides the wall
+# Mind the sign. The output stands where the left picture has its pixel, and reads the right picture *there plus the
+# offset*. Offsets say where an output reads from, not where an input goes to. Where the motorcycle hides the wall
 # from one camera, the same pixel is read twice, and a ghost of its edge remains.
 #
 # Nobody measures offsets for a detector: it learns them from boxes alone. Below are the taps of the first Dynamic
-# Head block of `everyday`, a detector of photographs that this project ships. White squares are the regular grid
-# around a cell of one level, orange discs are where the taps read. A disc's area is its mask.
+# Head block of *everyday*, the detector of photographs that this project ships. White squares are the regular grid
+# around a cell of P4, orange discs are where the taps read. A disc's area is its mask.
 
 # %% tags=["hide"]
 from dyhead_lab.data.photographs import photograph
@@ -929,17 +938,15 @@ total = mask.sum(0)
 print(f"sum of nine masks: mean {total.mean():.2f}, from {total.min():.2f} to {total.max():.2f}")
 
 # %% [markdown]
-# The last line settles a confusion. Texts about Dynamic Head often call this operator "deformable attention". In
-# **deformable attention** the weights of the points pass a softmax: they sum to 1, and there is no kernel; a point is
-# told from another only by its weight. In **deformable convolution** every tap has a matrix $w_k$ of its own, and the
-# masks are nine separate sigmoids whose sum is free, as you see. The first asks *how much of each*; the second is a
-# convolution whose shape is not fixed. Dynamic Head uses the second. [Chapter
-# 10](10_multi_scale_deformable_attention.ipynb) builds the first.
+# The masks are nine separate sigmoids, and their sum is free, as you see. That tells a deformable *convolution* from
+# deformable *attention*, for which it is often taken: there the weights of the points pass a softmax, so they sum to
+# 1, and one matrix serves all points of a head, where here every tap has a matrix $w_k$ of its own.
+# [Chapter 10](10_multi_scale_deformable_attention.ipynb) builds it.
 #
 # ## Break it
 #
-# Here is a `deform_conv2d` with one planted bug. Before you ask the check, find out yourself. Feed it inputs
-# for which you know the answer: a single bright pixel, offsets of exactly one pixel, a mask of zeros.
+# Here is a `deform_conv2d` with one planted bug. Before you ask the check, feed it inputs for which you know the
+# answer: a single bright pixel, offsets of exactly one pixel, a mask of zeros.
 
 # %%
 suspect = planted_bug(8)

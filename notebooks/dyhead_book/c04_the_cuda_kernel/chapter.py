@@ -8,8 +8,8 @@
 # | Needs | deformable convolution ([chapter 03](03_deformable_convolution.ipynb)); a C++ compiler; **no GPU** |
 # | You will build | five CUDA kernels, from one that adds to a deformable convolution in shared memory |
 #
-# [Chapter 03](03_deformable_convolution.ipynb) ends with loops that are right and slow. Most of what they do could
-# happen at the same time: no output waits for another. A graphics processor (GPU) is built for that. It runs tens of
+# [Chapter 03](03_deformable_convolution.ipynb) computes a deformable convolution in loops, one addition after another.
+# Most of them could happen at the same time: no output waits for another. A graphics processor (GPU) runs tens of
 # thousands of threads at once, and it is programmed in [CUDA](https://docs.nvidia.com/cuda/cuda-c-programming-guide/),
 # which is C++ with a few words more. Deformable convolution, deformable attention and nearly every operator of a
 # detector end in such a program. It is called a *kernel*; with the kernel of a convolution it shares nothing but the
@@ -60,8 +60,8 @@ random = torch.Generator().manual_seed(0)
 # ## Predict
 #
 # The hardware never fetches one number from memory. It fetches *sectors* of 32 bytes: eight floats that lie side by
-# side. Threads run in groups of 32, called *warps*, and the sectors that a warp asks for in one step are fetched
-# together. If its threads read 32 neighbouring floats, that is 4 sectors.
+# side. Threads run in groups of 32, called *warps*; a thread of a warp is also called a *lane*. The sectors that a
+# warp asks for in one step are fetched together. If its threads read 32 neighbouring floats, that is 4 sectors.
 
 # %%
 scattered = Question(
@@ -72,7 +72,7 @@ scattered = Question(
     b="9 to 16",
     c="17 to 32",
 )
-scattered.guess(None)  # write "a", "b" or "c" here
+scattered.ask()
 
 # %% [markdown]
 # ## A first kernel
@@ -151,6 +151,8 @@ photo = photograph("workshop")[:, 2::5, 2::5].contiguous()
 print(tuple(photo.shape), "pixels; rows of", photo.shape[2] * 4, "bytes")
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 15 minutes. `image` is (3, H, W), `out` is (H, W): the mean of the colours.
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # `int x = blockIdx.x * blockDim.x + threadIdx.x;`, and `y` the same way from the `.y` parts.
@@ -214,12 +216,14 @@ Picture(figure, alt="The photograph of a motorcycle in a workshop, in colour and
 # 0.18.">
 #
 # A function that kernels call is marked `__device__`. Ours takes one number more than you expect: `step`, the distance
-# in memory from a pixel to its right neighbour. For a plane that is 1. Later it will be something else, and that will
-# make the kernel several times cheaper. Mind three things: places can be negative, so round down with `floorf`;
-# each of the four pixels can lie outside on its own; and a wrong column is not always a fault, because column $-1$ of
-# a row is the last pixel of the row before.
+# in memory from a pixel to its right neighbour. For a plane that is 1; another value will make the kernel several
+# times cheaper later. Mind three things: places can be negative, so round down with `floorf`; each of the four pixels
+# can lie outside on its own; and the emulator does not report every wrong column, because column $-1$ of a row is
+# the last pixel of the row before.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 15 minutes.
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # `int top = floorf(y), left = floorf(x);` Then the four pixels are rows `top`, `top + 1` and columns `left`,
@@ -285,6 +289,8 @@ check_sample(sample)
 # The sum lives in a local variable, that is in a register of the thread. Only the finished sum is written.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 3 of 5, about 20 minutes.
+#
 # <details><summary>Hint: who am I?</summary>
 #
 # `int p = i % S, o = i / S % Co, b = i / S / Co;`
@@ -333,9 +339,8 @@ __global__ void deform_conv(const float* in, const float* offset, const float* m
 check_deform_conv(deform_conv)
 
 # %% [markdown]
-# That is the classic kernel, as the first public versions of deformable convolution had it. The project keeps one like
-# it in `csrc/deform_conv/simple.cuh`, for every shape, stride, group and number type. Unfold it to compare; the letters
-# are the same.
+# That is the plainest form of the kernel. The project keeps one like it in `csrc/deform_conv/simple.cuh`, for every
+# shape, stride, group and number type. Compare; the letters are the same.
 
 # %% tags=["hide"]
 kernel_source("forward_simple")
@@ -372,10 +377,11 @@ MemorySteps(launch.steps, shapes={"in": (5, 6), "out": (5, 6)})
 # ## What a warp moves
 #
 # Thirty-two threads of a warp do a step together, and their reads become one *request*. What it costs is the number of
-# different sectors, not the number of threads. Write the function that counts them; the emulator does the same for
-# every request.
+# different sectors, not the number of threads. The next function counts them, as the emulator does for every request.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 10 minutes.
+#
 # <details><summary>Hint: which sector holds an element?</summary>
 #
 # Its first byte is `element * element_bytes`, and sectors begin at multiples of 32.
@@ -408,7 +414,7 @@ print("every eighth float, or scattered:", sectors_of(8 * neighbours, 4), "secto
 # %% [markdown]
 # Reads of neighbours are called *coalesced*. At worst each of the 32 threads needs a sector of its own: 32 sectors
 # instead of 4, **eight times** the traffic. You may read of a factor of 32, with whole lines of 128 bytes. That was
-# true of GPUs with caches of another kind; since compute capability 6 (Pascal, 2016) global memory moves
+# true of older GPUs; since compute capability 6 (Pascal, 2016) global memory moves
 # [in sectors of 32 bytes](https://docs.nvidia.com/cuda/cuda-c-best-practices-guide/#coalesced-access-to-global-memory),
 # so that scattered floats cost 8 times. For doubles the worst is 4 times, for 16-bit numbers 16 times.
 #
@@ -464,9 +470,10 @@ Picture(figure, alt="What 32 lanes read at once: the larger the offsets, the mor
 
 # %% [markdown]
 # Each dot is a thread of one warp and the element that it reads; each band is a sector that has to be fetched for this
-# one step. Learned offsets are smoother than these random ones, so a trained detector lies between the extremes.
+# one step. (Even without offsets some reads take five sectors: the right one of the four pixels begins one element
+# further.) Learned offsets are smoother than these random ones, so a trained detector lies between the extremes.
 # Caches help too: a sector that another request fetched a moment ago may still be there. The emulator models no
-# cache. It counts what is *asked for*, which is what the load units have to work off in any case.
+# cache. It counts what is *asked for*, which the load units have to work off in any case.
 #
 # ## Coalesced, whatever the offsets are
 #
@@ -483,6 +490,8 @@ Picture(figure, alt="What 32 lanes read at once: the larger the offsets, the mor
 # elements: now `step` is needed. The result is (points, C).
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 10 minutes.
+#
 # <details><summary>Hint: who am I now?</summary>
 #
 # The channel runs fastest: `int c = i % C, point = i / C;`
@@ -532,8 +541,8 @@ figure = traffic_figure(titled, "in")
 Picture(figure, alt="Bytes used and moved: points waste more and more, channels nothing.")
 
 # %% [markdown]
-# Four sectors a read, for every offset. The numbers are the same, in another order. This is why fast kernels of
-# deformable operators, and PyTorch's `channels_last`, keep channels together.
+# Four sectors a read, for every offset, and the same numbers in another order. This is why fast kernels of deformable
+# operators keep channels together, as PyTorch's `channels_last` does.
 #
 # **Break it.** The mistake is easily made in the other direction. Somebody lets neighbouring threads compute
 # neighbouring channels, and leaves the result as (C, points):
@@ -556,8 +565,8 @@ for name, launch in (("(points, C)", after[1]), ("(C, points)", wrong_way)):
 #
 # A second waste is left: threads read what their neighbours read as well. Take a blur, the mean of three neighbours.
 # Thread $i$ reads elements $i-1$, $i$ and $i+1$; so each element is read three times. The threads of a block can do
-# better. They have a small memory in common, *shared memory*: some tens of kilobytes, near the arithmetic units and
-# about ten times faster to reach than global memory. It is declared in the kernel with `__shared__`, and lives as long
+# better. They have a small memory in common, *shared memory*: about 100 kilobytes, near the arithmetic units and about
+# ten times faster to reach than global memory. It is declared in the kernel with `__shared__`, and lives as long
 # as the block. The pattern is always the same:
 #
 # 1. together, the threads bring a *tile* from global to shared memory, each element once;
@@ -574,6 +583,8 @@ for name, launch in (("(points, C)", after[1]), ("(C, points)", wrong_way)):
 # a barrier is wrong.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 3 of 5, about 20 minutes.
+#
 # <details><summary>Hint: who brings what?</summary>
 #
 # Thread `t` brings `x[i]` to `tile[t + 1]`. The first thread also brings `x[i - 1]` to `tile[0]`, the last one
@@ -632,7 +643,7 @@ told(lambda: cuda_kernel(early)(-(-len(row) // 128), 128, row, out, len(row)))
 # %% [markdown]
 # ## Everything together
 #
-# How much does `deform_conv` waste? Here it is with 32 channels, on 12 x 12 pixels with offsets of up to 2.
+# How much does `deform_conv` move? Here it is with 32 channels, on 12 x 12 pixels with offsets of up to 2.
 
 # %%
 C, H, W = 32, 12, 12
@@ -646,8 +657,8 @@ print(f"the input has {4 * C * S:,} bytes; {one_each.bytes_moved('in'):,} were m
 one_each
 
 # %% [markdown]
-# More than 3,000 times its size. Three things multiply: nine taps of four pixels each, sectors that are used only in
-# part, and the largest factor: **each output channel samples anew**, 32 times the same samples. So let a block own a
+# More than 3,000 times its size. Three things multiply: nine taps of four pixels each; sectors of which less than a
+# third is used; and **each output channel samples anew**, 32 times the same samples. So let a block own a
 # few pixels and *all* output channels. Tap by tap, its threads bring the samples of these pixels to shared memory,
 # coalesced, wait, and then every thread adds up its own output channel from them.
 
@@ -710,8 +721,8 @@ Picture(figure, alt="Bytes used and moved by both kernels: shared memory leaves 
 # ## The shipped detector runs on your kernel
 #
 # A matrix product is not worth writing by hand; PyTorch has it. So here is a complete deformable convolution in three
-# steps: where the taps read (the formula), your `gather_last`, and one product. The detector that comes with the book
-# runs on it, and must find the same boxes as on the library's.
+# steps: where the taps read (the formula), your `gather_last`, and one product. quickstart, the small detector that
+# comes with the book, runs on it, and must find the same boxes as on the library's.
 
 
 # %%

@@ -10,13 +10,13 @@
 #
 # A detector asks the same question at every place of every level of its pyramid: is there an object here, and where
 # are its edges? A 3x3 convolution answers with what it sees in a fixed window of nine cells. The motorcycle in our
-# photograph is a hundred cells wide on one level and six on another, it leans, and most of any window over it shows
-# floor. It would be better to let every place choose the nine points that it reads. That is the deformable convolution
-# of [chapter 03](03_deformable_convolution.ipynb).
+# photograph is nearly fifty cells wide on one level and six on another, and much of its box shows floor and shelf. It
+# would be better to let every place choose the nine points that it reads. That is the deformable convolution of
+# [chapter 03](03_deformable_convolution.ipynb).
 #
 # [Dynamic Head](https://arxiv.org/abs/2106.08322) takes one step more. The edge of a wheel is sharp on the fine level
 # and its meaning is clear on the coarse one, so a place should read its nine points on *several levels* at once. One
-# map of offsets serves all of them: having found out where to look, look there everywhere. This chapter builds that
+# map of offsets serves all of them: having found out where to look, look there on each. This chapter builds that
 # module, loads trained weights into it, and finds a flaw in the geometry of the published code.
 
 # %% tags=["hide"]
@@ -52,9 +52,10 @@ from dyhead_lab.views.figures import Picture
 # %% tags=["hide"]
 wrong_offsets = Question(
     "05 wrong offsets",
-    "The shipped quickstart detector was trained with offsets that fit its coarser neighbours, "
-    "nearly. We now feed its coarser branches with wrong ones: numbers of other channels and "
-    "places, as the published kernel reads them. How much AP does it lose?",
+    "In a Dynamic Head the offsets of a level also steer the convolution of its coarser "
+    "neighbour. The shipped quickstart was trained with offsets that fit there, nearly. We now "
+    "feed this branch with wrong ones: numbers of other channels and places, as the published "
+    "kernel reads them. How much of its AP of 0.45 is lost?",
     a="nearly all of it",
     b="some: between 0.01 and 0.1",
     c="nothing worth mentioning: less than 0.01",
@@ -82,7 +83,7 @@ field_grows.ask()
 # $$y(p) = \sum_{k=1}^{K} w_k \cdot x(p + p_k)$$
 #
 # The deformable convolution lets every place move each tap by an offset $\Delta p_k$ and weigh it by a mask $\Delta
-# m_k$ between 0 and 1. Dynamic Head (its equation 4) sums this over the $L$ levels of the pyramid, which it has
+# m_k$ between 0 and 1. Dynamic Head (its equation 4) sums this over the $L$ levels of the pyramid, which have been
 # resized to one size before:
 #
 # $$\pi_S(F) \cdot F = \frac{1}{L} \sum_{l=1}^{L} \sum_{k=1}^{K} w_{l,k} \cdot F(l;\, p_k + \Delta p_k;\, c)
@@ -92,19 +93,20 @@ field_grows.ask()
 # all levels; each level has weights $w_{l,k}$ of its own. The equation writes a number for $w_{l,k}$. The published
 # code and this book take a matrix from $C$ to $C$ channels, as every convolution has.
 #
-# A word on names. Posts about this paper often call $\pi_S$ "deformable attention". It is a deformable *convolution*:
-# its weights $w_{l,k}$ are learned once and stay. Deformable attention, the module of
-# [chapter 10](10_multi_scale_deformable_attention.ipynb), has no such weights: what it sums are values, each times a
-# number that was computed from the image.
+# Posts about this paper often call $\pi_S$ "deformable attention". It is a deformable *convolution*: each tap and level
+# has weights $w_{l,k}$ of its own. [Chapter 07](07_dynamic_head.ipynb) shows the difference in numbers.
 #
 # ## Build: the paper's sum
 #
-# Begin with the equation itself. All levels have one size already, so level `l` is `F_BLCHW[:, l]`.
+# Begin with the equation itself. All levels have one size already and stand in one tensor `F_BLCHW`, so level `l` is
+# `F_BLCHW[:, l]`. The operator `deform_conv2d` is the library's; it equals the one that you built in chapter 03.
 
 # %%
 from dyhead_lab.ops import deform_conv2d
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 10 minutes.
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # One level first: `deform_conv2d(F_BLCHW[:, l], offset, weight[l], padding=1, mask=mask)`.
@@ -149,16 +151,16 @@ check_paper_spatial(paper_spatial_at_once)
 # %% [markdown]
 # ## Build: where to look
 #
-# So far offsets and masks fell from the sky. In a network a layer predicts them, from the same features that will be
-# read: a 3x3 convolution with 27 output channels. The first 18 are offsets, $dy$ and $dx$ of each tap in turn, and may
-# be any number of cells. The last nine become masks through a sigmoid.
-#
-# This layer **starts at zero**. Then all offsets are zero, all masks are a half, and training begins from an ordinary
-# convolution at half strength. With random offsets every place would read random others, and the weights would learn
-# to average over noise before the offsets could make sense. For the same reason the layer gets a lower learning rate,
-# as chapter 03 found. The training loop finds it by `sampling_parameters`, which names its parameters.
+# Offsets and masks are predicted by a layer, from the features of the level: a 3x3 convolution with 27 output channels.
+# The first 18 are offsets, $dy$ and $dx$ of each tap in turn, and may be any number of cells. The last nine become
+# masks through a sigmoid. It is the layer that chapter 03 built. As there it **starts at zero**: all offsets are zero,
+# all masks a half, and training begins from an ordinary convolution at half strength. (The released code leaves it at
+# PyTorch's random start.) It may also be given a learning rate of its own; the training loop finds it by
+# `sampling_parameters`, which names its parameters.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 1 of 5, about 5 minutes.
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # The class *is* a convolution: `y = super().forward(x)` gives 27 channels.
@@ -206,13 +208,15 @@ check_offset_mask(OffsetMaskConv)
 #
 # Every branch is a deformable convolution with a bias, followed by
 # [group normalisation](https://arxiv.org/abs/1803.08494): the channels are cut into 16 groups, and each group of each
-# image gets mean 0 and variance 1 before a learned scale and shift. That matters here. The three branches come from
-# levels whose features may differ in size by a factor of ten. Normalised, they can be averaged, and the gates of
+# image gets mean 0 and variance 1 before a learned scale and shift. That matters here: the features of different
+# levels may differ much in size. Normalised, they can be averaged, and the gates of
 # [chapter 02](02_scale_aware.ipynb) compare like with like.
 #
 # A branch that is handed no offsets is an ordinary convolution: this is how the ablation switches the attention off.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 10 minutes.
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # The weights are those of `self.conv`: hand `conv.weight` and `conv.bias` to `deform_conv2d`, and its stride.
@@ -253,9 +257,9 @@ check_branch(DeformableConvNorm)
 # %% [markdown]
 # ## Step by step on a photograph
 #
-# Now with real features. `everyday` is the detector of photographs that this project ships: an
-# [ATSS](https://arxiv.org/abs/1912.02424) detector with two Dynamic Head blocks of 96 channels on five levels. It
-# finds twelve kinds of everyday things. A hook keeps the pyramid that it makes of the motorcycle workshop.
+# Now with real features. *everyday* is the detector of photographs that this project ships: an
+# [ATSS](https://arxiv.org/abs/1912.02424) detector with two Dynamic Head blocks of 96 channels on five levels. A hook
+# keeps the pyramid that it makes of the motorcycle workshop.
 
 # %%
 from dyhead_lab.data.photographs import photograph
@@ -316,18 +320,19 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# P5 has 10 x 15 cells, and so has the output of its convolution. Offsets for 20 x 30 cells do not fit. Something has
-# to give, and what the published code does here is the puzzle of this chapter.
+# P5 has 10 x 15 cells, and so has the output of its convolution. Offsets for 20 x 30 cells do not fit.
 #
-# ## The puzzle of the published code
+# ## What the published code does here
 #
 # torchvision refuses such a call as our library does. The CUDA kernel of the
-# [published code](https://github.com/microsoft/DynamicHead) did not compare the sizes. It computed an address for the
-# small size and read what was there: a *flat* reading. In memory the offsets lie one channel after the other, each of
+# [published code](https://github.com/microsoft/DynamicHead) does not compare the sizes. It computes addresses for the
+# small size and reads what is there: a *flat* reading. In memory the offsets lie one channel after the other, each of
 # them row by row. Number 0 is channel 0, row 0, column 0. What does the flat reading take for the offset of a given
 # channel, row and column?
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 15 minutes.
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # Which number is it, counted with the small size? `(channel * h + row) * w + column`.
@@ -359,9 +364,9 @@ for channel, meaning in ((8, "dy of the centre tap"), (9, "dx of the centre tap"
     print(f"{meaning} at row 5, column 7 of 10 x 15 is read from {wrong} of 20 x 30")
 
 # %% [markdown]
-# Other taps, other places, sometimes $dx$ for $dy$; and three quarters of the numbers are never read by this branch. A
-# network that was trained like this has learned with it all the same. All published Dynamic Head weights need exactly
-# this mistake, so the library must be able to make it: `offset_fit="flat"`.
+# Other taps, other places, sometimes $dy$ for $dx$; and three quarters of the numbers are never read by this branch. A
+# network that was trained like this has learned with it all the same. The weights that the authors trained need
+# exactly this mistake, so the library must be able to make it: `offset_fit="flat"`.
 #
 # ## What would be right?
 #
@@ -379,7 +384,7 @@ for channel, meaning in ((8, "dy of the centre tap"), (9, "dx of the centre tap"
 # An offset counts cells, and cells are not equally wide on the three maps. Hence two corrections.
 #
 # - **Coarser.** A cell takes the mean of the offsets of the four cells that it covers, *halved*, because one of its
-#   steps is as long as two of theirs. Masks are shares, not lengths; their mean stays as it is.
+#   steps is as long as two of theirs. Masks, which are shares and not lengths, take the mean alone.
 # - **Finer.** An offset of $d$ cells of the level is $2d$ cells of the finer one. The convolution with stride 2 stands
 #   on finer cell $2i$, half a cell before the centre of cell $i$. So the right offset is $2d + \tfrac12$.
 #
@@ -387,6 +392,8 @@ for channel, meaning in ((8, "dy of the centre tap"), (9, "dx of the centre tap"
 # offset of 1 on P4 means 16 pixels there and 8 pixels on P3.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 3 of 5, about 20 minutes.
+#
 # <details><summary>Hint: the coarser cells</summary>
 #
 # A mean of two by two cells is `avg_pool2d(x, 2)`, or `interpolate` with `align_corners=False`.
@@ -430,8 +437,8 @@ check_neighbours(offsets_for_neighbours)
 # | `"flat"` | the first numbers, whatever they are: the published code | as they are |
 #
 # How far off are they? Let every cell of a P4 of 10 x 10 cells point at one common place, and measure by how many
-# pixels the neighbours' centre taps miss it. `"resize"` sounds right, and it is what the shipped quickstart detector
-# was trained with; look at its line.
+# pixels the neighbours' centre taps miss it. `"resize"` sounds right. It is the library's default and what the
+# shipped quickstart was trained with.
 
 # %%
 from dyhead_book.c05_spatial_aware.offset_fits import (
@@ -464,9 +471,10 @@ Picture(
 )
 
 # %% [markdown]
-# Arrows start at the centres of coarser cells and end where their centre taps read (half of the way to the star, and
-# at most 24 pixels, so that they can be told apart). With `crop` they belong to other places, and they are twice too
-# long. With `flat` they belong to other places *and* other channels.
+# Arrows start at the centres of coarser cells and end where their centre taps read. (The level points only half of the
+# way to the star here, and at most 24 pixels, so that the arrows can be told apart.) `resize` misses by 7.5 pixels on
+# average, half a P4 cell. With `crop` the arrows belong to other places, and they are twice too long. With `flat` they
+# belong to other places *and* other channels.
 #
 # ## Build: the module
 #
@@ -484,6 +492,8 @@ from dyhead_lab.attention.pyramid import resize_corners, to_finer
 from dyhead_lab.attention.spatial import fit_offsets
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 3 of 5, about 25 minutes. All fits of the table but "upsample".
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # `offset, mask = self.offset_mask(own)`, then the level's own branch: `self.own(own, offset, mask)`.
@@ -535,9 +545,8 @@ check_spatial(SpatialAwareAttention)
 # %% [markdown]
 # ### The proof: trained weights
 #
-# Random cases are one thing. Here is the stricter test. Your class takes the weights of the detector of photographs,
-# *strictly*: every parameter must be there, under its name and with its shape. Then it must give what a trace of that
-# detector saw on the workshop, level by level:
+# Your class takes the weights of the detector of photographs, *strictly*: every parameter must be there, under its name
+# and with its shape. Then it must give what a trace of that detector saw on the workshop, level by level:
 
 # %%
 mine = SpatialAwareAttention(96, offset_fit="centres")
@@ -617,26 +626,25 @@ from dyhead_book.practice.drawn_shapes import shapes_ap
 
 quickstart = load_trained("quickstart").model
 attention = quickstart.get_submodule("backbone.neck.blocks.0.spatial")
-ap = {}
+images, ap = 20 if "DYHEAD_FAST" in os.environ else 100, {}
 for offset_fit in ("resize", "centres", "aligned", "upsample", "crop", "flat"):
     attention.offset_fit = offset_fit
-    ap[offset_fit] = shapes_ap(quickstart, images=100)
+    ap[offset_fit] = shapes_ap(quickstart, images)
     print(f"{offset_fit:9} AP {ap[offset_fit]:.3f}")
 attention.offset_fit = "resize"
 
 # %% [markdown]
-# Next to nothing, for the coarser branch. It is one of three, chapter 02 finds its gate to be the smallest, and the
-# offsets of a trained detector are short. `"aligned"` costs a little: this network has learned with the finer branch
-# as it is. So is all this geometry idle? A trained network tells what it has got used to, not what it could have
-# learned. To ask that, train.
+# Next to nothing, for the coarser branch. It is one of three, and chapter 02 finds its gate to be the smallest.
+# `"aligned"` costs a little: this network has learned with the finer branch as it is. So is all this geometry idle? A
+# trained network tells what it has got used to, not what it could have learned. To ask that, train.
 #
-# ### A laboratory in which offsets must be shared
+# ### A toy in which offsets must be shared
 #
-# Each scene has a target and a decoy. On all three maps there is a bump at the target and one of the opposite sign at
-# the decoy, each one cell wide; which of the two is positive is drawn anew for each map. The level itself also holds,
-# in two channels, how far each of its cells lies from the target. Every cell near the target must say three things: is
-# the bump positive on the finer map, on the level, on the coarser map? To answer, all three branches have to look at
-# the target, up to five cells away, with *one* set of offsets.
+# Each scene has a target and a decoy. On all three maps, finer, own and coarser, there is a bump at the target and one
+# of the opposite sign at the decoy, each one cell wide; which of the two is positive is drawn anew for each map. The
+# level itself also holds, in two channels, how far each of its cells lies from the target. Every cell near the target
+# must say three things: is the bump at the target positive on the finer map, on the level, on the coarser map? To
+# answer, all three branches have to look at the target, up to five cells away, with *one* set of offsets.
 
 # %%
 from dyhead_book.c05_spatial_aware.blob_scenes import blob_losses_figure, blob_scenes
@@ -681,15 +689,14 @@ Picture(
 )
 
 # %% [markdown]
-# Here geometry decides. About the level itself all three ways learn nearly alike. About the coarser map `flat` lags
+# Here geometry decides. About the level itself all three ways learn nearly alike. About the coarser map `flat` stays
 # behind: the offsets that it gets belong to other cells. And about the *finer* map both ways that leave its offsets as
 # they are stay far behind: an offset cannot be right for the level and for a map on which it reaches half as far. With
-# `aligned` all three losses go to zero. Two seeds each gave the same picture when this chapter was written.
+# `aligned` all three losses go towards zero. Two seeds each gave the same picture when this chapter was written.
 #
-# How do published weights live with it, then? There are nine taps with offsets of their own, so some can serve the
-# finer map and others the level; masks can close the taps that disagree; and where offsets are short, half of them is
-# a small error. A real image is a mild case of this laboratory. Whether `aligned` raises AP on COCO nobody has
-# measured. It costs nothing:
+# How do published weights live with it, then? Nothing here tells, but there are ways: nine taps have offsets of their
+# own, so some can serve the finer map and others the level; masks can close the taps that disagree; and where offsets
+# are short, half of them is a small error. Whether `aligned` raises AP on COCO we have not measured. It costs nothing:
 
 # %%
 from dyhead_lab.evaluation.efficiency import offset_fit_macs
@@ -701,11 +708,11 @@ for name, macs in offset_fit_macs(256, sizes).items():
 # %% [markdown]
 # ## Look: where each object's taps go
 #
-# Back to photographs, and to the question that made us begin: where does a place look? For each object that the
-# detector finds we take the cell in the middle of its box, on the level whose anchors have about its size. The first
-# column shows the 27 points that this cell would read in the last block if all offsets were zero, the second those
-# that it does read. In the last column these points are followed on: each is a cell of the first block, which read 27
-# points itself, so up to 729 points lie there. That is the *stacked* field.
+# Back to photographs: where does a place look? For each object that the detector finds we take the cell in the middle
+# of its box, on the level whose anchors have about its size. The first column shows the 27 points that this cell would
+# read in the last block if all offsets were zero, the second those that it does read. In the last column these points
+# are followed on: each is a cell of the first block, which read 27 points itself, so up to 729 points lie there. That
+# is the *stacked* field.
 
 # %%
 from dyhead_book.c05_spatial_aware.receptive_field import (
@@ -777,9 +784,9 @@ show_taps(workshop, 2, alt="Sampling points of the best detections in the worksh
 show_taps(photograph("cat"), 1, alt="Sampling points of the best detection on the face of a cat.")
 
 # %% [markdown]
-# Such pictures please, and prove little: a regular grid in the middle of a box lies inside it, too. So give the claim
-# its control. Over all detections on all photographs, which share of the reading weight lies in the object's box, with
-# the learned offsets and with all offsets set to zero?
+# Such pictures prove little: a regular grid in the middle of a box lies inside it, too. So here is the control. Over
+# all detections on all photographs, which share of the points, each counted with its weight, lies in the object's
+# box, with the learned offsets and with all offsets set to zero?
 
 # %%
 from dyhead_lab.data.photographs import PHOTOGRAPHS
@@ -797,9 +804,8 @@ print(f"{len(shares)} detections: {learned:.0%} inside with learned offsets, {re
 # %% [markdown]
 # The two numbers hardly differ. (In the last block alone the learned points even lead out of the boxes, as the titles
 # of the panels say.) The points lie on the object because the cell lies in its middle and the level fits its size, not
-# because offsets have gathered them there. What the offsets do is finer than "look at the object": in the pictures the
-# points leave the regular grid, each its own way, by less than a cell or two. A picture of points on an animal is no
-# evidence of anything until the grid has been drawn beside it.
+# because offsets have gathered them there. A picture of points on an animal is no evidence of anything until the grid
+# has been drawn beside it.
 #
 # ## Does the field grow with the object?
 #
@@ -841,14 +847,15 @@ Picture(
 )
 
 # %% [markdown]
-# Look at the filled dots. A level learns only from the objects that are assigned to it. On P3 the field clearly grows
-# with these objects. On larger ones, open dots, it shrinks again: nobody ever rewarded growth there. On P4 the growth
-# is weak. Most of the growth over all sizes is still the pyramid's, since its cells double from level to level.
+# Look at the filled dots: a level learns only from the objects that are assigned to it. On P3 the field grows with
+# these objects, from about 10 pixels to 13. On larger ones, open dots, it shrinks again: nothing rewarded growth there.
+# On P4 the growth is weak. Most of the growth over all sizes is the pyramid's, since its cells double from level to
+# level.
 #
 # ## "Spatial is the largest axis"
 #
 # So a post about this paper explains why $\pi_S$ gains most in its ablation: of the three axes of $F$, places are more
-# than channels and channels more than levels. Count before you believe it.
+# than channels and channels more than levels. Count:
 
 # %%
 for name, (height, width) in zip(("P3", "P4", "P5", "P6", "P7"), sizes, strict=True):
@@ -857,9 +864,9 @@ print(f"an output reads 27 points of {sum(h * w for h, w in sizes):,}")
 
 # %% [markdown]
 # On the fine levels the sentence is true; on P7 there are fewer places than channels. And the attention does not
-# spread over that axis at all: each output reads 27 points of 22,300, which is the whole point of sampling. What each
-# attention is worth is a question for an experiment. The project's recorded ablation trained all eight combinations of
-# the three on Shapes, with three seeds each. Pooled over all pairs of rows that differ in one switch:
+# spread over that axis: each output reads 27 points of 22,300. What each attention is worth is a question for an
+# experiment. The project's recorded ablation trained all eight combinations of the three on Shapes, with three seeds
+# each. Pooled over all pairs of rows that differ in one switch:
 
 # %%
 from dyhead_lab.experiments.catalogue import recorded
@@ -873,8 +880,9 @@ for letter, name in (("L", "scale"), ("S", "spatial"), ("C", "task")):
     print(f"{name:8} {np.mean(gains):+.3f} AP over {len(gains)} paired differences")
 
 # %% [markdown]
-# Spatial-aware attention gains most here, too. But channels, the shorter axis on P3, come close behind, and nothing in
-# these numbers follows the lengths of axes. [Chapter 07](07_dynamic_head.ipynb) reads this table in full.
+# Spatial-aware attention gains most here, too. But quickstart has 64 channels and from 400 places on P3 to 9 on P6, and
+# attention over channels gains more than half as much: nothing in these numbers follows the lengths of axes.
+# [Chapter 07](07_dynamic_head.ipynb) reads this table in full.
 #
 # ## Break it
 #
@@ -934,10 +942,16 @@ field_grows.revisit(answer, f"P3 {own_growth['P3']:.2f}, P4 {own_growth['P4']:.2
 
 # %% [markdown]
 # ## Your detector so far
+#
+# The scale-aware attention of [chapter 02](02_scale_aware.ipynb) is yours if the workbook has kept it, else the
+# library's.
 
 # %%
+from dyhead_book.practice.earlier import earlier
+
 so_far(
     "quickstart",
+    ScaleAwareAttention=earlier("02_scale_aware", "ScaleAwareAttention"),
     SpatialAwareAttention=SpatialAwareAttention,
     DeformableConvNorm=DeformableConvNorm,
     OffsetMaskConv=OffsetMaskConv,

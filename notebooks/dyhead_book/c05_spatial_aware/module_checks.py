@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from dyhead_lab.attention import spatial as library
 from dyhead_lab.attention.pyramid import resize_corners
 from dyhead_lab.attention.spatial import TAPS, fit_offsets
 
-from ..practice.module_checks import check_module, module_case, running
+from ..practice.module_checks import Build, check_filled, drawn, given, run
 from ..practice.reader_checks import Case, Mistake, Verdict
 
 CHANNELS = 32
@@ -25,13 +25,32 @@ def _draw(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def _options(theirs: Any) -> tuple[Any, ...]:
+    """What one of the library's modules was built with."""
+    if isinstance(theirs, library.OffsetMaskConv):
+        return (theirs.in_channels,)
+    if isinstance(theirs, library.DeformableConvNorm):
+        return theirs.conv.in_channels, theirs.conv.stride[0]
+    return theirs.own.conv.in_channels, theirs.offset_fit
+
+
+def running(build: Build) -> Callable[..., Any]:
+    """A class as a function of a case's arguments: built and filled like the library's module."""
+    return lambda theirs, *inputs: given(build(*_options(theirs)), theirs.state_dict(), *inputs)
+
+
+def _check(build: Build, cases: Iterator[Case], mistakes: Sequence[Mistake]) -> Verdict:
+    return check_filled(lambda theirs: build(*_options(theirs)), run, cases, mistakes)
+
+
 # The convolution that predicts where to look
 
 
 def offset_mask_cases(seed: int = 0) -> Iterator[Case]:
     for number, (B, H, W) in enumerate(((1, 4, 4), (2, 5, 7))):
         x = _draw(seed + number, B, CHANNELS, H, W)
-        yield module_case(f"{B} maps of {H} x {W}", library.OffsetMaskConv, (CHANNELS,), (x,), seed + number, SPREAD)
+        layer = drawn(library.OffsetMaskConv, {"channels": CHANNELS}, seed + number, SPREAD)
+        yield Case(f"{B} maps of {H} x {W}", (layer, x))
 
 
 def _predicting(split: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[..., Any]:
@@ -87,7 +106,7 @@ def check_offset_mask(build: Callable[..., nn.Module], seed: int = 0) -> Verdict
     for name, parameter in fresh.named_parameters():
         if bool(parameter.any()):
             return Verdict(False, f"{name} does not start at zero: training begins on the regular grid.")
-    return check_module(build, library.OffsetMaskConv, offset_mask_cases(seed), OFFSET_MASK_MISTAKES)
+    return _check(build, offset_mask_cases(seed), OFFSET_MASK_MISTAKES)
 
 
 # One branch
@@ -95,8 +114,8 @@ def check_offset_mask(build: Callable[..., nn.Module], seed: int = 0) -> Verdict
 
 def branch_cases(seed: int = 0) -> Iterator[Case]:
     def case(number: int, words: str, stride: int, *steer: Tensor) -> Case:
-        inputs = (_draw(seed + number, 2, CHANNELS, 8, 6), *steer)
-        return module_case(words, library.DeformableConvNorm, (CHANNELS, stride), inputs, seed + number, SPREAD)
+        branch = drawn(library.DeformableConvNorm, {"channels": CHANNELS, "stride": stride}, seed + number, SPREAD)
+        return Case(words, (branch, _draw(seed + number, 2, CHANNELS, 8, 6), *steer))
 
     zeros, ones = torch.zeros(2, 18, 8, 6, dtype=torch.float64), torch.ones(2, 9, 8, 6, dtype=torch.float64)
     yield case(0, "no offsets", 1)
@@ -189,7 +208,7 @@ BRANCH_MISTAKES = (
 
 def check_branch(build: Callable[..., nn.Module], seed: int = 0) -> Verdict:
     """Check the reader's ``DeformableConvNorm``."""
-    return check_module(build, library.DeformableConvNorm, branch_cases(seed), BRANCH_MISTAKES)
+    return _check(build, branch_cases(seed), BRANCH_MISTAKES)
 
 
 # The whole
@@ -206,7 +225,8 @@ def spatial_cases(seed: int = 0) -> Iterator[Case]:
         ("with both, centres", "centres", (own, finer, coarser)),
         ("with both, aligned", "aligned", (own, finer, coarser)),
     ):
-        yield module_case(words, library.SpatialAwareAttention, (CHANNELS, fit), inputs, seed, SPREAD)
+        options = {"channels": CHANNELS, "offset_fit": fit}
+        yield Case(words, (drawn(library.SpatialAwareAttention, options, seed, SPREAD), *inputs))
 
 
 class _EnlargedFirst(library.SpatialAwareAttention):
@@ -302,4 +322,4 @@ SPATIAL_MISTAKES = (
 
 def check_spatial(build: Callable[..., nn.Module], seed: int = 0) -> Verdict:
     """Check the reader's ``SpatialAwareAttention``."""
-    return check_module(build, library.SpatialAwareAttention, spatial_cases(seed), SPATIAL_MISTAKES)
+    return _check(build, spatial_cases(seed), SPATIAL_MISTAKES)

@@ -190,6 +190,7 @@ def receptive_field_figure(
                 left, right = max(x - half, -MARGIN * width), min(x + half, (1 + MARGIN) * width)
                 top, bottom = max(y - half, -MARGIN * height), min(y + half, (1 + MARGIN) * height)
                 axes.set(xlim=(left, right), ylim=(bottom, top), xticks=(), yticks=())
+                axes.spines[:].set_visible(False)
                 axes.set_title(f"{kind}: {share_inside(field, box, strides):.0%} inside", fontsize=10)
         for axes, name in zip(grid[:, 0], names, strict=True):
             axes.set_ylabel(name, fontsize=10)

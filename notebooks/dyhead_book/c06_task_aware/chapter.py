@@ -9,9 +9,9 @@
 # | You will build | the activation that chooses its own shape for every channel and image, in both forms |
 #
 # A detector answers several questions with the same features: which class is here, where are the edges of the box, how
-# well is it centred. A channel that helps one question may disturb another. Wheels speak for a vehicle, but their
-# centres say nothing about where the vehicle ends; an edge says exactly that, whatever it is the edge of. And what is
-# worth passing on depends on the picture.
+# well is the place centred on the object. A channel that helps one question may disturb another. Wheels speak for a
+# vehicle but say little about where it ends; an edge says exactly that, whatever it is the edge of. And what is worth
+# passing on depends on the picture.
 #
 # Between two layers of a network stands an activation, usually ReLU: keep what is positive, drop what is negative, for
 # every channel of every image alike. Task-aware attention, $\pi_C$ in the
@@ -63,12 +63,12 @@ follows.ask()
 # %% [markdown]
 # ## The formula
 #
-# The activation is the larger of two lines (equation 5 of the paper):
+# The activation is the larger of two lines (equation 5 of the paper, for channel $c$):
 #
 # $$\pi_C(F) \cdot F = \max\big(\alpha^1(F)\, F_c + \beta^1(F),\; \alpha^2(F)\, F_c + \beta^2(F)\big)$$
 #
-# $F_c$ is one channel. The two slopes $\alpha$ and the two shifts $\beta$ belong to that channel. Two lines are enough
-# for several activations that you know:
+# $F_c$ is one channel of the features $F$. The two slopes $\alpha$ and the two shifts $\beta$ belong to that channel.
+# Two lines are enough for several activations that you know:
 #
 # <img src="diagrams/what_two_lines_make.svg" alt="Five activations as the larger of two lines: ReLU takes
 # slopes 1 and 0, leaky ReLU 1 and 0.1, the absolute value 1 and -1, the identity 1 and 1, and a channel is off
@@ -110,14 +110,14 @@ for name, coefficients in known.items():
 # 4. Shift and scale: $\alpha^1 = 2y$, $\alpha^2 = 2y - 1$, $\beta^1 = \beta^2 = y - \tfrac12$, each with a $y$ of its
 #    own.
 #
-# Posts call $\theta$ a "hyper-parameter"; the paper calls it a hyper-*function*. It is neither set by hand nor fixed:
-# these are two layers with weights that training finds.
+# Posts call $\theta$ a "hyper-parameter"; the paper calls it a hyper-*function*. It is not set by hand: these are two
+# layers with weights that training finds.
 #
 # ## Build: step by step
 #
-# Real features first. `everyday`, the detector of photographs that comes with this project, has two Dynamic Head
-# blocks of 96 channels. A trace keeps what came into the task-aware attention of its first block on level P4 of the
-# motorcycle workshop, and what the trained $\theta$ made of it.
+# *everyday*, the detector of photographs that comes with this project, has two Dynamic Head blocks of 96 channels. A
+# trace keeps what came into the task-aware attention of its first block on level P4 of the motorcycle workshop. Steps
+# 1 to 3 with the trained $\theta$:
 
 # %%
 from dyhead_lab.data.photographs import photograph
@@ -142,9 +142,9 @@ with torch.no_grad():
     print("second layer", tuple(y.shape), f"between {float(y.min()):.2f} and {float(y.max()):.2f}")
 
 # %% [markdown]
-# One thing in the formula is not written down: where in the $4C$ numbers is which coefficient? The published code
-# keeps four groups of $C$, in the order $\alpha^1, \beta^1, \alpha^2, \beta^2$. A network could learn any order. But
-# weights that were trained with one order mean nothing in another, and no shape will tell you.
+# For step 4 one thing has to be known: where in the $4C$ numbers is which coefficient? The published code keeps four
+# groups of $C$, in the order $\alpha^1, \beta^1, \alpha^2, \beta^2$. A network could learn any order. But weights that
+# were trained with one order mean nothing in another, and no shape will tell you.
 
 # %%
 with torch.no_grad():
@@ -160,6 +160,8 @@ print("out", tuple(out.shape), f"largest difference from the detector's {error:.
 # The module owns the two layers of $\theta$, `fc1` and `fc2`. Trained weights are stored under these names.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 3 of 5, about 20 minutes.
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # The steps above, with `self.fc1` and `self.fc2`.
@@ -199,8 +201,7 @@ class TaskAwareAttention(nn.Module):
 check_task_aware(TaskAwareAttention)
 
 # %% [markdown]
-# The check draws weights and features at random and compares with the library. It knows common mistakes by name. Here
-# is one: the order in which most people would have put the groups.
+# The check knows common mistakes by name. Here is one: the order in which most people would have put the groups.
 
 
 # %%
@@ -226,9 +227,9 @@ check_same_ap("quickstart", TaskAwareAttention=TaskAwareAttention)
 # ## What it starts as
 #
 # When the last layer gives zeros, every $y$ is $\tfrac12$. Then $\alpha^1 = 1$, the other three are 0, and $\max(F_c,
-# 0)$ is left: ReLU, exactly. It is often said that the module *starts* as ReLU. A fresh module is only near it: its
-# last layer starts with small random weights, not with zeros, so its lines are a little off. The wider the layer, the
-# smaller these weights, and the nearer to ReLU.
+# 0)$ is left: ReLU, exactly. It is often said that the module *starts* as ReLU. A fresh module of the published form
+# is only near it: its last layer starts with small random weights, not with zeros, so its lines are a little off. The
+# wider the layer, the smaller these weights, and the nearer to ReLU.
 
 # %%
 torch.manual_seed(0)
@@ -243,13 +244,15 @@ for channels in (8, 64, 256):
     print(f"{channels:3} channels: fresh, off ReLU by {off:.3f}; with zeros it is ReLU: {same}")
 
 # %% [markdown]
-# Why start near ReLU at all? Because everything else in the network expects an activation of about that size. If
-# $\alpha^1$ started at 0, every channel would start switched off, and no gradient would reach the layers in front.
+# Why start near ReLU at all? Because the layers around are initialised for it. If $\alpha^1$ started at 0, every
+# channel would start switched off, and no gradient would reach the layers in front.
 #
-# The hard sigmoid makes other starts possible. All weights zero, and only biases of the second layer: which ones make
-# a leaky ReLU of a given slope?
+# Other starts are possible. Let all weights be zero, and only the biases of the second layer differ from it: which
+# biases make a leaky ReLU of a given slope between 0 and 1?
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 10 minutes.
+#
 # <details><summary>Hint: where to begin</summary>
 #
 # Only one of the four groups has to differ from zero. Which one is the slope of the second line?
@@ -285,13 +288,15 @@ check_leaky_biases(leaky_biases)
 # | the mean runs over | all levels and positions, $L \times S$ | the positions of one level |
 # | coefficients | one set for the whole pyramid | one set per level |
 # | after the second layer | a normalisation, then $2\,\mathrm{sigmoid}(x) - 1$ | hard sigmoid |
-# | ranges | $\alpha^1 = 1 + d$, $\alpha^2 = d$, $d$ in $[-1, 1]$; $\beta$ is left open, here $d / 2$ | the same |
+# | from $d$ in $[-1, 1]$ | left open; here as in Dynamic ReLU | $\alpha^1 = 1 + d$, $\alpha^2 = d$, $\beta = d / 2$ |
 #
-# The paper does not say which normalisation. The library takes layer normalisation over the $4C$ numbers and starts
-# its weight at zero, so that this form does start as ReLU, exactly. Zeroing `fc2` instead would leave the
+# The paper does not say which normalisation either. The library takes layer normalisation over the $4C$ numbers and
+# starts its weight at zero, so that this form does start as ReLU, exactly. Zeroing `fc2` instead would leave the
 # normalisation a vector without variance, and its gradient would explode.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 3 of 5, about 15 minutes.
+#
 # <details><summary>Hint: which axes does the mean run over?</summary>
 #
 # L and S: `F_BLSC.mean((1, 2))` has shape (B, C).
@@ -316,7 +321,7 @@ class PaperTaskAwareAttention(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, F_BLSC):
-        """(B, L, S, C) in and out."""
+        """(B, L, S, C) in and out; a1 = 1 + d, a2 = d, b = d / 2."""
         # >>> one mean for all levels, theta, norm, 2 sigmoid - 1, ranges, the larger line
         hidden = self.fc1(F_BLSC.mean((1, 2))).relu()
         d = 2 * self.norm(self.fc2(hidden)).sigmoid() - 1
@@ -336,9 +341,10 @@ print("a fresh module of the paper's form is ReLU:", torch.equal(fresh(pyramid),
 # %% [markdown]
 # ## It learns: two tasks, one activation
 #
-# Now the promise in the name. A laboratory with two tasks: in half of the images everything is an edge, and what is
-# wanted is its strength, $|x|$, whatever its direction. In the others the last four channels are noise that should be
-# switched off, and the rest should pass ReLU. The first channel tells the task. No fixed activation can do both.
+# Now the promise in the name, on a toy with two tasks. In half of the images everything is an edge, and what is wanted
+# is its strength, $|x|$, whatever its direction. In the others objects have parts: the last four channels are noise
+# that should be switched off, and the rest should pass ReLU. The first channel tells the task. No fixed activation can
+# do both.
 
 
 # %%
@@ -410,15 +416,15 @@ Picture(
 # The loss of the fixed lines stops at about 0.2, and that is no failure of training: the best fixed activation is a
 # compromise between two tasks. Task-aware attention reads the task from the mean of the first channel and draws other
 # lines for each. Its activation becomes $|x|$ in one kind of image; in the other it becomes ReLU, or switches the
-# channel off. The slope of $-1$ and the slope of 0 both lie at the end of what the hard sigmoid allows, and it gets
+# channel off. $\alpha^2 = -1$ and $\alpha^1 = 0$ both lie at the end of what the hard sigmoid allows, and it gets
 # there.
 #
 # In a detector nobody hands the task over in a channel. What the lines follow there, if anything, has to be looked at.
 #
-# ## Fast
+# ## What it costs
 #
-# There is nothing to make fast. $\theta$ sees one number per channel: it costs $C \cdot C/4 + C/4 \cdot 4C$
-# multiply-adds for a level, whatever its size. The two lines cost two multiplications per feature.
+# $\theta$ sees one number per channel: it costs $C \cdot C/4 + C/4 \cdot 4C$ multiply-adds for a level, whatever its
+# size. The two lines cost two multiplications per feature.
 
 # %%
 C, S = 256, 100 * 167  # level P3 of an image of 800 x 1333 pixels
@@ -482,13 +488,13 @@ for b in range(2):
         print(f"block {b + 1}, P{l + 3}: channels {channels:.3f}, photographs {images:.3f}")
 
 # %% [markdown]
-# In every row the channels differ more from each other than one channel does from photograph to photograph. That says:
-# most of what this attention does is to give each channel an activation of its own, and a smaller part follows the
-# image. Six photographs are few. Shapes, the laboratory, has as many pictures as we like.
+# In every row the channels differ more from each other than one channel does from photograph to photograph: most of
+# what this attention does is to give each channel an activation of its own, and a smaller part follows the image. Six
+# photographs are few. Shapes has as many pictures as we like.
 #
 # ## Look: quickstart on pictures of Shapes
 #
-# The quickstart detector looks at 24 pictures that it has not seen in training.
+# quickstart looks at 24 pictures that it has not seen in training.
 
 # %%
 from dyhead_book.practice.drawn_shapes import DrawnShapes
@@ -541,8 +547,8 @@ for level, coefficients in zip(LEVELS, per_level, strict=True):
 
 # %% [markdown]
 # On fine levels the activation is nearly the same for every image: it has become a learned activation per channel, no
-# more. On P6 it follows the image. The reason lies in step 1 of the network: the mean over 400 cells hardly changes
-# from image to image, the mean over 9 cells does.
+# more. On P6 it follows the image. A reason lies in step 1 of $\theta$: the mean over the 400 cells of P3 changes less
+# from image to image than the mean over the 9 cells of P6.
 #
 # ### Does it matter?
 #
@@ -595,21 +601,18 @@ for name, value in ap.items():
 
 # %% [markdown]
 # The first two lines agree: that the lines follow the image adds nothing that could be measured, not even on P6, where
-# they do follow it; there plain ReLU would have served as well as the mean. What the detector relies on is that
-# channels have lines of their own: with ReLU everywhere it loses four hundredths. And a part of that is that *levels*
-# have them: with one set of lines for all levels it loses one hundredth, although all levels share the same $\theta$.
-# As in chapter 02, a quantity that is computed anew for every image turns out to be used as a learned constant of each
-# level.
-#
-# "Attention" is a big word for what happens on the fine levels here: a learned activation per channel and level. That
-# is a finding about one small detector on simple images. A larger one may behave otherwise, and you can trace it the
-# same way.
+# they do follow it; there plain ReLU serves as well as the mean. What the detector relies on is that channels have
+# lines of their own: with ReLU everywhere it loses four hundredths. And a part of that is that *levels* have them:
+# with one set of lines for all levels it loses nearly one hundredth, although all levels share the same $\theta$. As in
+# chapter 02, a quantity that is computed anew for every image turns out to be used as a learned constant of each
+# level. That is a finding about one small detector on simple images. A larger one may behave otherwise, and you can
+# trace it the same way.
 #
 # ## Break it
 #
-# Here is a `task_aware` with one planted bug; it takes features and the weights of both layers. Find it by experiment
-# before you look. Inputs for which you know the answer help: zero weights must give ReLU; an image must not care what
-# else is in its batch.
+# Here is a `task_aware` with one planted bug; it takes features and the weights of both layers. Find it by experiment.
+# Inputs for which you know the answer help: zero weights must give ReLU; an image must not care what else is in its
+# batch.
 
 # %%
 suspect = drill(TASK_AWARE_MISTAKES, 6)
@@ -663,8 +666,8 @@ Challenge(
 # - With zeros in its last layer it is ReLU, exactly. A fresh module of the published form is only near it.
 # - The published code orders the groups $\alpha^1, \beta^1, \alpha^2, \beta^2$, and looks at one level at a time. The
 #   paper looks at the whole pyramid.
-# - It can serve two tasks that no fixed activation serves. In the shipped detector it follows the image on coarse
-#   levels and hardly on fine ones.
+# - It can serve two tasks that no fixed activation serves. In quickstart it follows the image on coarse levels and
+#   hardly on fine ones, and constants per channel and level do as well.
 
 # %% tags=["hide"]
 most = max(follow_image, key=follow_image.get)
@@ -676,11 +679,18 @@ follows.revisit(answer, f"Standard deviation of the slopes over 24 images: {numb
 # ## Your detector so far
 #
 # With the scale-aware attention of [chapter 02](02_scale_aware.ipynb) and the spatial-aware attention of
-# [chapter 05](05_spatial_aware.ipynb) the three parts of a Dynamic Head block are there.
-# [Chapter 07](07_dynamic_head.ipynb) puts them together.
+# [chapter 05](05_spatial_aware.ipynb) the three parts of a Dynamic Head block are there, yours where the workbook has
+# kept them, else the library's. [Chapter 07](07_dynamic_head.ipynb) puts them together.
 
 # %%
-so_far("quickstart", TaskAwareAttention=TaskAwareAttention)
+from dyhead_book.practice.earlier import earlier
+
+so_far(
+    "quickstart",
+    ScaleAwareAttention=earlier("02_scale_aware", "ScaleAwareAttention"),
+    SpatialAwareAttention=earlier("05_spatial_aware", "SpatialAwareAttention"),
+    TaskAwareAttention=TaskAwareAttention,
+)
 
 # %% [markdown]
 # ## Check yourself

@@ -17,7 +17,7 @@ from torch import nn
 from dyhead_lab.attention import PaperTaskAwareAttention, TaskAwareAttention
 from dyhead_lab.attention.task import REDUCTION
 
-from ..practice.module_checks import other_parameters, running
+from ..practice.module_checks import given, unfit
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 Arrays = tuple[np.ndarray, ...]
@@ -128,7 +128,7 @@ TASK_AWARE_MISTAKES = (
 
 def check_task_aware(build: Callable[[int], nn.Module], seed: int = 0) -> Verdict:
     """Check the reader's ``TaskAwareAttention``: (B, C, H, W) in, the same shape out."""
-    problem = other_parameters(build(8), TaskAwareAttention(8).state_dict())
+    problem = unfit(build(8), TaskAwareAttention(8).state_dict())
     if problem:
         return Verdict(False, problem)
     return check(_released(build), task_aware_formula, task_aware_cases(seed), TASK_AWARE_MISTAKES)
@@ -222,7 +222,7 @@ PAPER_TASK_MISTAKES = (
 def check_paper_task(build: Callable[[int], nn.Module], seed: int = 0) -> Verdict:
     """Check the reader's ``PaperTaskAwareAttention``: how it starts, and (B, L, S, C) in, the same shape out."""
     fresh = build(8)
-    problem = other_parameters(fresh, PaperTaskAwareAttention(8).state_dict())
+    problem = unfit(fresh, PaperTaskAwareAttention(8).state_dict())
     if problem:
         return Verdict(False, problem)
     if bool(fresh.norm.weight.any()):  # type: ignore[union-attr, operator]
@@ -293,4 +293,4 @@ def _run(build: Callable[[int], nn.Module], x: np.ndarray, C: int, **layers: tup
         for name, pair in layers.items()
         for kind, values in zip(("weight", "bias"), pair, strict=True)
     }
-    return running(build)((C,), weights, (torch.from_numpy(x),)).numpy()
+    return given(build(C), weights, torch.from_numpy(x)).numpy()

@@ -1,6 +1,6 @@
 """Checks and mistakes of the chapter on the Dynamic Head: its released block, and the stack of blocks.
 
-Modules are compared with the library's, filled with the same weights; see ``practice/filled_modules.py``. A mistake
+Modules are compared with the library's, filled with the same weights; see ``practice/module_checks.py``. A mistake
 takes the library's module and the inputs, and gives what comes out with it.
 """
 
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from dyhead_lab.attention import DyHead, DyHeadBlock
 from dyhead_lab.attention.scale import mean_of_branches
 
-from ..practice.filled_modules import check_module, drawn, filled
+from ..practice.module_checks import check_module, drawn, filled
 from ..practice.reader_checks import Case, Mistake, Verdict
 
 CHANNELS = 16  # the fewest that GroupNorm with 16 groups takes
@@ -193,7 +193,7 @@ def _first_called(own: Any, library: Any, case: Case) -> str | None:
     """Which of its three attentions the reader's block calls first, whether it comes to its end or not."""
     called: list[str] = []
     options, *inputs = case.arguments
-    module = filled(own, drawn(library, options), options)
+    module = filled(own(**options), drawn(library, options).state_dict())
     for name in OFF:
         module.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.append(name))
     with torch.no_grad(), suppress(Exception):

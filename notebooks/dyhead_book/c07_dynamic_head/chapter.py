@@ -9,15 +9,15 @@
 # | You will build | the block of the Dynamic Head in both published forms, the head, and a training of it |
 #
 # A detector's *head* reads the feature pyramid and says what is where. For years it was a tower of plain
-# convolutions, and people improved it in one direction at a time. Objects come in all sizes, so some let levels talk
-# to each other. They come in all shapes and poses, so some let convolutions sample where the object is. And they are
-# asked for in several ways, by class, by corner, by centre, so some let channels specialise. [Dynamic
+# convolutions, improved in one direction at a time. Objects come in all sizes, so levels should talk to each other.
+# They come in all shapes and poses, so convolutions should sample where the object is. And they are asked for in
+# several ways, by class, by corner, by centre, so channels should specialise. [Dynamic
 # Head](https://arxiv.org/abs/2106.08322) (Dai et al., CVPR 2021) does the three in one block, and stacks the block.
 #
 # You have the three parts. In this chapter you put them together, first as the
 # [released code](https://github.com/microsoft/DynamicHead) does and then as the paper's equations do, which is not
-# the same. A trained detector will run on what you wrote. Then you train a head yourself, and ask of each part what
-# it is worth: a harder question than it seems.
+# the same. A trained detector will run on what you wrote. Then you train a head yourself, and ask what each part is
+# worth.
 
 # %% tags=["hide"]
 import os
@@ -44,8 +44,6 @@ FAST = "DYHEAD_FAST" in os.environ  # the tests of this book train for a handful
 
 # %% [markdown]
 # ## Predict
-#
-# Two guesses, before you know too much.
 
 # %%
 missed = Question(
@@ -77,9 +75,9 @@ scale_adds.ask()
 #
 # $$W(F) = \pi(F) \cdot F$$
 #
-# Let $\pi$ be a fully connected layer and a sigmoid. This needs no idea of what a level or a channel is, and it can
-# express everything that follows in this chapter. It is also hopeless. The layer has $(LSC)^2$ weights, one for each
-# pair of numbers. Compare with a block of the Dynamic Head on the same tensor:
+# Let $\pi$ be a fully connected layer and a sigmoid. This needs no idea of what a level or a channel is, and it is
+# hopeless: the layer has $(LSC)^2$ weights, one for each pair of numbers. Compare with a block of the Dynamic Head on
+# the same tensor:
 
 # %%
 from dyhead_lab.attention import PaperDyHeadBlock as LibraryPaperBlock
@@ -100,8 +98,8 @@ print(
 #
 # $$W(F) = \pi_C\big(\pi_S(\pi_L(F) \cdot F) \cdot F\big) \cdot F$$
 #
-# That is a choice, not a theorem: it gives up everything that happens along two axes at once. What is lost by it
-# is the question of [chapter 17](17_write_your_own_attention.ipynb).
+# That is a choice, not a theorem: no step looks along two axes at once. What is lost by it is the question of
+# [chapter 17](17_write_your_own_attention.ipynb).
 #
 # ## Build: the released block
 #
@@ -111,12 +109,18 @@ print(
 # normalised, a gate between 0.5 and 1 weighs it, and their mean passes the task-aware activation.">
 #
 # The released code never builds the tensor $F$. It keeps the pyramid, every level at its own size, and lets a level
-# meet its two neighbours. Take the parts of the earlier chapters and walk one level through by hand. The pyramid
-# comes from the quickstart detector, which looks at a picture of the laboratory.
+# meet its two neighbours. Take the parts of the earlier chapters, your own where the workbook has kept them, and walk
+# one level through by hand. (The spatial part is the library's: below it is needed with its offsets switched off,
+# which chapter 05 leaves out.) The pyramid comes from quickstart, which looks at a picture of Shapes.
 
 # %%
-from dyhead_lab.attention import ScaleAwareAttention, SpatialAwareAttention, TaskAwareAttention
+from dyhead_book.practice.earlier import earlier
+from dyhead_lab.attention import SpatialAwareAttention
 
+ScaleAwareAttention = earlier("02_scale_aware", "ScaleAwareAttention")
+TaskAwareAttention = earlier("06_task_aware", "TaskAwareAttention")
+
+# %%
 trained = load_trained("quickstart")
 pictures = DrawnShapes(24)
 pyramid = {}  # a hook keeps what the pyramid hands to the head
@@ -146,12 +150,14 @@ with torch.no_grad():
 # `levels[-1]` is no error in Python. And all levels read the *input* of the block: whoever writes results back
 # into the same list lets each level see a neighbour that has been through the block already.
 #
-# The switches are part of the class because you will need them for the ablation. "Off" means what a head
-# would do without the attention: gates of one, so a plain mean; a plain 3x3 convolution; ReLU. (The official code
-# has no switches; these are those of [GLIP's copy](https://github.com/microsoft/GLIP).) `extra` has room for one more
-# attention and waits for chapter 17.
+# The switches `scale`, `spatial` and `task` are part of the class because the ablation below needs them. "Off" means
+# what a head would do without the attention: a plain mean of the branches; plain 3x3 convolutions; ReLU. (The official
+# code has no switches; these are those of [GLIP's copy](https://github.com/microsoft/GLIP).) `extra` is a class for
+# one more attention, which [chapter 17](17_write_your_own_attention.ipynb) will need.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 3 of 5, about 25 minutes.
+#
 # <details><summary>Where to begin</summary>If there is an extra attention, levels = self.extra(levels). Then loop
 # over the levels with their numbers, and collect the results in a new list.</details>
 #
@@ -192,9 +198,8 @@ class DyHeadBlock(nn.Module):
 check_block(DyHeadBlock)
 
 # %% [markdown]
-# The check fills your block with random weights and compares it with the library's, from one level with everything
-# off to all at once. The stricter test is a detector. Its one block was trained for nine minutes; rebuilt on your
-# class it must load those weights by name, and find the same boxes:
+# The stricter test is a detector. Rebuilt on your class, quickstart must load its trained weights by name, and find the
+# same boxes:
 
 # %%
 check_rebuilt("quickstart", [pictures.image(1)], DyHeadBlock=DyHeadBlock)
@@ -207,8 +212,8 @@ check_rebuilt("quickstart", [pictures.image(1)], DyHeadBlock=DyHeadBlock)
 # back from P3 after block 4, the red lines reach P4 one block earlier, P5 two blocks earlier, and all levels of
 # the pyramid.">
 #
-# In one released block a level meets its neighbours and no other. To let P3 hear from P7 takes four blocks. You can
-# ask the gradient whether that is so, on five levels and with the block you just wrote:
+# In one released block a level meets its neighbours and no other. To let P3 hear from P7 takes four blocks. The
+# gradient tells whether that is so, on five levels and with the block that you just wrote:
 
 # %%
 torch.manual_seed(0)
@@ -233,10 +238,12 @@ for depth in range(1, 5):
 # People have asked [since 2021](https://github.com/microsoft/DynamicHead/issues/25) why the code does not look like
 # the paper. It is another form of the idea. The paper resizes all levels to the size of the median one and stacks
 # them; then the equations mean what they say, and all levels meet in every block. Start with the stack. Where a map
-# shrinks, take means over the area (`adaptive_avg_pool2d`): a bilinear sample of a map four times as large skips most
-# of its cells.
+# shrinks, we take means over the area (`adaptive_avg_pool2d`): a bilinear sample of a map four times as large would
+# skip most of its cells.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 15 minutes.
+#
 # <details><summary>Which level is the median?</summary>levels[len(levels) // 2]; of four levels the coarser of the
 # two in the middle, because it costs less.</details>
 #
@@ -269,15 +276,17 @@ F_BLSC, size = join_levels(levels)
 print("F:", tuple(F_BLSC.shape), "with S =", size[0], "x", size[1])
 
 # %% [markdown]
-# Now the block, in the order of equation 2. The parts are the paper's forms of the earlier chapters, `L` weights of
+# Now the block, in the order of equation 2. The parts are the paper's forms of the earlier chapters: `L` weights of
 # levels, one deformable convolution over all levels, one $\theta$ for the whole tensor.
 #
-# There is a catch. Equation 4, the spatial step, sums over $l$. Read literally, the level axis is gone behind it: (B,
-# 1, S, C), and a second block has nothing to be scale-aware of. The paper stacks six. So one has to add something.
-# This library offers the literal reading, `levels="collapse"`, and its own repair, `levels="residual"`: the sum is
-# added back to every level.
+# There is a catch. Equation 4, the spatial step, sums over $l$. Read literally, the level axis is gone behind it, the
+# shape is (B, 1, S, C), and a second block has nothing to be scale-aware of. The paper stacks six. So one has to add
+# something. This library offers the literal reading, `levels="collapse"`, and its own repair, `levels="residual"`:
+# the sum is added back to every level.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 15 minutes.
+#
 # <details><summary>Where to begin</summary>Three lines, inside out: weigh the levels, sum them by the spatial step,
 # activate.</details>
 #
@@ -285,11 +294,10 @@ print("F:", tuple(F_BLSC.shape), "with S =", size[0], "x", size[1])
 # that came in.</details>
 
 # %%
-from dyhead_lab.attention import (
-    PaperScaleAwareAttention,
-    PaperSpatialAwareAttention,
-    PaperTaskAwareAttention,
-)
+from dyhead_lab.attention import PaperSpatialAwareAttention
+
+PaperScaleAwareAttention = earlier("02_scale_aware", "PaperScaleAwareAttention")
+PaperTaskAwareAttention = earlier("06_task_aware", "PaperTaskAwareAttention")
 
 
 # %% exercise="paper_block"
@@ -331,11 +339,13 @@ with torch.no_grad():
 #
 # A head is blocks in a stack, from pyramid to pyramid. In the released form that is a loop. In the paper's form
 # something stands before and behind the blocks: join the levels, and afterwards cut the tensor into maps and bring
-# them back to the levels' sizes. This last step loses what is finer than the median level, for good: P3 has 20 x 20
+# them back to the levels' sizes. On this way everything that is finer than the median level is lost: P3 has 20 x 20
 # cells here, and what comes back has been through 5 x 5. The paper does not say what it does about it. The library
 # adds what came in, $x_l + \mathrm{resize}(y_l)$: a *skip*. It is our choice, as the residual is.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 3 of 5, about 20 minutes.
+#
 # <details><summary>Where to begin</summary>F_BLSC, size = join_levels(levels), then all blocks, one behind the
 # other.</details>
 #
@@ -362,8 +372,8 @@ def through_one_tensor(blocks, levels):
 check_skip(through_one_tensor)
 
 # %% [markdown]
-# What is the skip worth? Call the *detail* of P3 what is left of it when its means over 4 x 4 cells are taken away.
-# That is what the median level cannot hold. Compare how much detail the head gives out with and without the skip:
+# What is the skip worth? Call the *detail* of P3 what is left of it when its means over 4 x 4 cells are taken away:
+# the median level cannot hold it. How much detail does the head give out with and without the skip?
 
 
 # %%
@@ -378,7 +388,12 @@ with torch.no_grad():
     print(f"detail of P3 as it came in: {detail(levels[0]):.0%}")
     print(f"with the skip {detail(with_skip):.0%}, without {detail(with_skip - levels[0]):.1%}")
 
+# %% [markdown]
+# Now the head itself, in both forms, around `DyHeadBlock` and `PaperDyHeadBlock`.
+
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 15 minutes.
+#
 # <details><summary>Where to begin</summary>levels = list(pyramid.values()) where the pyramid is a dict, else
 # list(pyramid).</details>
 #
@@ -422,9 +437,8 @@ check_head(DyHead)
 # %% [markdown]
 # ## Check: the whole tower on your classes
 #
-# Now the proof that the chapter is about. The quickstart detector is built anew with your `DyHead` and your
-# `DyHeadBlock`, takes its trained weights strictly, and is evaluated on 60 pictures that it has never seen. Its AP
-# has to be the library's, to the sixth figure.
+# quickstart is built anew with your `DyHead` and your `DyHeadBlock`, takes its trained weights strictly, and is
+# evaluated on 60 pictures that it has never seen. Its AP has to be the library's, to the sixth figure.
 
 # %%
 check_same_ap("quickstart", DyHeadBlock=DyHeadBlock, DyHead=DyHead)
@@ -432,8 +446,8 @@ check_same_ap("quickstart", DyHeadBlock=DyHeadBlock, DyHead=DyHead)
 # %% [markdown]
 # ## Paper and released code, side by side
 #
-# What shape does the tensor have after each attention? Every reader of the paper asks that. Here is the answer for
-# the released form, drawn from a trace, with levels of the sizes above. Colours are levels, sheets are channels.
+# What shape do the features have after each attention? Here is the answer for the released form, drawn from a trace,
+# with levels of the sizes above. Colours are levels, sheets are channels.
 
 # %% tags=["hide"]
 from dyhead_book.c07_dynamic_head.tensor_shapes import paper_steps, released_steps, shapes_figure
@@ -501,11 +515,12 @@ Picture(
 #
 # ## It learns
 #
-# A head that computes the right numbers still has to learn. Take a detector whose backbone and pyramid have learned
-# Shapes and are frozen (ATSS, [chapter 08](08_dynamic_head_on_detectors.ipynb)), so that only what stands on them
-# is trained, and give it four heads in turn: none at all, so the predictors read the pyramid; the towers of four
-# convolutions that ATSS has; your head in the released form; your head in the paper's. Everything else is equal: the
-# predictors start from the same weights, and the batches come in the same order.
+# A head that computes the right numbers still has to learn. Take a detector (ATSS,
+# [chapter 08](08_dynamic_head_on_detectors.ipynb)) whose backbone and pyramid have learned Shapes and are *frozen*:
+# their weights do not change, so that only what stands on them is trained. Give it four heads in turn: none at all, so
+# the *predictors*, the last layers that give scores and boxes, read the pyramid; the towers of four convolutions that
+# ATSS has; one block of your head in the released form; one in the paper's. Everything else is equal: the predictors
+# start from the same weights, and the batches come in the same order.
 
 # %%
 from dyhead_lab.detectors.one_stage.frozen_atss import frozen_atss
@@ -570,29 +585,25 @@ from dyhead_book.c07_dynamic_head.training_figures import losses_figure
 
 Picture(
     losses_figure(losses),
-    alt="The loss of four heads over the steps; the released Dynamic Head and the towers fall "
-    "faster than no head.",
+    alt="The loss of four heads over the steps. Towers and the paper's form fall fastest at first; "
+    "at the end the towers are lowest, then the released form, the paper's form, and no head.",
 )
 
 # %% [markdown]
-# What do 100 steps show? That every head learns, and that the two seeds of a head hardly differ in their loss. The
-# paper's form falls fastest in the first 20 steps: its skip hands the trained pyramid through from the start, and the
-# head has only to add to it. The released block must first bring everything through three new convolutions and a
-# GroupNorm; it starts last and has overtaken the paper's form after 40. In the end the towers have the lowest loss,
-# and the bare predictors the highest.
+# Every head learns, and the two seeds of a head hardly differ in their loss. The towers and the paper's form, whose
+# skip hands the trained pyramid through, fall fastest at first. The released block must bring everything through new
+# convolutions and a GroupNorm; it starts last and has overtaken the paper's form after 40 steps. In the end the towers
+# have the lowest loss and the bare predictors the highest.
 #
-# Now look at AP. The order is another one: both forms of the Dynamic Head reach 0.12 to 0.14, the bare predictors
-# 0.11, and the towers, with the lowest loss of all, 0.09. The loss is a sum over all places, most of them background;
-# AP asks whether the best boxes of all pictures come first, and how tightly they fit. Early in a training the two
-# need not agree. So do not compare heads by their loss.
+# The order of AP is another one: both forms of the Dynamic Head reach 0.12 to 0.14, the bare predictors 0.11, and the
+# towers, with the lowest loss of all, 0.09. The loss is a sum over all places, most of them background; AP asks
+# whether the best boxes of all pictures come first, and how tightly they fit. So do not compare heads by their loss,
+# and not after 800 pictures. After the 450 steps of the recorded runs below the towers are at 0.248 and the released
+# block at 0.267. Nor are the features neutral ground: they were learned under a released Dynamic Head. To say which
+# head is better takes long runs, several seeds, and a rate tuned for each head.
 #
-# What 100 steps do not show is which head is *better*. They are 800 pictures. After the 450 steps of the recorded
-# runs below the towers are at 0.248 and the released block at 0.267, and the bare predictors, with their 719 weights,
-# have stayed at 0.10. Nor are the features neutral ground: they were learned under a released Dynamic Head. To say
-# more takes long runs, several seeds, and a rate tuned for each head.
-#
-# One thing the curves do not show is whether the new parts took part at all. The layer that predicts offsets and
-# masks started at zero, so what it holds now has been learned. Has it moved?
+# Did the new parts take part at all? The layer that predicts offsets and masks started at zero, so what it holds now
+# has been learned:
 
 # %%
 learned = models["your DyHead, released"].backbone.neck.blocks[0]
@@ -607,8 +618,8 @@ print(
 # ## What is an attention worth?
 #
 # There are two ways to ask, and they answer different questions. The first: switch an attention off in a detector
-# that has been trained with it. Press the buttons with the mouse, or with Tab and Space. Bright places hold
-# much of the energy (the sum of squares over channels) of their level, dark ones little.
+# that has been trained with it. Press the buttons. Bright places hold much of the energy (the sum of squares over
+# channels) of their level, dark ones little.
 
 # %% tags=["hide"]
 from dyhead_book.c07_dynamic_head.block_features import STEPS, sparsity_figure, traced_features
@@ -643,16 +654,16 @@ for off in (None, "scale", "spatial", "task"):
     print(f"{off or 'nothing':8} off: AP {AP[off]:.3f}")
 
 # %% [markdown]
-# Do not read this as what an attention is worth. The other weights have been trained to count on it: it is as if you
-# took a wheel off a running car, and concluded that a tricycle cannot exist. What an attention is worth shows when
-# you *train* without it.
+# Do not read this as what an attention is worth. The other weights have been trained to count on it. What an attention
+# is worth shows when you *train* without it.
 #
 # ### The ablation, trained
 #
 # `dyhead-lab experiment ablation` trains every combination on Shapes. To keep it affordable only the head learns:
 # backbone and pyramid are those of quickstart, frozen. (They were trained together with a head of all three
 # attentions, which may favour the rows that have them.) Runs with one seed see the same pictures in the same order.
-# This is the recorded result, after 450 steps a run:
+# This is the recorded result, after 450 steps a run; the letters say which attentions are on, L for scale, S for
+# spatial, C for task, and ± is the standard deviation over three seeds:
 
 # %%
 from dyhead_lab.experiments.catalogue import recorded
@@ -664,14 +675,15 @@ for row in ablation.rows:
     print(f"{row:12}  AP {ap.text()}{compared}")
 
 # %% [markdown]
-# Look at the row L, and at its neighbours. Scale-aware attention alone: a difference of -0.008 with a spread of
-# 0.016. "Smaller than its spread, so it says nothing", one would say, and that is how such tables are usually read,
-# row by row against a baseline. But it throws most of the data away. This is a *factorial* experiment: every
-# attention is on in four of eight rows, and each of these has a partner that differs in that attention and nothing
-# else. L against all off is one such pair; L+S against S, L+C against C and L+S+C against S+C are three more. With
-# three seeds that makes twelve paired differences for each attention. Take them.
+# Look at the row L: a difference of -0.008 with a spread of 0.016. "Smaller than its spread, so it says nothing", and
+# so such tables are usually read, row by row against a baseline. That throws most of the data away. This is a
+# *factorial* experiment: every attention is on in four of eight rows, and each of these has a partner that differs in
+# that attention and nothing else. L against all off is one such pair; L+S against S, L+C against C and L+S+C against
+# S+C are three more. With three seeds that makes twelve paired differences for each attention.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 2 of 5, about 10 minutes.
+#
 # <details><summary>What is a row?</summary>ap[frozenset("LS")] is a list: AP of L+S with seeds 0, 1, 2. The row
 # without anything is ap[frozenset()].</details>
 #
@@ -716,23 +728,20 @@ Picture(
 # %% [markdown]
 # ### What scale-aware attention adds
 #
-# Nothing, here: if anything it takes a hundredth away. Spatial-aware attention adds five hundredths of AP, task-aware
-# attention three, in every single pair. Scale-aware attention takes 0.009, and is below zero in nine of twelve pairs.
-# A fair coin falls nine or more times on the same side in one of seven tries (146 of 1000), and twelve pairs out of
-# three seeds are not twelve independent coins. So the pooled data do not prove that it harms. They do say that a gain
-# of a hundredth, which the row alone would have allowed, is most unlikely. By seed the mean is -0.008, -0.018 and
-# -0.003.
+# Nothing, here. Spatial-aware attention adds five hundredths of AP and task-aware attention three, in every single
+# pair. Scale-aware attention takes 0.009, and is below zero in nine of twelve pairs; by seed the mean is -0.008, -0.018
+# and -0.003. A fair coin falls nine or more times on the same side in one of seven tries, and these are not twelve
+# independent coins, so the pooled data do not prove that it harms. They do say that a gain of a hundredth, which the
+# row alone would have allowed, is most unlikely.
 #
 # Does that contradict [chapter 02](02_scale_aware.ipynb), where all gates at one cost AP? No: that chapter takes the
 # gates away from a detector that was trained with them, as the switches above do. Trained without them, the rest
-# learns to do without. And the gates have little to say in the first place. They weigh a branch between a half and
-# one, in front of a mean, behind a GroupNorm whose scale is learned for each of the three convolutions. Chapter 02
-# finds that fixed gates for each level do as well as gates that follow the image.
+# learns to do without. And the gates have little to say in the first place: they weigh a branch between a half and
+# one, and chapter 02 finds that fixed gates for each level do as well as gates that follow the image.
 #
 # The paper reports a gain from each attention alone, the largest from the spatial one, with ATSS on COCO. Ours agrees
-# on the first place. For the rest there are reasons enough: our pictures hold objects of 8 to 150 pixels drawn by a
-# program, the features are frozen, one block is not six, and 450 steps are not 90,000. A small negative effect is
-# what *this* experiment shows, no more, and no less.
+# on the largest. For the rest there are reasons enough: our pictures hold objects of 8 to 150 pixels drawn by a
+# program, the features are frozen, one block is not six, and 450 steps are not 90,000.
 #
 # ## What it costs
 #
@@ -741,6 +750,8 @@ Picture(
 # each level.
 
 # %% [markdown] tags=["workbook"]
+# **Your turn.** Difficulty 3 of 5, about 15 minutes.
+#
 # <details><summary>How many convolutions has a level?</summary>One on itself, one from the finer neighbour with
 # stride 2, one from the coarser neighbour on the coarser grid, and the one that predicts 27 channels.</details>
 #
@@ -781,14 +792,16 @@ Picture(figure, alt="1 to 4 blocks cost less than the towers, 6 blocks 21.7 GMAC
 
 # %% [markdown]
 # Up to four blocks the head is cheaper than what it replaces. Six blocks, which the paper takes, cost 21.7 GMAC
-# more; the paper says 21.5. So "without any computational overhead", as the abstract has it, means two or four
-# blocks, not the six of the published results. [Chapter 08](08_dynamic_head_on_detectors.ipynb) shows that the sum
-# looks quite different for other detectors.
+# more; the paper says 21.5. So "without any computational overhead", as the abstract has it, holds for up to four
+# blocks, not for the six of the published results, and for ATSS. For other detectors the sum is another one, as
+# [chapter 08](08_dynamic_head_on_detectors.ipynb) shows.
 #
 # ### AP against depth
 #
 # What do more blocks buy? The paper goes up to ten on COCO and settles for six. This is what `dyhead-lab experiment
-# depth` has recorded on Shapes: the same frozen features, the same 450 steps, and no block, one, two or four.
+# depth` has recorded on Shapes: the same frozen features, the same 450 steps, and no block, one or two, with a
+# *single seed* each. (Its blocks fit their offsets by `"centres"`, those of the ablation by `"resize"`, so that the
+# two tables do not compare row by row.)
 
 # %%
 depth = recorded("depth")
@@ -807,18 +820,15 @@ Picture(
 )
 
 # %% [markdown]
-# The first block is nearly everything here: it nearly trebles the AP of the bare predictors. The second adds nothing
-# that one seed could show: -0.012, where the spread over seeds of one block is 0.012 in the ablation above. A deep
-# head has more to learn and gets no more steps for it, so this is no verdict on depth; it is what depth buys at a
-# small budget. Four blocks belong to the experiment and are not measured yet: `dyhead-lab experiment depth` does what
-# is missing.
-
-# %% [markdown]
+# The first block nearly trebles the AP of the bare predictors. The second adds nothing that one seed could show:
+# -0.012, where the spread over seeds of one block is 0.012 in the ablation above. A deep head has more to learn and
+# gets no more steps for it, so this is no verdict on depth. `dyhead-lab experiment depth` adds four blocks, which are
+# not measured yet.
+#
 # ## Look: a photograph, block by block
 #
-# Now a real photograph: the workshop that this book follows from pixels to boxes. The detector `everyday` has learned
-# 12 kinds of things from photographs. Its head has two released blocks of 96 channels; here it runs on *your*
-# classes.
+# Now the workshop, the photograph that this book follows. The head of *everyday* has two released blocks of 96
+# channels; here it runs on *your* classes.
 
 # %%
 from dyhead_lab.data.photographs import photograph
@@ -840,7 +850,7 @@ for label, score in zip(
 
 # %% [markdown]
 # Because the head is a list of blocks, "block by block" is a loop. Each map is drawn over the photograph, all on one
-# scale: the energy of a place over the mean energy of its map. The white box is what was found.
+# scale: the energy of a place over the mean energy of its map. The white boxes are what was found.
 
 
 # %%
@@ -870,12 +880,13 @@ figure = energy_maps_figure(photo, shown, ["P3", "P5", "P6"], result["boxes"][ke
 Picture(
     figure,
     alt="The workshop under the energy of its features: in the pyramid bright on the motorcycle "
-    "on P5 and P6, after the first block in fine grains on P3, after the second nearly even.",
+    "on P5 and P6, after the first block in fine grains on P3 and on the engine on P6, after the "
+    "second nearly even.",
 )
 
 # %% [markdown]
 # A picture invites stories, so put a number on it, and a control beside the number. How much more energy has a place
-# inside the found box than one outside? And how much is it with a head that has learned nothing, on the same trained
+# inside the found boxes than one outside? And how much is it with a head that has learned nothing, on the same trained
 # pyramid?
 
 # %%
@@ -889,17 +900,17 @@ for name in stages:
     print(f"{name:14}", *(f"{a:5.2f} ({b:.2f})" for a, b in zip(*ratios, strict=True)))
 
 # %% [markdown]
-# Columns are P3 to P6; in brackets the untrained head. On P6, where so large an object is found, the first trained
-# block raises the contrast from 3.4 to 4.6, and an untrained one lowers it. But after the second block the box holds
-# hardly more than the rest, on the fine levels less, and less than behind an untrained head. So energy is not where a
-# head keeps what it knows: the predictors read directions in 96 channels, not lengths. This is one photograph with
-# one box. Bright maps in a paper are one, too.
+# Columns are P3 to P6; in brackets the untrained head. The pyramid itself holds more energy inside of the boxes, on P6,
+# where so large an object is found, nearly five times as much. Behind the trained blocks the contrast is lower on
+# every level. On the fine levels there is even less energy inside than outside, and less than behind an untrained
+# head. So this head does not mark an object by energy: the predictors read directions in 96 channels, not lengths.
+# This is one photograph; the bright maps in a paper are often no more.
 #
 # ### Do features become sparser?
 #
 # The paper shows feature maps that become sparser with each attention. A number for that is the share of the energy
 # that lies in the strongest tenth of the positions. Equal energy everywhere gives 10 %, one bright place gives 100 %.
-# One picture proves nothing; here are 24 of the laboratory, through the block of quickstart.
+# Here are 24 pictures of Shapes, through the block of quickstart.
 
 # %%
 images = [pictures.image(index) for index in range(24)]
@@ -918,19 +929,17 @@ Picture(
 )
 
 # %% [markdown]
-# Scale-aware attention makes P3 to P5 a little sparser, task-aware attention all levels but P3. (P6 has 9 cells; a
-# tenth of them is rounded to one cell, so equal energy would give 11 % there.) So in this block the maps do become
-# sparser, by a few per cent and not at every step; on the photograph the second block undid what the first had done.
-# "Sparser" is a picture of some blocks, not a law.
+# Scale-aware attention makes P3 to P5 a little sparser, task-aware attention all levels but P3. (On P6 a tenth is
+# rounded to one of 9 cells, so equal energy would give 11 %.) So in this block the maps do become sparser, by a few
+# per cent and not at every step. On the photograph the second block spread the energy again.
 #
 # ## Three sentences set right
 #
-# **"Dynamic Head uses deformable attention."** It uses deformable *convolution*, [version
-# 2](https://arxiv.org/abs/1811.11168). Both look at a few places that are predicted, and there the likeness ends. In
-# the convolution each tap has its own $C \times C$ matrix, the same for all images, and a mask between 0 and 1. In
-# [deformable attention](10_multi_scale_deformable_attention.ipynb) all points share one matrix, and their weights
-# come from a softmax. So the weights of the points of a query sum to one, and the masks of the taps of a place do
-# not:
+# **"Dynamic Head uses deformable attention."** It uses deformable *convolution*,
+# [version 2](https://arxiv.org/abs/1811.11168). Both look at a few places that are predicted, and there the likeness
+# ends. In the convolution each tap has its own $C \times C$ matrix and a mask between 0 and 1. In
+# [deformable attention](10_multi_scale_deformable_attention.ipynb) all points of a head share one matrix, and their
+# weights come from a softmax: they sum to one, and the masks of the taps of a place do not.
 
 # %%
 detr = load_trained("deformable_detr_tiny").model
@@ -946,10 +955,9 @@ print(
 )
 
 # %% [markdown]
-# **"The head costs so many FLOPs per second."** FLOPs are a number of operations, a property of the head and the size
-# of the image. FLOPS are operations per second, a property of a machine. (And papers on detection count a
-# multiply-add as one.) The count does not even say how long it takes. A block with ordinary convolutions has nearly
-# the count of one with deformable convolutions, but it reads its input in order:
+# **"The head costs so many FLOPs per second."** FLOPs are a number of operations, a property of the head and of the
+# size of the image; per second one counts what a machine does. The count does not even say how long it takes. A block
+# with ordinary convolutions has nearly the count of one with deformable convolutions, but it reads its input in order:
 
 # %%
 import time
@@ -985,14 +993,14 @@ for name in [row for row in detectors.rows if not row.endswith("plain")]:
     print(f"{name:14} plain {plain:.3f}, with the block {with_it:.3f}: {with_it - plain:+.3f}")
 
 # %% [markdown]
-# Better in one of eight. The budget is tiny, and a block in the place of a tower is a new thing to learn, so this
-# does not refute the paper. It refutes "always". [Chapter 08](08_dynamic_head_on_detectors.ipynb) asks what the
-# others lost.
+# Better in one of eight. The budget is tiny, one seed says little, and the rows are not equal in what they train
+# ([chapter 08](08_dynamic_head_on_detectors.ipynb) says which towers they have), so this does not refute the paper. It
+# warns of "always".
 #
 # ## Break it
 #
-# Somebody wrote a block and made one mistake. Find it without reading: change one level of the input, and see
-# which levels of the output change. In a right block a level and its neighbours answer.
+# `suspect` is a block with one mistake. Find it without reading: change one level of the input, and see which levels
+# of the output change. In a right block a level and its neighbours answer.
 
 # %%
 suspect = drill(BLOCK_MISTAKES, 6)
@@ -1001,15 +1009,10 @@ block, calm = DyHeadBlock(16), [torch.randn(1, 16, size, size) for size in (32, 
 with torch.no_grad():
     before = suspect(block, calm)
     for l in range(5):
-        poked = [
-            level + (1 if k == l else 0) * torch.randn_like(level) for k, level in enumerate(calm)
-        ]
-        after = suspect(block, poked)
-        answer = [
-            f"P{3 + k}"
-            for k, (a, b) in enumerate(zip(before, after, strict=True))
-            if not torch.equal(a, b)
-        ]
+        poked = list(calm)
+        poked[l] = torch.randn_like(calm[l])
+        pairs = zip([*LEVELS, "P7"], before, suspect(block, poked), strict=True)
+        answer = [name for name, a, b in pairs if not torch.equal(a, b)]
         print(f"P{3 + l} changed: {', '.join(answer)} answer")
 
 # %% [markdown]
@@ -1063,19 +1066,7 @@ Challenge(
 
 # %% [markdown]
 # ## Recap
-
-# %%
-so_far(
-    "quickstart",
-    images=10 if FAST else 60,
-    SpatialAwareAttention=SpatialAwareAttention,
-    ScaleAwareAttention=ScaleAwareAttention,
-    TaskAwareAttention=TaskAwareAttention,
-    DyHeadBlock=DyHeadBlock,
-    DyHead=DyHead,
-)
-
-# %% [markdown]
+#
 # - One attention over everything has $(LSC)^2$ weights. Taken apart into three it becomes possible.
 # - Paper and released code differ in almost every line. The paper's block works on one tensor, whose level axis the
 #   spatial step removes; to stack it and to come back to a pyramid takes a residual and a skip, which are ours. The
@@ -1096,6 +1087,20 @@ missed.revisit(max(loss, key=loss.get), f"AP lost on 60 pictures: {numbers}.")
 mean = sum(effects["scale-aware"]) / 12
 answer = "a" if mean > 0.01 else "c" if mean < -0.005 else "b"
 scale_adds.revisit(answer, f"Mean of twelve paired differences: {mean:+.3f}.")
+
+# %% [markdown]
+# ## Your detector so far
+
+# %%
+so_far(
+    "quickstart",
+    images=10 if FAST else 60,
+    SpatialAwareAttention=SpatialAwareAttention,
+    ScaleAwareAttention=ScaleAwareAttention,
+    TaskAwareAttention=TaskAwareAttention,
+    DyHeadBlock=DyHeadBlock,
+    DyHead=DyHead,
+)
 
 # %% [markdown]
 # **Check yourself.**

@@ -22,7 +22,7 @@ from dyhead_lab.views.figures import DPI, draw_boxes, style
 #: The scale of every map: an eighth of the mean to eight times the mean.
 SCALE = LogNorm(1 / 8, 8)
 SMALLEST_TEXT = 9  # points
-PANEL = 250  # pixels
+PANEL = 180  # pixels
 
 
 def density(features: torch.Tensor) -> torch.Tensor:
@@ -108,10 +108,12 @@ def boxes_and_features_figure(
     columns = -(-len(features) // 2)
     kept = detection["scores"] >= threshold
     with style():
-        figure = Figure(figsize=(4.8 + 2.1 * columns, 4.4), dpi=DPI, layout="constrained")
+        # The picture is kept twice, as output and as the state of a widget, and its noise compresses badly.
+        figure = Figure(figsize=(4.2 + 1.9 * columns, 3.9), dpi=DPI, layout="constrained")
         grid = figure.add_gridspec(2, 2 + columns)
         first = figure.add_subplot(grid[:, :2])
-        first.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, W, H, 0))
+        pixels = image.permute(1, 2, 0).clamp(0, 1).numpy(force=True)
+        first.imshow(pixels, extent=(0, W, H, 0), interpolation="nearest")
         boxes, labels, scores = (detection[key][kept] for key in ("boxes", "labels", "scores"))
         draw_boxes(first, boxes, labels, names, scores, SMALLEST_TEXT)
         first.set(xlim=(0, W), ylim=(H, 0), xticks=(), yticks=())

@@ -13,7 +13,7 @@ from dyhead_lab.attention import DyHead, PaperDyHeadBlock
 from dyhead_lab.attention.paper import join_levels, split_levels
 from dyhead_lab.attention.pyramid import resize_area
 
-from ..practice.filled_modules import drawn
+from ..practice.module_checks import drawn
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 from .block_checks import CHANNELS, OFF, Levels, activated, in_order, pyramid
 

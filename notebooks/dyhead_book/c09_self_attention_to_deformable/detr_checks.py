@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dyhead_lab.detectors.detr.detr import DecoderLayer, DETRConfig, FlatMap
 from dyhead_lab.detectors.detr.multihead_attention import attend
 
-from ..practice.loaded_modules import check_loaded
+from ..practice.module_checks import check_filled
 from ..practice.reader_checks import Case, Mistake, Verdict
 
 CONFIG = DETRConfig(channels=16, heads=4, feedforward=24, dropout=0.0)
@@ -137,4 +137,4 @@ DECODER_LAYER_MISTAKES = (
 def check_decoder_layer(own: type[nn.Module], seed: int = 0) -> Verdict:
     """Check the reader's ``DecoderLayer(config)``, filled with the weights of the library's."""
 
-    return check_loaded(lambda theirs: own(CONFIG), _library, _cases(seed), DECODER_LAYER_MISTAKES)
+    return check_filled(lambda theirs: own(CONFIG), _library, _cases(seed), DECODER_LAYER_MISTAKES)

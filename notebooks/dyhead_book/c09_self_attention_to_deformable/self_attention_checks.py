@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from dyhead_lab.detectors.detr import positions
 
-from ..practice.loaded_modules import check_loaded
+from ..practice.module_checks import check_filled
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 Read = tuple[Tensor, Tensor]
@@ -284,7 +284,7 @@ def check_multihead(own: type[nn.Module], seed: int = 0) -> Verdict:
     def build(theirs: nn.MultiheadAttention) -> nn.Module:
         return own(theirs.embed_dim, theirs.num_heads)
 
-    return check_loaded(build, _pytorch, _module_cases(seed), MULTIHEAD_MISTAKES)
+    return check_filled(build, _pytorch, _module_cases(seed), MULTIHEAD_MISTAKES)
 
 
 # Sine positions

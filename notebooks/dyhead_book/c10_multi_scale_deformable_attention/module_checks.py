@@ -15,7 +15,7 @@ from dyhead_lab.attention.deformable import MultiScaleDeformableAttention
 from dyhead_lab.ops import ms_deform_attn
 
 from ..practice.cases import draw_sizes
-from ..practice.loaded_modules import check_loaded
+from ..practice.module_checks import check_filled
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 # The start
@@ -275,4 +275,4 @@ def check_module(own: type[nn.Module], seed: int = 0) -> Verdict:
     def build(theirs: MultiScaleDeformableAttention) -> nn.Module:
         return own(theirs.channels, theirs.levels, theirs.heads, theirs.points)
 
-    return check_loaded(build, _library, _module_cases(seed), MODULE_MISTAKES)
+    return check_filled(build, _library, _module_cases(seed), MODULE_MISTAKES)

@@ -1,6 +1,6 @@
 """Checks and mistakes of the chapter on writing one's own attention: joint over levels and positions.
 
-Modules are compared with the library's, filled with the same weights; see ``practice/filled_modules.py``. A mistake
+Modules are compared with the library's, filled with the same weights; see ``practice/module_checks.py``. A mistake
 takes the library's module and the inputs, and gives what comes out with it.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dyhead_lab.attention import JointAttention
 from dyhead_lab.attention.joint import to_levels, to_tokens
 
-from ..practice.filled_modules import check_module, drawn, filled
+from ..practice.module_checks import check_module, drawn, filled
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 CHANNELS = 8
@@ -211,7 +211,7 @@ def check_coarse_reader(attention: type[nn.Module]) -> Verdict:
         return on_case
 
     def own(module: nn.Module, levels: Levels) -> Any:
-        return filled(attention, module, {"channels": CHANNELS})(levels)
+        return filled(attention(CHANNELS), module.state_dict())(levels)
 
     cases = (Case(f"{count} levels", (pyramid(count),)) for count in (2, 3))
     mistakes = [Mistake(m.name, m.hint, run(m.imitate)) for m in COARSE_MISTAKES]

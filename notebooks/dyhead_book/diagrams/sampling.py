@@ -38,7 +38,7 @@ def bilinear_sample() -> Diagram:
         diagram.label(470, 105 + 28 * n, weight, "start")
         diagram.label(660, 105 + 28 * n, number, "end")
     diagram.label(380, 230, "The weights sum to 1. A pixel outside the image counts as 0.\n"
-                  "dy and dx are smooth, so the offset gets a gradient.", "start")  # fmt: skip
+                  "The weights change with dy and dx: the offset gets a gradient.", "start")  # fmt: skip
     return diagram
 
 

@@ -15,6 +15,7 @@ import contextlib
 import io
 import itertools
 import re
+import symtable
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
@@ -124,7 +125,11 @@ def needed_for(wanting: Iterable[ast.AST], statements: list[ast.stmt]) -> list[a
 
 
 def _used(tree: ast.AST) -> Iterator[str]:
-    return (node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+    """Names that it takes from outside: a local variable of a function may be called like one of the chapter's."""
+    tables = [symtable.symtable(ast.unparse(tree), "<cell>", "exec")]
+    for table in tables:
+        tables += table.get_children()
+        yield from (name.get_name() for name in table.get_symbols() if name.is_referenced() and name.is_global())
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:

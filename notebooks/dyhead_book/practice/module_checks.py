@@ -1,12 +1,14 @@
-"""Checks of modules that the reader builds: the library's parameters under the library's names, and equal results.
+"""Checks of modules that the reader builds: with the library's weights they must give the library's numbers.
 
-A case holds what the module is built with, the weights it is filled with, and what it is called with. So one function
-of such a case stands for the whole module, and :func:`~.reader_checks.check` compares it like any other function.
+The reader's module is built like the library's and takes its weights strictly, so under their names and with their
+shapes; then both are compared as any other function is, case by case, with mistakes that have names. All of it in
+float64, so that a mistake cannot hide among roundings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -14,74 +16,134 @@ from torch import Tensor, nn
 
 from .reader_checks import Case, Mistake, Verdict, check
 
+#: Of the weights that are drawn: large enough that offsets reach the next places and gates differ.
+DEVIATION = 0.2
+
+Options = Mapping[str, Any]
 Build = Callable[..., nn.Module]
 
 
-def module_case(
-    description: str,
-    library: Build,
-    options: tuple[Any, ...],
-    inputs: tuple[Any, ...],
-    seed: int,
-    spread: float = 1.0,
-) -> Case:
-    """A case of :func:`check_module`.
+class Unfit(ValueError):
+    """Weights that have no place in a module; the message names them."""
 
-    Args:
-        library: the class that the reader builds anew.
-        options: what both are built with.
-        inputs: what both are called with.
-        seed: of the weights, which are normal numbers: none of them stays at the value that it starts with.
-        spread: their standard deviation.
+
+def unfit(own: nn.Module, weights: Mapping[str, Tensor]) -> str | None:
+    """Which of the library's weights have no place in the reader's module, or the other way; None if all fit."""
+    mine, theirs = ({name: tuple(w.shape) for name, w in state.items()} for state in (own.state_dict(), weights))
+    problems = []
+    if missing := [f"{name} of shape {shape}" for name, shape in theirs.items() if name not in mine]:
+        problems.append(f"no place for {_named(missing)}")
+    if surplus := [name for name in mine if name not in theirs]:
+        problems.append(f"{_named(surplus)} should not be there")
+    if problems:
+        problems.append("the names of layers are the names of weights")
+    elif wrong := [name for name in theirs if mine[name] != theirs[name]]:
+        problems.append(f"{wrong[0]} has shape {mine[wrong[0]]}, expected {theirs[wrong[0]]}")
+    return f"The library's weights do not fit: {'; '.join(problems)}." if problems else None
+
+
+def _named(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def filled(own: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A module in float64 and evaluation mode, strictly filled with these weights.
+
+    Raises:
+        Unfit: a weight is missing, too many, or of another shape.
     """
+    if problem := unfit(own, weights):
+        raise Unfit(problem)
+    own = own.double().eval()
+    own.load_state_dict(weights)
+    return own
+
+
+def given(own: nn.Module, weights: Mapping[str, Tensor], *inputs: Any) -> Any:
+    """What a module gives with these weights; a pyramid as a list of its maps.
+
+    Raises:
+        Unfit: the weights do not fit.
+    """
+    return run(filled(own, weights), *inputs)
+
+
+def run(module: Callable[..., Any], *inputs: Any) -> Any:
+    """What a module gives, without gradients; a pyramid as a list of its maps."""
+    with torch.no_grad():
+        answer = module(*inputs)
+    return list(answer.values()) if isinstance(answer, Mapping) else answer
+
+
+def drawn(build: Build, options: Options, seed: int = 0, deviation: float = DEVIATION) -> nn.Module:
+    """A module in float64 and evaluation mode, all its parameters drawn anew: none is zero, as at a start."""
+    module = build(**options).double().eval()
     generator = torch.Generator().manual_seed(seed)
-    state = library(*options).state_dict()
-    weights = {
-        name: spread * torch.randn(w.shape, generator=generator, dtype=torch.float64) for name, w in state.items()
-    }
-    return Case(description, (options, weights, inputs))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(deviation * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return module
 
 
-def running(build: Build) -> Callable[[tuple[Any, ...], dict[str, Tensor], tuple[Any, ...]], Any]:
-    """A module as a function of a case's arguments; also what makes a :class:`~.reader_checks.Mistake` of a module."""
-
-    def run(options: tuple[Any, ...], weights: dict[str, Tensor], inputs: tuple[Any, ...]) -> Any:
-        module = build(*options).double()
-        module.load_state_dict(weights)
-        with torch.no_grad():
-            return module(*inputs)
-
-    return run
-
-
-def check_module(
-    build: Build, library: Build, cases: Iterable[Case], mistakes: Sequence[Mistake], tolerance: float = 1e-10
+def check_filled(
+    build: Callable[[Any], nn.Module],
+    right: Callable[..., Any],
+    cases: Iterable[Case],
+    mistakes: Sequence[Mistake],
 ) -> Verdict:
-    """Compare the reader's module with the library's.
+    """:func:`.check` of a module instead of a function.
 
     Args:
-        build: the reader's class.
-        library: the library's.
-        cases: of :func:`module_case`.
-        mistakes: their ``imitate`` is what :func:`running` gives.
-        tolerance: as in :func:`~.reader_checks.check`.
+        build: makes the reader's module of the same size as one of the library's.
+        right: takes the arguments of a case and returns what is right.
+        cases: their first argument is the library's module, whose weights the reader's gets, the others are its
+            inputs, float64.
+        mistakes: their ``imitate`` takes the same arguments, and may change the module.
+
+    Returns:
+        the verdict; where weights do not fit, it names them.
     """
-    cases = list(cases)
-    options, weights, _ = cases[0].arguments
-    problem = other_parameters(build(*options), weights)
-    if problem:
-        return Verdict(False, problem)
-    return check(running(build), running(library), cases, mistakes, tolerance)
+    problem = None
+
+    def own(theirs: nn.Module, *inputs: Any) -> Any:
+        nonlocal problem
+        try:
+            return given(build(theirs), theirs.state_dict(), *inputs)
+        except Unfit as error:
+            problem = str(error)
+            raise NotImplementedError from error  # nothing to compare
+
+    verdict = check(own, right, cases, [_on_copies(mistake) for mistake in mistakes])
+    return Verdict(False, problem) if problem else verdict
 
 
-def other_parameters(module: nn.Module, weights: dict[str, Tensor]) -> str | None:
-    """In which parameter a module differs from the library's, or None."""
-    has = {name: tuple(w.shape) for name, w in module.state_dict().items()}
-    wanted = {name: tuple(w.shape) for name, w in weights.items()}
-    for name, shape in wanted.items():
-        if name not in has:
-            return f"The module has no parameter {name} of shape {shape}: trained weights are found by their names."
-        if has[name] != shape:
-            return f"The parameter {name} has shape {has[name]}, expected {shape}."
-    more = sorted(has.keys() - wanted.keys())
-    return f"The module has a parameter {more[0]} that the library's has not." if more else None
+def _on_copies(mistake: Mistake) -> Mistake:
+    """The mistake on a module of its own; where it raises it gives nothing, so it is not what the reader made."""
+
+    def imitate(theirs: nn.Module, *inputs: Any) -> Any:
+        try:
+            return run(mistake.imitate, deepcopy(theirs), *inputs)
+        except Exception:
+            return float("nan")
+
+    return Mistake(mistake.name, mistake.hint, imitate)
+
+
+def check_module(own: Build, library: Build, cases: Iterable[Case], mistakes: Sequence[Mistake]) -> Verdict:
+    """:func:`check_filled` for cases of options.
+
+    Args:
+        own: the reader's class.
+        library: the library's, of the same options.
+        cases: their first argument is what both are built with, the others are inputs.
+        mistakes: as in :func:`check_filled`.
+    """
+    options: dict[nn.Module, Options] = {}
+
+    def with_module(case: Case) -> Case:
+        chosen, *inputs = case.arguments
+        module = drawn(library, chosen)
+        options[module] = chosen
+        return Case(case.description, (module, *inputs))
+
+    return check_filled(lambda theirs: own(**options[theirs]), run, [with_module(case) for case in cases], mistakes)
