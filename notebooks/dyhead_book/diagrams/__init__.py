@@ -16,6 +16,7 @@ from dyhead_lab.paths import CHAPTERS
 from . import (
     attention,
     attention_layers,
+    claims,
     deforming,
     detectors,
     head_parts,
@@ -80,6 +81,11 @@ DIAGRAMS: dict[str, Callable[[], Diagram]] = {
         one_stage.one_stage_detector,
         one_stage.two_stage_attention,
         training.parameter_groups,
+        claims.claim_and_control,
+        claims.point_leaves_weight,
+        claims.ring_of_points,
+        claims.ratio_of_gates,
+        claims.paired_changes,
     )
 }
 
