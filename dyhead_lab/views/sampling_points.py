@@ -241,7 +241,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
         with style():
             figure = Figure(figsize=(5, 5 * H / W + 0.4), dpi=DPI, layout="constrained")
             axes = figure.add_subplot()
-            axes.imshow(self._picture.permute(1, 2, 0).numpy(), extent=(0, 1, 1, 0), aspect=H / W, alpha=0.8)
+            axes.imshow(self._picture.permute(1, 2, 0).clamp(0, 1).numpy(), extent=(0, 1, 1, 0), aspect=H / W, alpha=0.8)
             sizes = 10 + 150 * points.weights / points.weights.max().clamp(min=1e-12)
             for level in points.level[drawn].unique().tolist():
                 of = drawn & (points.level == level)
@@ -252,7 +252,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
             axes.plot(*self.here, "P", color="white", markeredgecolor="black", markersize=11)
             title = self.current.name if self.head < 0 else f"{self.current.name}, head {self.head + 1}"
             axes.set(title=title, xticks=(), yticks=(), xlim=SHOWN, ylim=SHOWN[::-1])
-            axes.legend(loc="upper left", fontsize=7, labelcolor="black", facecolor="white")
+            axes.legend(loc="upper left", fontsize=9, labelcolor="black", facecolor="white")
             for spine in axes.spines.values():
                 spine.set_color(INK)
         return figure
@@ -265,7 +265,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
             f"{len(weights)} sampling points of {of_head}{self.current.name} for the place at ({x:.2f}, {y:.2f}) of "
             f"the image; the largest weight is {max(weights):.2f}."
         )
-        return Picture(self.figure(), alt)
+        return Picture(self.figure(), alt, colours=256)
 
 
 def _as_seen(image: Tensor, trace: Trace, number: int) -> Tensor:

@@ -686,7 +686,7 @@ alt = (
     "What a query reads in three decoder layers, in two rows: from the second layer on they look "
     "alike."
 )
-Picture(maps_figure(panels, "attention weight", columns=3, boxes=outline), alt)
+Picture(maps_figure(panels, "attention weight", columns=3, boxes=outline), alt, colours=256)
 
 # %% [markdown]
 # <details><summary>Which row has learned?</summary>
@@ -865,7 +865,7 @@ image = unseen.image(i)
 panels = {n: (image, heat) for n, heat in zip(states, heats, strict=True)}
 marked = dict.fromkeys(panels, box * image.shape[-1])
 alt = "Dense attention of a query, trained and before training, on one scale, with its box."
-Picture(maps_figure(panels, "attention weight", boxes=marked), alt)
+Picture(maps_figure(panels, "attention weight", boxes=marked), alt, colours=256)
 
 # %% [markdown]
 # **No better than uniform.** The shipped DETR learned for as long as its siblings, and that is not long enough for a
@@ -951,7 +951,7 @@ for state, model in {"trained": detr.model, "before training": untrained(detr)}.
 
 # %% tags=["hide"]
 alt = "Share of the attention that the best tokens carry: an untrained decoder is more selective."
-Picture(carry_figure(curves), alt)
+Picture(carry_figure(curves), alt, colours=64)
 
 # %% [markdown]
 # Here the control turns the claim around. That a decoder leaves tokens alone is no sign of what it has learned: before
