@@ -95,12 +95,6 @@ def check_rank_correlation(function: Relation) -> Verdict:
 # By chance?
 
 
-def shuffled(relation: Relation, x_n: np.ndarray, y_n: np.ndarray, times: int, seed: int = 0) -> np.ndarray:
-    """``relation`` of x and y after y was shuffled, so often: what it is when nothing goes with anything."""
-    rng = np.random.default_rng(seed)
-    return np.array([relation(x_n, rng.permutation(y_n)) for _ in range(times)])
-
-
 def permutation_p(observed, shuffled_n):  # type: ignore[no-untyped-def]
     """Share of shuffles at least as far from zero as what was observed, which counts as one of them."""
     as_far = (np.abs(shuffled_n) >= abs(observed)).sum()

@@ -23,30 +23,6 @@ MARKERS = "osD^"
 TICKS = (0.5, 0.7, 1, 1.4, 2)  # the range that the released gates leave
 
 
-def levels_figure(ratios: Mapping[str, Sequence[np.ndarray]], levels: Sequence[str]) -> Figure:
-    """The ratios of each level: a dot at the median, a line over the middle half of the images, thin over 90 %.
-
-    Args:
-        ratios: name of a detector -> for each level the ratios of n images.
-        levels: names, finest first.
-    """
-    with style():
-        figure = Figure(figsize=(7, 3.2), dpi=DPI, layout="constrained")
-        axes = figure.subplots()
-        axes.axhline(0, color=INK, linewidth=1, linestyle="--")
-        for number, (name, rows) in enumerate(ratios.items()):
-            colour = COLOURS[number % len(COLOURS)]
-            x = np.arange(len(levels)) + 0.16 * (number - (len(ratios) - 1) / 2)
-            low, first, median, third, high = np.quantile(np.log2(rows), (0.05, 0.25, 0.5, 0.75, 0.95), axis=1)
-            axes.vlines(x, low, high, color=colour, linewidth=1)
-            axes.vlines(x, first, third, color=colour, linewidth=4, alpha=0.6)
-            axes.plot(x, median, MARKERS[number % len(MARKERS)], color=colour, label=name)
-        axes.set_xticks(range(len(levels)), list(levels))
-        _log_ratio(axes)
-        figure.legend(loc="outside right center", frameon=False, fontsize=9)
-    return figure
-
-
 def relations_figure(
     x_n: np.ndarray, ratios: Sequence[np.ndarray], levels: Sequence[str], titles: Sequence[str], xlabel: str
 ) -> Figure:
@@ -79,7 +55,7 @@ def changes_figure(changes: Mapping[str, Sequence[np.ndarray]], levels: Sequence
         levels: names, finest first.
     """
     with style():
-        figure = Figure(figsize=(2.6 * len(changes) + 0.6, 2.8), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(2.1 * len(changes) + 0.6, 2.8), dpi=DPI, layout="constrained")
         grid = figure.subplots(1, len(changes), sharey=True, squeeze=False)[0]
         for number, (axes, (name, rows)) in enumerate(zip(grid, changes.items(), strict=True)):
             colour = COLOURS[number % len(COLOURS)]
