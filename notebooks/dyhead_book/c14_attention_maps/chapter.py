@@ -752,6 +752,10 @@ without_learning.revisit(answer, f"{ring:.1%} inside, {learned:.1%} as learned."
 # pixel decides about them. The number that says something is that of the **first layer**. There the reference is a
 # point that is the same for every picture, the ring puts less than half inside, and learning nearly nine tenths.
 #
+# (One may also let the decoder itself run with rings in all of its layers. Then it finds next to nothing: over these 40
+# pictures six detections above 0.4, with 99 % of their points inside. That control changes the boxes as well as the
+# points, which is one thing too many.)
+#
 # And it is the weights that do it, not the points: with equal weights the first layer's points are hardly better than
 # the ring's. Among the many places that it could read, a query chooses those on its object.
 #

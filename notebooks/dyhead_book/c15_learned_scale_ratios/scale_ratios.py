@@ -113,7 +113,7 @@ def doses_figure(
         levels: names, finest first.
     """
     with style():
-        figure = Figure(figsize=(1.75 * len(levels) + 1.6, 3.0), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(1.6 * len(levels) + 1.6, 3.0), dpi=DPI, layout="constrained")
         grid = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
         for l, (axes, level) in enumerate(zip(grid, levels, strict=True)):
             axes.axhline(floor_L[l], color=INK, linewidth=1.2, linestyle="--", label="mirror image" if not l else None)
