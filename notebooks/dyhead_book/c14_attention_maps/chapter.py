@@ -31,6 +31,7 @@
 # %% tags=["hide"]
 import os
 
+# %% tags=["hide"]
 from dyhead_book.c14_attention_maps.control_checks import (
     check_carry,
     check_ring_points,
@@ -299,6 +300,7 @@ for name in PHOTOGRAPHS:
 print(f"{len(in_photos)} objects in {len(PHOTOGRAPHS)} photographs")
 
 
+# %%
 def table_of(rows):
     """Mean of each measurement over objects, and its interval."""
     for name in rows[0]:
