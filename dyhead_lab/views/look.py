@@ -87,7 +87,7 @@ class Look(Explorer, static="look"):
         names = [entry["name"] for entry in self.scene["objects"]]
         alt = f"{self.scene['title']} with {len(names)} objects: {', '.join(names) or 'none'}."
         figure = detections_figure([self._image.cpu()], [self._shown], self._categories, 0, PICTURE_HEIGHT)
-        return Picture(figure, alt)
+        return Picture(figure, alt, colours=256)
 
 
 def look(

@@ -276,7 +276,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
         with style():
             figure = Figure(figsize=(5, 5 * H / W + 0.4), dpi=DPI, layout="constrained")
             axes = figure.add_subplot()
-            axes.imshow(self._picture.permute(1, 2, 0).numpy(), extent=(0, 1, 1, 0), aspect=H / W, alpha=0.8)
+            axes.imshow(self._picture.permute(1, 2, 0).clamp(0, 1).numpy(), extent=(0, 1, 1, 0), aspect=H / W, alpha=0.8)
             sizes = 10 + 150 * points.weights / points.weights.max().clamp(min=1e-12)
             for level in points.level[drawn].unique().tolist():
                 of = drawn & (points.level == level)
@@ -300,7 +300,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
             f"{len(weights)} sampling points of {of_head}{self.current.name} for the place at ({x:.2f}, {y:.2f}) of "
             f"the image; the largest weight is {max(weights):.2f}."
         )
-        return Picture(self.figure(), alt)
+        return Picture(self.figure(), alt, colours=256)
 
 
 def _objects(found: Mapping[str, Tensor], categories: Sequence[str]) -> dict[int, str]:

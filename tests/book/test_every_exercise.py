@@ -34,13 +34,6 @@ FEWEST_NAMED = 3  # mistakes of a marked exercise; a module is proven by a shipp
 FEWEST_HINTS = 2
 WIDEST = 100  # characters of a code line: what a window of 1280 pixels shows
 
-#: Chapters that still wait to be rewritten: some of their lines are wide, or their marked exercises have no hints.
-#: Take a chapter out when it is done; nothing is ever added.
-NOT_YET_REWRITTEN = {
-    "14_attention_maps",
-    "15_learned_scale_ratios",
-}
-
 
 @dataclass(frozen=True)
 class Found:
@@ -137,11 +130,7 @@ def wide_lines(source: Path) -> list[str]:
 
 @pytest.mark.parametrize("source", builder.chapters(), ids=builder.title)
 def test_marked_exercises_have_folded_hints_and_no_line_is_wider_than_the_window(source):
-    problems = [f"no hints before {name}" for name in without_hints(source)] + wide_lines(source)
-    if builder.title(source) in NOT_YET_REWRITTEN:
-        assert problems, "the chapter is rewritten: take it out of NOT_YET_REWRITTEN"
-    else:
-        assert not problems
+    assert [f"no hints before {name}" for name in without_hints(source)] + wide_lines(source) == []
 
 
 def checks_of(exercise: editions.Exercise, source: Path) -> list[Callable[..., Any]]:

@@ -1,28 +1,26 @@
-"""Checks, mistakes and solutions of the chapter on attention maps."""
+"""Checks of the chapter on attention maps: heat maps, spread, and the share of the weight inside a box."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
+
+from dyhead_lab.detectors.detr.dam import decoder_attention_map
 
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 
 def heat_map(positions_n2: np.ndarray, weights_n: np.ndarray, H: int, W: int) -> np.ndarray:
-    """Sampling points as a map (H, W): each point leaves its weight on the four cells that it reads, by their shares.
+    """Sampling points as a map (H, W): the library's decoder attention map of one query, head and level.
 
     positions_n2: (x, y) in [0, 1] of the map. A cell outside the map gets nothing.
     """
-    heat_HW = np.zeros((H, W))
-    for (x, y), weight in zip(positions_n2, weights_n, strict=True):
-        p_x, p_y = x * W - 0.5, y * H - 0.5
-        for row in (math.floor(p_y), math.floor(p_y) + 1):
-            for column in (math.floor(p_x), math.floor(p_x) + 1):
-                if 0 <= row < H and 0 <= column < W:
-                    heat_HW[row, column] += weight * (1 - abs(row - p_y)) * (1 - abs(column - p_x))
-    return heat_HW
+    locations = torch.from_numpy(np.ascontiguousarray(positions_n2)).view(1, 1, 1, 1, -1, 2)
+    weights = torch.from_numpy(np.ascontiguousarray(weights_n)).view(1, 1, 1, 1, -1)
+    dam = decoder_attention_map(locations, weights, torch.tensor([[H, W]]), torch.tensor([0]), H * W)
+    return dam.view(H, W).numpy()
 
 
 def _nearest(positions_n2: np.ndarray, weights_n: np.ndarray, H: int, W: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Checks, planted bugs and solutions of the chapter on learned scale ratios: what goes with what, and by chance or not.
+"""Checks and planted bugs of the chapter on learned scale ratios: what goes with what, and by chance or not.
 
 Functions take and return NumPy arrays in float64 and plain numbers.
 """
@@ -93,12 +93,6 @@ def check_rank_correlation(function: Relation) -> Verdict:
 
 
 # By chance?
-
-
-def shuffled(relation: Relation, x_n: np.ndarray, y_n: np.ndarray, times: int, seed: int = 0) -> np.ndarray:
-    """``relation`` of x and y after y was shuffled, so often: what it is when nothing goes with anything."""
-    rng = np.random.default_rng(seed)
-    return np.array([relation(x_n, rng.permutation(y_n)) for _ in range(times)])
 
 
 def permutation_p(observed, shuffled_n):  # type: ignore[no-untyped-def]
@@ -205,63 +199,3 @@ HOLM_MISTAKES = (
 def check_holm(function: Callable[[np.ndarray], np.ndarray]) -> Verdict:
     """Check the reader's ``holm(p_n)``."""
     return check(function, holm, _holm_cases(), HOLM_MISTAKES)
-
-
-# Which gate moves the ratio
-
-
-def gate_parts(before_Bn, after_Bn):  # type: ignore[no-untyped-def]
-    """What the finest and the coarsest gate add to the mean change of log2 ratio: two numbers with that sum."""
-    change_Bn = np.log2(after_Bn) - np.log2(before_Bn)
-    return np.array([change_Bn[:, 0].mean(), -change_Bn[:, -1].mean()])
-
-
-def _gate_cases(seed: int = 0, count: int = 8) -> Iterator[Case]:
-    rng = np.random.default_rng(seed)
-    for number in range(count):
-        B, n = int(rng.integers(3, 8)), 2 + number % 2
-        yield Case(f"{B} images, {n} branches", tuple(rng.uniform(0.5, 1, size=(B, n)) for _ in range(2)))
-
-
-PART_MISTAKES = (
-    Mistake(
-        "the coarsest gate has the wrong sign",
-        "it stands below the fraction line: when it grows, the ratio falls.",
-        lambda b, a: gate_parts(b, a) * (1, -1),
-    ),
-    Mistake(
-        "before and after are swapped",
-        "a change is after minus before.",
-        lambda b, a: gate_parts(a, b),
-    ),
-    Mistake(
-        "the natural logarithm is taken",
-        "the ratios of this chapter are log2: one step is a factor of two.",
-        lambda b, a: gate_parts(b, a) * np.log(2),
-    ),
-    Mistake(
-        "the means are taken before the logarithm",
-        "each image has its own change: logarithm first, mean last.",
-        lambda b, a: gate_parts(b.mean(0, keepdims=True), a.mean(0, keepdims=True)),
-    ),
-    Mistake(
-        "the second branch is taken for the coarsest",
-        "inside the pyramid there are three branches: the coarsest is the last.",
-        lambda b, a: gate_parts(b[:, :2], a[:, :2]),
-    ),
-    Mistake(
-        "the levels are reversed",
-        "branches go from fine to coarse: the finest is column 0.",
-        lambda b, a: gate_parts(b[:, ::-1], a[:, ::-1]),
-    ),
-    Mistake(
-        "the gates are subtracted without a logarithm",
-        "only logarithms turn the change of a fraction into a sum of two parts.",
-        lambda b, a: np.array([(a - b)[:, 0].mean(), (b - a)[:, -1].mean()]),
-    ),
-)
-
-
-def check_gate_parts(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Verdict:
-    """Check the reader's ``gate_parts(before_Bn, after_Bn)``."""
-    return check(function, gate_parts, _gate_cases(), PART_MISTAKES)
