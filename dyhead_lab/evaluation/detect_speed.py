@@ -120,7 +120,7 @@ def _theirs(folder: Path) -> Any:
 
 
 @contextmanager
-def random_weights(**sizes: int) -> Iterator[Path]:
+def random_weights(**sizes: Any) -> Iterator[Path]:
     """A folder with transformers' Deformable DETR on ResNet-50, filled at random: speed depends on no weights.
 
     Args:

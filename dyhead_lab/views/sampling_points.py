@@ -276,7 +276,9 @@ class SamplingPoints(Explorer, static="sampling_points"):
         with style():
             figure = Figure(figsize=(5, 5 * H / W + 0.4), dpi=DPI, layout="constrained")
             axes = figure.add_subplot()
-            axes.imshow(self._picture.permute(1, 2, 0).clamp(0, 1).numpy(), extent=(0, 1, 1, 0), aspect=H / W, alpha=0.8)
+            axes.imshow(
+                self._picture.permute(1, 2, 0).clamp(0, 1).numpy(), extent=(0, 1, 1, 0), aspect=H / W, alpha=0.8
+            )
             sizes = 10 + 150 * points.weights / points.weights.max().clamp(min=1e-12)
             for level in points.level[drawn].unique().tolist():
                 of = drawn & (points.level == level)
