@@ -137,7 +137,8 @@ def random_weights(**sizes: Any) -> Iterator[Path]:
 
     logging.disable_progress_bar()
     backbone: dict[str, Any] = {"use_timm_backbone": True, "backbone": "resnet50", "backbone_config": None}
-    config = DeformableDetrConfig(**backbone, use_pretrained_backbone=False, num_labels=CLASSES, **sizes)
+    options = {**backbone, "use_pretrained_backbone": False, "num_labels": CLASSES, **sizes}
+    config = DeformableDetrConfig(**options)
     torch.manual_seed(0)
     with TemporaryDirectory() as folder:
         DeformableDetrForObjectDetection(config).save_pretrained(folder)
