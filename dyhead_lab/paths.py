@@ -7,6 +7,7 @@ checkout that others share and the reader cannot write to.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -64,8 +65,15 @@ def coco_path() -> Path:
 
 def can_write(folder: Path) -> bool:
     """Whether files can be put into this folder, which is made if it is not there yet."""
+    return not why_not_written(folder)
+
+
+def why_not_written(folder: Path) -> str:
+    """Why no files can be put into this folder, which is made if it is not there yet; "" where they can."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    if not nearest.is_dir():
+        return os.strerror(errno.ENOTDIR)
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} can only be read"
 
 
 def find_weights(source: str | Path) -> Path | None:

@@ -55,7 +55,7 @@ class TestSharedCheckout:
     def test_a_run_that_cannot_be_written_is_refused_before_data_is_looked_for(self, checkout):
         import dyhead_lab
 
-        with pytest.raises(UserError, match=r"cannot write .*runs.quickstart: choose another folder with --out"):
+        with pytest.raises(UserError, match=r"cannot write .*runs.quickstart: .* can only be read; choose another"):
             dyhead_lab.train(
                 "quickstart", data=checkout / "nowhere", out=checkout / "runs" / "quickstart", progress=False
             )

@@ -12,7 +12,7 @@ from . import autocast, checks, formula
 from .backends import choose, implementation
 from .checks import Geometry
 from .outputs import owned
-from .registration import define
+from .registration import define, is_exported
 
 
 def deform_conv2d(
@@ -64,7 +64,7 @@ def deform_conv2d(
         bias = None if bias is None else autocast.cast(bias, dtype)
         mask = None if mask is None else autocast.cast(mask)
     geometry = checks.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
-    if backend is None and torch.compiler.is_exporting():
+    if backend is None and is_exported():
         return formula.deform_conv2d(input, offset, weight, bias, *geometry[:3], mask)
     out = _operator(input, offset, weight, mask, *geometry, choose(backend, input.device))
     return out if bias is None else out.add_(bias.view(-1, 1, 1))

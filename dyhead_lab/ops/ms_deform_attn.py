@@ -11,7 +11,7 @@ from . import autocast, checks, formula
 from .backends import choose, implementation
 from .levels import Levels
 from .outputs import owned
-from .registration import define
+from .registration import define, is_exported
 
 
 def ms_deform_attn(
@@ -54,7 +54,7 @@ def ms_deform_attn(
         value = autocast.cast(value, dtype)
         sampling_locations, attention_weights = autocast.cast(sampling_locations), autocast.cast(attention_weights)
     checks.ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
-    if backend is None and torch.compiler.is_exporting():
+    if backend is None and is_exported():
         return formula.ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)
     return _operator(
         value,

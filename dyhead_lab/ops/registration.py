@@ -12,6 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+
+def is_exported() -> bool:
+    """Whether ``torch.export`` is writing a program. ``torch.compile`` is told the same by PyTorch, and is left out: it
+    calls the operators.
+    """
+    return torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
+
+
 _LIBRARY = torch.library.Library("dyhead_lab", "FRAGMENT")
 
 

@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..evaluation.coco_metric import CocoResult, evaluate
 from ..evaluation.records import finite_records
 from ..notices import notice
-from ..paths import can_write
+from ..paths import why_not_written
 from .checkpoint import WEIGHTS, read, save_weights, writing
 from .distributed import gather_list
 from .engine import Engine
@@ -118,8 +118,9 @@ def train(
     recipe = find_recipe(recipe).with_changes({**(changes or {}), **_by_dotted_name(settings)})
     recipe.origin()  # what could not be written down at the first checkpoint is refused now
     out = Path(out or Path("runs") / recipe.name)
-    if not can_write(out):  # before data is drawn and a detector built
-        raise UserError(f"cannot write {out}: choose another folder with --out (out=... in Python)")
+    problem = why_not_written(out)
+    if problem:  # told before data is drawn and a detector built
+        raise UserError(f"cannot write {out}: {problem}; choose another folder with --out (out=... in Python)")
     train_set, val_set = (coco_folder(data, split) if data else recipe.data(split) for split in ("train", "val"))
     engine = Engine(recipe, fraction_of(train_set, recipe.fraction), val_set, out, start)
     if fresh and engine.is_main:

@@ -323,7 +323,7 @@ def test_scale_ratios_per_block_and_level(form):
 
 def test_a_folder_that_cannot_be_written_is_named(pictures, tmp_path):
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
-    with pytest.raises(UserError, match=r"cannot write .*file/run/log\.jsonl: Not a directory"):
+    with pytest.raises(UserError, match=r"cannot write .*file/run: Not a directory; choose another"):
         run(pictures, tmp_path / "file/run", Notebook(), iterations=1)
 
 

@@ -33,11 +33,7 @@ from dyhead_book.c12_sparse_detr.kept_tokens import (
     scorer_figure,
     share_ap_figure,
 )
-from dyhead_book.c12_sparse_detr.scorer_checks import (
-    check_keep,
-    check_scorer,
-    check_scorer_loss,
-)
+from dyhead_book.c12_sparse_detr.scorer_checks import check_keep, check_scorer, check_scorer_loss
 from dyhead_book.c12_sparse_detr.sparse_cost_checks import check_encoder_macs, recorded_table
 from dyhead_book.figures.cost_curves import share_figure
 from dyhead_book.figures.object_queries import look
