@@ -13,7 +13,14 @@ from ..zoo import Trained, load_trained
 from .look import look
 
 
-def look_upload(weights: str | Path | Trained = "everyday", threshold: float = 0.3) -> ipywidgets.VBox:
+class Upload(ipywidgets.VBox):
+    """A button and what comes below it. Where no kernel runs, a sentence stands in their place."""
+
+    def __repr__(self) -> str:
+        return "Here is a button to choose a photograph of your own: run the cell."
+
+
+def look_upload(weights: str | Path | Trained = "everyday", threshold: float = 0.3) -> Upload:
     """A button that takes an image file, and below it :func:`.look.look` at the last one that it took.
 
     Args:
@@ -33,7 +40,7 @@ def look_upload(weights: str | Path | Trained = "everyday", threshold: float = 0
         below.children = (_seen(trained, change["new"][0], threshold),)
 
     button.observe(taken, names="value")
-    return ipywidgets.VBox([button, below])
+    return Upload([button, below])
 
 
 def _seen(trained: Trained, file: dict[str, Any], threshold: float) -> ipywidgets.DOMWidget:

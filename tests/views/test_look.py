@@ -293,6 +293,7 @@ def test_a_photograph_is_chosen_by_a_button():
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)).save(file, "PNG")
     box = look_upload("quickstart")
+    assert box._repr_mimebundle_()["text/plain"].endswith("a photograph of your own: run the cell.")  # without a kernel
     button, below = box.children
     assert below.children == ()
     button.value = (uploaded("mine.png", file.getvalue()),)
