@@ -1264,8 +1264,8 @@ Challenge(
 #   back. It asks how much of a DETR's success is the matching, and answers: less than thought.
 # - [Mask2Former](https://arxiv.org/abs/2112.01527) (2022): uses this encoder for segmentation, with masks for boxes.
 #
-# What changed the *queries* themselves (DAB, DN, DINO) and what made DETRs fast stands at the end of [chapter
-# 12](12_sparse_detr.ipynb).
+# [Chapter 22](22_later_work.ipynb) goes through later work part by part, and runs some of it: what changed the queries
+# themselves (DAB, DN, DINO), and what made DETRs fast.
 #
 # ## Your detector so far
 

@@ -995,37 +995,16 @@ Challenge(
 # %% [markdown]
 # ## What came next
 #
-# Most later work answers one of three questions.
+# Most later work answers one of three questions. **What is a query?** In chapter 11 its position was a learned vector
+# without a meaning of its own; [DAB-DETR](https://arxiv.org/abs/2201.12329) makes it a box, and
+# [DINO](https://arxiv.org/abs/2203.03605) takes it from the encoder's places, with learned content. **How cheap can it
+# be?** [Focus-DETR](https://arxiv.org/abs/2307.12612) (2023) keeps tokens as this chapter does, but by two scores that
+# are trained on boxes rather than on the decoder's attention, and lets the finest of them attend to each other
+# densely; [RT-DETR](https://arxiv.org/abs/2304.08069) (2023) leaves full attention to the coarsest level. **Where does
+# it meet the first half of this book?** [GLIP](https://arxiv.org/abs/2112.03857) (2022) lets the blocks of a Dynamic Head
+# alternate with a language model, and the classes of [chapter 08](08_dynamic_head_on_detectors.ipynb) become words.
 #
-# **What is a query?** In chapter 11 its position was a learned vector without a meaning of its own.
-#
-# - [DAB-DETR](https://arxiv.org/abs/2201.12329) (2022) makes it a box: four numbers, whose sine embedding is the
-#   position, refined layer by layer. Width and height then also shape where a query looks.
-# - [DN-DETR](https://arxiv.org/abs/2203.01305) (2022) asks why matching is slow and finds that it jumps: from one
-#   epoch to the next a query is sent after other objects. It adds queries that start as true boxes *with noise* and
-#   need no matching; they learn to denoise, and the decoder learns from them at once. At inference they are left out.
-# - [DINO](https://arxiv.org/abs/2203.03605) (2022) joins both: queries from the encoder's places as in two stages,
-#   with learned content; noised boxes of which some must be *refused*; and a look forward, in which the loss of a
-#   layer also reaches the box head of the layer before, so the detach of chapter 11 is opened by one step. It was the
-#   first DETR at the top of COCO's table.
-#
-# **How cheap can it be?**
-#
-# - [Focus-DETR](https://arxiv.org/abs/2307.12612) (2023) keeps tokens by two scores, foreground at several scales and
-#   category, trained on boxes rather than on the decoder's attention, and lets the finest of them attend to each
-#   other densely.
-# - [RT-DETR](https://arxiv.org/abs/2304.08069) (2023) finds that the encoder is what keeps a DETR from real time:
-#   full attention only on the coarsest level, convolutions between levels, and queries chosen so that class score and
-#   IoU agree. Its decoder is the deformable one, and layers can be left out at inference.
-#
-# **Where does it meet the first half of this book?**
-#
-# - [GLIP](https://arxiv.org/abs/2112.03857) (2022) uses Dynamic Head for language: the classes of
-#   [chapter 08](08_dynamic_head_on_detectors.ipynb)'s head become words, and its blocks alternate with a language
-#   model so that text and pyramid read each other. [Its code](https://github.com/microsoft/GLIP) holds the only
-#   first-party switches for the three attentions.
-# - [Grounding DINO](https://arxiv.org/abs/2303.05499) (2023) does the same on DINO, with the deformable encoder of
-#   chapter 11.
+# [Chapter 22](22_later_work.ipynb) goes through all of them, part by part, and builds box queries and denoising.
 #
 # ## Your detector so far
 
