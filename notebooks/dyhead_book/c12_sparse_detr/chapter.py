@@ -997,12 +997,13 @@ Challenge(
 #
 # Most later work answers one of three questions. **What is a query?** In chapter 11 its position was a learned vector
 # without a meaning of its own; [DAB-DETR](https://arxiv.org/abs/2201.12329) makes it a box, and
-# [DINO](https://arxiv.org/abs/2203.03605) takes it from the encoder's places, with learned content. **How cheap can it
-# be?** [Focus-DETR](https://arxiv.org/abs/2307.12612) (2023) keeps tokens as this chapter does, but by two scores that
-# are trained on boxes rather than on the decoder's attention, and lets the finest of them attend to each other
-# densely; [RT-DETR](https://arxiv.org/abs/2304.08069) (2023) leaves full attention to the coarsest level. **Where does
-# it meet the first half of this book?** [GLIP](https://arxiv.org/abs/2112.03857) (2022) lets the blocks of a Dynamic
-# Head alternate with a language model, and the classes of [chapter 08](08_dynamic_head_on_detectors.ipynb) become words.
+# [DINO](https://arxiv.org/abs/2203.03605) takes it from the encoder's places, with learned content. **How cheap can
+# it be?** [Focus-DETR](https://arxiv.org/abs/2307.12612) (2023) keeps tokens as this chapter does, but by two scores
+# that are trained on boxes rather than on the decoder's attention, and lets the finest of them attend to each other
+# densely; [RT-DETR](https://arxiv.org/abs/2304.08069) (2023) leaves full attention to the coarsest level. **Where
+# does it meet the first half of this book?** [GLIP](https://arxiv.org/abs/2112.03857) (2022) lets the blocks of a
+# Dynamic Head alternate with a language model, and the classes of [chapter 08](08_dynamic_head_on_detectors.ipynb)
+# become words.
 #
 # [Chapter 22](22_later_work.ipynb) goes through all of them, part by part, and builds box queries and denoising.
 #
