@@ -10,13 +10,13 @@ from torch import nn
 from dyhead_book.c11_deformable_detr.batch_figure import batch_figure
 from dyhead_book.c11_deformable_detr.published import published_table
 from dyhead_book.figures.learning_curves import losses_figure
-from dyhead_book.practice.drawn_shapes import DrawnShapes
 from dyhead_book.practice.rebuilt import check_same_ap, rebuilt
 from dyhead_lab.detectors.detr import deformable_detr as library
-from dyhead_lab.detectors.image_batch import normalise_targets, pad_images
+from dyhead_lab.detectors.image_batch import pad_images
 from dyhead_lab.zoo import load_trained
 
 from .definitions import build, definitions
+from .padded_batch import padded_batch
 
 SHIPPED = "deformable_detr_tiny"
 CLASSES = (
@@ -43,13 +43,7 @@ def built(cells):
 
 @pytest.fixture(scope="module")
 def batch():
-    data = DrawnShapes(3)
-    images = [data.image(i)[:, : 160 - 32 * i] for i in range(3)]  # of three heights, so that two are padded
-    objects = [data.objects(i) for i in range(3)]
-    for target, image in zip(objects, images, strict=True):
-        inside = target["boxes"][:, 3] <= image.shape[1]
-        target.update({name: value[inside] for name, value in target.items()})
-    return images, normalise_targets(objects, images, 6)
+    return padded_batch()
 
 
 def test_the_shipped_detector_has_the_same_ap_on_the_classes_of_the_chapter(built):
