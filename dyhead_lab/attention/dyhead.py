@@ -27,7 +27,7 @@ from ..trace import emit
 from .paper import PaperDyHeadBlock, join_levels, split_levels
 from .pyramid import Pyramid, like_pyramid, pyramid_levels, resize_area
 from .scale import ScaleAwareAttention, mean_of_branches
-from .spatial import SpatialAwareAttention
+from .spatial import EXACT_FIT, SpatialAwareAttention
 from .task import TaskAwareAttention
 
 FORMS = ("released", "paper")
@@ -61,7 +61,7 @@ class DyHeadBlock(nn.Module):
     def __init__(
         self,
         channels: int,
-        offset_fit: str = "resize",
+        offset_fit: str = EXACT_FIT,
         scale: bool = True,
         spatial: bool = True,
         task: bool = True,
@@ -100,8 +100,8 @@ class DyHead(nn.Module):
         channels: C of every level; a multiple of 16 (released) or of 4 (paper).
         blocks: how many; the paper and every released recipe take 6.
         form: ``"released"`` or ``"paper"``.
-        offset_fit: released form: ``"resize"`` (for new training), ``"flat"`` (what the official weights were
-            trained with), ``"crop"`` or ``"upsample"``.
+        offset_fit: released form: ``"centres"`` (exact on the coarser neighbour), ``"aligned"`` (on the finer one,
+            too), ``"flat"`` (what the official weights were trained with), ``"resize"``, ``"crop"`` or ``"upsample"``.
         scale, spatial, task: the three switches of the ablation; each block says what "off" means.
         num_levels: paper form: L, which it needs because every level has weights of its own.
         levels: paper form: ``"residual"`` adds the summed map back to every level; ``"collapse"`` is the
@@ -120,7 +120,7 @@ class DyHead(nn.Module):
         blocks: int = 6,
         *,
         form: str = "released",
-        offset_fit: str = "resize",
+        offset_fit: str = EXACT_FIT,
         scale: bool = True,
         spatial: bool = True,
         task: bool = True,

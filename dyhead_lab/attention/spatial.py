@@ -22,6 +22,10 @@ TAPS = KERNEL * KERNEL
 
 #: How a level's offsets and masks serve its neighbours; see :class:`SpatialAwareAttention`.
 OFFSET_FITS = ("flat", "crop", "resize", "centres", "aligned", "upsample")
+#: Of new detectors: offsets of a level that point at one place do so on its coarser neighbour, too.
+EXACT_FIT = "centres"
+#: Of detectors that were trained before that was so, where their files do not say it.
+FORMER_FIT = "resize"
 #: Those in which all maps of the coarser branch meet at the centres of cells.
 AT_CENTRES = ("centres", "aligned")
 
@@ -95,7 +99,7 @@ class SpatialAwareAttention(nn.Module):
     Source: microsoft/DynamicHead, ``DyConv`` of ``dyhead.py``; the switch is GLIP's ``USE_DFCONV``.
     """
 
-    def __init__(self, channels: int, offset_fit: str = "resize", deformable: bool = True):
+    def __init__(self, channels: int, offset_fit: str = EXACT_FIT, deformable: bool = True):
         super().__init__()
         if channels % DeformableConvNorm.GROUPS:
             raise ValueError(f"channels: expected a multiple of {DeformableConvNorm.GROUPS}, got {channels}")

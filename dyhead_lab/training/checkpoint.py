@@ -16,8 +16,10 @@ from torch import nn
 from ..errors import UserError
 from ..weight_files import read_weight_file, warn_if_not_finite, without_wrappers
 
-CHECKPOINT = "dyhead_lab checkpoint 1"
-WEIGHTS = "dyhead_lab weights 1"
+CHECKPOINT = "dyhead_lab checkpoint 2"
+WEIGHTS = "dyhead_lab weights 2"
+#: Formats that are still read; :mod:`.former_options` says what is different in them.
+FORMER_FORMATS = {CHECKPOINT: "dyhead_lab checkpoint 1", WEIGHTS: "dyhead_lab weights 1"}
 #: What a file of a format cannot do without, and of what type it is.
 PARTS: dict[str, dict[str, type]] = {
     CHECKPOINT: {"settings": dict, "iteration": int, "model": dict, "averaged": dict, "optimizer": dict},
@@ -81,7 +83,7 @@ def read(path: Path, kind: str) -> dict[str, Any]:
 def checked(content: Any, path: Path, kind: str) -> dict[str, Any]:
     """What :func:`read` gives, from what the file at ``path`` holds."""
     found = content.get("format") if isinstance(content, dict) else None
-    if found != kind:
+    if found not in (kind, FORMER_FORMATS.get(kind)):
         raise UserError(f"{path}: expected a file of format {kind!r}, found {found!r}")
     parts = PARTS.get(kind, {})
     missing = [part for part in parts if part not in content]

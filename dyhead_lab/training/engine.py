@@ -24,6 +24,7 @@ from ..errors import UserError
 from ..evaluation.coco_metric import CocoResult, detect_dataset, evaluate
 from .checkpoint import CHECKPOINT, fitting, read, write_atomically
 from .distributed import Share, accelerator_here, gather_list, synchronise_batch_norm
+from .former_options import as_meant
 from .import_paths import current_path, import_path
 from .loader import loading_workers, training_batches
 from .nonfinite import NotFiniteError, save_batch
@@ -172,7 +173,8 @@ class Engine:
         here = {**self._subject, **self.recipe.settings()}
         state |= {"detector": current_path(state["detector"])} if "detector" in state else {}
         known = {name: state[name] for name in self._subject if name in state}  # early ones do not count their images
-        there = {**self._subject, **known, **Recipe.defaults(), **state["settings"]}
+        model = as_meant(state["settings"].get("model", {}), self.recipe.detector, state["format"])
+        there = {**self._subject, **known, **Recipe.defaults(), **state["settings"], "model": model}
         changed = {k: there.get(k) for k in here if here.get(k) != there.get(k)}
         reason = why_not_continued(self.recipe, changed, state["iteration"])
         if reason is not None:

@@ -16,6 +16,7 @@ from ..paths import find_weights
 from ..published.catalogue import is_published, no_weights
 from ..published.store import get
 from ..training.checkpoint import WEIGHTS, checked
+from ..training.former_options import as_meant
 from ..training.import_paths import DATA_SETS, Import, Modules
 from ..training.recipe import Recipe
 from ..training.run_folder import RUN, read_json
@@ -103,8 +104,10 @@ def recipe_of(content: Mapping[str, Any], modules: Modules) -> Recipe:
     settings = {name: value for name, value in content.get("settings", {}).items() if name in kept}
     options = modules.from_plain(content["options"] if "options" in content else content["settings"]["model"])
     if "detector" not in content:
-        return by_name(content["recipe"]).with_model(options)
+        recipe = by_name(content["recipe"])
+        return recipe.with_model(as_meant(options, recipe.detector, content["format"]))
     detector = modules.resolve(content["detector"])
+    options = as_meant(options, detector, content["format"])
     name = content["recipe"]
     known = RECIPES.get(current_name(name))
     if known is not None and known.detector is detector:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ...attention import DyHead
@@ -19,6 +22,7 @@ def quickstart(
     classes: int,
     image_size: int = 160,
     dyhead_blocks: int = 1,
+    dyhead: Mapping[str, Any] | None = None,
     tower_convs: int = 1,
     object_scale: float = 0.5,
     sampling_radius: float = 1.5,
@@ -29,6 +33,7 @@ def quickstart(
         classes: number of classes; labels are 0..classes-1.
         image_size: images are resized so that their shorter side has this many pixels.
         dyhead_blocks: blocks of the released Dynamic Head on P3-P6; 0 leaves it out.
+        dyhead: further arguments of :class:`~dyhead_lab.attention.DyHead`.
         tower_convs: shared-width convolutions in front of each predictor (FCOS has 4; the Dynamic Head
             does most of their work).
         object_scale: a level finds objects whose farthest side is 4 to 8 times its stride times this number.
@@ -40,7 +45,7 @@ def quickstart(
     Source: FCOS (Tian et al., 2019) as in torchvision; Dynamic Head (Dai et al., 2021), released form.
     """
     channels = 64
-    neck = DyHead(channels, blocks=dyhead_blocks, form="released", offset_fit="resize") if dyhead_blocks else None
+    neck = DyHead(channels, blocks=dyhead_blocks, **(dyhead or {})) if dyhead_blocks else None
     pyramid = PyramidBackbone(NarrowResNet(finest=3), channels, neck, top=LastLevelMaxPool())
     # torchvision assigns a box to the level where 4a <= its farthest side < 8a, a the anchor size, and measures the
     # sampling radius in a. Half the stride spreads objects of 8 to 150 pixels over all four levels.
