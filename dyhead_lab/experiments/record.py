@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
+
+from scipy.stats import t as student
 
 from ..errors import UserError
 
@@ -20,20 +23,41 @@ Machine = Mapping[str, Any]
 
 
 class Spread(NamedTuple):
-    """Mean and standard deviation (n - 1 in its divisor) of a number over seeds; None with a single seed."""
+    """Mean of a number over seeds and how far it is known.
+
+    Attributes:
+        mean: of the seeds.
+        deviation: standard deviation, with n - 1 in its divisor; None with a single seed.
+        seeds: n.
+    """
 
     mean: float
     deviation: float | None
+    seeds: int
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        return cls(fmean(values), stdev(values) if len(values) > 1 else None)
+        return cls(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float] | None:
+        """Where the mean over all seeds there could be lies, by Student's t; None with a single seed.
+
+        Few seeds know little: of two the interval is 9 deviations to either side, of three 2.5, of ten 0.7.
+        """
+        if self.deviation is None:
+            return None
+        reach = student.ppf((1 + confidence) / 2, self.seeds - 1) * self.deviation / math.sqrt(self.seeds)
+        return self.mean - reach, self.mean + reach
 
     def text(self, sign: str = "") -> str:
         """``0.421 ± 0.006``, with ``sign="+"`` also the sign of the mean; three figures behind the point below ten."""
-        digits = 3 if abs(self.mean) < 10 else 1
-        mean = f"{self.mean:{sign}.{digits}f}"
-        return mean if self.deviation is None else f"{mean} ± {self.deviation:.{digits}f}"
+        mean = f"{self.mean:{sign}.{self.figures}f}"
+        return mean if self.deviation is None else f"{mean} ± {self.deviation:.{self.figures}f}"
+
+    @property
+    def figures(self) -> int:
+        """How many are shown behind the point."""
+        return 3 if abs(self.mean) < 10 else 1
 
 
 @dataclass(frozen=True)
@@ -72,7 +96,7 @@ class Record:
         return Spread.of(values) if values else None
 
     def difference(self, row: str, metric: str) -> Spread | None:
-        """Mean and deviation of row minus baseline, seed by seed; None without a seed that both have.
+        """Mean, deviation and interval of row minus baseline, seed by seed; None without a seed that both have.
 
         Pairs share their data order and transforms, so that what a seed does to both falls out.
         """
@@ -92,7 +116,7 @@ class Record:
         for row in self.rows:
             difference = None if row == self.baseline else self.difference(row, first)
             texts = (_text(self.spread(row, metric)) for metric in self.metrics)
-            cells.append([row, *texts, _text(difference, "+"), _verdict(difference)])
+            cells.append([row, *texts, _difference(difference), _verdict(difference)])
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
         return "\n".join(line.rstrip() for line in [*self._heading(), "", *lines, "", *self._notes()])
@@ -114,9 +138,8 @@ class Record:
     def _notes(self) -> Iterator[str]:
         if len(self.seeds) > 1:
             seeds = ", ".join(map(str, self.seeds))
-            yield f"seeds {seeds}; ±: standard deviation over seeds; differences are row minus baseline, seed by seed"
-            if any(_verdict(self.difference(row, self.metrics[0])) == _LESS for row in self.rows):
-                yield f"{_LESS}: the difference is smaller than its own deviation, so it says nothing"
+            yield f"seeds {seeds}; ±: standard deviation over seeds; differences are row minus baseline, seed by seed,"
+            yield f"with their 95 % intervals; {_UNDECIDED}: the interval holds 0"
         else:
             yield f"seed {self.seeds[0]} only, so no spread; differences are row minus baseline"
         if minutes := [n["minutes"] for runs in self.runs.values() for n in runs.values() if "minutes" in n]:
@@ -162,7 +185,7 @@ class Record:
 _PLAIN = ("name", "summary", "rows", "baseline", "metrics", "seeds", "command")
 
 
-_LESS = "< spread"
+_UNDECIDED = "undecided"
 
 #: What tells machines apart at first sight; the rest are versions.
 _WHERE = ("device", "threads", "date")
@@ -177,14 +200,23 @@ def _distinct(machines: Sequence[Machine]) -> list[Machine]:
     return [machine for i, machine in enumerate(machines) if machine not in machines[:i]]
 
 
-def _text(spread: Spread | None, sign: str = "") -> str:
-    return "–" if spread is None else spread.text(sign)
+def _text(spread: Spread | None) -> str:
+    return "–" if spread is None else spread.text()
+
+
+def _difference(spread: Spread | None) -> str:
+    """``+0.050 [+0.023, +0.078]``: a mean and its interval."""
+    if spread is None:
+        return "–"
+    mean, *ends = (f"{number:+.{spread.figures}f}" for number in (spread.mean, *(spread.interval() or ())))
+    return f"{mean} [{', '.join(ends)}]" if ends else mean
 
 
 def _verdict(difference: Spread | None) -> str:
     """What a difference is worth."""
     if difference is None:
         return ""
-    if difference.deviation is None:
-        return "no spread"
-    return _LESS if abs(difference.mean) < difference.deviation else ""
+    ends = difference.interval()
+    if ends is None:
+        return "one seed"
+    return _UNDECIDED if ends[0] <= 0 <= ends[1] else ""

@@ -49,22 +49,30 @@ def test_differences_are_paired():
 
 
 def test_only_seeds_of_both_rows_are_compared():
-    assert record(base=[0.1], better=[0.2, 0.9, 0.9]).difference("better", "AP") == Spread(pytest.approx(0.1), None)
+    assert record(base=[0.1], better=[0.2, 0.9, 0.9]).difference("better", "AP") == Spread(pytest.approx(0.1), None, 1)
     assert record(better=[0.2]).difference("better", "AP") is None
 
 
 def test_table_says_what_a_difference_is_worth():
     table = record(base=[0.1, 0.2, 0.3], better=[0.2, 0.3, 0.4], noisy=[0.3, 0.1, 0.3]).table()
-    assert "< spread" not in line(table, "better")
-    assert "+0.100 ± 0.000" in line(table, "better")
-    assert "< spread" in line(table, "noisy")
+    assert "undecided" not in line(table, "better")
+    assert "+0.100 [+0.100, +0.100]" in line(table, "better")
+    # differences 0.2, -0.1, 0 of mean 0.0333 and deviation 0.1528; Student's t of two degrees of freedom: 4.303
+    assert "+0.033 [-0.346, +0.413]" in line(table, "noisy") and line(table, "noisy").endswith("undecided")
     assert "0.200 ± 0.100" in line(table, "base") and "0.400 ± 0.200" in line(table, "base")
     assert "a run took 1.5 to 1.5 minutes" in table
 
 
+@pytest.mark.parametrize(("seeds", "times"), [(2, 12.706 / 2**0.5), (3, 4.303 / 3**0.5), (10, 2.262 / 10**0.5)])
+def test_an_interval_is_as_wide_as_students_t_says(seeds, times):
+    """Quantiles of published tables; they have three figures behind the point."""
+    low, high = Spread(0.5, 0.01, seeds).interval()
+    assert high - 0.5 == pytest.approx(0.5 - low) == pytest.approx(0.01 * times, rel=1e-3)
+
+
 def test_one_seed_has_no_spread():
     table = record(base=[0.1], better=[0.3]).table()
-    assert "no spread" in line(table, "better")
+    assert "one seed" in line(table, "better") and "[" not in line(table, "better")
     assert "±" not in line(table, "better")
 
 
@@ -81,8 +89,8 @@ def test_missing_runs_are_named():
 
 
 def test_large_numbers_have_one_figure_behind_the_point():
-    assert Spread(123.456, 2.34).text() == "123.5 ± 2.3"
-    assert Spread(-0.01234, None).text("+") == "-0.012"
+    assert Spread(123.456, 2.34, 3).text() == "123.5 ± 2.3"
+    assert Spread(-0.01234, None, 1).text("+") == "-0.012"
 
 
 def test_file_holds_all_of_it(tmp_path):

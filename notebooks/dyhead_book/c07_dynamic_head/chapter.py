@@ -663,7 +663,8 @@ for off in (None, "scale", "spatial", "task"):
 # backbone and pyramid are those of quickstart, frozen. (They were trained together with a head of all three
 # attentions, which may favour the rows that have them.) Runs with one seed see the same pictures in the same order.
 # This is the recorded result, after 450 steps a run; the letters say which attentions are on, L for scale, S for
-# spatial, C for task, and ± is the standard deviation over three seeds:
+# spatial, C for task, ± is the standard deviation over three seeds, and the square brackets hold the 95 % interval of
+# the difference: where the mean over ever more seeds may still come to lie.
 
 # %%
 from dyhead_lab.experiments.catalogue import recorded
@@ -671,14 +672,15 @@ from dyhead_lab.experiments.catalogue import recorded
 ablation = recorded("ablation")
 for row in ablation.rows:
     ap, more = ablation.spread(row, "AP"), ablation.difference(row, "AP")
-    compared = "" if row == ablation.baseline else f"   less all off: {more.text('+')}"
+    low, high = more.interval()
+    compared = "" if row == ablation.baseline else f"   less all off: {more.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
     print(f"{row:12}  AP {ap.text()}{compared}")
 
 # %% [markdown]
-# Look at the row L: a difference of -0.008 with a spread of 0.016. "Smaller than its spread, so it says nothing", and
-# so such tables are usually read, row by row against a baseline. That throws most of the data away. This is a
-# *factorial* experiment: every attention is on in four of eight rows, and each of these has a partner that differs in
-# that attention and nothing else. L against all off is one such pair; L+S against S, L+C against C and L+S+C against
+# Look at the row L: a difference of -0.008, and an interval of five times that to either side. "It holds zero, so it
+# says nothing": so such tables are usually read, row by row against a baseline. That throws most of the data away. This
+# is a *factorial* experiment: every attention is on in four of eight rows, and each of these has a partner that differs
+# in that attention and nothing else. L against all off is one such pair; L+S against S, L+C against C and L+S+C against
 # S+C are three more. With three seeds that makes twelve paired differences for each attention.
 
 # %% [markdown] tags=["workbook"]
