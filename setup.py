@@ -14,6 +14,7 @@ from build import ROOT, build_all
 SHIPPED = (
     "data/weights/*.pt",
     "data/weights/*.json",
+    "data/weights/backbones/*",
     "data/sample/*",
     "csrc/**/*.*",
     "notebooks/*.ipynb",

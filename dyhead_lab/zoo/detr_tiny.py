@@ -1,7 +1,7 @@
 """DETR's family on Shapes, small enough for two processor cores and a quarter of an hour.
 
-DETRs start from a backbone that has learned; these start from quickstart's, which has learned Shapes. That is the
-larger part of why so short a training suffices.
+DETRs start from a backbone that has learned; these from one that has learned Shapes. That is the larger part of why
+so short a training suffices.
 """
 
 from __future__ import annotations

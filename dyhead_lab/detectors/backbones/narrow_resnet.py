@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,8 +13,10 @@ from ...paths import WEIGHTS
 from ...trace import emit
 from ...weight_files import read_weight_file
 
-#: Weights that ``pretrained=True`` starts from: those of the shipped quickstart detector, trained on Shapes.
-PRETRAINED = WEIGHTS / "quickstart.pt"
+#: Weights that ``pretrained=True`` starts from: ``body`` and pyramid (``fpn``) of a quickstart detector that has
+#: learned Shapes. They stay as they are when the shipped quickstart is trained anew, so that what experiments
+#: recorded before can be compared with what they record after.
+PRETRAINED = WEIGHTS / "backbones" / "narrow_resnet.pt"
 
 
 class NarrowResNet(nn.Module):
@@ -24,8 +25,8 @@ class NarrowResNet(nn.Module):
     Args:
         widths: channels of the four stages.
         blocks: residual blocks of the four stages.
-        pretrained: start from the backbone of the shipped quickstart detector, which has learned Shapes, as published
-            detectors start from one that has learned ImageNet.
+        pretrained: start from weights that have learned Shapes, as published detectors start from weights that have
+            learned ImageNet.
         finest: first stage that is returned, 2 to 5.
         dilation: the last stage keeps stride 16 and dilates its second convolutions instead, so that weights of the
             strided stage still fit (DETR's DC5).
@@ -63,17 +64,10 @@ class NarrowResNet(nn.Module):
         if dilation:
             _dilate(self.stages[-1])
         if pretrained:
-            self._start_from(PRETRAINED)
-
-    def _start_from(self, path: Path) -> None:
-        """Load the backbone out of the weights file of a detector that has one."""
-        detector = read_weight_file(path, "the shipped weights of quickstart")["state_dict"]
-        prefix = "backbone.body."
-        state = {name.removeprefix(prefix): w for name, w in detector.items() if name.startswith(prefix)}
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError(f"pretrained: {path} has another architecture than was asked for: {error}") from error
+            try:
+                self.load_state_dict(pretrained_part("body"))
+            except RuntimeError as error:
+                raise ValueError(f"pretrained: {PRETRAINED} has another architecture: {error}") from error
 
     def forward(self, images: torch.Tensor) -> OrderedDict[str, torch.Tensor]:
         emit(self, network_input=images)
@@ -84,6 +78,16 @@ class NarrowResNet(nn.Module):
             if level >= self.finest:
                 features[f"c{level}"] = x
         return features
+
+
+def pretrained_part(name: str) -> dict[str, torch.Tensor]:
+    """The shipped weights of the ``body`` or of the ``fpn`` on it.
+
+    Raises:
+        UserError: they are missing or damaged.
+    """
+    weights = read_weight_file(PRETRAINED, "the shipped weights of a narrow ResNet")["state_dict"]
+    return {key.removeprefix(f"{name}."): w for key, w in weights.items() if key.startswith(f"{name}.")}
 
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:

@@ -12,9 +12,8 @@ from torch import nn
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ...attention import DyHead
-from ...weight_files import read_weight_file
 from ..backbones.feature_pyramid import PyramidBackbone
-from ..backbones.narrow_resnet import PRETRAINED, NarrowResNet
+from ..backbones.narrow_resnet import NarrowResNet, pretrained_part
 from .atss import ATSS
 from .dense_detector import tower_height
 from .quickstart import STRIDES
@@ -23,7 +22,7 @@ CHANNELS = 64
 
 
 class FrozenPyramid(PyramidBackbone):
-    """The pyramid of the shipped quickstart detector, with its weights, under a neck that learns.
+    """The pyramid of a quickstart detector, with the weights that it has learned, under a neck that learns.
 
     Args:
         neck: as in :class:`~dyhead_lab.detectors.backbones.feature_pyramid.PyramidBackbone`.
@@ -36,10 +35,8 @@ class FrozenPyramid(PyramidBackbone):
 
     def __init__(self, neck: nn.Module | None):
         super().__init__(NarrowResNet(finest=3), CHANNELS, neck, top=LastLevelMaxPool())
-        detector = read_weight_file(PRETRAINED, "the shipped weights of quickstart")["state_dict"]
         for name, part in (("body", self.body), ("fpn", self.fpn)):
-            prefix = f"backbone.{name}."
-            part.load_state_dict({k.removeprefix(prefix): w for k, w in detector.items() if k.startswith(prefix)})
+            part.load_state_dict(pretrained_part(name))
             part.requires_grad_(False)
 
     def train(self, mode: bool = True) -> FrozenPyramid:
