@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from ..data.shapes import draw_set
+from ..detectors.detr.deformable_detr import DeformableDETR
 from ..detectors.detr.sparse_detr import SparseDETR
 from ..evaluation.coco_metric import detect_dataset, evaluate
 from ..evaluation.token_use import encoder_milliseconds, mean_corr, referred_tokens
 from ..paths import WEIGHTS
-from ..training.checkpoint import RunLog
+from ..training.run_folder import LOG
+from ..zoo.datasets import SHAPES_SPLITS
 from ..zoo.trained import Trained, load_trained
+from .curves import numbers_on_the_way
 from .experiment import Job, Training, finished
 from .record import Numbers
 
+#: Pictures that are drawn where others than the validation pictures are asked for.
+LARGER = 60
+
 
 class Curve(Training):
-    """A training that keeps its AP on the way too: ``AP at N %`` of the steps, wherever the recipe evaluates."""
+    """A training that keeps its AP on the way too, wherever the recipe evaluates; see :mod:`.curves`."""
 
     def measure(self, job: Job) -> Numbers:
-        numbers = dict(super().measure(job))
-        steps = self._changed(job).iterations
-        for entry in RunLog.entries(job.folder / "log.jsonl"):
-            if "AP" in entry and entry["iteration"] < steps:
-                numbers[f"AP at {round(100 * entry['iteration'] / steps)} %"] = entry["AP"]
-        return numbers
+        numbers = super().measure(job)
+        return {**numbers, **numbers_on_the_way(job.folder / LOG, numbers, self._changed(job).iterations)}
 
 
 class Selecting(Training):
@@ -80,11 +84,28 @@ class AtRho(Evaluating):
         }
 
 
+@dataclass(frozen=True)
 class Referring(Evaluating):
-    """A trained Deformable DETR or Sparse DETR: which tokens its decoder refers to."""
+    """A trained Deformable DETR or Sparse DETR: which tokens its decoder refers to.
+
+    Args:
+        size: side of the pictures of Shapes that are drawn for it, in pixels; None takes the validation pictures.
+    """
+
+    size: int | None = None
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        return super().settings(job) | ({"size": self.size, "pictures": LARGER} if self.size else {})
 
     def measure(self, job: Job) -> Numbers:
-        return referred_tokens(self.trained(job).model, self._changed(job).data("val"))  # type: ignore[arg-type]
+        model: DeformableDETR = self.trained(job).model  # type: ignore[assignment]
+        return referred_tokens(model, self._drawn(self.size) if self.size else self._changed(job).data("val"))
+
+    @staticmethod
+    def _drawn(size: int) -> Sequence[tuple[torch.Tensor, None]]:
+        _, seed = SHAPES_SPLITS["val"]
+        pictures = (picture for picture, _ in draw_set(LARGER, seed, size))
+        return [(torch.from_numpy(picture).permute(2, 0, 1) / 255, None) for picture in pictures]
 
 
 def sparse_detr_of(trained: Trained) -> SparseDETR:

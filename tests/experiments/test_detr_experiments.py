@@ -5,6 +5,7 @@ import pytest
 from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.experiments import detr_rows
 from dyhead_lab.experiments.catalogue import EXPERIMENTS
+from dyhead_lab.experiments.curves import curve
 from dyhead_lab.experiments.detr_experiments import (
     CONVERGENCE,
     DETR_EXPERIMENTS,
@@ -42,11 +43,19 @@ def test_they_are_registered_with_recipes_of_the_zoo():
 
 
 def test_a_curve_is_kept_wherever_the_recipe_evaluates(pictures, tmp_path):
-    often = {**SMOKE, "iterations": 4, "evaluate_every": 1}
+    often = {**SMOKE, "iterations": 4, "evaluate_every": 2}
     record = measured(CONVERGENCE, ["DETR", "Deformable DETR"], pictures, tmp_path, often)
     for row in record.rows:
-        assert {f"AP at {share} %" for share in (25, 50, 75)} <= set(record.runs[row][0])
+        for metric in ("AP", "AP_small"):
+            points = curve(record, row, metric)
+            assert [step for step, _ in points] == [2, 4]
+            assert points[-1][1].mean == record.runs[row][0][metric]
     assert "not measured" not in record.table()
+
+
+def test_rows_of_equal_length_and_one_of_ten_times_are_compared():
+    steps = {row: CONVERGENCE.rows[row]._changed(Job(0, None)).iterations for row in CONVERGENCE.rows}
+    assert steps["DETR"] == steps["Deformable DETR"] == steps["DETR, ten times as long"] / 10
 
 
 @pytest.mark.parametrize("row", ["random rho 0.3", "objectness rho 0.3", "dam rho 0.3"])
@@ -74,8 +83,9 @@ def test_rows_that_evaluate_one_model_train_it_once(pictures, tmp_path, monkeypa
     assert all(record.runs[row][0]["encoder ms"] > 0 for row in record.rows)
 
 
-def test_referred_tokens_are_shares(pictures, tmp_path):
-    record = measured(REFERRED_TOKENS, ["Deformable DETR", "Sparse DETR"], pictures, tmp_path)
+def test_referred_tokens_are_shares(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(detr_rows, "LARGER", 2)
+    record = measured(REFERRED_TOKENS, ["Deformable DETR", "Sparse DETR", "Sparse DETR, 320 px"], pictures, tmp_path)
     for row in record.rows:
         numbers = record.runs[row][0]
         assert 0 < numbers["carry"] < numbers["referred"] <= 1

@@ -783,7 +783,9 @@ attention_kept.revisit(answer, measured)
 
 # %% [markdown]
 # The paper's 45 % are for COCO, where 300 queries meet some 18,000 tokens. Here 50 queries meet 525, so most tokens
-# are read by some query; what is left of the observation is that few tokens carry most of the attention.
+# are read by some query; what is left of the observation is that few tokens carry most of the attention. Give the same
+# detectors pictures of 480 pixels, 4,725 tokens, and it comes back: Deformable DETR reads 79 % of them and Sparse DETR
+# 36 %, and 35 and 10 % carry 90 % of the attention (one seed; `dyhead-lab experiment referred_tokens --show`).
 #
 # **The rival** is *objectness*: rank the tokens by the class scores of a detection head on the backbone. It needs no
 # decoder to learn from. In the paper the DAM is the better guide. Here are three seeds of each, 400 steps of
