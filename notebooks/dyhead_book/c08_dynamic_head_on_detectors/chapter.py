@@ -72,8 +72,8 @@ from dyhead_lab.views.figures import Picture
 #
 # | detector | stages | how it writes a box | where the Dynamic Head goes |
 # | --- | --- | --- | --- |
-# | RetinaNet | one | relative to 9 anchors a place | before the two towers, which stay (released recipe) |
-# | ATSS | one | relative to 1 anchor a place | in place of the towers (released recipe) |
+# | RetinaNet | one | relative to 9 anchors, boxes of fixed size, at each place | before the two towers, which stay (released recipe) |
+# | ATSS | one | relative to 1 anchor at each place | in place of the towers (released recipe) |
 # | FCOS | one | four distances from a point | in place of the towers |
 # | BorderDet | one | as FCOS, then refined at its borders | in place of the towers |
 # | RepPoints | one | nine points | in place of the towers |
@@ -757,9 +757,11 @@ with rebuilt("quickstart", FCOS=FCOS, FCOSHead=FCOSHead) as yours, torch.no_grad
 # data set has 400 pictures, drawn in memory.
 
 # %%
-from dyhead_lab.attention import DyHead  # chapter 07 builds it
+from dyhead_book.practice.earlier import earlier
 from dyhead_lab.detectors.anchors import ExactAnchors
 from dyhead_lab.detectors.one_stage.frozen_atss import FrozenPyramid
+
+DyHead = earlier("07_dynamic_head", "DyHead")
 
 
 def build(blocks, tower_convs):
@@ -914,7 +916,7 @@ Picture(
 # %%
 from torchvision.ops import roi_align
 
-from dyhead_lab.attention import TaskAwareAttention  # chapter 06 builds it
+TaskAwareAttention = earlier("06_task_aware", "TaskAwareAttention")
 
 
 class TaskAwareBoxHead(nn.Module):
