@@ -169,7 +169,7 @@ class DyHeadBlock(nn.Module):
     """One released block: for each level spatial-, then scale-, then task-aware attention."""
 
     def __init__(
-        self, channels, offset_fit="resize", scale=True, spatial=True, task=True, extra=None
+        self, channels, offset_fit="centres", scale=True, spatial=True, task=True, extra=None
     ):
         super().__init__()
         self.spatial = SpatialAwareAttention(channels, offset_fit, deformable=spatial)
