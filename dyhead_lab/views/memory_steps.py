@@ -16,6 +16,7 @@ from ..ops.native import Access
 from .explorer import Explorer
 from .figures import BLUE, DPI, GREEN, INK, ORANGE, Picture, ink_on, style
 
+CELL = 0.6  # inches: three lines of 9 points
 COLOURS = {"read": BLUE, "write": GREEN, "atomic_add": ORANGE}
 
 
@@ -57,7 +58,7 @@ def accesses_figure(accesses: Sequence[Access], shapes: Mapping[str, tuple[int, 
     """The buffers as grids; a touched cell carries the numbers of the steps that touched it."""
     columns = [shape[1] for shape in shapes.values()]
     with style():
-        figure = Figure(figsize=(0.5 * sum(columns) + 1, 0.5 * max(r for r, _ in shapes.values()) + 0.7), dpi=DPI)
+        figure = Figure(figsize=(CELL * sum(columns) + 1, CELL * max(r for r, _ in shapes.values()) + 0.7), dpi=DPI)
         figure.set_layout_engine("constrained")
         grid = figure.subplots(1, len(shapes), squeeze=False, width_ratios=columns)[0]
         for axes, (name, (height, width)) in zip(grid, shapes.items(), strict=True):
@@ -74,9 +75,9 @@ def accesses_figure(accesses: Sequence[Access], shapes: Mapping[str, tuple[int, 
                     continue
                 face = COLOURS[steps[-1][1]]
                 axes.add_patch(Rectangle((column, row), 1, 1, facecolor=face, edgecolor=INK))
-                text = ",".join(str(step) for step, _ in steps[:3]) + ("…" if len(steps) > 3 else "")
+                text = "\n".join(str(step) for step, _ in steps[:3]) + ("…" if len(steps) > 3 else "")
                 middle = column + 0.5, row + 0.5
-                axes.text(*middle, text, ha="center", va="center", fontsize=6.5, color=ink_on(face))
+                axes.text(*middle, text, ha="center", va="center", fontsize=9, linespacing=1, color=ink_on(face))
             axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=(), yticks=())
             axes.set_title(name, fontsize=10)
             axes.spines[:].set_visible(False)

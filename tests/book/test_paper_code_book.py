@@ -34,7 +34,7 @@ def quoted(option: str) -> set[str]:
 
 def test_all_ways_to_fit_offsets_are_told_and_the_default_is_right():
     assert quoted("offset_fit") == set(OFFSET_FITS)
-    assert '`"resize"` (the default' in TEXT and DyHead(16, blocks=1).blocks[0].spatial.offset_fit == "resize"
+    assert '`"centres"` (the default' in TEXT and DyHead(16, blocks=1).blocks[0].spatial.offset_fit == "centres"
 
 
 @pytest.mark.parametrize("levels", sorted(quoted("levels")))

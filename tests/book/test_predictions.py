@@ -18,9 +18,9 @@ def question():
 
 
 def test_a_guess_is_kept_and_shown_beside_the_measurement():
-    assert "Choose one: run the cell and press a button." in repr(question().guess(None))
+    assert "Choose one: run the cell and press a button." in repr(question().ask())
     assert "Your guess: b. It is kept until the end of the chapter." in repr(question().guess("b"))
-    assert "Your guess: b." in repr(question().guess(None))
+    assert "Your guess: b." in repr(question().ask())
     card = question().revisit("a", "mean ratio 1.20")
     assert "You guessed b: the coarser one. Not so." in repr(card)
     assert "Measured: a, the finer <one>. mean ratio 1.20" in repr(card)

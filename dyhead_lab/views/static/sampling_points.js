@@ -129,7 +129,7 @@ function render({ model, el }) {
           x, y, width: 58, height: 58, rx: 4, "fill-opacity": inside ? 0.15 + 0.85 * share : 0 }),
         svg("text", { x: x + 29, y: y + 26, "text-anchor": "middle" }, `${(100 * share).toFixed(0)} %`),
         svg("text", { class: "sp-soft", x: x + 29, y: y + 44, "text-anchor": "middle" },
-          inside ? `${row}, ${column}` : "outside: 0"),
+          inside ? `${row}, ${column}` : "outside"),
       ];
     }), svg("path", { class: "sp-mark",
       d: `M${29 + 60 * (px * size[1] - 0.5 - left)} ${29 + 60 * (py * size[0] - 0.5 - top)}m-6 0h12m-6 -6v12` }));

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dyhead_lab.attention import spatial as library
-from dyhead_lab.attention.pyramid import resize_corners
-from dyhead_lab.attention.spatial import TAPS, fit_offsets
+from dyhead_lab.attention.pyramid import resize_corners, to_finer
+from dyhead_lab.attention.spatial import AT_CENTRES, EXACT_FIT, TAPS, fit_offsets
 
 from ..practice.module_checks import Build, check_filled, drawn, given, run
 from ..practice.reader_checks import Case, Mistake, Verdict
@@ -218,20 +218,25 @@ def spatial_cases(seed: int = 0) -> Iterator[Case]:
     """First the level alone, then one neighbour at a time, then other ways to fit the offsets."""
     finer, own, coarser = (_draw(seed + l, 2, CHANNELS, *size) for l, size in enumerate(((12, 16), (6, 8), (3, 4))))
     for words, fit, inputs in (
-        ("the level alone", "resize", (own,)),
-        ("with its finer neighbour", "resize", (own, finer)),
-        ("with its coarser neighbour", "resize", (own, None, coarser)),
-        ("with both", "resize", (own, finer, coarser)),
-        ("with both, centres", "centres", (own, finer, coarser)),
+        ("the level alone", EXACT_FIT, (own,)),
+        ("with its finer neighbour", EXACT_FIT, (own, finer)),
+        ("with its coarser neighbour", EXACT_FIT, (own, None, coarser)),
+        ("with both", EXACT_FIT, (own, finer, coarser)),
         ("with both, aligned", "aligned", (own, finer, coarser)),
+        ("with both, resize", "resize", (own, finer, coarser)),
     ):
         options = {"channels": CHANNELS, "offset_fit": fit}
         yield Case(words, (drawn(library.SpatialAwareAttention, options, seed, SPREAD), *inputs))
 
 
+def _enlarged(module: Any, x: Tensor, size: Any) -> Tensor:
+    """A map at the cells of the finer level, as the module's ``offset_fit`` has it."""
+    return to_finer(x, size) if module.offset_fit in AT_CENTRES else resize_corners(x, size)
+
+
 class _EnlargedFirst(library.SpatialAwareAttention):
     def _from_coarser(self, coarser, offset, mask, size):  # type: ignore[no-untyped-def]
-        return self.coarser(resize_corners(coarser, size), offset, mask)
+        return self.coarser(_enlarged(self, coarser, size), offset, mask)
 
 
 class _Blocky(library.SpatialAwareAttention):
@@ -240,10 +245,16 @@ class _Blocky(library.SpatialAwareAttention):
         return F.interpolate(self.coarser(coarser, *fitted), size=size, mode="nearest")
 
 
+class _CornerOnCorner(library.SpatialAwareAttention):
+    def _from_coarser(self, coarser, offset, mask, size):  # type: ignore[no-untyped-def]
+        fitted = fit_offsets(offset, mask, coarser.shape[-2:], self.offset_fit)
+        return resize_corners(self.coarser(coarser, *fitted), size)
+
+
 class _ReadsFlat(library.SpatialAwareAttention):
     def _from_coarser(self, coarser, offset, mask, size):  # type: ignore[no-untyped-def]
         fitted = fit_offsets(offset, mask, coarser.shape[-2:], "flat")
-        return resize_corners(self.coarser(coarser, *fitted), size)
+        return _enlarged(self, self.coarser(coarser, *fitted), size)
 
 
 class _FinerLeft(library.SpatialAwareAttention):
@@ -255,7 +266,7 @@ class _OwnOffsets(library.SpatialAwareAttention):
     """Every branch asks its own map where to look."""
 
     def _from_coarser(self, coarser, offset, mask, size):  # type: ignore[no-untyped-def]
-        return resize_corners(self.coarser(coarser, *self.offset_mask(coarser)), size)  # type: ignore[misc]
+        return _enlarged(self, self.coarser(coarser, *self.offset_mask(coarser)), size)  # type: ignore[misc]
 
 
 class _Unsteered(library.SpatialAwareAttention):
@@ -265,7 +276,7 @@ class _Unsteered(library.SpatialAwareAttention):
         return self.finer(finer)
 
     def _from_coarser(self, coarser, offset, mask, size):  # type: ignore[no-untyped-def]
-        return resize_corners(self.coarser(coarser), size)
+        return _enlarged(self, self.coarser(coarser), size)
 
 
 class _OneConvolution(library.SpatialAwareAttention):
@@ -296,6 +307,11 @@ SPATIAL_MISTAKES = (
         running(_EnlargedFirst),
     ),
     Mistake("the result is enlarged by copying cells", "enlarge with bilinear interpolation.", running(_Blocky)),
+    Mistake(
+        "the result is enlarged corner on corner, whatever offset_fit says",
+        'with "centres" and "aligned" cells meet at their centres: to_finer.',
+        running(_CornerOnCorner),
+    ),
     Mistake(
         "the coarser branch reads the offsets flat",
         "bring offsets and masks to the coarser size first: fit_offsets.",

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from dyhead_lab.attention.spatial import EXACT_FIT
 from dyhead_lab.trace import Trace
 from dyhead_lab.views.figures import BLUE, DPI, GREEN, ORANGE, style
 
@@ -64,7 +65,7 @@ def _calls(trace: Trace, name: str, image: int) -> list[list[np.ndarray]]:
 
 
 def stacked_field(
-    blocks: Sequence[Sequence[LevelTaps]], level: int, cell: tuple[int, int], offset_fit: str = "resize"
+    blocks: Sequence[Sequence[LevelTaps]], level: int, cell: tuple[int, int], offset_fit: str = EXACT_FIT
 ) -> Field:
     """Follow one cell of the last block's output down to the pyramid below the first block.
 

@@ -8,16 +8,14 @@
 # | Needs | chapters [02](02_scale_aware.ipynb), [05](05_spatial_aware.ipynb), [06](06_task_aware.ipynb) |
 # | You will build | the block of the Dynamic Head in both published forms, the head, and a training of it |
 #
-# A detector's *head* reads the feature pyramid and says what is where. For years it was a tower of plain
-# convolutions, improved in one direction at a time. Objects come in all sizes, so levels should talk to each other.
-# They come in all shapes and poses, so convolutions should sample where the object is. And they are asked for in
-# several ways, by class, by corner, by centre, so channels should specialise. [Dynamic
-# Head](https://arxiv.org/abs/2106.08322) (Dai et al., CVPR 2021) does the three in one block, and stacks the block.
+# A detector's *head* reads the feature pyramid and says what is where. For years it was a tower of plain convolutions,
+# improved in one direction at a time: levels that talk to each other, because objects come in all sizes; convolutions
+# that sample where the object is, because they come in all shapes; channels that specialise, because classes and boxes
+# ask for different things. [Dynamic Head](https://arxiv.org/abs/2106.08322) (Dai et al., CVPR 2021) does the three in
+# one block, and stacks the block.
 #
-# You have the three parts. In this chapter you put them together, first as the
-# [released code](https://github.com/microsoft/DynamicHead) does and then as the paper's equations do, which is not
-# the same. A trained detector will run on what you wrote. Then you train a head yourself, and ask what each part is
-# worth.
+# You have the three parts. Here you put them together, as the [released code](https://github.com/microsoft/DynamicHead)
+# does and as the paper's equations do, which is not the same. Then you train the head, and ask what each part is worth.
 
 # %% tags=["hide"]
 import os
@@ -70,14 +68,13 @@ scale_adds.ask()
 # ## Why three attentions, and not one
 #
 # Resize all levels of a pyramid to one size and stack them: a tensor $F$ with $L$ levels, $S = H \times W$ positions
-# and $C$ channels. Attention, in the plainest form that one can write down, gives every number of $F$ a gate that
-# sees every other number (equation 1 of the paper):
+# and $C$ channels. The plainest attention gives every number of $F$ a gate that sees every other number (equation 1 of
+# the paper):
 #
 # $$W(F) = \pi(F) \cdot F$$
 #
-# Let $\pi$ be a fully connected layer and a sigmoid. This needs no idea of what a level or a channel is, and it is
-# hopeless: the layer has $(LSC)^2$ weights, one for each pair of numbers. Compare with a block of the Dynamic Head on
-# the same tensor:
+# Let $\pi$ be a fully connected layer and a sigmoid. That is hopeless: the layer has $(LSC)^2$ weights, one for each
+# pair of numbers. Compare with a block of the Dynamic Head:
 
 # %%
 from dyhead_lab.attention import PaperDyHeadBlock as LibraryPaperBlock
@@ -93,8 +90,7 @@ print(
 )
 
 # %% [markdown]
-# The Dynamic Head takes the one attention apart into three, each along one axis, applied one after the other
-# (equation 2):
+# The Dynamic Head takes the one attention apart into three, each along one axis, one after the other (equation 2):
 #
 # $$W(F) = \pi_C\big(\pi_S(\pi_L(F) \cdot F) \cdot F\big) \cdot F$$
 #
@@ -109,9 +105,9 @@ print(
 # normalised, a gate between 0.5 and 1 weighs it, and their mean passes the task-aware activation.">
 #
 # The released code never builds the tensor $F$. It keeps the pyramid, every level at its own size, and lets a level
-# meet its two neighbours. Take the parts of the earlier chapters, your own where the workbook has kept them, and walk
-# one level through by hand. (The spatial part is the library's: below it is needed with its offsets switched off,
-# which chapter 05 leaves out.) The pyramid comes from quickstart, which looks at a picture of Shapes.
+# meet its two neighbours. Take the parts of the earlier chapters, your own where the workbook has kept them (the
+# spatial part is the library's, because its offsets will be switched off below), and walk one level through by hand.
+# The pyramid comes from `quickstart`, which looks at a picture of Shapes.
 
 # %%
 from dyhead_book.practice.earlier import earlier
@@ -144,16 +140,16 @@ with torch.no_grad():
     print("at the fine end there are", len(spatial(levels[0], coarser=levels[1])), "branches")
 
 # %% [markdown]
-# So the spatial step brings the neighbours to the level's own size and leaves two or three *branches*; the scale step
-# weighs the branches and fuses them into one map; the task step activates it. The block does this for every level
-# with the same weights. Two things decide whether the loop is right. The finest level has no finer neighbour, and
-# `levels[-1]` is no error in Python. And all levels read the *input* of the block: whoever writes results back
-# into the same list lets each level see a neighbour that has been through the block already.
+# The spatial step brings the neighbours to the level's own size and leaves two or three *branches*; the scale step
+# weighs and fuses them into one map; the task step activates it. The block does this for every level with the same
+# weights. Two things can go wrong in that loop. The finest level has no finer neighbour, and `levels[-1]` is no error
+# in Python. And whoever writes results back into the list of inputs lets a level see a neighbour that has been through
+# the block already.
 #
-# The switches `scale`, `spatial` and `task` are part of the class because the ablation below needs them. "Off" means
-# what a head would do without the attention: a plain mean of the branches; plain 3x3 convolutions; ReLU. (The official
-# code has no switches; these are those of [GLIP's copy](https://github.com/microsoft/GLIP).) `extra` is a class for
-# one more attention, which [chapter 17](17_write_your_own_attention.ipynb) will need.
+# The switches `scale`, `spatial` and `task` are there for the ablation below. "Off" means what a head would do without
+# the attention: a plain mean of the branches; plain 3x3 convolutions; ReLU. (The official code has none; these are
+# those of [GLIP's copy](https://github.com/microsoft/GLIP).) `extra` is a class for one more attention, for [chapter
+# 17](17_write_your_own_attention.ipynb).
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 3 of 5, about 25 minutes.
@@ -173,7 +169,7 @@ class DyHeadBlock(nn.Module):
     """One released block: for each level spatial-, then scale-, then task-aware attention."""
 
     def __init__(
-        self, channels, offset_fit="resize", scale=True, spatial=True, task=True, extra=None
+        self, channels, offset_fit="centres", scale=True, spatial=True, task=True, extra=None
     ):
         super().__init__()
         self.spatial = SpatialAwareAttention(channels, offset_fit, deformable=spatial)
@@ -198,8 +194,8 @@ class DyHeadBlock(nn.Module):
 check_block(DyHeadBlock)
 
 # %% [markdown]
-# The stricter test is a detector. Rebuilt on your class, quickstart must load its trained weights by name, and find the
-# same boxes:
+# The stricter test is a detector: rebuilt on your class, `quickstart` must load its trained weights by name and find
+# the same boxes.
 
 # %%
 check_rebuilt("quickstart", [pictures.image(1)], DyHeadBlock=DyHeadBlock)
@@ -212,8 +208,8 @@ check_rebuilt("quickstart", [pictures.image(1)], DyHeadBlock=DyHeadBlock)
 # back from P3 after block 4, the red lines reach P4 one block earlier, P5 two blocks earlier, and all levels of
 # the pyramid.">
 #
-# In one released block a level meets its neighbours and no other. To let P3 hear from P7 takes four blocks. The
-# gradient tells whether that is so, on five levels and with the block that you just wrote:
+# A level meets its neighbours and no other, so P3 hears from P7 only after four blocks. The gradient tells whether that
+# is so:
 
 # %%
 torch.manual_seed(0)
@@ -235,11 +231,10 @@ for depth in range(1, 5):
 # attention samples at K places and sums over the levels. Task-aware attention applies an activation per
 # channel.">
 #
-# People have asked [since 2021](https://github.com/microsoft/DynamicHead/issues/25) why the code does not look like
-# the paper. It is another form of the idea. The paper resizes all levels to the size of the median one and stacks
-# them; then the equations mean what they say, and all levels meet in every block. Start with the stack. Where a map
-# shrinks, we take means over the area (`adaptive_avg_pool2d`): a bilinear sample of a map four times as large would
-# skip most of its cells.
+# People have asked [since 2021](https://github.com/microsoft/DynamicHead/issues/25) why the code does not look like the
+# paper. It is another form of the idea. The paper resizes all levels to the size of the median one and stacks them;
+# then the equations mean what they say, and all levels meet in every block. Start with the stack. Where a map shrinks,
+# take means over the area (`adaptive_avg_pool2d`): a bilinear sample would skip most cells of a large map.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 2 of 5, about 15 minutes.
@@ -276,13 +271,13 @@ F_BLSC, size = join_levels(levels)
 print("F:", tuple(F_BLSC.shape), "with S =", size[0], "x", size[1])
 
 # %% [markdown]
-# Now the block, in the order of equation 2. The parts are the paper's forms of the earlier chapters: `L` weights of
-# levels, one deformable convolution over all levels, one $\theta$ for the whole tensor.
+# Now the block, in the order of equation 2: `L` weights of levels, one deformable convolution over all levels, one
+# $\theta$ (slopes and offsets of the activation) for the whole tensor.
 #
 # There is a catch. Equation 4, the spatial step, sums over $l$. Read literally, the level axis is gone behind it, the
-# shape is (B, 1, S, C), and a second block has nothing to be scale-aware of. The paper stacks six. So one has to add
-# something. This library offers the literal reading, `levels="collapse"`, and its own repair, `levels="residual"`:
-# the sum is added back to every level.
+# shape is (B, 1, S, C), and a second block has nothing to be scale-aware of. The paper stacks six, so something is
+# missing. This library offers the literal reading, `levels="collapse"`, and its own repair, `levels="residual"`: the
+# sum is added back to every level.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 2 of 5, about 15 minutes.
@@ -337,11 +332,11 @@ with torch.no_grad():
 # 3 x 3 cells, is resized to the median level&#x27;s 5 x 5 and stacked. Blocks work on that one tensor. Each
 # slice is resized back to its level, and the level that came in is added to it: the skip.">
 #
-# A head is blocks in a stack, from pyramid to pyramid. In the released form that is a loop. In the paper's form
-# something stands before and behind the blocks: join the levels, and afterwards cut the tensor into maps and bring
-# them back to the levels' sizes. On this way everything that is finer than the median level is lost: P3 has 20 x 20
-# cells here, and what comes back has been through 5 x 5. The paper does not say what it does about it. The library
-# adds what came in, $x_l + \mathrm{resize}(y_l)$: a *skip*. It is our choice, as the residual is.
+# A head is blocks in a stack, from pyramid to pyramid. In the released form that is a loop. In the paper's form the
+# levels are joined before the blocks, and behind them the tensor is cut into maps that go back to the levels' sizes. On
+# this way all that is finer than the median level is lost: P3 has 20 x 20 cells here, and what comes back has been
+# through 5 x 5. The paper is silent about it. The library adds what came in, $x_l + \mathrm{resize}(y_l)$: a *skip*,
+# our choice as the residual is.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 3 of 5, about 20 minutes.
@@ -372,8 +367,8 @@ def through_one_tensor(blocks, levels):
 check_skip(through_one_tensor)
 
 # %% [markdown]
-# What is the skip worth? Call the *detail* of P3 what is left of it when its means over 4 x 4 cells are taken away:
-# the median level cannot hold it. How much detail does the head give out with and without the skip?
+# Call *detail* what is left of P3 when its means over 4 x 4 cells are taken away: the median level cannot hold it. How
+# much comes out with the skip, and without?
 
 
 # %%
@@ -437,8 +432,8 @@ check_head(DyHead)
 # %% [markdown]
 # ## Check: the whole tower on your classes
 #
-# quickstart is built anew with your `DyHead` and your `DyHeadBlock`, takes its trained weights strictly, and is
-# evaluated on 60 pictures that it has never seen. Its AP has to be the library's, to the sixth figure.
+# `quickstart` is built anew with your `DyHead` and your `DyHeadBlock`, takes its trained weights strictly, and looks at
+# 60 pictures that it has never seen. Its AP has to be the library's, to the sixth figure.
 
 # %%
 check_same_ap("quickstart", DyHeadBlock=DyHeadBlock, DyHead=DyHead)
@@ -446,8 +441,8 @@ check_same_ap("quickstart", DyHeadBlock=DyHeadBlock, DyHead=DyHead)
 # %% [markdown]
 # ## Paper and released code, side by side
 #
-# What shape do the features have after each attention? Here is the answer for the released form, drawn from a trace,
-# with levels of the sizes above. Colours are levels, sheets are channels.
+# What shape do the features have after each attention? First the released form, drawn from a trace, with levels of the
+# sizes above. Colours are levels, sheets are channels.
 
 # %% tags=["hide"]
 from dyhead_book.c07_dynamic_head.tensor_shapes import paper_steps, released_steps, shapes_figure
@@ -494,7 +489,7 @@ Picture(
 )
 
 # %% [markdown]
-# All differences that we know of, with what the library takes where the paper is silent:
+# All differences that we know of, with what the library does where the paper is silent:
 #
 # | | paper | released code |
 # | --- | --- | --- |
@@ -515,12 +510,12 @@ Picture(
 #
 # ## It learns
 #
-# A head that computes the right numbers still has to learn. Take a detector (ATSS,
-# [chapter 08](08_dynamic_head_on_detectors.ipynb)) whose backbone and pyramid have learned Shapes and are *frozen*:
-# their weights do not change, so that only what stands on them is trained. Give it four heads in turn: none at all, so
-# the *predictors*, the last layers that give scores and boxes, read the pyramid; the towers of four convolutions that
-# ATSS has; one block of your head in the released form; one in the paper's. Everything else is equal: the predictors
-# start from the same weights, and the batches come in the same order.
+# A head that computes the right numbers still has to learn. Take a detector (ATSS, [chapter
+# 08](08_dynamic_head_on_detectors.ipynb)) whose backbone and pyramid have learned Shapes and are *frozen*: their
+# weights do not change, so only what stands on them is trained. Give it four heads in turn: none, so that the
+# *predictors*, the last layers that give scores and boxes, read the pyramid; the towers of four convolutions that ATSS
+# has; one block of your head in each form. The predictors start from the same weights, and the batches come in the same
+# order.
 
 # %%
 from dyhead_lab.detectors.one_stage.frozen_atss import frozen_atss
@@ -546,8 +541,7 @@ heads = {
 }
 
 # %% [markdown]
-# The loop is the plain one: draw a batch, ask the detector for its losses, go downhill. In training mode it
-# returns a dict of losses: class, box and centredness.
+# The loop is the plain one. In training mode the detector returns a dict of losses: class, box and centredness.
 
 
 # %%
@@ -585,25 +579,23 @@ from dyhead_book.c07_dynamic_head.training_figures import losses_figure
 
 Picture(
     losses_figure(losses),
-    alt="The loss of four heads over the steps. Towers and the paper's form fall fastest at first; "
-    "at the end the towers are lowest, then the released form, the paper's form, and no head.",
+    alt="The loss of four heads over the steps: none, towers, the released form and the paper's form "
+    "of the Dynamic Head. All fall; how fast each starts differs.",
 )
 
 # %% [markdown]
-# Every head learns, and the two seeds of a head hardly differ in their loss. The towers and the paper's form, whose
-# skip hands the trained pyramid through, fall fastest at first. The released block must bring everything through new
-# convolutions and a GroupNorm; it starts last and has overtaken the paper's form after 40 steps. In the end the towers
-# have the lowest loss and the bare predictors the highest.
+# Every head learns. How a curve starts depends on what stands between the trained pyramid and the predictors: nothing;
+# plain convolutions; in the paper's form a skip, which hands the pyramid through; in the released block new
+# convolutions and a GroupNorm, through which everything has to pass.
 #
-# The order of AP is another one: both forms of the Dynamic Head reach 0.12 to 0.14, the bare predictors 0.11, and the
-# towers, with the lowest loss of all, 0.09. The loss is a sum over all places, most of them background; AP asks
-# whether the best boxes of all pictures come first, and how tightly they fit. So do not compare heads by their loss,
-# and not after 800 pictures. After the 450 steps of the recorded runs below the towers are at 0.248 and the released
-# block at 0.267. Nor are the features neutral ground: they were learned under a released Dynamic Head. To say which
-# head is better takes long runs, several seeds, and a rate tuned for each head.
+# Now compare the order of the last losses with that of AP. They need not agree: in our runs the towers had the lowest
+# loss of all four heads and the lowest AP. The loss is a sum over all places, most of them background; AP asks whether
+# the best boxes of all pictures come first, and how tightly they fit. So do not compare heads by their loss, nor after
+# 800 pictures. Nor are the features neutral ground: they were learned under a released Dynamic Head. To say which head
+# is better takes long runs, several seeds, and a rate tuned for each head.
 #
-# Did the new parts take part at all? The layer that predicts offsets and masks started at zero, so what it holds now
-# has been learned:
+# Did the new parts take part? The layer that predicts offsets and masks started at zero, so all that it holds has been
+# learned:
 
 # %%
 learned = models["your DyHead, released"].backbone.neck.blocks[0]
@@ -617,9 +609,8 @@ print(
 # %% [markdown]
 # ## What is an attention worth?
 #
-# There are two ways to ask, and they answer different questions. The first: switch an attention off in a detector
-# that has been trained with it. Press the buttons. Bright places hold much of the energy (the sum of squares over
-# channels) of their level, dark ones little.
+# There are two ways to ask. The first: switch an attention off in a detector that was trained with it. Press the
+# buttons. Bright places hold much of the energy (the sum of squares over channels) of their level.
 
 # %% tags=["hide"]
 from dyhead_book.c07_dynamic_head.block_features import STEPS, sparsity_figure, traced_features
@@ -654,16 +645,15 @@ for off in (None, "scale", "spatial", "task"):
     print(f"{off or 'nothing':8} off: AP {AP[off]:.3f}")
 
 # %% [markdown]
-# Do not read this as what an attention is worth. The other weights have been trained to count on it. What an attention
-# is worth shows when you *train* without it.
+# This is not what an attention is worth: the other weights have been trained to count on it. That shows when you
+# *train* without it.
 #
 # ### The ablation, trained
 #
-# `dyhead-lab experiment ablation` trains every combination on Shapes. To keep it affordable only the head learns:
-# backbone and pyramid are those of quickstart, frozen. (They were trained together with a head of all three
-# attentions, which may favour the rows that have them.) Runs with one seed see the same pictures in the same order.
-# This is the recorded result, after 450 steps a run; the letters say which attentions are on, L for scale, S for
-# spatial, C for task, ± is the standard deviation over three seeds, and the square brackets hold the 95 % interval of
+# `dyhead-lab experiment ablation` trains every combination on Shapes, 450 steps a run. To keep that affordable only the
+# head learns, on a frozen pyramid that was trained together with all three attentions, which may favour the rows that
+# have them. Runs with one seed see the same pictures in the same order. In the recorded result L stands for scale, S
+# for spatial, C for task; ± is the standard deviation over three seeds, and square brackets hold the 95 % interval of
 # the difference: where the mean over ever more seeds may still come to lie.
 
 # %%
@@ -677,11 +667,11 @@ for row in ablation.rows:
     print(f"{row:12}  AP {ap.text()}{compared}")
 
 # %% [markdown]
-# Look at the row L: a difference of -0.008, and an interval of five times that to either side. "It holds zero, so it
-# says nothing": so such tables are usually read, row by row against a baseline. That throws most of the data away. This
-# is a *factorial* experiment: every attention is on in four of eight rows, and each of these has a partner that differs
-# in that attention and nothing else. L against all off is one such pair; L+S against S, L+C against C and L+S+C against
-# S+C are three more. With three seeds that makes twelve paired differences for each attention.
+# Look at the row L: a small difference, and a wide interval that holds zero. "So it says nothing" is how such tables
+# are usually read, row by row against a baseline. That throws most of the data away. This is a *factorial* experiment:
+# every attention is on in four of eight rows, and each of these has a partner that differs in that attention and
+# nothing else. L against all off is one such pair; L+S against S, L+C against C and L+S+C against S+C are three more.
+# With three seeds that makes twelve paired differences for each attention.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 2 of 5, about 10 minutes.
@@ -730,26 +720,25 @@ Picture(
 # %% [markdown]
 # ### What scale-aware attention adds
 #
-# Nothing, here. Spatial-aware attention adds five hundredths of AP and task-aware attention three, in every single
-# pair. Scale-aware attention takes 0.009, and is below zero in nine of twelve pairs; by seed the mean is -0.008, -0.018
-# and -0.003. A fair coin falls nine or more times on the same side in one of seven tries, and these are not twelve
-# independent coins, so the pooled data do not prove that it harms. They do say that a gain of a hundredth, which the
-# row alone would have allowed, is most unlikely.
+# Nothing, here. Spatial-aware and task-aware attention add to AP in every single pair. Scale-aware attention takes
+# about a hundredth, and is below zero in nine of twelve pairs. A fair coin falls so unevenly in one of seven tries, and
+# these are not twelve independent coins, so it is not proven that it harms. But a gain of a hundredth, which the row
+# alone would have allowed, is most unlikely.
 #
-# Does that contradict [chapter 02](02_scale_aware.ipynb), where all gates at one cost AP? No: that chapter takes the
-# gates away from a detector that was trained with them, as the switches above do. Trained without them, the rest
-# learns to do without. And the gates have little to say in the first place: they weigh a branch between a half and
-# one, and chapter 02 finds that fixed gates for each level do as well as gates that follow the image.
+# Does that contradict [chapter 02](02_scale_aware.ipynb), where all gates at one cost AP? No: there the gates are taken
+# away from a detector that was trained with them, as by the switches above. Trained without them, the rest learns to do
+# without. And the gates have little to say: they weigh a branch between a half and one, and chapter 02 finds that fixed
+# gates for each level do as well as gates that follow the image.
 #
 # The paper reports a gain from each attention alone, the largest from the spatial one, with ATSS on COCO. Ours agrees
-# on the largest. For the rest there are reasons enough: our pictures hold objects of 8 to 150 pixels drawn by a
-# program, the features are frozen, one block is not six, and 450 steps are not 90,000.
+# on the largest. For the rest there are reasons enough: small objects drawn by a program, frozen features, one block,
+# 450 steps.
 #
 # ## What it costs
 #
 # The deformable convolutions are nearly everything. A 3x3 convolution from $C$ to $C$ channels takes $9 C^2$
-# multiply-adds for a place of its output. One more, from $C$ to 27 channels, predicts the offsets and masks of
-# each level.
+# multiply-adds for a place of its output. One more, from $C$ to 27 channels, predicts the offsets and masks of each
+# level.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 3 of 5, about 15 minutes.
@@ -775,8 +764,8 @@ def block_macs(sizes, C):
 check_block_macs(block_macs)
 
 # %% [markdown]
-# Papers report the cost at 800 x 1333 pixels, on P3 to P7, with 256 channels. In ATSS the head takes the place of two
-# towers of four convolutions each. So the question is how many blocks cost as much as the towers:
+# Papers report the cost at 800 x 1333 pixels, on P3 to P7, with 256 channels. How many blocks cost as much as the two
+# towers of four convolutions that they replace in ATSS?
 
 # %%
 from dyhead_lab.evaluation.dyhead_cost import depth_macs, level_sizes, tower_macs
@@ -793,17 +782,16 @@ figure = depth_figure(
 Picture(figure, alt="1 to 4 blocks cost less than the towers, 6 blocks 21.7 GMAC more.")
 
 # %% [markdown]
-# Up to four blocks the head is cheaper than what it replaces. Six blocks, which the paper takes, cost 21.7 GMAC
-# more; the paper says 21.5. So "without any computational overhead", as the abstract has it, holds for up to four
-# blocks, not for the six of the published results, and for ATSS. For other detectors the sum is another one, as
-# [chapter 08](08_dynamic_head_on_detectors.ipynb) shows.
+# Up to four blocks the head is the cheaper one. Six, which the paper takes, cost 21.7 GMAC more; the paper says 21.5.
+# So "without any computational overhead", as the abstract has it, holds for up to four blocks, and for ATSS; [chapter
+# 08](08_dynamic_head_on_detectors.ipynb) has the other detectors.
 #
 # ### AP against depth
 #
-# What do more blocks buy? The paper goes up to ten on COCO and settles for six. This is what `dyhead-lab experiment
-# depth` has recorded on Shapes: the same frozen features, the same 450 steps, and no block, one or two, with a
-# *single seed* each. (Its blocks fit their offsets by `"centres"`, those of the ablation by `"resize"`, so that the
-# two tables do not compare row by row.)
+# What do more blocks buy? The paper goes up to ten on COCO and settles for six. `dyhead-lab experiment depth` has
+# recorded no block, one and two on Shapes, with frozen features and 450 steps as above, but a *single seed* each. (Its
+# offsets fit by `"centres"`, those of the ablation, an older record, by `"resize"`: the two tables do not compare row
+# by row.)
 
 # %%
 depth = recorded("depth")
@@ -818,14 +806,12 @@ sizes, blocks = [(20, 20), (10, 10), (5, 5), (3, 3)], (0, 1, 2, 4)
 costs = {row: n * block_macs(sizes, C) / 1e6 for row, n in zip(depth.rows, blocks, strict=True)}
 Picture(
     depth_ap_figure(depth, costs),
-    alt="AP against the cost of the head: 0.10 without a block, 0.29 with one, 0.28 with two.",
+    alt="AP against the cost of the head: far higher with one block than without, no higher with two.",
 )
 
 # %% [markdown]
-# The first block nearly trebles the AP of the bare predictors. The second adds nothing that one seed could show:
-# -0.012, where the spread over seeds of one block is 0.012 in the ablation above. A deep head has more to learn and
-# gets no more steps for it, so this is no verdict on depth. `dyhead-lab experiment depth` adds four blocks, which are
-# not measured yet.
+# The first block multiplies the AP of the bare predictors. The second adds nothing that one seed could show. A deep
+# head has more to learn and gets no more steps for it, so this is no verdict on depth.
 #
 # ## Look: a photograph, block by block
 #
@@ -851,8 +837,8 @@ for label, score in zip(
     print(f"{categories[label]:12} {score:.2f}")
 
 # %% [markdown]
-# Because the head is a list of blocks, "block by block" is a loop. Each map is drawn over the photograph, all on one
-# scale: the energy of a place over the mean energy of its map. The white boxes are what was found.
+# A head is a list of blocks, so "block by block" is a loop. The maps show the energy of a place over the mean energy of
+# its map, all on one scale. White boxes are what was found.
 
 
 # %%
@@ -888,8 +874,7 @@ Picture(
 
 # %% [markdown]
 # A picture invites stories, so put a number on it, and a control beside the number. How much more energy has a place
-# inside the found boxes than one outside? And how much is it with a head that has learned nothing, on the same trained
-# pyramid?
+# inside the boxes than one outside, and how much with a head that has learned nothing?
 
 # %%
 torch.manual_seed(0)
@@ -902,17 +887,16 @@ for name in stages:
     print(f"{name:14}", *(f"{a:5.2f} ({b:.2f})" for a, b in zip(*ratios, strict=True)))
 
 # %% [markdown]
-# Columns are P3 to P6; in brackets the untrained head. The pyramid itself holds more energy inside of the boxes, on P6,
-# where so large an object is found, nearly five times as much. Behind the trained blocks the contrast is lower on
-# every level. On the fine levels there is even less energy inside than outside, and less than behind an untrained
-# head. So this head does not mark an object by energy: the predictors read directions in 96 channels, not lengths.
-# This is one photograph; the bright maps in a paper are often no more.
+# Columns are P3 to P6; in brackets the untrained head. The pyramid itself holds more energy inside the boxes, most of
+# all on P6, where so large an object is found. Behind the trained blocks the contrast is lower on every level, on the
+# fine ones even below that of an untrained head. So this head does not mark an object by energy: the predictors read
+# directions in 96 channels, not lengths. The bright maps in a paper are often no more than one such photograph.
 #
 # ### Do features become sparser?
 #
-# The paper shows feature maps that become sparser with each attention. A number for that is the share of the energy
-# that lies in the strongest tenth of the positions. Equal energy everywhere gives 10 %, one bright place gives 100 %.
-# Here are 24 pictures of Shapes, through the block of quickstart.
+# The paper shows feature maps that become sparser with each attention. Measure it by the share of the energy that lies
+# in the strongest tenth of the positions: 10 % if energy is equal everywhere, 100 % for one bright place. Here are 24
+# pictures of Shapes, through the block of `quickstart`.
 
 # %%
 images = [pictures.image(index) for index in range(24)]
@@ -931,17 +915,17 @@ Picture(
 )
 
 # %% [markdown]
-# Scale-aware attention makes P3 to P5 a little sparser, task-aware attention all levels but P3. (On P6 a tenth is
-# rounded to one of 9 cells, so equal energy would give 11 %.) So in this block the maps do become sparser, by a few
-# per cent and not at every step. On the photograph the second block spread the energy again.
+# Read a line from left to right. (On P6 a tenth is rounded to one of 9 cells, so equal energy gives 11 %.) The block
+# makes maps sparser by a few per cent, not on every level and not at every step; on the photograph the second block
+# spread the energy again.
 #
 # ## Three sentences set right
 #
-# **"Dynamic Head uses deformable attention."** It uses deformable *convolution*,
-# [version 2](https://arxiv.org/abs/1811.11168). Both look at a few places that are predicted, and there the likeness
-# ends. In the convolution each tap has its own $C \times C$ matrix and a mask between 0 and 1. In
-# [deformable attention](10_multi_scale_deformable_attention.ipynb) all points of a head share one matrix, and their
-# weights come from a softmax: they sum to one, and the masks of the taps of a place do not.
+# **"Dynamic Head uses deformable attention."** It uses deformable *convolution*, [version
+# 2](https://arxiv.org/abs/1811.11168). Both look at a few predicted places, and there the likeness ends. In the
+# convolution each tap has its own $C \times C$ matrix and a mask between 0 and 1. In [deformable
+# attention](10_multi_scale_deformable_attention.ipynb) all points of a head share one matrix, and their weights come
+# from a softmax: they sum to one, and the masks of the taps of a place do not.
 
 # %%
 detr = load_trained("deformable_detr_tiny").model
@@ -957,9 +941,9 @@ print(
 )
 
 # %% [markdown]
-# **"The head costs so many FLOPs per second."** FLOPs are a number of operations, a property of the head and of the
-# size of the image; per second one counts what a machine does. The count does not even say how long it takes. A block
-# with ordinary convolutions has nearly the count of one with deformable convolutions, but it reads its input in order:
+# **"The head costs so many FLOPs per second."** FLOPs are a number of operations, a property of the head and the size
+# of the image; per second one counts what a machine does. The count does not say how long it takes either. Ordinary
+# convolutions in place of the deformable ones hardly change it, but they read their input in order:
 
 # %%
 import time
@@ -985,8 +969,8 @@ print(f"{more / fewer:.2f} times the multiply-adds, {ratio:.1f} times the CPU ti
 
 # %% [markdown]
 # **"It always improves a detector."** The paper reports gains of 1.2 to 3.2 AP for the five detectors that it tried.
-# Here are the eight of this library, each with one block in the place of its towers or before its proposals, and
-# plain, as `dyhead-lab experiment detectors` recorded them (600 steps on Shapes, one seed):
+# Here are the eight of this library, plain and with one block, as `dyhead-lab experiment detectors` recorded them (600
+# steps on Shapes, one seed):
 
 # %%
 detectors = recorded("detectors")
@@ -995,14 +979,13 @@ for name in [row for row in detectors.rows if not row.endswith("plain")]:
     print(f"{name:14} plain {plain:.3f}, with the block {with_it:.3f}: {with_it - plain:+.3f}")
 
 # %% [markdown]
-# Better in one of eight. The budget is tiny, one seed says little, and the rows are not equal in what they train
-# ([chapter 08](08_dynamic_head_on_detectors.ipynb) says which towers they have), so this does not refute the paper. It
-# warns of "always".
+# Better in one of eight. The budget is tiny, one seed says little, and the rows differ in what they train ([chapter
+# 08](08_dynamic_head_on_detectors.ipynb)), so this does not refute the paper. It warns of "always".
 #
 # ## Break it
 #
-# `suspect` is a block with one mistake. Find it without reading: change one level of the input, and see which levels
-# of the output change. In a right block a level and its neighbours answer.
+# `suspect` is a block with one mistake. Find it without reading: change one level of the input, and see which levels of
+# the output change. In a right block a level and its neighbours answer.
 
 # %%
 suspect = drill(BLOCK_MISTAKES, 6)
@@ -1070,12 +1053,11 @@ Challenge(
 # ## Recap
 #
 # - One attention over everything has $(LSC)^2$ weights. Taken apart into three it becomes possible.
-# - Paper and released code differ in almost every line. The paper's block works on one tensor, whose level axis the
-#   spatial step removes; to stack it and to come back to a pyramid takes a residual and a skip, which are ours. The
-#   released block keeps the pyramid, and a level sees one neighbour further with every block.
-# - Switching off shows what a trained head relies on. What a part is worth shows when one trains without it, and a
-#   factorial table is read over all its pairs.
-# - Here spatial-aware attention adds most and scale-aware attention nothing.
+# - The paper's block works on one tensor, whose level axis the spatial step removes; to stack it and to come back to a
+#   pyramid takes a residual and a skip, which are ours. The released block keeps the pyramid, and a level sees one
+#   neighbour further with every block.
+# - Switching off shows what a trained head relies on; training without shows what a part is worth. Read over all its
+#   pairs, the factorial table says: spatial-aware attention adds most here, scale-aware attention nothing.
 
 # %%
 loss = {

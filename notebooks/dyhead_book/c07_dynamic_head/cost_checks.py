@@ -73,7 +73,7 @@ def check_undecoupled(function: Callable[..., np.ndarray]) -> Verdict:
 
 
 def block_macs(sizes: Sizes, C: int) -> int:
-    """Multiply-adds of the convolutions of one block with ``offset_fit="resize"`` or ``"flat"``."""
+    """Multiply-adds of the convolutions of one block with any ``offset_fit`` but ``"upsample"``."""
     total = 0
     for l, (H, W) in enumerate(sizes):
         own = TAPS * C * C * H * W

@@ -8,15 +8,14 @@
 # | Needs | the Dynamic Head ([chapter 07](07_dynamic_head.ipynb)); AP ([chapter 01](01_feature_pyramid.ipynb)) |
 # | You will build | a whole one-stage detector: assignment, losses, head, decoding, suppression; and train it |
 #
-# A Dynamic Head takes a pyramid and gives a pyramid back; it finds no object. Four decisions turn features into
-# boxes: where predictions are made, which of them an object belongs to while the detector learns, what a wrong box
-# costs, and which of ten boxes on one cup is kept. These decisions *are* the detector, and the Dynamic Head is only
-# as good as they are.
+# A Dynamic Head takes a pyramid and gives a pyramid back; it finds no object. Four decisions turn features into boxes:
+# where predictions are made, which of them an object belongs to while the detector learns, what a wrong box costs, and
+# which of ten boxes on one cup is kept. These decisions *are* the detector.
 #
-# So this chapter builds one, from the pyramid to the boxes, in about 150 lines: FCOS ([Tian et al.,
-# 2019](https://arxiv.org/abs/1904.01355)), the detector behind `quickstart`. First it reads the pyramid through two
-# *towers*, stacks of ordinary convolutions, then through a Dynamic Head in their place. Both train here, in a cell.
-# Then you will see what the head costs and brings on FCOS and six other detectors, published and measured.
+# This chapter builds one, from the pyramid to the boxes, in about 150 lines: FCOS ([Tian et al.,
+# 2019](https://arxiv.org/abs/1904.01355)), the detector behind `quickstart`. It trains here twice, with *towers*,
+# stacks of ordinary convolutions, and with a Dynamic Head in their place. Then you will see what the head costs and
+# brings on seven detectors, published and measured.
 
 # %%
 import math
@@ -61,11 +60,11 @@ from dyhead_lab.views.figures import Picture
 # and matches them with the objects one to one.">
 #
 # A **one-stage** detector predicts a class and a box at every place of the pyramid, about 22,000 of them in a picture
-# of COCO's size, and throws most of them away. RetinaNet, FCOS, ATSS and RepPoints are one-stage detectors. So is
-# YOLO (*you only look once*): most of its versions differ from the detector below in the backbone, the assignment and
-# the augmentation rather than in kind. A **two-stage** detector makes coarse proposals first, pools the features
-# inside each of them to a small map of fixed size (RoI pooling, for *region of interest*), and classifies that.
-# DETR's family is the subject of [chapter 09](09_self_attention_to_deformable.ipynb).
+# of COCO's size. RetinaNet, FCOS, ATSS and RepPoints are one-stage. So is YOLO (*you only look once*): most of its
+# versions differ from the detector below in the backbone, the assignment and the augmentation rather than in kind. A
+# **two-stage** detector lets a small network (the RPN) make coarse proposals, pools the features inside each to a small
+# map of fixed size (RoI pooling, for *region of interest*), and classifies that. [Chapter
+# 09](09_self_attention_to_deformable.ipynb) is about DETR's family.
 #
 # The Dynamic Head $W$ maps a pyramid to a pyramid of the same shapes, so it fits wherever a pyramid passes by:
 #
@@ -73,8 +72,8 @@ from dyhead_lab.views.figures import Picture
 #
 # | detector | stages | how it writes a box | where the Dynamic Head goes |
 # | --- | --- | --- | --- |
-# | RetinaNet | one | relative to 9 anchors a place | before the two towers, which stay (released recipe) |
-# | ATSS | one | relative to 1 anchor a place | in place of the towers (released recipe) |
+# | RetinaNet | one | relative to 9 anchors, boxes of fixed size, at each place | before the two towers, which stay (released recipe) |
+# | ATSS | one | relative to 1 anchor at each place | in place of the towers (released recipe) |
 # | FCOS | one | four distances from a point | in place of the towers |
 # | BorderDet | one | as FCOS, then refined at its borders | in place of the towers |
 # | RepPoints | one | nine points | in place of the towers |
@@ -85,8 +84,7 @@ from dyhead_lab.views.figures import Picture
 # ## Predict
 #
 # On ATSS, six blocks cost about 22 GMAC ($10^9$ multiply-adds) more than the towers that they replace, a tenth of the
-# detector. Faster R-CNN has no such towers, and its pyramid begins one level finer, at P2. What do six blocks do to
-# its cost?
+# detector. Faster R-CNN has no such towers, and its pyramid begins a level finer, at P2.
 
 # %%
 price = Question(
@@ -99,8 +97,8 @@ price = Question(
 price.ask()
 
 # %% [markdown]
-# And the detector that you are going to build trains twice, from the same frozen features, for the same few hundred
-# steps: once with two convolutions in each tower, once with one block of the Dynamic Head instead.
+# And your detector trains twice, from the same frozen features, for the same few hundred steps: once with two
+# convolutions in each tower, once with one block of the Dynamic Head instead.
 
 # %%
 short_training = Question(
@@ -115,12 +113,11 @@ short_training.ask()
 # %% [markdown]
 # ## Four ways to write a box
 #
-# Why is one of the three attentions called *task-aware*? Because the same features must serve tasks that want
-# different things of them: a class should not change when an object moves by a pixel, a box should. And detectors
-# write the box itself differently; the paper names bounding boxes, centre points and corner points. Here is one
-# motorcycle in four notations: a change of a box that is there already (an **anchor**, or a proposal of the first
-# stage), a **point** with four distances, **nine points** on the object whose extremes are the box (RepPoints), and
-# two **corners** (CornerNet, which finds top-left and bottom-right corners as key points and then pairs them).
+# Why is one of the three attentions called *task-aware*? Because the same features serve tasks that want different
+# things of them: a class should not change when an object moves by a pixel, a box should. And detectors write the box
+# itself differently; the paper names bounding boxes, centre points and corner points. Here is one motorcycle in four
+# notations: a change of a given box (an **anchor**, or a proposal), a **point** with four distances, **nine points**
+# whose extremes are the box (RepPoints), and two **corners**, to be found and paired (CornerNet).
 
 # %% tags=["hide"]
 from dyhead_book.c08_dynamic_head_on_detectors.representations import (
@@ -159,8 +156,8 @@ print("distances", distances.tolist(), "->", from_point(place, distances).tolist
 print("nine points ->", from_points(MOTORCYCLE.points).tolist(), "; the box is", box.tolist())
 
 # %% [markdown]
-# Relative to an anchor it takes a little more. With the anchor's centre $(x_a, y_a)$ and size $(w_a, h_a)$, four
-# *deltas* shift it and stretch it:
+# Relative to an anchor it takes more. With the anchor's centre $(x_a, y_a)$ and size $(w_a, h_a)$, four *deltas* shift
+# it and stretch it:
 #
 # $$x = x_a + \tfrac{d_x}{10} w_a, \quad y = y_a + \tfrac{d_y}{10} h_a, \quad
 # w = w_a\, e^{d_w / 5}, \quad h = h_a\, e^{d_h / 5}.$$
@@ -196,7 +193,7 @@ def box_from_deltas(anchor, deltas):
 check_box_from_deltas(box_from_deltas)
 
 # %% [markdown]
-# FCOS needs no anchors, which makes it the shortest detector to build.
+# FCOS needs no anchors, which makes it the shortest to build.
 #
 # ## Build, step 1: the places
 #
@@ -205,9 +202,8 @@ check_box_from_deltas(box_from_deltas)
 # assignment says which place belongs to which object, and three losses compare. In use, scores are chosen,
 # boxes decoded, and doubles suppressed.">
 #
-# The pyramid comes from [chapter 01](01_feature_pyramid.ipynb); everything to the right of it is built here. Each
-# cell of each level is a *place*: a point of the picture at which something is predicted. A level's stride is the
-# distance in pixels from one cell to the next.
+# The pyramid comes from [chapter 01](01_feature_pyramid.ipynb). Each cell of each level is a *place*: a point of the
+# picture at which something is predicted. A level's stride is the distance in pixels from one cell to the next.
 
 
 # %%
@@ -234,14 +230,14 @@ for name, x, points in zip(["P3", "P4", "P5", "P6"], levels, places(levels, 160,
 
 # %% [markdown]
 # A cell's point is its upper left corner, as in torchvision's FCOS. (The paper takes the middle; the distances can
-# learn half a cell of shift, so either works, as long as training and detection agree.) And P6 has 3 x 3 cells on 160
-# pixels, 53 pixels apart, not 64: five cells of P5 have been halved, and rounded up.
+# learn the shift.) P6 has 3 x 3 cells on 160 pixels, 53 pixels apart, not 64: five cells of P5 have been halved, and
+# rounded up.
 #
 # ## Build, step 2: which place belongs to which object
 #
 # There are 534 places and perhaps four objects. To learn, each place must be told whether an object is *its* object.
-# This is the **label assignment**, and it is worth as much as a Dynamic Head: a RetinaNet with one anchor a place and
-# FCOS's other improvements becomes ATSS by its assignment alone, and gains two points of AP ([Zhang et al.,
+# This **label assignment** is worth as much as a Dynamic Head: a RetinaNet with one anchor a place and FCOS's other
+# improvements becomes ATSS by its assignment alone, and gains two points of AP ([Zhang et al.,
 # 2020](https://arxiv.org/abs/1912.02424)). FCOS has three rules and a tie-break:
 #
 # 1. the place lies **inside** the box: all four distances to its sides are positive;
@@ -250,9 +246,9 @@ for name, x, points in zip(["P3", "P4", "P5", "P6"], levels, places(levels, 160,
 #    level, so that small objects go to fine levels;
 # 4. where several objects claim one place, the **smallest** has it.
 #
-# Sizes are counted in a *unit* per level. In published FCOS that is the stride; in `quickstart`, whose objects are
-# small, half of it: 4, 8, 16 and 32 pixels. The bounds are 4 and 8 units, open at both ends of the pyramid; the
-# radius is 3 units, one and a half strides as published.
+# Sizes are counted in a *unit* per level: the stride in published FCOS; in `quickstart`, whose objects are small, half
+# of it: 4, 8, 16 and 32 pixels. The bounds are 4 and 8 units, open at both ends of the pyramid; the radius is 3 units,
+# one and a half strides as published.
 
 
 # %%
@@ -312,8 +308,7 @@ check_assign(assign)
 
 # %% [markdown]
 # On a picture of Shapes it looks like this. Every dot is a place, in its level's panel; a coloured one belongs to the
-# object of that colour. The larger it is, the closer it lies to the middle of its object; the measure of that,
-# *centredness*, comes with the losses.
+# object of that colour. The larger it is, the closer it lies to the middle of its object.
 
 # %% tags=["hide"]
 from dyhead_book.c08_dynamic_head_on_detectors.assignment import assignment_figure
@@ -338,23 +333,22 @@ for number, (box, label) in enumerate(zip(target["boxes"], target["labels"], str
     print(f"{names[label]:10} {size[0]:3.0f} x {size[1]:3.0f} pixels: places on P3 to P6", counts)
 
 # %% [markdown]
-# Objects have a handful of places each, here all on one level. (An object of a size in between can own places on two
-# neighbours, because the farthest side changes from place to place.) More than nine in ten places are background, and
-# that is the first problem of the losses.
+# Objects have a handful of places each, here all on one level. More than nine in ten places are background, and that is
+# the first problem of the losses.
 #
 # ## Build, step 3: three losses
 #
 # **Classes.** Every place answers a yes-or-no question per class, so the natural loss is binary cross entropy. But
-# summed over hundreds of background places that are certain already, it drowns the few that matter. The **focal
-# loss** ([Lin et al., 2017](https://arxiv.org/abs/1708.02002)) turns each term down by how right it is. With $p_t$
-# the probability given to what is true, $p$ at an object and $1 - p$ elsewhere,
+# hundreds of background places that are certain already drown the few that matter. The **focal loss** ([Lin et al.,
+# 2017](https://arxiv.org/abs/1708.02002)) turns each term down by how right it is. With $p_t$ the probability given to
+# what is true, $p$ at an object and $1 - p$ elsewhere,
 #
 # $$\text{FL} = -\alpha_t\,(1 - p_t)^\gamma \log p_t, \qquad \alpha_t = \alpha \text{ at an object},\ 1 - \alpha
 # \text{ elsewhere},$$
 #
-# with $\gamma = 2$ and $\alpha = 0.25$. It may surprise that $\alpha$ gives the objects the *smaller* weight: once
-# the factor has silenced the easy background, the objects would dominate, and $\alpha$ restores the balance. The sum
-# is divided by the number of places that belong to objects, not by all.
+# with $\gamma = 2$ and $\alpha = 0.25$. It may surprise that $\alpha$ gives the objects the *smaller* weight: once the
+# easy background is silenced, the objects would dominate. The sum is divided by the number of places that belong to
+# objects, not by all.
 
 # %% [markdown] tags=["workbook"]
 # **Exercise 3** (difficulty 2, 15 minutes): `focal_loss(logits, targets, alpha, gamma)`. Both tensors have the same
@@ -391,13 +385,12 @@ for name, gamma in (("cross entropy", 0.0), ("focal loss   ", 2.0)):
     print(name, "of background at p = 0.01, 0.12, 0.5, 0.88:", *(f"{x:.5f}" for x in each))
 
 # %% [markdown]
-# A background place that is 99 % sure costs 10,000 times less than under cross entropy, one that is badly wrong a fifth
-# less.
+# A background place that is 99 % sure costs 10,000 times less than under cross entropy, one that is badly wrong only a
+# fifth less.
 #
 # **Boxes.** The measure of a box is IoU, so why not learn $1 - \text{IoU}$? Because boxes that do not touch all have
-# IoU 0, however far apart they are: no gradient says where to go. **GIoU**
-# ([Rezatofighi et al., 2019](https://arxiv.org/abs/1902.09630)) subtracts the share of the *hull*, the smallest box
-# around both, that neither of them fills:
+# IoU 0: no gradient says where to go. **GIoU** ([Rezatofighi et al., 2019](https://arxiv.org/abs/1902.09630)) subtracts
+# the share of the *hull*, the smallest box around both, that neither of them fills:
 #
 # $$\text{GIoU} = \frac{\text{overlap}}{\text{union}} - \frac{\text{hull} - \text{union}}{\text{hull}}, \qquad
 # \text{loss} = 1 - \text{GIoU} \in [0, 2).$$
@@ -442,18 +435,17 @@ for x in (0.0, 20.0, 40.0, 45.0, 50.0):
     print(f"box at x = {x:2.0f}: 1 - GIoU = {loss.item():.3f}, a pixel right {moved.grad:+.4f}")
 
 # %% [markdown]
-# The object stands at 50. Far away the slope is small but not zero, which is the whole point; with IoU the first two
-# lines would end in zeros.
+# The object stands at 50. Far away the slope is small but not zero; with IoU the first two lines would end in zeros.
 #
 # **Centredness** (the paper's *center-ness*, `ctrness` in code). Places near the border of an object predict worse
-# boxes than those in the middle. FCOS predicts, for every place, how central it is, and multiplies the score by it
-# before suppression. From the distances $l, t, r, b$ to the four sides,
+# boxes than those in the middle. So FCOS predicts how central each place is, and multiplies the score by it. From the
+# distances $l, t, r, b$ to the four sides,
 #
 # $$c = \sqrt{\frac{\min(l, r)}{\max(l, r)} \cdot \frac{\min(t, b)}{\max(t, b)}}$$
 #
-# is 1 in the middle and 0 on a side. The loss is binary cross entropy, and with a target between 0 and 1 that does
-# not go to zero: where the target is 0.5, a perfect prediction still costs $\log 2$. Remember that when its curve
-# hardly falls.
+# is 1 in the middle and 0 on a side. Its loss is binary cross entropy, which with a target between 0 and 1 does not go
+# to zero: where the target is 0.5, a perfect prediction still costs $\log 2$. Remember that when its curve hardly
+# falls.
 
 
 # %%
@@ -468,8 +460,7 @@ print(centredness(torch.tensor([[10.0, 10, 10, 10], [5, 10, 15, 10], [1, 2, 19, 
 
 # %% [markdown]
 # Now the three are joined. The first function says what the places of a batch have to learn, the second makes three
-# numbers out of the answers of the head. Distances are predicted in units of the level, so that one head can serve
-# all levels.
+# numbers of the head's answers. Distances are predicted in units of the level, so that one head can serve all levels.
 
 
 # %%
@@ -508,9 +499,8 @@ def losses(points, units, answers, targets, radius):
 # ## Build, step 4: the head
 #
 # Two towers read every level with the same weights: one for the classes, one for the box and its centredness. A tower
-# is a stack of 3x3 convolutions, each with GroupNorm and ReLU; published FCOS has four in each. With a Dynamic Head
-# in front there may be none, and each prediction is a single convolution. (`quickstart` keeps one convolution a tower
-# behind its block.)
+# is a stack of 3x3 convolutions, each with GroupNorm and ReLU; published FCOS has four in each. With a Dynamic Head in
+# front there may be none. (`quickstart` keeps one convolution a tower behind its block.)
 
 
 # %%
@@ -583,9 +573,9 @@ class FCOSRegressionHead(nn.Module):
 check_regression_head(FCOSRegressionHead)
 
 # %% [markdown]
-# Both halves make the head. All weights begin small, and every class begins at probability 0.01. With a bias of zero
-# each of 534 places would begin at 0.5, and the first steps would be spent on saying no. (`num_anchors` is 1 and
-# stands there because torchvision's head has it.)
+# Both halves make the head. All weights begin small, and every class begins at probability 0.01: from 0.5 at each of
+# 534 places, the first steps would be spent on saying no. (`num_anchors` is 1, and there because torchvision's head has
+# it.)
 
 
 # %%
@@ -612,11 +602,10 @@ for name, answer in FCOSHead(64, 1, 5, 1)(levels).items():
 # %% [markdown]
 # ## Build, step 5: from answers to boxes
 #
-# A trained detector finds a cup ten times, from ten neighbouring places. **Non-maximum suppression** keeps the best
-# of them. It is greedy: take the box of the highest score, remove all that overlap it by more than a threshold, take
-# the best of what is left, and so on. A box that has been removed removes nothing. In a chain of three with falling
-# scores, each overlapping only the next, the first removes the second, and so the third stays although it overlaps
-# the second.
+# A trained detector finds a cup ten times, from ten neighbouring places. **Non-maximum suppression** keeps the best of
+# them. It is greedy: take the box of the highest score, remove all that overlap it by more than a threshold, and again
+# with what is left. What has been removed removes nothing: in a chain of three, each overlapping only the next, the
+# first removes the second, and the third stays.
 
 # %% [markdown] tags=["workbook"]
 # **Exercise 6** (difficulty 2, 15 minutes): `nms(boxes, scores, threshold)`. Return a tensor (k,) of integers: the
@@ -651,11 +640,11 @@ check_nms(nms)
 
 # %% [markdown]
 # From here on torchvision's compiled version does it. Suppression belongs *within* a class: a person on a motorcycle
-# overlaps it, and neither is a double of the other. `batched_nms` takes the labels too; it moves the boxes of each
-# class far away from those of all others, and suppresses once.
+# overlaps it, and neither is a double of the other. So `batched_nms` takes the labels too; it moves the boxes of each
+# class far away from all others, and suppresses once.
 #
-# The score of a box is $\sqrt{p \cdot c}$, from the probability of its class and its centredness; the root changes no
-# order, only the scale. A place may give boxes of several classes.
+# The score of a box is $\sqrt{p \cdot c}$, from the probability of its class and its centredness. A place may give
+# boxes of several classes.
 
 # %% [markdown] tags=["workbook"]
 # **Exercise 7** (difficulty 3, 20 minutes): `detections(points, units, answers, size, least, most)` for one picture.
@@ -690,13 +679,13 @@ def detections(points, units, answers, size, least=0.05, most=100):
 check_detections(detections)
 
 # %% [markdown]
-# (On pictures of COCO's size, published detectors let only the 1,000 best boxes of each level into suppression, which
-# takes time that grows with their square. On 534 places that is not needed.)
+# (Published detectors let only the 1,000 best boxes of each level into suppression, whose time grows with their
+# square.)
 #
 # ## Build, step 6: the detector
 #
-# What is left is to call everything in order. The library's `ImageTransform` resizes the pictures, normalises their
-# colours, pads them to one batch, and brings the boxes back to the pictures' own pixels.
+# What is left is to call everything in order. The library's `ImageTransform` resizes and normalises the pictures, pads
+# them to one batch, and brings the boxes back to the pictures' own pixels.
 
 # %%
 from dyhead_lab.detectors.image_batch import IMAGE_MEAN, IMAGE_STD
@@ -742,14 +731,14 @@ class FCOS(nn.Module):
 
 # %% [markdown]
 # That is a detector. Its arguments have torchvision's names, so the shipped `quickstart` can be built around *your*
-# classes: the next cell does so, loads the trained weights (strictly: every parameter must be there under its name),
-# and measures AP on pictures that it has not seen.
+# classes. The next cell does so, loads the trained weights (strictly: every parameter under its name), and measures AP
+# on pictures that it has not seen.
 
 # %%
 check_same_ap("quickstart", images=12 if FAST else 60, FCOS=FCOS, FCOSHead=FCOSHead)
 
 # %% [markdown]
-# The losses agree as well. Here are one batch's, yours and the library's:
+# The losses of a batch agree as well, yours above the library's:
 
 # %%
 batch = [shapes[i] for i in range(4)]
@@ -764,13 +753,15 @@ with rebuilt("quickstart", FCOS=FCOS, FCOSHead=FCOSHead) as yours, torch.no_grad
 # %% [markdown]
 # ## Train it: towers, then a Dynamic Head
 #
-# The backbone and pyramid are those of `quickstart`, frozen: they have learned Shapes, and only what stands on them
-# learns. That is why a minute is enough. The data set has 400 pictures, drawn in memory.
+# Backbone and pyramid are those of `quickstart`, frozen: only what stands on them learns, so a minute is enough. The
+# data set has 400 pictures, drawn in memory.
 
 # %%
-from dyhead_lab.attention import DyHead  # chapter 07 builds it
+from dyhead_book.practice.earlier import earlier
 from dyhead_lab.detectors.anchors import ExactAnchors
 from dyhead_lab.detectors.one_stage.frozen_atss import FrozenPyramid
+
+DyHead = earlier("07_dynamic_head", "DyHead")
 
 
 def build(blocks, tower_convs):
@@ -789,9 +780,9 @@ for name, model in detectors.items():
     print(f"{name}: {learns:,} parameters learn")
 
 # %% [markdown]
-# The learning rate grows for a tenth of the steps and falls along half a cosine, the gradient is clipped, and both
-# detectors see the same pictures in the same order. [Chapter 13](13_training_on_coco.ipynb) is about every line of
-# such a loop.
+# The learning rate grows for a tenth of the steps and falls along half a cosine; the gradient is clipped; both
+# detectors see the same pictures in the same order. [Chapter 13](13_training_on_coco.ipynb) is about every line of such
+# a loop.
 
 
 # %%
@@ -850,13 +841,12 @@ Picture(
 )
 
 # %% [markdown]
-# The losses of classes and boxes fall by two thirds and more; the centredness hardly moves, as announced, since most
-# of it is the entropy of its targets (its panel has the finest axis of the three).
+# The losses of classes and boxes fall far; the centredness hardly moves, as announced, since most of it is the entropy
+# of its targets (its panel has the finest axis of the three).
 #
-# Who is ahead after so few steps says how fast a head starts, not how good it is in the end. A tower begins as plain
-# convolutions; a block has to find offsets, gates and activations first. The recorded table below shows the same with
-# 600 steps. The shipped `quickstart`, a block and a tower of one convolution trained together with their backbone for
-# 3,100 steps, stands at AP 0.42 on its validation set. Here is what the towers find after their 300:
+# Who is ahead after so few steps says how fast a head starts, not how good it is in the end: a tower begins as plain
+# convolutions, a block has to find offsets, gates and activations first. (The shipped `quickstart` has trained for
+# 3,100 steps, together with its backbone.) Here is what the towers find after their 300:
 
 # %% tags=["hide"]
 from dyhead_book.c08_dynamic_head_on_detectors.boxes_figure import boxes_figure
@@ -871,9 +861,9 @@ Picture(figure, alt, colours=256)
 # %% [markdown]
 # ## Look: photographs
 #
-# Shapes is the laboratory; `everyday` is a detector of photographs. It is an ATSS with two blocks of the Dynamic Head
-# instead of towers, on a backbone that has learned ImageNet, trained on 1,578 photographs of COCO with 12 kinds of
-# things. Its assignment is another than FCOS's, its last step the same, so it can run on *your* suppression:
+# Shapes is the laboratory; `everyday` is a detector of photographs: an ATSS with two blocks of the Dynamic Head in
+# place of towers, on a backbone that has learned ImageNet, trained on 1,578 photographs of COCO with 12 kinds of
+# things. Its assignment is not FCOS's, but its last step is the same, so it can run on *your* suppression:
 
 
 # %%
@@ -905,11 +895,10 @@ Picture(
 )
 
 # %% [markdown]
-# None of these four photographs is from COCO. The motorcycle of the four notations above is found this time, not
-# drawn by hand. A detector that has seen 1,578 photographs is seldom sure of anything, and its scores say so. Where a
-# box is wrong, ask which decision failed. The cup has two classes on one box: the classifier cannot decide, and
-# suppression within a class lets both stand. The front wheel has a second box, a vehicle of its own: its IoU with the
-# whole motorcycle is 0.20, so no suppression removes it; the classifier should have called this place background.
+# None of these four photographs is from COCO. A detector that has seen so few is seldom sure of anything. Where a box
+# is wrong, ask which decision failed. The cup has two classes on one box: the classifier cannot decide, and suppression
+# within a class lets both stand. The front wheel has a box of its own as a vehicle: its IoU with the motorcycle is
+# 0.20, so no suppression removes it; the classifier should have called this place background.
 #
 # ## Two stages: task-aware attention after RoI pooling
 #
@@ -919,15 +908,15 @@ Picture(
 # pooling, and the layers stay.">
 #
 # For two-stage detectors the paper describes another order: scale- and spatial-aware attention *before* RoI pooling,
-# task-aware attention *after* it, in place of the two fully connected layers. The released Faster R-CNN does not do
-# that; it has all three in front. What is the difference? Task-aware attention computes its coefficients from a mean
-# of the features. In front of the pooling that is the mean over a whole level: one set of coefficients for a level of
-# the picture. Behind it, every region has a mean of its own, and so every *object* switches its own channels.
+# task-aware attention *after* it, in place of two fully connected layers. The released Faster R-CNN has all three in
+# front. The difference: task-aware attention computes its coefficients from a mean of the features. In front of the
+# pooling that is the mean over a whole level. Behind it, every region has a mean of its own, and so every *object*
+# switches its own channels.
 
 # %%
 from torchvision.ops import roi_align
 
-from dyhead_lab.attention import TaskAwareAttention  # chapter 06 builds it
+TaskAwareAttention = earlier("06_task_aware", "TaskAwareAttention")
 
 
 class TaskAwareBoxHead(nn.Module):
@@ -959,8 +948,8 @@ class SecondStage(nn.Module):
 
 
 # %% [markdown]
-# Your own first stage makes proposals already: the boxes of FCOS. (A real first stage, the RPN, does not ask for
-# classes.) And a trace shows that each region gets coefficients of its own:
+# Your FCOS makes proposals already: its boxes. (A real first stage does not ask for classes.) A trace shows that each
+# region gets coefficients of its own:
 
 # %%
 from dyhead_lab.trace import trace
@@ -977,8 +966,8 @@ slopes = [round(a1, 3) for a1 in coefficients[:, 0, 0].tolist()]
 print("slope a1 of channel 0 in each region:", slopes)
 
 # %% [markdown]
-# In the library it is `faster_rcnn(..., task_after_pooling=True)`. With your box head in place of its own, filled with
-# the same weights, its losses are the same:
+# In the library that is `faster_rcnn(..., task_after_pooling=True)`. With your box head and the same weights its losses
+# are the same:
 
 # %%
 from dyhead_lab.detectors.rcnn.faster_rcnn import faster_rcnn
@@ -998,8 +987,8 @@ for box_head in (two_stage.roi_heads.box_head, own):
 # %% [markdown]
 # ## What it costs
 #
-# The seven detectors of the table, with ResNet-50 at 800 x 1333 pixels and 80 classes, without and with six blocks.
-# Nothing is computed: the counts come from shapes alone. Two-stage detectors classify 1,000 regions.
+# The seven detectors of the table, with ResNet-50 at 800 x 1333 pixels and 80 classes, without and with six blocks. The
+# counts come from shapes alone. Two-stage detectors classify 1,000 regions.
 
 # %%
 from dyhead_lab.detectors.one_stage.atss import atss
@@ -1039,21 +1028,19 @@ figure = parts_figure(costs, ["without", "with"])
 Picture(figure, alt="Stacked costs of seven detectors; the head triples the two-stage ones.")
 
 # %% [markdown]
-# Three stories in one figure.
-#
-# - Where the head **replaces** towers, the detector costs a tenth more (ATSS, FCOS, BorderDet), or a fifth
-#   (RepPoints, whose towers have three convolutions, not four). This is the case that the paper reports.
+# - Where the head **replaces** towers, the detector costs a tenth more (ATSS, FCOS, BorderDet), or a fifth (RepPoints,
+#   whose towers have three convolutions, not four). This is the case that the paper reports.
 # - Where it comes **before** towers that stay (RetinaNet), it costs half the detector again.
-# - In **two-stage** detectors nothing is replaced, and the pyramid begins at P2, which has four times the positions
-#   of P3. There six blocks cost more than twice what the whole detector did.
+# - In **two-stage** detectors nothing is replaced, and P2 has four times the positions of P3. There six blocks cost
+#   more than twice what the whole detector did.
 #
-# "Without any computational overhead", says the abstract; for ATSS that is nearly so. The numbers of parameters of
-# ATSS, RetinaNet and Faster R-CNN are those of the released configurations, to the last one (Faster R-CNN here has
-# 4,100 more: torchvision also regresses a box for the background).
+# "Without any computational overhead", says the abstract; for ATSS that is nearly so. (The parameters of ATSS,
+# RetinaNet and Faster R-CNN are those of the released configurations, but for 4,100 with which torchvision's Faster
+# R-CNN regresses a box for the background.)
 #
 # ## What it brings: published, and measured here
 #
-# These are published numbers on COCO, each with the place where it stands:
+# Published numbers on COCO, each with the place where it stands:
 
 # %% tags=["hide"]
 from dyhead_book.c08_dynamic_head_on_detectors.published import (
@@ -1067,10 +1054,10 @@ from dyhead_book.c08_dynamic_head_on_detectors.published import (
 Markdown(table())
 
 # %% [markdown]
-# Baseline and improved number come from different code, so a difference of a point is not sure. How much code bases
-# differ shows in one model, ATSS with ResNet-50 and six blocks. Below it stands what the paper reports with larger
-# backbones. Every row there has the same head, so the way from 43 to 60 is the backbone (ResNeXt, then Swin), the
-# schedule, several sizes of pictures and more data.
+# Baseline and improved number come from different code, so a difference of a point is not sure: below, one model, ATSS
+# with ResNet-50 and six blocks, differs by code base. Then come the paper's larger backbones. Every row has the same
+# head, so the way from 43 to 60 is the backbone (ResNeXt, then Swin), the schedule, several sizes of pictures and more
+# data.
 
 # %% tags=["hide"]
 for source, AP in ATSS_R50.items():
@@ -1081,9 +1068,8 @@ for backbone, AP in BACKBONES.items():
     print(f"{AP:.1f}  {backbone}")
 
 # %% [markdown]
-# And our own: `dyhead-lab experiment detectors` trains every detector on Shapes with one budget, 600 steps of 8
-# pictures, without and with one block, on a narrow backbone that has learned Shapes before. This is the recorded
-# result.
+# And our own: `dyhead-lab experiment detectors` has trained every detector on Shapes without and with one block, 600
+# steps of 8 pictures, on a narrow backbone that has learned Shapes before.
 
 # %%
 from dyhead_lab.experiments.catalogue import recorded
@@ -1094,8 +1080,8 @@ print(experiment.table())
 # %% [markdown]
 # What exactly was compared? A *plain* one-stage row has towers of **one** convolution, not of four as published: on a
 # narrow backbone four would be most of the detector. A row *with the block* has **no** tower, not even for RetinaNet,
-# whose released recipe keeps its towers behind the Dynamic Head. The two-stage rows have no towers either way; there
-# the block is simply added. (The table has an eighth detector, Mask R-CNN: Faster R-CNN that also predicts masks.)
+# whose released recipe keeps them. Two-stage rows have no towers either way. (The eighth detector, Mask R-CNN, is a
+# Faster R-CNN that also predicts masks.)
 
 # %% tags=["hide"]
 from dyhead_book.c08_dynamic_head_on_detectors.gains import Gain, gains_figure
@@ -1120,22 +1106,22 @@ print(f"{len(worse)} of {len(ours)} detectors are better without the block:", ",
 print("seeds of each row:", len(experiment.seeds))
 
 # %% [markdown]
-# The two panels do not compete: another data set, another backbone, another budget, one block instead of six. But the
-# signs differ, and that is worth a thought. The backbone of every row has learned Shapes already; what stands between
-# it and the losses starts from random weights, and the block puts more there. So a short training measures how fast a
-# head starts, as with your own detector above. Whether a longer budget would turn the signs has not been measured
-# here. With one seed there is no spread either, so read a difference of a point or two as nothing.
+# The two panels do not compete: another data set, another backbone, another budget, one block instead of six. But why
+# do the signs differ? The backbone of every row has learned Shapes already; what stands behind it starts from random
+# weights, and the block puts more there. So a short training measures how fast a head starts, as above. Whether a
+# longer one would turn the signs has not been measured, and one seed has no spread: read a difference of a point or two
+# as nothing.
 #
 # RepPoints is far behind in both rows because it learns *what* an object is later than *where*: after 600 steps the
-# surest box on an object has the right class no more often than by chance. With three times the steps it reaches AP
-# 0.297 (`dyhead-lab train reppoints_shapes --set iterations=1800 --set warmup=50 --set evaluate_every=1800`).
+# surest box on an object has the right class no more often than by chance. (With three times the steps it reaches AP
+# 0.297: `dyhead-lab train reppoints_shapes --set iterations=1800 --set warmup=50 --set evaluate_every=1800`.)
 #
 # ## Released weights
 #
 # `load_dynamic_head` reads the checkpoints of the [released code](https://github.com/microsoft/DynamicHead), in all
-# four of its layouts, and mmdetection's. It tells the detector, its depth and its classes from the entries, and it is
-# strict: an entry that is missing or left over is an error that names it. The official files are not part of the
-# book, so we make one with random weights and the official names.
+# four of its layouts, and mmdetection's. It tells detector, depth and classes from the entries, and refuses a file with
+# an entry missing or left over. The official files are not part of the book, so we make one with random weights and the
+# official names.
 
 # %%
 from dyhead_lab.detectors.official import load_dynamic_head, save_official
@@ -1164,8 +1150,8 @@ except ValueError as error:
 # ## Break it
 #
 # This suppression has one planted bug. Three boxes stand in a row, each overlapping the next with IoU 0.54; the
-# threshold is 0.5. With scores 0.9, 0.8, 0.7 the first and the last must stay. The other two lines have the same
-# boxes with the scores in another order. What is wrong?
+# threshold is 0.5. With scores 0.9, 0.8, 0.7 the first and the last must stay; the other two lines give the same boxes
+# other scores. What is wrong?
 
 # %%
 suspect = drill(NMS_MISTAKES, 2)
@@ -1222,10 +1208,10 @@ short_training.revisit(answer, reached)
 
 # %% [markdown]
 # - A detector is a set of decisions around its features: places, assignment, losses, decoding, suppression.
-# - Focal loss silences what is right already; GIoU has a slope where boxes do not touch; centredness ranks places.
-# - Suppression is greedy, and works within a class.
-# - The Dynamic Head maps a pyramid to a pyramid, so it fits every detector that has one. What it costs depends on
-#   what it replaces: a tenth more on ATSS, several times as much on Faster R-CNN.
+# - Focal loss silences what is right already; GIoU has a slope where boxes do not touch; centredness ranks places;
+#   suppression is greedy, and works within a class.
+# - The Dynamic Head fits every detector that has a pyramid. What it costs depends on what it replaces: a tenth more on
+#   ATSS, several times as much on Faster R-CNN.
 # - Published gains lie between 1 and 3.5 points; code bases alone differ by up to a point; a short training measures
 #   how fast a head starts.
 

@@ -9,24 +9,23 @@
 # | You will build | maps of what a detector reads, and a control for every claim that is made with them |
 #
 # Papers on detection end with pictures: red spots on a zebra, and a sentence that says that the network *attends to the
-# object*. Such a picture convinces at once, and that is what is wrong with it. A network that has learned nothing can
+# object*. Such a picture convinces at once, and that is what is wrong with it: a network that has learned nothing can
 # give the same picture. [Adebayo et al., 2018](https://arxiv.org/abs/1810.03292) replaced the weights of trained
-# classifiers by random numbers and found that some well-known kinds of maps hardly changed: they had shown the edges of
-# the image all along. And [Jain and Wallace, 2019](https://arxiv.org/abs/1902.10186) asked whether attention explains
-# what a network does, and found it easy to change the attention without changing the answer.
+# classifiers by random numbers, and some well-known kinds of maps hardly changed: they had shown the edges of the image
+# all along. [Jain and Wallace, 2019](https://arxiv.org/abs/1902.10186) found it easy to change the attention of a
+# network without changing its answer.
 #
-# The detectors of this book make one thing easier. A deformable layer *computes* the places that it reads, so nothing
-# has to be estimated: the map is part of the computation. Whether it means what one sees in it is still to be shown,
-# and the way to show it is the one of every experiment. Say what the map would look like if the claim were false; make
-# that map; compare two numbers.
+# The detectors of this book make one thing easier. A deformable layer *computes* the places that it reads, so the map
+# is part of the computation. Whether it means what one sees in it is still to be shown, as in every experiment: say
+# what the map would look like if the claim were false, make that map, compare two numbers.
 #
 # <img src="diagrams/claim_and_control.svg" alt="A claim and its control. The picture passes the trained
 # network; from its trace comes a map, and from the map one number. The control takes the same way with one
 # thing changed: weights from before training, a ring for the learned points, or another picture. Only the
 # difference of both numbers speaks for the claim.">
 #
-# This chapter builds the maps and puts eight claims to that test: about the taps of Dynamic Head, object queries, an
-# encoder, dense attention, and the tokens that a decoder reads. Not all of them survive.
+# This chapter puts eight claims to that test: about the taps of Dynamic Head, object queries, an encoder, dense
+# attention, and the tokens that a decoder reads. Not all of them survive.
 
 # %% tags=["hide"]
 import os
@@ -109,7 +108,7 @@ without_learning.ask()
 # ## Look first
 #
 # Before measuring, look. `look` runs a detector on a photograph and draws what it attended to: **click** an object and
-# go through the layers. From the command line `dyhead-lab look photo.jpg --out page.html` writes the same as a page.
+# go through the layers. (On the command line: `dyhead-lab look photo.jpg --out page.html`.)
 
 # %%
 trained = load_trained(WEIGHTS)
@@ -126,12 +125,12 @@ look_upload(trained)
 
 # %% [markdown]
 # The points of the motorcycle lie on the motorcycle, and so do the weights: every one of them. Is that an achievement?
-# Keep the question in mind; the answer comes when there is something to compare with.
+# The answer comes when there is something to compare with.
 #
 # ## What a model tells
 #
 # Modules of this library hand out what they compute while somebody listens. `trace` listens during one forward pass,
-# and keeps tensors by module and name. When nobody listens, nothing is stored.
+# and keeps tensors by module and name.
 
 # %%
 with torch.no_grad(), trace(trained.model) as seen:
@@ -206,11 +205,11 @@ apart = float((y - computed).norm() / computed.norm())
 print("difference from the forward pass:", "below 1e-5" if apart < 1e-5 else apart)
 
 # %% [markdown]
-# So what we are going to draw is what was computed. That is more than most maps of attention can say, and it is all
-# that this proof says: *where* was read, not what for.
+# So what we are going to draw is what was computed. That is more than most maps of attention can say, and it is all:
+# *where* was read, not what for.
 #
-# The explorer below does the same by hand. **Click** a place, choose one of its points with the slider, **drag** it,
-# and see how the output of the layer would change. Three buttons save the numbers of a place.
+# The explorer does the same by hand. **Click** a place, choose one of its points with the slider, **drag** it, and see
+# how the output of the layer would change.
 
 # %% tags=["hide"]
 from dyhead_lab.views.sampling_points import SamplingPoints
@@ -255,9 +254,9 @@ def spread(positions_n2, weights_n):
 check_spread(spread)
 
 # %% [markdown]
-# Two things were learned here, offsets and masks, and both change the number. So four numbers are measured at every
-# object: with both, with the learned offsets and equal masks, with the learned masks on the regular grid, and with
-# neither. The last is the control: it is what the detector does before its first step.
+# Two things were learned, offsets and masks, and both change the number. So four numbers are measured at every object:
+# with both, with the learned offsets and equal masks, with the learned masks on the regular grid, and with neither. The
+# last is the control: the detector before its first step.
 
 
 # %%
@@ -280,9 +279,8 @@ def spread_in_cells(points, weights, H, W):
 
 
 # %% [markdown]
-# First the detector of photographs, on all objects that it finds in the photographs of this book with a score of at
-# least 0.3. The place is the middle of the box. The network saw the photograph resized and padded; `valid_part` tells
-# which share of its input is picture.
+# First the detector of photographs, in the middle of every box that it finds with a score of at least 0.3. The network
+# saw the photograph resized and padded; `valid_part` tells which share of its input is picture.
 
 # %%
 from dyhead_lab.views.sampling_layers import valid_part
@@ -323,8 +321,8 @@ farther.revisit(answer, f"{far:.2f} cells on P5, mean of {len(in_photos)} object
 # Trained on photographs, the points move apart, on some levels to nearly twice the grid. Nearly all of that is done by
 # the offsets: with equal masks the number hardly changes.
 #
-# A claim that stood in an earlier edition of this chapter said the opposite, *trained points lie closer together than
-# the grid*. It was measured on another detector. Here it is again: quickstart, on Shapes.
+# *Trained points lie closer together than the grid*, an earlier edition of this chapter said. It had measured another
+# detector: quickstart, on Shapes. Here it is again.
 
 # %%
 unseen = DrawnShapes(4 if FAST else 40)
@@ -343,10 +341,9 @@ for l in (0, 2):
     table_of(on_shapes[l])
 
 # %% [markdown]
-# On P3 of quickstart the points are closer than the grid indeed, and the split tells why: with equal masks 1.07 are
-# left of 1.15, and the masks do as much again, as they favour the middle. On its coarser levels there is next to
-# nothing. So the sentence was true of one level of one detector; what holds for both is that **spread is a property of
-# weights and level, not of deformable convolution**.
+# Compare P3 with the coarser levels, and the two kinds of masks. When masks are equal, what remains is what offsets do;
+# the rest is done by masks, which favour the middle. Whatever draws together here did not do so in the detector of
+# photographs: **spread is a property of weights and level, not of deformable convolution**.
 #
 # ## Inside the box?
 #
@@ -398,10 +395,10 @@ for l in range(5):
     print(f"P{l + 3}: {learned:.0%} inside, with the regular grid {grid:.0%}")
 
 # %% [markdown]
-# There is the answer to the question of the beginning. On P3 to P5 the whole weight lies on the object, and so does
-# that of nine points that never learned anything: an object that covers half of the photograph is larger than any
-# grid around its middle. Where the two differ, on the coarsest levels, learning moved points *out* of the box, if
-# anything. A picture of points on the motorcycle shows that the motorcycle is large.
+# There is the answer. On P3 to P5 the whole weight lies on the object, and so does that of nine points that never
+# learned anything: an object that covers half of the photograph is larger than any grid around its middle. Where the
+# two differ, on the coarsest levels, learning moved points *out* of the box, if anything. A picture of points on the
+# motorcycle shows that the motorcycle is large.
 #
 # ## A heat map
 #
@@ -475,8 +472,8 @@ check_heat_map(heat_at_once)
 
 # %% [markdown]
 # Which cells of P3 does the second block read most, from all places together? With equal masks and no offsets every
-# cell would be read as often as any other. And what would the map look like if it did *not* depend on what is in the
-# photograph? Three controls:
+# cell would be read as often as any other. What would the map look like if it did *not* depend on the photograph? Three
+# controls:
 #
 # - the same detector **before training** (its backbone as training found it, the rest random);
 # - the **mirror image**, with the map turned back: it should be nearly the same map, if the map follows the content;
@@ -541,17 +538,16 @@ for name, asked_for in {"contrast": pixels.std(0).view(40, 59), "motorcycle": in
     print(f"correlation with the {name}: {float(torch.corrcoef(both)[0, 1]):+.2f}")
 
 # %% [markdown]
-# The claim that the map belongs to the photograph stands: mirrored it comes out nearly the same, another photograph
-# gives another map, and before training there is none. But neither of the two captions that come to mind fits. With
-# the contrast it has little in common, and with the motorcycle's box little more: a correlation of 0.2 explains four
-# hundredths of the variance. The map is real, and what it means we do not know. That is where many maps of attention
-# end, if one asks.
+# The map belongs to the photograph: mirrored it comes out nearly the same, another photograph gives another map, and
+# before training there is none. But neither caption fits. With the contrast it has little in common, and with the
+# motorcycle's box little more: a correlation of 0.2 explains four hundredths of the variance. The map is real, and what
+# it means we do not know. That is where many maps of attention end, if one asks.
 #
 # ## What an object query reads
 #
-# In a detector of the DETR family an object has a query, and the query's points can be asked for themselves. Which
-# query? Not the one whose reference lies nearest to the middle of the box, as one is tempted to take; detections of
-# this library say which query they come from.
+# In a detector of the DETR family an object has a query, whose points can be asked for themselves. Which query? Not the
+# one whose reference lies nearest to the middle of the box, as one is tempted to take; detections of this library say
+# which query they come from.
 
 
 # %%
@@ -606,8 +602,7 @@ for path in layers:
 # %% [markdown]
 # Impressive, again. What would a layer read that has not learned to look? Deformable attention starts with a *ring*:
 # head $m$ looks at the angle $2 \pi m / M$, its point $k$ lies $k$ steps away, and all weights are equal. Around a
-# reference *box* of $w \times h$ a step is $1/P$ of the way from the centre to the border, and the directions are
-# stretched so that the last points lie on the border:
+# reference *box* of $w \times h$ a step is $1/P$ of the way to the border, and the last points lie on the border:
 #
 # $$r_{mk} = (c_x, c_y) + \frac{k}{P} \cdot \frac{d_m}{\max(|d_{m,x}|, |d_{m,y}|)} \cdot \frac{(w, h)}{2},
 # \qquad d_m = (\cos \tfrac{2 \pi m}{M}, \sin \tfrac{2 \pi m}{M})$$
@@ -658,7 +653,7 @@ check_ring_points(ring_points)
 #
 # Four measurements for every object and layer, each of which changes one thing: as learned; the learned points with
 # equal weights; the ring with equal weights; and the learned points against *another object's* box, which tells what
-# "inside a box" is worth if it is any box.
+# "inside a box" is worth for any box.
 
 
 # %%
@@ -686,7 +681,7 @@ def compare(s, path, q, box, other_box):
 
 # %% [markdown]
 # First with the eye. One of these two rows is what a trained detector reads for one object, layer by layer. The other
-# has learned nothing. Points of all levels are drawn on one grid.
+# has learned nothing.
 
 # %% tags=["hide"]
 i, s, q, box = asked[2]
@@ -749,22 +744,21 @@ without_learning.revisit(answer, f"{ring:.1%} inside, {learned:.1%} as learned."
 
 # %% [markdown]
 # The 98 % of the last layer are mostly a matter of form. From the second layer on the reference is the box that the
-# layer before found, and offsets count in halves of it: whatever a query does, it starts inside. Of the last eleven or
-# so points of a hundred, some learning moved in; the outermost ring points lie *on* the border of the reference, and a
-# pixel decides about them. The number that says something is that of the **first layer**. There the reference is a
-# point that is the same for every picture, the ring puts less than half inside, and learning nearly nine tenths.
+# layer before found, and offsets count in halves of it: whatever a query does, it starts inside. What learning moved in
+# there is little; the outermost ring points lie *on* the border, and a pixel decides about them. The number that says
+# something is that of the **first layer**. There the reference is a point, the same for every picture, the ring puts
+# less than half inside, and learning nearly nine tenths.
 #
-# (One may also let the decoder itself run with rings in all of its layers. Then it finds next to nothing: over these 40
-# pictures six detections above 0.4, with 99 % of their points inside. That control changes the boxes as well as the
-# points, which is one thing too many.)
+# (If the decoder itself runs with rings in all of its layers, it finds next to nothing: over these 40 pictures six
+# detections above 0.4. But that changes the boxes as well as the points, which is one thing too many.)
 #
-# And it is the weights that do it, not the points: with equal weights the first layer's points are hardly better than
-# the ring's. Among the many places that it could read, a query chooses those on its object.
+# And it is the weights that do it: with equal weights the first layer's points are hardly better than the ring's. Among
+# the many places that it could read, a query chooses those on its object.
 #
 # ## The encoder
 #
-# In the encoder every token is a query. A token in the middle of an object: does it read its own object? Control: the
-# ring around the same token. The boxes are true ones here, since an encoder finds none.
+# In the encoder every token is a query. Does a token in the middle of an object read its own object? Control: the ring
+# around the same token. The boxes are true ones here, since an encoder finds none.
 
 
 # %%
@@ -820,15 +814,14 @@ for l in range(encoder.shape[1]):
 
 # %% [markdown]
 # This claim stands where tokens are fine and fades where they are coarse. A token of the finest level has learned to
-# stay on its own object, by far. A token of the coarsest one covers a cell of 32 pixels, larger than many objects; its
-# points read around it as an untrained layer would. Note that the interval belongs to the *difference*, taken object by
-# object: both shares vary with the size of the objects, and together.
+# stay on its own object, by far. One of the coarsest covers 32 pixels, more than many objects; its points read around
+# it as an untrained layer would. Note that the interval belongs to the *difference*, taken object by object: both
+# shares vary with the size of the objects, and together.
 #
 # ## Dense attention
 #
-# DETR has no sampling points: every query has a weight for every token. Drawing it takes no work, which is why its maps
-# stand in so many slides. One head of one layer is a row of numbers, in the order of the tokens; we take the mean over
-# the heads.
+# DETR has no sampling points: every query has a weight for every token, which is easily drawn and stands in so many
+# slides. One head of one layer is a row of numbers, in the order of the tokens; we take the mean over the heads.
 
 
 # %%
@@ -855,7 +848,7 @@ def tokens_read(heat_HW):
 
 
 # %% [markdown]
-# In the view of this detector every layer of encoder and decoder is such a map, all of them on one scale:
+# In the view of this detector every layer is such a map, all of them on one scale:
 
 # %% tags=["hide"]
 dense = load_trained(DENSE)
@@ -892,21 +885,20 @@ Picture(maps_figure(panels, "attention weight", boxes=marked), alt, colours=256)
 
 # %% [markdown]
 # **Hardly better than uniform.** The difference is about one part in a hundred, as large as its own interval. The
-# shipped DETR learned for as long as its siblings, and that is not long enough for a DETR
-# ([chapter 09](09_self_attention_to_deformable.ipynb) says why it is slow). It does choose: some 70 of 100 tokens share
-# its attention where nearly all did before training. But it does not choose its box. Drawn alone, on a colour scale of
-# its own, even the right map would show bright spots, because the largest of a hundred nearly equal numbers is drawn
-# white. On one scale one sees what there is.
+# shipped DETR has not learned for long enough ([chapter 09](09_self_attention_to_deformable.ipynb) says why it is
+# slow). It does choose: some 70 of 100 tokens share its attention where nearly all did before training. But it does not
+# choose its box. Drawn alone, on a colour scale of its own, even this map would show bright spots, because the largest
+# of a hundred nearly equal numbers is drawn white.
 #
-# This is a verdict on this detector. The paper's figures of a DETR that has learned from COCO for 500 epochs show heads
-# that look at the ends of animals; whether they pass the same two controls is for `DENSE = "facebook/detr-resnet-50"`
-# and photographs in the place of `unseen` to say.
+# This is a verdict on this detector. The paper shows heads of a DETR with 500 epochs on COCO that look at the ends of
+# animals; whether they pass the two controls is for `DENSE = "facebook/detr-resnet-50"` and photographs in the place of
+# `unseen` to say.
 #
 # ## Which tokens are read?
 #
-# The observation from which Sparse DETR starts ([chapter 12](12_sparse_detr.ipynb)) is that a decoder refers to
-# about 45 % of the encoder's tokens. It is a count of tokens that *some* point reads, however small its weight. A
-# second number says more: how few tokens carry 90 % of the attention?
+# Sparse DETR starts ([chapter 12](12_sparse_detr.ipynb)) from the observation that a decoder refers to about 45 % of
+# the encoder's tokens: *some* point reads them, however small its weight. A second number says more: how few tokens
+# carry 90 % of the attention?
 
 # %% [markdown] tags=["workbook"]
 # **Exercise: tokens that carry** (difficulty 2, about 10 minutes): the least share of all tokens that together
@@ -955,8 +947,8 @@ def received(s):
 
 # %% [markdown]
 # Two controls. The same detector before training: its queries read rings around points that chance has put somewhere.
-# And another size of picture: the number of points is fixed, 50 queries with 48 points in each of three layers, and
-# 525 tokens cannot hide from them. With twice the side there are 2,100.
+# And another size of picture: 50 queries with 48 points in each of three layers are a fixed number, and 525 tokens
+# cannot hide from them. With twice the side there are 2,100.
 
 # %%
 large, small = (DrawnShapes(2 if FAST else 6, size=side) for side in (320, 160))
@@ -979,18 +971,17 @@ alt = "Share of the attention that the best tokens carry: an untrained decoder i
 Picture(carry_figure(curves), alt, colours=64)
 
 # %% [markdown]
-# Here the control turns the claim around. That a decoder leaves tokens alone is no sign of what it has learned: before
-# training it leaves *more* of them alone, since all its queries look at few places. Training spreads the queries over
-# the objects. The 45 % of the paper are a statement about how many points there are for how many tokens, and its
-# authors use it as that: as room for savings. What makes their method work is another number, that a scorer can
-# *predict* which tokens these are.
+# Here the control turns the claim around. Before training a decoder leaves *more* tokens alone, since all its queries
+# look at few places; training spreads the queries over the objects. The 45 % of the paper say how many points there are
+# for how many tokens, and its authors use it as that: as room for savings. What makes their method work is another
+# number, that a scorer can *predict* which tokens these are.
 #
 # ## Does it matter what is read?
 #
-# A heat map shows where a layer reads. Whether the answer depends on it is a question for an experiment: take away
-# what is read, and look at the answer. We silence the 26 tokens (5 %) that an object's query reads most, by setting
-# their values to zero in all decoder layers. Two controls, again 26 tokens each: any tokens by chance, and by chance
-# among those that the query reads.
+# A heat map shows where a layer reads. Whether the answer depends on it is a question for an experiment: take away what
+# is read. We silence the 26 tokens (5 %) that an object's query reads most, by setting their values to zero in all
+# decoder layers. Two controls, again 26 tokens each: any tokens by chance, and by chance among those that the query
+# reads.
 
 # %%
 cross = [m for n, m in detr.model.named_modules() if n.endswith("cross_attn")]
@@ -1055,19 +1046,17 @@ for name in list(scores)[1:]:
 
 # %% [markdown]
 # This claim stands, and well. Without the tokens that it reads most a query loses its object, while tokens taken by
-# chance hardly matter and even tokens that it does read, taken by chance, matter little. Here attention weights do tell
-# what the answer depends on. Silencing is the stronger argument of the two, as it changes one thing and looks at the
-# answer; a map only looks.
+# chance hardly matter, and even those that it does read, taken by chance, matter little. Silencing is the stronger
+# argument: it changes one thing and looks at the answer; a map only looks.
 #
-# Still it has limits that should be said. Zero is a value the decoder has never met, so part of the loss may be
-# surprise. And a token's value comes from an encoder that has gathered it from elsewhere: the map says which *tokens*
-# matter, not which pixels.
+# It has limits. Zero is a value the decoder has never met, so part of the loss may be surprise. And a token's value
+# comes from an encoder that has gathered it from elsewhere: the map says which *tokens* matter, not which pixels.
 #
 # ## What the controls said
 #
 # | claim | control | verdict here |
 # | --- | --- | --- |
-# | trained taps draw together | regular grid; equal masks; another detector | true of one level of one detector |
+# | trained taps draw together | regular grid; equal masks; another detector | depends on level and detector |
 # | taps lie on the object | regular grid | as much without learning: objects are large |
 # | the map follows the picture | mirror image, another photograph, before training | stands |
 # | a query's attention lies in its box | ring; equal weights; another box | last layers: form. First layer: learned |

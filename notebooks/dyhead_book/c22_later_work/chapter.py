@@ -3,10 +3,10 @@
 #
 # | | |
 # | --- | --- |
-# | Time | 45 minutes, about 2 minutes to run on 2 CPU cores (a GPU changes little) |
+# | Time | 75 minutes with the exercises, about 2 minutes to run on 2 CPU cores (a GPU changes little) |
 # | Memory | under 2 GB, none on a GPU |
 # | Needs | Deformable DETR ([chapter 11](11_deformable_detr.ipynb)); the rest of the book helps |
-# | You will see | what later papers changed in the parts that you built, and four of the changes in code |
+# | You will build | denoising queries and DINO's gradient between layers; four other changes are shown in code |
 #
 # The three papers of this book appeared in 2021 and 2022. What came after them is easier to read than it looks. Most of
 # it keeps the picture (sample few places, refine what matters, let a fixed number of queries answer) and changes *one
@@ -25,8 +25,12 @@
 # %% tags=["hide"]
 import os
 
+from dyhead_book.c22_later_work.denoising_checks import MASK_MISTAKES, check_mask, check_shaken
+from dyhead_book.c22_later_work.look_forward_checks import check_twice
 from dyhead_book.figures.learning_curves import losses_figure
 from dyhead_book.practice.drawn_shapes import DrawnShapes, shapes_ap
+from dyhead_book.practice.drills import drill
+from dyhead_book.practice.predictions import Question
 from dyhead_lab.views.figures import Picture
 
 FAST = bool(os.environ.get("DYHEAD_FAST"))  # tests of the book take a handful of steps
@@ -41,6 +45,22 @@ from dyhead_lab.zoo import load_trained
 
 shipped = load_trained("deformable_detr_tiny")
 config = shipped.model.config
+
+# %% [markdown]
+# ## Predict
+
+# %%
+denoised = Question(
+    "22 queries that are told the answer",
+    "While it trains, a DETR gets additional queries that start at the true boxes, shaken a "
+    "little, and must restore them. Its ordinary queries learn as before, and cannot see the "
+    "others. "
+    "After 120 steps, how large is the loss of the ordinary queries?",
+    lower="lower by at least 0.2: the additional queries teach the decoder that all share",
+    even="about the same: nothing about the ordinary queries has changed",
+    higher="higher by at least 0.2: the decoder has to serve two masters",
+)
+denoised.ask()
 
 # %% [markdown]
 # ## What is a query?
@@ -159,15 +179,82 @@ for query, box in enumerate(model.anchors.sigmoid()[:3].tolist()):
 # only each other, so no truth leaks.">
 
 
-# %%
+# %% [markdown]
+# The self-attention takes a mask with a row for each query that reads and a column for each that is read. It holds
+# True where a row must *not* read a column, as PyTorch's `attn_mask` has it.
+
+# %% [markdown] tags=["workbook"]
+# **Exercise: who is hidden** (difficulty 2 of 5, about 15 minutes). The noised queries come first, group by group.
+#
+# <details><summary>Where do I begin?</summary>
+#
+# Give every query the number of its group, and -1 to the ordinary ones:
+# `torch.arange(groups).repeat_interleave(objects)`, then `torch.full((queries,), -1)`.
+#
+# </details>
+# <details><summary>How does a pair decide?</summary>
+#
+# `group[:, None]` is the row's number, `group[None]` the column's. Only columns of noised queries are ever hidden, and
+# they are so from every row of another number.
+#
+# </details>
+
+
+# %% exercise="mask"
 def who_is_hidden(groups, objects, queries):
     """(D + Q, D + Q), True where a row must not read a column; the D noised queries come first."""
+    # >>> number the groups, compare every row with every column
     ordinary = torch.full((queries,), -1)
     group = torch.cat([torch.arange(groups).repeat_interleave(objects), ordinary])
     return (group[None] >= 0) & (group[None] != group[:, None])
+    # <<<
 
 
+# %% check="mask"
+check_mask(who_is_hidden)
+
+# %%
 print(who_is_hidden(groups=2, objects=2, queries=3).int())
+
+# %% [markdown]
+# How far is a true box shaken? In DN-DETR its centre moves by at most `noise` times half of its side, so that it stays
+# inside the object, and each side grows or shrinks by at most the share `noise`. What comes out must be a box that a
+# query can have: numbers between 0 and 1, of which a logit exists.
+
+# %% [markdown] tags=["workbook"]
+# **Exercise: shaken boxes** (difficulty 1 of 5, about 10 minutes). `random` holds numbers from -1 to 1: two for the
+# centre, two for the sides.
+#
+# <details><summary>Where do I begin?</summary>
+#
+# Centre and size: `centre, size = boxes.chunk(2, -1)`; the same for the random numbers.
+#
+# </details>
+# <details><summary>Nearly the answer</summary>
+#
+# The centre becomes `centre + shift * size / 2` and the size `size * (1 + stretch)`; both are joined by `torch.cat` and
+# clamped to 0.001 and 0.999.
+#
+# </details>
+
+
+# %% exercise="shake"
+def shaken_boxes(boxes, random, noise):
+    """Boxes (..., 4) as cx, cy, w, h from 0 to 1, and as many numbers from -1 to 1 -> boxes."""
+    # >>> the centre by up to noise times half a side, the sides by up to noise of themselves; clamp
+    centre, size = boxes.chunk(2, -1)
+    shift, stretch = (noise * random).chunk(2, -1)
+    moved = torch.cat([centre + shift * size / 2, size * (1 + stretch)], -1)
+    return moved.clamp(0.001, 0.999)
+    # <<<
+
+
+# %% check="shake"
+check_shaken(shaken_boxes)
+
+# %% [markdown]
+# Now all queries of a batch: every group holds each image's objects once, and some of the labels that a query is told
+# are wrong. Images with fewer objects are filled up; `real` tells what counts.
 
 
 # %%
@@ -175,15 +262,13 @@ def noised_queries(goals, groups, classes, queries, box_noise=0.4, label_noise=0
     """Noised truths (labels, boxes, mask), and what they are to restore (labels, boxes, real)."""
     B, most = len(goals), max(len(goal["labels"]) for goal in goals)
     labels, boxes = torch.zeros(B, most, dtype=torch.long), torch.full((B, most, 4), 0.5)
-    real = torch.zeros(B, most, dtype=torch.bool)  # images with fewer objects are filled up
+    real = torch.zeros(B, most, dtype=torch.bool)
     for image, goal in enumerate(goals):
         count = len(goal["labels"])
         labels[image, :count], boxes[image, :count] = goal["labels"], goal["boxes"]
         real[image, :count] = True
     truth = labels.repeat(1, groups), boxes.repeat(1, groups, 1), real.repeat(1, groups)
-    centre, size = truth[1].chunk(2, -1)
-    shift, stretch = (box_noise * (2 * torch.rand_like(size) - 1) for _ in range(2))
-    shaken = torch.cat([centre + shift * size / 2, size * (1 + stretch)], -1).clamp(0.001, 0.999)
+    shaken = shaken_boxes(truth[1], 2 * torch.rand_like(truth[1]) - 1, box_noise)
     flip = torch.rand(truth[0].shape) < label_noise
     told = torch.where(flip, torch.randint(classes, flip.shape), truth[0])
     return (told, shaken, who_is_hidden(groups, most, queries)), truth
@@ -322,10 +407,72 @@ for name, trained in {"without": model, "with noised groups": helped}.items():
 #   shaken more, which must say "nothing here". So a query learns not to claim an object that a better one has.
 # - *Mixed query selection*: of the two stages of chapter 11 it takes only the boxes; the content of a query is learned.
 #   A token that has seen half of its object is a good place to look from and a bad answer.
-# - *Look forward twice*: chapter 11 detaches every box before the next layer takes it. DINO lets the loss of a layer
-#   reach the box head of the layer before, and no further. In the decoder above that is one name more: predict from
-#   `boxes` as the layer before gave them, with their gradient, and look around `boxes.detach()`.
+# - *Look forward twice*: chapter 11 detaches every box before the next layer takes it, so that a layer learns from its
+#   own prediction alone. DINO lets it learn from the next layer's as well, and from no other.
 #
+# The last takes four lines, which are easily written wrong. Layer $l$ gets a box $b_{l-1}$ and finds a change
+# $\Delta_l$ of its logits. Let $\mathrm{move}(b, \Delta) = \sigma(\sigma^{-1}(b) + \Delta)$, and let $\bar b$ be $b$
+# detached. Two boxes of equal value come out: one to be judged and one to be handed on,
+#
+# $$\hat b_l = \mathrm{move}(b_{l-1}, \Delta_l), \qquad b_l = \mathrm{move}(\bar b_{l-1}, \Delta_l).$$
+#
+# The prediction $\hat b_l$ depends on $\Delta_l$, and through $b_{l-1}$ on $\Delta_{l-1}$. There the chain ends:
+# $b_{l-1}$ was made of a detached box.
+
+# %% [markdown] tags=["workbook"]
+# **Exercise: look forward twice** (difficulty 3 of 5, about 15 minutes). Boxes and changes have the shape (Q, 4).
+#
+# <details><summary>Where do I begin?</summary>
+#
+# With chapter 11: `given = (given.detach().logit() + change).sigmoid()` in a loop is both, the prediction and what is
+# handed on.
+#
+# </details>
+# <details><summary>Only the gradients are wrong</summary>
+#
+# Predict from `given` as it came, hand on what is made of `given.detach()`. If the prediction itself is handed on, a
+# layer learns from all that follow.
+#
+# </details>
+
+
+# %% exercise="twice"
+def look_forward_twice(changes, boxes):
+    """Changes of logits, one tensor a layer, and boxes to start from -> each layer's prediction."""
+    # >>> predict from what was given; hand on what starts from it detached
+    predictions, given = [], boxes
+    for change in changes:
+        predictions.append((given.logit() + change).sigmoid())
+        given = (given.detach().logit() + change).sigmoid()
+    return predictions
+    # <<<
+
+
+# %% check="twice"
+check_twice(look_forward_twice)
+
+# %% [markdown]
+# Who learns from whom is seen in the gradients. Beside it stands what chapter 11 does:
+
+
+# %%
+def detached(changes, boxes):
+    """Every box is detached before the next layer takes it."""
+    predictions = []
+    for change in changes:
+        predictions.append((boxes.logit() + change).sigmoid())
+        boxes = predictions[-1].detach()
+    return predictions
+
+
+for rule in (detached, look_forward_twice):
+    changes = [torch.zeros(1, 4, requires_grad=True) for _ in range(4)]
+    for layer, box in enumerate(rule(changes, torch.full((1, 4), 0.3)), 1):
+        found = torch.autograd.grad(box.sum(), changes, retain_graph=True, allow_unused=True)
+        learn = [str(l) for l, gradient in enumerate(found, 1) if gradient is not None]
+        print(f"{rule.__name__}: from the prediction of layer {layer} learn", *learn)
+
+# %% [markdown]
 # ## How cheap can it be?
 #
 # Sparse DETR left two questions: is the decoder's attention a good teacher of what to keep, and must all levels be
@@ -436,6 +583,19 @@ print("the two differ by", "less than 1e-12" if apart < 1e-12 else apart)
 # layers of chapter 11 alternate with text, words choose the queries, and a query answers with the words that it
 # matches.
 #
+# ## Break it
+#
+# A detector trains with the mask that `suspect` makes: two groups of two noised queries, three ordinary ones. It either
+# lets somebody read what gives the answer away, or closes what may stay open. Read the rows (who reads) and the columns
+# (who is read): which is it?
+
+# %%
+suspect = drill(MASK_MISTAKES, 1)
+print(suspect(2, 2, 3).int())
+
+# %% [markdown]
+# When you have a guess, run `check_mask(suspect)`. Numbers 0 to 7 plant eight bugs.
+#
 # ## Recap
 #
 # | part | in this book | what changed | by |
@@ -452,7 +612,15 @@ print("the two differ by", "less than 1e-12" if apart < 1e-12 else apart)
 # | box | four numbers | four distributions | D-FINE |
 # | deformable convolution | a matrix a tap, sigmoid masks | no matrix, softmax; then no softmax | DCNv3; DCNv4 |
 # | class | a learned vector | a word | GLIP, Grounding DINO |
-#
+
+# %%
+means = {name: sum(curve[-20:]) / len(curve[-20:]) for name, curve in curves.items()}
+without, with_them = means.values()
+gap = without - with_them
+answer = "lower" if gap >= 0.2 else "higher" if gap <= -0.2 else "even"
+denoised.revisit(answer, f"{without:.2f} without and {with_them:.2f} with noised groups.")
+
+# %% [markdown]
 # **Check yourself.**
 #
 # <details><summary>Why could DN-DETR not have been built on the queries of chapter 11?</summary>

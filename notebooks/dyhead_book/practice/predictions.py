@@ -63,17 +63,14 @@ class Question:
         """The question with a button for each choice. Pressing one keeps it as the reader's guess."""
         return Buttons(self)
 
-    def guess(self, choice: str | None) -> Buttons:
-        """Keep the reader's guess and show the question. None only asks.
+    def guess(self, choice: str) -> Buttons:
+        """Keep this guess, as its button does, and show the question.
 
         Raises:
             ValueError: ``choice`` is not one of the letters.
         """
-        if choice is not None:
-            self._check(choice)
-            problem = _keep(self.key, choice)
-            return Buttons(self, problem)
-        return Buttons(self)
+        self._check(choice)
+        return Buttons(self, _keep(self.key, choice))
 
     def earlier(self) -> str | None:
         """The letter that was guessed last, or None."""
