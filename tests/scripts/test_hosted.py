@@ -1,7 +1,6 @@
 """Colab, Kaggle and Binder: the first cell of a chapter brings the library, and every link leads to the repository."""
 
 import ast
-import importlib.util
 import os
 import re
 import shutil
@@ -18,17 +17,9 @@ from dyhead_book import build
 from dyhead_book.hosted import is_first_cell, repository
 from tests.test_rooms import tracked_files
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from .house import ROOT, load
+
 NOTEBOOKS = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/workbook/*.ipynb")])
-
-
-def script(name):
-    """A file of ``scripts`` as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def first_cell(path):
@@ -124,7 +115,7 @@ def simulated_host(place):
 @pytest.fixture
 def hosted(monkeypatch):
     """``scripts/hosted.py`` on a host without the library; programs are noted instead of run."""
-    module = script("hosted")
+    module = load("hosted")
     module.called = []
     module.status = 0
     monkeypatch.setattr(module, "run", lambda *command, **_: module.called.append(command) or module.status)
@@ -168,7 +159,7 @@ class TestPrepare:
 
     def test_what_a_program_says_is_printed_by_the_kernel(self, capsys):
         code = "import os, sys\nprint(*map(os.getenv, 'AB'))\nprint('second', file=sys.stderr)\nsys.exit(3)"
-        assert script("hosted").run(sys.executable, "-c", code, A="first", B=None) == 3
+        assert load("hosted").run(sys.executable, "-c", code, A="first", B=None) == 3
         assert sorted(capsys.readouterr().out.split()) == ["None", "first", "second"]
 
 
@@ -186,7 +177,7 @@ class TestLinks:
         assert all(link.endswith("notebooks/00_start_here.ipynb") and link == quote(link, ":/?=") for _, link in badges)
 
     def test_one_command_changes_the_address_wherever_it_stands(self, tmp_path):
-        tool = script("repository")
+        tool = load("repository")
         old = tool.repository(ROOT)
         for path in tracked_files():
             if path.suffix in (".md", ".ipynb", ".toml"):
@@ -201,7 +192,7 @@ class TestLinks:
         assert all(path.read_bytes() == (ROOT / path.relative_to(tmp_path)).read_bytes() for path in changed)
 
     def test_the_address_is_written_by_hand_in_one_place(self):
-        tool = script("repository")
+        tool = load("repository")
         derived = {"README.md", "guide/hosted.md"}
         found = {
             str(path.relative_to(ROOT))
@@ -214,7 +205,7 @@ class TestLinks:
     @pytest.mark.parametrize("address", ["https://gitlab.com/a/b", "a/b", "https://github.com/a"])
     def test_what_the_three_sites_cannot_open_is_refused(self, address, capsys):
         with pytest.raises(SystemExit):
-            script("repository").main([address])
+            load("repository").main([address])
         assert "no repository on GitHub" in capsys.readouterr().err
 
 
