@@ -15,10 +15,10 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := $(IN_VENV) $(ONE_THREAD) python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test test-all notebooks lint bench doctor native repair constraints
+.PHONY: help setup lab test test-all test-versions notebooks lint bench doctor native repair constraints
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv, install the pinned packages, build the native code
 	@$(BOOTSTRAP) $(TORCH_OPTIONS)
@@ -31,6 +31,9 @@ test: setup ## run all tests but the slow ones
 
 test-all: setup ## run all tests, the long trainings too
 	$(PYTEST) $(ARGS)
+
+test-versions: ## try each supported Python in an environment of its own (ARGS="--full", "--newest")
+	$(PYTHON) scripts/versions.py $(ARGS)
 
 notebooks: setup ## build and execute the chapters from notebooks/dyhead_book
 	$(IN_VENV) python -m dyhead_book.build $(ARGS)

@@ -1,72 +1,47 @@
-"""The names of the zoo's recipes. The recipes import torch, which takes seconds; a mistyped name is told at once."""
+"""What the zoo has, without importing it: recipes import torch, which takes seconds.
+
+A list appears, and a mistyped name is told, at once.
+"""
 
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UserError
 
-#: In the order of ``zoo.registry.RECIPES``; a test holds both together.
-NAMES = (
-    "quickstart",
-    "bccd",
-    "frozen_atss_shapes",
-    "retinanet_shapes",
-    "fcos_shapes",
-    "faster_rcnn_shapes",
-    "mask_rcnn_shapes",
-    "cascade_rcnn_shapes",
-    "atss_shapes",
-    "reppoints_shapes",
-    "borderdet_shapes",
-    "detr_tiny",
-    "deformable_detr_tiny",
-    "sparse_detr_tiny",
-    "everyday",
-    "everyday_plain",
-    "everyday_deformable",
-    "everyday_sparse",
-    "atss_r50_dyhead",
-    "retinanet_r50_dyhead",
-    "faster_rcnn_r50_dyhead",
-    "atss_swin_t_dyhead",
-    "atss_r101_dyhead",
-    "atss_x101_64x4d_dyhead",
-    "atss_r50",
-    "atss_r50_dyhead_off",
-    "atss_r50_dyhead_L",
-    "atss_r50_dyhead_S",
-    "atss_r50_dyhead_C",
-    "atss_r50_dyhead_LS",
-    "atss_r50_dyhead_LC",
-    "atss_r50_dyhead_SC",
-    "atss_r50_dyhead_LSC",
-    "atss_r50_dyhead_depth1",
-    "atss_r50_dyhead_depth2",
-    "atss_r50_dyhead_depth4",
-    "atss_r50_dyhead_depth6",
-    "atss_r50_dyhead_depth8",
-    "atss_r50_dyhead_depth10",
-    "detr_r50",
-    "detr_r50_dc5",
-    "deformable_detr_r50_single_scale",
-    "deformable_detr_r50_single_scale_dc5",
-    "deformable_detr_r50",
-    "deformable_detr_r50_refine",
-    "deformable_detr_r50_two_stage",
-    "efficient_detr_r50",
-    "sparse_detr_r50_rho10",
-    "sparse_detr_r50_rho20",
-    "sparse_detr_r50_rho30",
-    "sparse_detr_r50_rho40",
-    "sparse_detr_r50_rho50",
-    "sparse_detr_swin_t_rho10",
-    "sparse_detr_swin_t_rho20",
-    "sparse_detr_swin_t_rho30",
-    "sparse_detr_swin_t_rho40",
-    "sparse_detr_swin_t_rho50",
-)
+#: Every recipe and experiment, a line each. ``scripts/write_listing.py`` writes it; a test holds it to the zoo.
+LISTING = Path(__file__).with_name("listing.tsv")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a list says of a recipe or an experiment.
+
+    Attributes:
+        kind: "recipe" or "experiment".
+        name: by which commands find it.
+        data: what the recipe is trained on; "" for an experiment.
+        published_ap: AP on COCO val2017 that its source states, as a share, in digits; "" where none does.
+        summary: one line: what it is.
+    """
+
+    kind: str
+    name: str
+    data: str
+    published_ap: str
+    summary: str
+
+
+def listed(kind: str) -> list[Listed]:
+    """All of one kind, in the order of the zoo."""
+    lines = LISTING.read_text(encoding="utf-8").splitlines()
+    return [line for line in (Listed(*text.split("\t")) for text in lines) if line.kind == kind]
+
+
+#: In the order of ``zoo.registry.RECIPES``.
+NAMES = tuple(line.name for line in listed("recipe"))
 #: Names that runs, weights and records may still carry -> the recipe's name now.
 FORMER_NAMES = {"resting_atss_shapes": "frozen_atss_shapes"}
 

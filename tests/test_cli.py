@@ -131,6 +131,12 @@ def test_help_and_version_load_nothing_heavy(words):
     assert end == "0 []" and (__version__ in told or "usage: dyhead-lab" in told)
 
 
+@pytest.mark.parametrize(("words", "row"), [("zoo", "sparse_detr_r50_rho30"), ("weights", "facebook/detr-resnet-50")])
+def test_lists_load_nothing_heavy(words, row):
+    told, end = light(words)
+    assert end == "0 []" and row in told
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -48,6 +49,18 @@ def test_containers_are_set_up_by_the_one_script():
     assert f" AS {devcontainer['build']['target']}\n" in docker
     for line in (*re.findall(r"RUN (python .*)", docker), devcontainer["postCreateCommand"]):
         assert line.startswith("python scripts/bootstrap.py setup --torch")
+
+
+def test_binder_can_start_the_container_as_its_own_user():
+    """repo2docker takes the Dockerfile, names the user by build arguments, and starts ``jupyter notebook`` there."""
+    docker = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    stages = docker.split("FROM ")[1:]
+    assert not [stage for stage in stages if stage.split()[0].endswith(":latest")]
+    assert {"ARG NB_USER=reader", "ARG NB_UID=1000"} <= set(docker.splitlines()) and "ENTRYPOINT" not in docker
+    assert re.findall(r"^USER (.*)", stages[-1], re.MULTILINE) == ["${NB_USER}"] and "ARG NB_USER" in stages[-1]
+    assert not [ROOT / name for name in ("binder", ".binder") if (ROOT / name).exists()], "it would be taken instead"
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert [text for text in extras["test"] if text.startswith("notebook")], "the set-up installs all extras"
 
 
 def test_the_slurm_file_starts_what_accelerate_understands():

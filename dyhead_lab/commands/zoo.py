@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..paths import WEIGHTS
-from ..recipe_names import refuse_unknown
+from ..recipe_names import listed, refuse_unknown
 
 if TYPE_CHECKING:
-    from ..data.dataset import DetectionData
     from ..training.recipe import Recipe
 
 
@@ -26,29 +24,28 @@ def run(args: argparse.Namespace) -> int:
     """Print the list, or one recipe. Returns 0."""
     if args.name:
         refuse_unknown(args.name)
-    from .. import zoo
-    from ..experiments.catalogue import EXPERIMENTS
-    from ..zoo.registry import RECIPES
+        from .. import zoo
 
-    if args.name:
         print(description(zoo.get(args.name)))
-        return 0
-    width = max(map(len, RECIPES))
-    by_data: dict[Callable[[str], DetectionData], list[Recipe]] = {}
-    for recipe in RECIPES.values():
-        by_data.setdefault(recipe.dataset, []).append(recipe)
-    for dataset, group in by_data.items():
-        published = " (AP: published)" if any(recipe.published_ap is not None for recipe in group) else ""
-        print(f"recipes on {getattr(dataset, '__name__', 'other data')}{published}")
+    else:
+        _list()
+    return 0
+
+
+def _list() -> None:
+    recipes = listed("recipe")
+    width = max(len(recipe.name) for recipe in recipes)
+    for data in dict.fromkeys(recipe.data for recipe in recipes):
+        group = [recipe for recipe in recipes if recipe.data == data]
+        published = " (AP: published)" if any(recipe.published_ap for recipe in group) else ""
+        print(f"recipes on {data}{published}")
         for recipe in group:
-            ap = "" if recipe.published_ap is None else f"{recipe.published_ap:.3f}"
             mark = "*" if (WEIGHTS / f"{recipe.name}.pt").is_file() else " "
-            print(f"{mark} {recipe.name:<{width}}  {ap:>5}  {recipe.summary}")
+            print(f"{mark} {recipe.name:<{width}}  {recipe.published_ap:>5}  {recipe.summary}")
     print("* weights are here: dyhead-lab detect IMAGE --weights NAME")
     print("experiments (dyhead-lab experiment NAME)")
-    for name, experiment in sorted(EXPERIMENTS.items()):
-        print(f"  {name:<{width}}  {'':>5}  {experiment.summary}")
-    return 0
+    for experiment in listed("experiment"):
+        print(f"  {experiment.name:<{width}}  {'':>5}  {experiment.summary}")
 
 
 def description(recipe: Recipe) -> str:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import urllib.error
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlparse
 
-import torch
-
 from ..errors import UserError
 from ..notices import notice
-from ..weight_files import read_weight_file
 from .catalogue import AT_REVISION, CATALOGUE, HUB_PREFIX, NEWEST, Published, nearest
 
 #: What a repository of transformers calls its weights, in the order of preference, and what must stand beside them.
@@ -136,7 +134,20 @@ def _status(error: Exception) -> str:
 
 
 def _file_of(weights: Published) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
+    return _torch_hub() / "checkpoints" / Path(urlparse(weights.url).path).name
+
+
+def _torch_hub() -> Path:
+    """The folder of torch.hub. Its rule stands here so that a list of weights need not wait for torch.
+
+    Source: the documentation of ``torch.hub.get_dir``. Only a program that has imported torch can have set another.
+    """
+    if "torch" in sys.modules:
+        import torch
+
+        return Path(torch.hub.get_dir())
+    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{caches}/torch")).expanduser() / "hub"
 
 
 def _file(weights: Published) -> Path:
@@ -144,6 +155,10 @@ def _file(weights: Published) -> Path:
     path = _file_of(weights)
     if path.is_file():
         return path
+    import torch
+
+    from ..weight_files import read_weight_file
+
     digits = torch.hub.HASH_REGEX.search(path.name)
     part = path.with_name(f"{path.name}.fetched-by-{os.getpid()}")
     notice(f"fetching {weights.name} from {weights.url} into {path.parent}")

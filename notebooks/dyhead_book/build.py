@@ -31,6 +31,7 @@ from nbformat import NotebookNode
 from dyhead_lab.paths import CHECKOUT
 
 from .editions import book_edition, exercises, workbook_edition
+from .hosted import with_first_cell
 
 BOOK = Path(__file__).resolve().parent
 NOTEBOOKS = BOOK.parent
@@ -87,7 +88,7 @@ def book(source: Path) -> NotebookNode:
     """The chapter as the book has it, without outputs; see :mod:`.editions`."""
     marked = read_source(source)
     other = f"{WORKBOOK}/{title(source)}.ipynb" if exercises(marked) else ""
-    return _numbered(book_edition(marked, other))
+    return with_first_cell(_numbered(book_edition(marked, other)))
 
 
 def workbook(source: Path) -> NotebookNode | None:
@@ -99,7 +100,7 @@ def workbook(source: Path) -> NotebookNode | None:
     for cell in edition.cells:  # it lies one folder deeper than what the text names
         if cell.cell_type == "markdown":
             cell.source = re.sub(r'(src="|\]\()(?=diagrams/|\d\d_)', r"\1../", cell.source)
-    return _numbered(edition)
+    return with_first_cell(_numbered(edition))
 
 
 def workbook_target(source: Path) -> Path:

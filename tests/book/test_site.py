@@ -44,6 +44,10 @@ def notebook(folder, *sources, name="01_name.ipynb"):
     return content
 
 
+def test_the_cell_for_hosted_notebooks_is_left_out(site):
+    assert not [page.name for page in site[1:] if "COLAB_RELEASE_TAG" in page.read_text(encoding="utf-8")]
+
+
 def test_nothing_is_loaded_but_style_script_diagrams_and_pictures_inside_the_page(site):
     for page in site[1:]:
         links = Links(page.read_text(encoding="utf-8"))

@@ -5,6 +5,8 @@ import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
 from itertools import repeat
 
 import pytest
@@ -229,3 +231,16 @@ def test_weights_that_no_program_can_fetch_say_why(server):
     with pytest.raises(UserError, match="dyhead-atss-r50-official cannot be fetched: its host answers 409"):
         store.get("dyhead-atss-r50-official")
     assert store.here("dyhead-atss-r50-official") is None and server.requests == []
+
+
+@pytest.mark.parametrize("variable", ["", "TORCH_HOME", "XDG_CACHE_HOME"])
+def test_the_folder_of_torch_hub_is_known_without_torch(variable, tmp_path):
+    code = (
+        "import sys\nfrom dyhead_lab.published.store import _torch_hub\n"
+        "folder = _torch_hub()\nassert 'torch' not in sys.modules\nimport torch.hub\n"
+        "print(folder)\nassert str(folder) == torch.hub.get_dir() == str(_torch_hub())"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in ("TORCH_HOME", "XDG_CACHE_HOME")}
+    environment = kept | ({variable: str(tmp_path)} if variable else {})
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.startswith(str(tmp_path)) == bool(variable)

@@ -9,10 +9,17 @@ from types import SimpleNamespace
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "scripts" / "bootstrap.py"
 
-spec = importlib.util.spec_from_file_location("bootstrap", SCRIPT)
-assert spec and spec.loader
-bootstrap = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(bootstrap)
+
+def load(name):
+    """A file of ``scripts`` as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+bootstrap = load("bootstrap")
 environment, torch_builds = bootstrap.environment, bootstrap.torch_builds
 
 RUNNING = tuple(sys.version_info[:2])

@@ -1,6 +1,8 @@
 """Recipes that have been renamed: what was made under the old name can still be used."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from dyhead_lab.training.engine import Engine
 from dyhead_lab.training.train import train
 from dyhead_lab.zoo.registry import FORMER_NAMES, RECIPES
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 QUICK = {"iterations": 2, "batch_size": 2, "warmup": 1, "evaluate_every": 2, "checkpoint_every": 1}
 
 
@@ -27,9 +30,20 @@ def pictures(tmp_path_factory):
 
 
 def test_names_that_are_known_without_torch_are_those_of_the_registry():
-    assert recipe_names.NAMES == tuple(RECIPES)
+    assert tuple(RECIPES) == recipe_names.NAMES
     for name in (*RECIPES, *FORMER_NAMES, "mine.py", "elsewhere/mine"):
         recipe_names.refuse_unknown(name)
+
+
+def test_what_is_listed_without_torch_is_what_the_zoo_and_the_experiments_say():
+    path = ROOT / "scripts" / "write_listing.py"
+    spec = importlib.util.spec_from_file_location("write_listing", path)
+    assert spec and spec.loader
+    writer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(writer)
+    stands = recipe_names.LISTING.read_text(encoding="utf-8").splitlines()
+    assert stands == writer.lines(), f"run: python scripts/{path.name}"
+    assert all(len(line.split("\t")) == 5 for line in stands)
 
 
 def test_every_former_name_stands_for_a_recipe_and_is_no_longer_listed():

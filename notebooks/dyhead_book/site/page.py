@@ -11,6 +11,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
+from ..hosted import is_first_cell
 from .markdown import to_html
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -96,6 +97,8 @@ def _folded(content: NotebookNode) -> NotebookNode:
     """Cells whose input is collapsed in JupyterLab show it as a fold, and their outputs as ever."""
     cells = []
     for cell in content.cells:
+        if is_first_cell(cell):
+            continue  # nothing for readers of a page
         if cell.get("metadata", {}).get("jupyter", {}).get("source_hidden"):
             fold = f"<details><summary>Code</summary>\n\n```python\n{cell.source}\n```\n\n</details>"
             cells.append(nbformat.v4.new_markdown_cell(fold))
