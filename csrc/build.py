@@ -40,7 +40,7 @@ TARGET = ROOT / "dyhead_lab" / "ops" / "lib"
 
 KERNELS = sorted(SOURCE.glob("*/*.cu"))
 BINDING = sorted((SOURCE / "binding").glob("*.cpp"))
-RECORDER = SOURCE / "emulator" / "recorder.cpp"
+WATCHERS = [SOURCE / "emulator" / name for name in ("races.cpp", "recorder.cpp")]
 
 #: Turing, Ampere, Hopper, Blackwell (data centre and desktop). Code for 8.0 also runs on 8.6 and 8.9.
 ARCHITECTURES = ("75", "80", "90", "100", "120")
@@ -57,6 +57,8 @@ CXX_FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-U_FORTIFY_SO
 APPLE_FLAGS = ["-D_XOPEN_SOURCE=700", "-D_DARWIN_C_SOURCE", "-Wno-deprecated-declarations"]
 #: Apple's linker wants to know every name beforehand, unless it is told that torch brings them.
 APPLE_LINK = ["-undefined", "dynamic_lookup"]
+#: The compiler announces every access of a kernel; csrc/emulator/announced.h listens, no sanitizer's library does.
+ANNOUNCE = "-fsanitize=thread"
 ERROR_LINES = 25
 
 
@@ -150,7 +152,11 @@ def plan_emulated(name: str = "emulated", flags: tuple[str, ...] = ()) -> Librar
 
 def plan_emulated_debug() -> Library:
     library = plan_emulated("emulated_debug", ("-g1", "-DDYHEAD_EMULATOR_CHECK"))
-    library.compiles.append((RECORDER, library.compiles[0][1]))
+    compiler = library.compiles[0][1]
+    library.compiles = [
+        (source, [*command, ANNOUNCE] if source in KERNELS else command) for source, command in library.compiles
+    ]
+    library.compiles += [(source, compiler) for source in WATCHERS]
     return library
 
 

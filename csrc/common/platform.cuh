@@ -8,12 +8,13 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 /// Dynamic shared memory as an array `name` of `T`. The one thing that CUDA's own spelling keeps from plain C++.
+/// Kernels have no other shared memory: the emulator watches this.
 #define DYNAMIC_SHARED(T, name)                                    \
   extern __shared__ __align__(16) unsigned char dynamic_shared_[]; \
   T* const name = reinterpret_cast<T*>(dynamic_shared_)
 #else
 #include "emulator/cuda.h"
-#define DYNAMIC_SHARED(T, name) T* const name = emulator::Block::current().dynamic_shared<T>()
+#define DYNAMIC_SHARED(T, name) T* const name = emulator::Block::current().dynamic_shared<T>(#name)
 #endif
 
 namespace dyhead {

@@ -137,7 +137,8 @@ __device__ inline void copy_async(void* shared, const Global<const T>& memory, i
   TENSOR_CORE("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
               "l"(memory.data + (exists ? index : 0)), "r"(exists ? 16 : 0) : "memory");
 #else
-  *static_cast<Words16*>(shared) = load_words<4>(memory, index, exists);
+  const Words16 words = load_words<4>(memory, index, exists);
+  emulator::begin_copy(shared, emulator::bit_cast<float4>(words));
 #endif
 }
 
@@ -145,6 +146,8 @@ __device__ inline void copy_async(void* shared, const Global<const T>& memory, i
 __device__ inline void wait_for_copies() {
 #ifdef __CUDACC__
   TENSOR_CORE("cp.async.wait_all;" :: : "memory");
+#else
+  emulator::wait_for_copies();
 #endif
 }
 

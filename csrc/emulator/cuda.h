@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "emulator/shared.h"
 #include "emulator/types.h"
 #include "emulator/warp.h"
 
@@ -17,7 +18,6 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __shared__ static
 #define __launch_bounds__(...)
 
 #define threadIdx (emulator::here.thread)
@@ -28,10 +28,12 @@
 using std::max;
 using std::min;
 
-inline void __syncthreads() { emulator::Block::current().barrier(); }
+inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  if (!emulator::is_left_out(file, line)) emulator::Block::current().barrier();
+}
 
-inline void __syncwarp(unsigned mask = 0xffffffffu) {
-  emulator::Block::current().collective(mask, nullptr, [](emulator::Payloads) {});
+inline void __syncwarp(unsigned mask = 0xffffffffu, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  if (!emulator::is_left_out(file, line)) emulator::Block::current().warp_barrier(mask);
 }
 
 template <class T>
@@ -54,12 +56,14 @@ inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32
 
 template <class T>
 inline T atomicAdd(T* address, T value) {
+  const emulator::Told told(address, sizeof(T), emulator::Touch::atomic);
   const T before = *address;
   *address = before + value;
   return before;
 }
 
 inline float4 atomicAdd(float4* address, float4 value) {
+  const emulator::Told told(address, sizeof(float4), emulator::Touch::atomic);
   const float4 before = *address;
   *address = {before.x + value.x, before.y + value.y, before.z + value.z, before.w + value.w};
   return before;

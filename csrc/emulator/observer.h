@@ -41,12 +41,15 @@ class Observer {
   }
   void end() { recording_ = false; }
   void next_launch(const char* kernel) {
+    kernel_ = kernel;
     ++launch_;
     ++launches_[kernel];
   }
   /// How often each kernel was launched since the library was loaded, by its name in the source.
   const std::map<std::string, int64_t>& launches() const { return launches_; }
   const std::vector<Access>& accesses() const { return accesses_; }
+  /// The kernel that was launched last.
+  const char* kernel() const { return kernel_; }
 
   void record(Operation operation, const char* buffer, int64_t index, int count, double value) {
     const int64_t thread = linear(here.thread, here.block_size);
@@ -62,16 +65,18 @@ class Observer {
                             buffer + "', which has " + std::to_string(size));
   }
 
- private:
-  static int64_t linear(uint3 at, dim3 size) { return at.x + int64_t(size.x) * (at.y + int64_t(size.y) * at.z); }
   static std::string name(uint3 at) {
     return std::to_string(at.x) + ", " + std::to_string(at.y) + ", " + std::to_string(at.z);
   }
+
+ private:
+  static int64_t linear(uint3 at, dim3 size) { return at.x + int64_t(size.x) * (at.y + int64_t(size.y) * at.z); }
 
   std::vector<Access> accesses_;
   std::map<std::string, int64_t> launches_;
   int64_t block_ = 0, first_ = 0, last_ = -1;
   int32_t launch_ = -1;
+  const char* kernel_ = "";
   bool recording_ = false;
 };
 

@@ -1,7 +1,7 @@
 // The tensor core's instructions in plain C++; the layouts of their operands are those of CUDA's PTX manual.
 #pragma once
 
-#include "emulator/block.h"
+#include "emulator/shared.h"
 
 namespace emulator {
 
@@ -11,6 +11,7 @@ inline void load_matrices(uint32_t (&word)[4], const void* row) {
     uint32_t* word;
     const void* row;
   } mine{word, row};
+  touches(row, 16, Touch::read);
   Block::current().collective(0xffffffffu, &mine, [](Payloads lanes) {
     for (unsigned lane = 0; lane < kWarpSize; ++lane)
       for (unsigned i = 0; i < 4; ++i) {

@@ -14,6 +14,7 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "emulator/announced.h"
 #include "emulator/text.h"
 #include "emulator/warp.h"
 #include "emulator/witness.h"
@@ -35,43 +36,11 @@ alignas(128) char dynamic_shared_memory[kSharedLimit + kBehindShared];
 
 void* dynamic_shared() { return dynamic_shared_memory; }
 
+static void announced(const void* address, size_t bytes, bool is_write, const void* at) {
+  witness.sees(address, bytes, is_write ? Kind::write : Kind::read, at);
+}
+
 }  // namespace emulator
-
-// What the compiler calls before each access of the text (-fsanitize=thread)
-
-#define AT __builtin_return_address(0)
-#define ANNOUNCED(bytes)                                                                                        \
-  extern "C" void __tsan_read##bytes(void* a) { emulator::witness.sees(a, bytes, emulator::Kind::read, AT); }   \
-  extern "C" void __tsan_write##bytes(void* a) { emulator::witness.sees(a, bytes, emulator::Kind::write, AT); } \
-  extern "C" void __tsan_unaligned_read##bytes(void* a) {                                                       \
-    emulator::witness.sees(a, bytes, emulator::Kind::read, AT);                                                 \
-  }                                                                                                             \
-  extern "C" void __tsan_unaligned_write##bytes(void* a) {                                                      \
-    emulator::witness.sees(a, bytes, emulator::Kind::write, AT);                                                \
-  }
-ANNOUNCED(1)
-ANNOUNCED(2)
-ANNOUNCED(4)
-ANNOUNCED(8)
-ANNOUNCED(16)
-extern "C" void __tsan_init() {}
-extern "C" void __tsan_func_entry(void*) {}
-extern "C" void __tsan_func_exit() {}
-extern "C" void __tsan_read_range(void* a, size_t bytes) { emulator::witness.sees(a, bytes, emulator::Kind::read, AT); }
-extern "C" void __tsan_write_range(void* a, size_t bytes) {
-  emulator::witness.sees(a, bytes, emulator::Kind::write, AT);
-}
-
-// Clang announces copies of structs so
-extern "C" void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
-  emulator::witness.sees(from, bytes, emulator::Kind::read, AT);
-  emulator::witness.sees(to, bytes, emulator::Kind::write, AT);
-  return std::memcpy(to, from, bytes);
-}
-extern "C" void* __tsan_memset(void* to, int value, size_t bytes) {
-  emulator::witness.sees(to, bytes, emulator::Kind::write, AT);
-  return std::memset(to, value, bytes);
-}
 
 // What text.h declares. It is not defined there, where the compiler would announce its insides.
 
@@ -85,12 +54,12 @@ void __syncwarp(unsigned mask) {
   emulator::witness.warp_step();
 }
 
-#define ATOMIC_ADD(T)                                                           \
-  T atomicAdd(T* address, T value) {                                            \
-    emulator::witness.sees(address, sizeof(T), emulator::Kind::atomic_add, AT); \
-    const T before = *address;                                                  \
-    *address = before + value;                                                  \
-    return before;                                                              \
+#define ATOMIC_ADD(T)                                                                                    \
+  T atomicAdd(T* address, T value) {                                                                     \
+    emulator::witness.sees(address, sizeof(T), emulator::Kind::atomic_add, __builtin_return_address(0)); \
+    const T before = *address;                                                                           \
+    *address = before + value;                                                                           \
+    return before;                                                                                       \
   }
 ATOMIC_ADD(int)
 ATOMIC_ADD(unsigned)

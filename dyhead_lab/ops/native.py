@@ -256,7 +256,7 @@ def record(
     operators = debug_operators()
     if not hasattr(operators, operator):
         raise ValueError(f"no operator {operator!r} in dyhead_native")
-    recorder = ctypes.CDLL(str(_library("emulated_debug")))
+    recorder = debug_library()
     recorder.dyhead_record_end.restype = ctypes.c_int64
     recorder.dyhead_record_begin(*map(ctypes.c_int64, (block, threads.start, threads.stop - 1)))
     try:
@@ -287,8 +287,7 @@ def launches() -> dict[str, int]:
     Raises:
         RuntimeError: the debug build is missing.
     """
-    debug_operators()
-    library = ctypes.CDLL(str(_library("emulated_debug")))
+    library = debug_library()
     library.dyhead_launches.restype = ctypes.c_char_p
     entries = (entry.rpartition("=") for entry in library.dyhead_launches().decode().split(";") if entry)
     return {kernel: int(count) for kernel, _, count in entries}
@@ -306,3 +305,13 @@ def debug_operators() -> Any:
     if problem:
         raise RuntimeError(f"The emulator's debug build is missing. {problem}")
     return torch.ops.dyhead_native_debug
+
+
+def debug_library() -> ctypes.CDLL:
+    """The emulator's debug build itself, whose own functions record, count launches, and set the order of threads.
+
+    Raises:
+        RuntimeError: the debug build is missing.
+    """
+    debug_operators()
+    return ctypes.CDLL(str(_library("emulated_debug")))

@@ -33,16 +33,42 @@ __global__ void read_unwritten(Global<const float>, Global<float> output) {
 }
 
 __global__ void sum_blocks(Global<const float> input, Global<float> output) {
-  __shared__ float total;
-  if (threadIdx.x == 0) total = 0;
+  DYNAMIC_SHARED(float, total);
+  if (threadIdx.x == 0) *total = 0;
   __syncthreads();
-  atomicAdd(&total, load(input, thread_number()));
+  atomicAdd(total, load(input, thread_number()));
   __syncthreads();
   if (threadIdx.x != 0) return;  // a thread that has ended is not waited for
   __syncthreads();
-  atomic_add(output, 0, total);
+  atomic_add(output, 0, *total);
   const float four[4] = {1, 2, 3, 4};
   atomic_add4(output, 4, four);
+}
+
+__global__ void hasty_reverse(Global<const float> input, Global<float> output) {
+  DYNAMIC_SHARED(float, shared);
+  shared[threadIdx.x] = load(input, thread_number());
+  store(output, thread_number(), shared[blockDim.x - 1 - threadIdx.x]);
+}
+
+__global__ void hasty_copy(Global<const float> input, Global<float> output) {
+  DYNAMIC_SHARED(float, shared);
+  copy_async(shared, input, 0, true);
+  store(output, 0, shared[0]);
+}
+
+__global__ void plain_after_atomic(Global<const float>, Global<float> output) {
+  DYNAMIC_SHARED(float, total);
+  atomicAdd(total, 1.0f);
+  if (threadIdx.x == 0) store(output, 0, *total);
+}
+
+/// A barrier of the warp is enough among its lanes.
+__global__ void pass_on_in_a_warp(Global<const float> input, Global<float> output) {
+  DYNAMIC_SHARED(float, shared);
+  shared[threadIdx.x] = load(input, thread_number());
+  __syncwarp();
+  store(output, thread_number(), shared[(threadIdx.x + 1) % 32]);
 }
 
 __global__ void place_threads(Global<const float>, Global<float> output) {
@@ -101,6 +127,10 @@ static const Named kernels[] = {
     {"reverse_block", reverse_block},
     {"read_unwritten", read_unwritten},
     {"sum_blocks", sum_blocks},
+    {"hasty_reverse", hasty_reverse},
+    {"hasty_copy", hasty_copy},
+    {"plain_after_atomic", plain_after_atomic},
+    {"pass_on_in_a_warp", pass_on_in_a_warp},
     {"place_threads", place_threads},
     {"read_outside", read_outside},
     {"never_meet", never_meet},

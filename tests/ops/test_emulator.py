@@ -30,9 +30,12 @@ def compile_probe(folder: Path, *flags: str) -> ctypes.CDLL:
     except build.CannotBuild as error:
         pytest.skip(str(error))
     library = folder / "probe.so"
-    source = Path(__file__).parent / "emulator_probe.cpp"
     flags = (*build.CXX_FLAGS, "-fvisibility=default", *flags, f"-I{CSRC}")
-    subprocess.run([compiler, *flags, "-shared", str(source), "-o", str(library)], check=True)
+    sources = {Path(__file__).parent / "emulator_probe.cpp": [build.ANNOUNCE], CSRC / "emulator" / "races.cpp": []}
+    objects = [str(folder / f"{source.stem}.o") for source in sources]
+    for (source, announce), compiled in zip(sources.items(), objects, strict=True):
+        subprocess.run([compiler, *flags, *announce, "-c", str(source), "-o", compiled], check=True)
+    subprocess.run([compiler, "-shared", *objects, "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))
 
 
@@ -67,6 +70,7 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Probe:
             raise RuntimeError(message.value.decode())
         return output
 
+    run.library = library  # type: ignore[attr-defined]
     return run
 
 
@@ -97,8 +101,28 @@ def test_fresh_shared_memory_is_not_a_number(probe: Probe) -> None:
     assert stale.isnan().all()
 
 
+def test_shared_memory_behind_the_end_is_refused(probe: Probe) -> None:
+    with pytest.raises(RuntimeError, match=r"thread 31 reads bytes 124 to 127 of 'shared', which lie behind its end"):
+        probe("read_unwritten", torch.zeros(32), shared_bytes=124)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_races_are_found_in_any_order(probe: Probe, seed: int) -> None:
+    probe.library.dyhead_order(ctypes.c_uint64(seed))
+    try:
+        with pytest.raises(RuntimeError, match=r"race in hasty_reverse.* since the last barrier"):
+            probe("hasty_reverse", torch.zeros(64), threads=(64, 1, 1), shared_bytes=256)
+        with pytest.raises(RuntimeError, match="which an asynchronous copy of thread 0 is still writing"):
+            probe("hasty_copy", torch.zeros(4), threads=(1, 1, 1), shared_bytes=16)
+        with pytest.raises(RuntimeError, match="race in plain_after_atomic"):
+            probe("plain_after_atomic", torch.zeros(64), threads=(64, 1, 1), shared_bytes=4)
+        assert probe("pass_on_in_a_warp", torch.arange(32.0), shared_bytes=128).tolist() == [*range(1, 32), 0]
+    finally:
+        probe.library.dyhead_order(ctypes.c_uint64(0))
+
+
 def test_atomics_add_up_and_ended_threads_are_not_waited_for(probe: Probe) -> None:
-    total = probe("sum_blocks", torch.ones(192), 8, blocks=(3, 1, 1), threads=(64, 1, 1))
+    total = probe("sum_blocks", torch.ones(192), 8, blocks=(3, 1, 1), threads=(64, 1, 1), shared_bytes=4)
     assert total.tolist() == [192, 0, 0, 0, 3, 6, 9, 12]
 
 

@@ -172,7 +172,7 @@ def test_nothing_is_compiled_twice(workshop: Path, monkeypatch: pytest.MonkeyPat
     assert "error" not in build.build_all()["emulated"]
     first = len(calls.read_text(encoding="utf-8").split())
     sources = len(build.KERNELS) + len(build.BINDING)
-    assert first == 2 * sources + 1 + 2  # both builds, the recorder, two links
+    assert first == 2 * sources + 2 + 2  # both builds, races and recorder, two links
     assert "error" not in build.build_all()["emulated"]
     assert len(calls.read_text(encoding="utf-8").split()) == first
     next((workshop / "objects").glob("binding_library_*.o")).unlink()
@@ -276,7 +276,7 @@ def test_progress_names_every_file_that_is_compiled(
     monkeypatch.setenv("CXX", str(write_script(workshop / "bin" / "c++", COUNTING)))
     monkeypatch.setenv("DYHEAD_CUDA", "0")
     build.build_all()
-    total = 2 * (len(build.KERNELS) + len(build.BINDING)) + 1  # both builds, the recorder
+    total = 2 * (len(build.KERNELS) + len(build.BINDING)) + 2  # both builds, races and recorder
     told = capsys.readouterr().err
     assert f"[native] {total} files to compile" in told and f"[native] {total} of {total}: " in told
     assert all(f"{path.parent.name}/{path.name} by c++" in told for path in [*build.KERNELS, *build.BINDING])
