@@ -1,4 +1,4 @@
-"""DETR's family on Shapes, small enough for two processor cores and a quarter of an hour.
+"""DETR's family on Shapes, small enough for a processor core: a quarter of an hour, or an hour for DETR itself.
 
 DETRs start from a backbone that has learned; these from one that has learned Shapes. That is the larger part of why
 so short a training suffices.
@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from ..detectors.detr.configured import deformable_detr, detr, sparse_detr
+from ..detectors.detr.efficient_detr import efficient_detr
 from ..training.recipe import Recipe
 from .datasets import shapes
 
@@ -63,7 +64,7 @@ DETR_TINY: tuple[Recipe, ...] = (
         detr,
         "DETR on a map of 10 x 10 cells (DC5)",
         DILATED,
-        "EXPECTED",
+        "AP 0.223 on Shapes val after an hour on one core of an Intel Xeon, in 0.9 GB of memory",
         iterations=24000,  # ten times those of the others, as published
         evaluate_every=2400,
         lr=1e-3,  # half the rate of the others, as published
@@ -80,4 +81,12 @@ DETR_TINY: tuple[Recipe, ...] = (
         {**PYRAMID, "rho": 0.3, "selection": "dam"},
         f"AP 0.428 on Shapes val after 10 {MACHINE}",
     ),
+)
+
+#: The dense rival of Sparse DETR: its queries and its boxes, and every token refined. No weights of it are shipped.
+EFFICIENT_TINY = _recipe(
+    efficient_detr,
+    "Deformable DETR with the queries of Efficient DETR",
+    PYRAMID,
+    "not measured yet",
 )

@@ -11,14 +11,14 @@ from ..training.lookup import names_are_found_by
 from ..training.recipe import Recipe
 from .bccd import BCCD
 from .detr_coco import DETR_COCO
-from .detr_tiny import DETR_TINY
+from .detr_tiny import DETR_TINY, EFFICIENT_TINY
 from .dyhead_coco import DYHEAD_COCO
 from .everyday_recipes import EVERYDAY
 from .shapes_recipes import FROZEN_ATSS, QUICKSTART, SHAPES_RECIPES
 
 __all__ = ["FORMER_NAMES", "RECIPES", "by_name", "current_name", "get", "names"]
 
-_SMALL: tuple[Recipe, ...] = (QUICKSTART, BCCD, FROZEN_ATSS, *SHAPES_RECIPES.values(), *DETR_TINY)
+_SMALL: tuple[Recipe, ...] = (QUICKSTART, BCCD, FROZEN_ATSS, *SHAPES_RECIPES.values(), *DETR_TINY, EFFICIENT_TINY)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_SMALL, *EVERYDAY, *DYHEAD_COCO, *DETR_COCO)}
 
 

@@ -9,14 +9,14 @@ from dyhead_lab.detectors.backbones.narrow_resnet import NarrowResNet
 from dyhead_lab.evaluation.coco_metric import detect_dataset, evaluate
 from dyhead_lab.paths import WEIGHTS
 from dyhead_lab.zoo import load_trained
-from dyhead_lab.zoo.detr_tiny import DETR_TINY
+from dyhead_lab.zoo.detr_tiny import DETR_TINY, EFFICIENT_TINY
 
 RECIPES = {recipe.name: recipe for recipe in DETR_TINY}
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_starts_from_the_backbone_that_has_learned_shapes(name):
-    model = RECIPES[name].build(len(CLASSES))
+@pytest.mark.parametrize("recipe", [*DETR_TINY, EFFICIENT_TINY], ids=lambda recipe: recipe.name)
+def test_starts_from_the_backbone_that_has_learned_shapes(recipe):
+    model = recipe.build(len(CLASSES))
     learned = NarrowResNet(pretrained=True).state_dict()
     ours = {key.rsplit("backbone.0.")[1].removeprefix("body."): value
             for key, value in model.state_dict().items() if key.startswith("backbone.")}  # fmt: skip

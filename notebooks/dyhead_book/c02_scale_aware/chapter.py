@@ -601,10 +601,10 @@ for name, value in ap.items():
 
 # %% [markdown]
 # The first two lines agree within a thousandth: in this detector the gates' reaction to the image adds nothing. The
-# third line lies between them and the last one. So a good part of what the gates are worth is that they differ from
-# level to level, a third here; the rest is their size alone, which the layers behind them were trained with. On the
-# same pictures, saved as JPEG files, the four numbers were .4508, .4512, .4438 and .4352: the same order, but the part
-# of the levels was nearly a half. One hundred pictures do not tell a third from a half.
+# third line lies between them and the last one. So a part of what the gates are worth is that they differ from level to
+# level, a quarter here; the rest is their size alone, which the layers behind them were trained with. Weights of an
+# earlier training of the same recipe gave the same order and a third, and on the same pictures, saved as JPEG files,
+# nearly a half. One hundred pictures and one training do not tell a quarter from a half.
 #
 # This is one block in a small detector on synthetic pictures, trained once. It says nothing about six blocks on COCO.
 # It shows how to ask: a weight that varies is not yet a weight that matters.

@@ -600,10 +600,10 @@ for name, value in ap.items():
     print(f"{name:24} AP {value:.3f}")
 
 # %% [markdown]
-# The first two lines agree: that the lines follow the image adds nothing that could be measured, not even on P6, where
-# they do follow it; there plain ReLU serves as well as the mean. What the detector relies on is that channels have
-# lines of their own: with ReLU everywhere it loses four hundredths. And a part of that is that *levels* have them:
-# with one set of lines for all levels it loses nearly one hundredth, although all levels share the same $\theta$. As in
+# The first two numbers differ by three thousandths: that the lines follow the image adds next to nothing, even on P6,
+# where they do follow it; there plain ReLU serves as well as the mean. What the detector relies on is that channels
+# have lines of their own: with ReLU everywhere it loses four hundredths. And a part of that is that *levels* have them:
+# with one set of lines for all levels it loses two hundredths, although all levels share the same $\theta$. As in
 # chapter 02, a quantity that is computed anew for every image turns out to be used as a learned constant of each
 # level. That is a finding about one small detector on simple images. A larger one may behave otherwise, and you can
 # trace it the same way.
