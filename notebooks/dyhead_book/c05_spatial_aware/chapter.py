@@ -637,10 +637,10 @@ for offset_fit in ("centres", "resize", "aligned", "upsample", "crop", "flat"):
 attention.offset_fit = trained_with
 
 # %% [markdown]
-# Compare each row with the fit that the network was trained with. Five of the six differ in the coarser branch alone, one
-# of three, and a gate or a mask can turn it down. `"aligned"` changes the finer branch as well, with which this network
-# has learned as it is: what is right in geometry is new to the weights. So is all this geometry idle? A trained network
-# tells what it has got used to, not what it could have learned. To ask that, train.
+# Compare each row with the fit that the network was trained with. Five of the six differ in the coarser branch alone,
+# one of three, and a gate or a mask can turn it down. `"aligned"` changes the finer branch as well, with which this
+# network has learned as it is: what is right in geometry is new to the weights. So is all this geometry idle? A trained
+# network tells what it has got used to, not what it could have learned. To ask that, train.
 #
 # ### A toy in which offsets must be shared
 #

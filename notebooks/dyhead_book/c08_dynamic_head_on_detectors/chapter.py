@@ -72,7 +72,7 @@ from dyhead_lab.views.figures import Picture
 #
 # | detector | stages | how it writes a box | where the Dynamic Head goes |
 # | --- | --- | --- | --- |
-# | RetinaNet | one | relative to 9 anchors, boxes of fixed size, at each place | before the towers, which stay (as released) |
+# | RetinaNet | one | relative to 9 anchors, fixed boxes, at each place | before the towers, which stay (as released) |
 # | ATSS | one | relative to 1 anchor at each place | in place of the towers (as released) |
 # | FCOS | one | four distances from a point | in place of the towers |
 # | BorderDet | one | as FCOS, then refined at its borders | in place of the towers |

@@ -632,9 +632,10 @@ check_rebuilt("detr_tiny", pictures, DETR=DETR)
 check_same_ap("detr_tiny", DETR=DETR)
 
 # %% [markdown]
-# The same AP, and almost none. That is no mistake of yours: `detr_tiny` has been trained for 2,400 steps, six passes
-# over its data, where the published DETR takes 500. Its weights prove that every part of yours is in its place; how
-# good DETR is, they cannot tell.
+# The same AP: every part of yours is in its place. It took patience. `detr_tiny` was trained for 24,000 steps, 64
+# passes over its data. After six passes, when the Deformable DETR of [chapter 11](11_deformable_detr.ipynb) has all of
+# its AP on the validation pictures, 0.358, this DETR had 0.003; at the end it has 0.223. The published DETR takes 500
+# passes over COCO.
 #
 # ## It learns
 #

@@ -733,7 +733,7 @@ for name in ("zoomed in twice", "darkened by a third"):
 # | the ratios are learned | before training | stands for the first block; of the second the ratio cannot tell |
 # | fine levels below 1, coarse above 1 | none needed: look | not here: nearly all above 1 |
 # | levels differ | shuffled levels | yes, but so do those of an untrained detector; look at the spread |
-# | the ratio goes with object size | shuffled pictures, Holm | on P4; contrast does as well; another training had it elsewhere |
+# | the ratio goes with object size | shuffled pictures, Holm | on P4, as with contrast; not in another training |
 # | size moves it | mirror image, moved image | above the floor on P3 to P5 when zoomed twice |
 # | size moves it more than light | another dose | depends on the dose and on the detector |
 #
