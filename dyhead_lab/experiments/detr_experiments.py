@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..zoo.detr_tiny import DETR_TINY
+from ..zoo.detr_tiny import DETR_TINY, EFFICIENT_TINY
 from .detr_rows import AtRho, Curve, Referring, Selecting
 from .experiment import Experiment
 
@@ -44,6 +44,15 @@ TOKEN_SELECTION = Experiment(
     metrics=("AP", "AP50", "AP_small", "Corr"),
 )
 
+SPARSITY = Experiment(
+    name="sparsity",
+    summary="Sparse DETR, trained with the share rho that it serves, against a dense detector of the same parts",
+    rows={"dense": Curve(EFFICIENT_TINY)}
+    | {f"rho {rho}": Curve(_SPARSE, {"model.rho": rho}) for rho in (0.1, 0.3, 0.5)},
+    baseline="dense",
+    metrics=("AP", "AP50", "AP_small", "AP_medium", "AP_large"),
+)
+
 DYNAMIC_RHO = Experiment(
     name="dynamic_rho",
     summary="one Sparse DETR, trained with rho 0.3, evaluated with ten rho, beside models trained with their own rho",
@@ -68,4 +77,10 @@ REFERRED_TOKENS = Experiment(
     metrics=("referred", "carry"),
 )
 
-DETR_EXPERIMENTS: tuple[Experiment, ...] = (CONVERGENCE, TOKEN_SELECTION, DYNAMIC_RHO, REFERRED_TOKENS)
+DETR_EXPERIMENTS: tuple[Experiment, ...] = (
+    CONVERGENCE,
+    TOKEN_SELECTION,
+    SPARSITY,
+    DYNAMIC_RHO,
+    REFERRED_TOKENS,
+)
