@@ -13,6 +13,7 @@ from .depth import DEPTH
 from .detector_table import DETECTOR_TABLE
 from .detr_experiments import DETR_EXPERIMENTS
 from .experiment import Experiment
+from .fine_tuning import FINE_TUNING
 from .offset_fits import OFFSET_FITS_EXPERIMENT
 from .record import Record
 
@@ -23,7 +24,15 @@ RESULTS = Path(__file__).parent / "results"
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (ABLATION, BCCD_EXPERIMENT, DEPTH, DETECTOR_TABLE, OFFSET_FITS_EXPERIMENT, *DETR_EXPERIMENTS)
+    for experiment in (
+        ABLATION,
+        BCCD_EXPERIMENT,
+        DEPTH,
+        DETECTOR_TABLE,
+        FINE_TUNING,
+        OFFSET_FITS_EXPERIMENT,
+        *DETR_EXPERIMENTS,
+    )
 }
 
 
