@@ -8,9 +8,9 @@
 # | Needs | PyTorch's modules; bilinear sampling ([chapter 03](03_deformable_convolution.ipynb)); no GPU |
 # | You will build | multi-head attention, sine positions, encoder and decoder layer, DETR; deformable attention |
 #
-# A 3x3 convolution reads nine cells. That is enough to see an edge, and too little to see that two edges belong to
-# the same motorcycle. Detectors with convolutions stack many layers until distant places have met, propose thousands
-# of boxes, and throw the doubles away afterwards.
+# A 3x3 convolution reads nine cells. That is enough to see an edge, and too little to see that two edges belong to the
+# same motorcycle. Detectors with convolutions stack many layers until distant places have met, propose thousands of
+# boxes, and throw away afterwards those that repeat a better one.
 #
 # [DETR](https://arxiv.org/abs/2005.12872) (Carion et al., 2020; [code](https://github.com/facebookresearch/detr))
 # does without: every place of the image reads every other place, a fixed number of *queries* read the image and each
@@ -79,10 +79,11 @@ growth.ask()
 # %% [markdown]
 # ## The formula: everyone reads everything
 #
-# Cut the backbone's map into its $N = H \cdot W$ cells. Each cell is a **token**: a vector of $C$ channels.
-# Attention is a soft look-up. A **query** says what is looked for, every token offers a **key** that says what it
-# has and a **value** that is handed over. How well query and key fit is their scalar product; a softmax turns the
-# $N$ products into $N$ weights that sum to 1; what is read is the weighted mean of the values.
+# A detector begins with a **backbone**, a network that has learned to classify images and gives a map of features: at
+# stride 32, one cell for 32 x 32 pixels. Cut this map into its $N = H \cdot W$ cells. Each cell is a **token**: a
+# vector of $C$ channels. Attention is a soft look-up. A **query** says what is looked for, every token offers a **key**
+# that says what it has and a **value** that is handed over. How well query and key fit is their scalar product; a
+# softmax turns the $N$ products into $N$ weights that sum to 1; what is read is the weighted mean of the values.
 #
 # Nobody needs to look for one thing only, so $M$ **heads** look in parallel, each with $D = C / M$ channels of its
 # own ([Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), written as in Deformable DETR, equation 1):
@@ -448,8 +449,9 @@ check_decoder_layer(DecoderLayer)
 # %% [markdown]
 # ## Build: the transformer
 #
-# A stack of each. The decoder keeps the content after *every* layer: each of them predicts boxes and gets a loss of
-# its own while DETR learns (an *auxiliary* loss), and only the last one counts when it detects.
+# A stack of each. The decoder keeps the content after *every* layer: each of them predicts boxes and gets a loss of its
+# own while DETR learns (an *auxiliary* loss), and only the last one counts when it detects. Beside them stands the
+# network that makes a box of a content, three linear layers.
 
 
 # %%
@@ -625,8 +627,9 @@ class DETR(SetDetector):
 check_rebuilt("detr_tiny", pictures, DETR=DETR)
 
 # %% [markdown]
-# The check has built `detr_tiny` anew around *your* DETR, filled it strictly with the shipped weights, and compared
-# the detections in two images of different sizes. The same for the AP on sixty pictures:
+# The check has built `detr_tiny` anew around *your* DETR, filled it strictly with the shipped weights, and compared the
+# detections in two images of different sizes. The same for its AP on sixty pictures. (AP, average precision, is the
+# measure of [chapter 01](01_feature_pyramid.ipynb): 0 for nothing right, 1 for all objects found before any mistake.)
 
 # %%
 check_same_ap("detr_tiny", DETR=DETR)
@@ -867,9 +870,9 @@ for N in (100, 850, 3350, 13400):
     print(f"N = {N:6,}: root mean square of the gradient at a score {size:.6f}")
 
 # %% [markdown]
-# This is the explanation that Deformable DETR's authors give for DETR's 500 epochs: it takes long until even maps
-# have become sharp. DETR reaches AP 42.0 in 500 epochs, its DC5 variant 43.3 in 500 and 35.3 in 50; Deformable DETR
-# reaches 44.5 in 50 (same table).
+# This is the explanation that Deformable DETR's authors give for DETR's 500 epochs: it takes long until even maps have
+# become sharp. DETR reaches AP 42.0 in 500 epochs; with a last stage of stride 16 (DC5) 43.3 in 500 and 35.3 in 50;
+# Deformable DETR reaches 44.5 in 50 (same table).
 #
 # ## The formula: a few points
 #

@@ -8,10 +8,10 @@
 # | Needs | chapters [03](03_deformable_convolution.ipynb) and [09](09_self_attention_to_deformable.ipynb); no GPU |
 # | You will build | the operator in loops, with its gradients, then on `grid_sample`; the module with its start |
 #
-# A screwdriver in the workshop is 20 pixels long, the motorcycle 600. The first is seen best on a fine map, the
-# second on a coarse one, where a few cells cover it. Detectors before DETR sent each object to one level of a feature
-# pyramid by a rule about its size. Multi-scale deformable attention has no such rule: every query reads a few points
-# on *all* levels, and learns which of them to trust.
+# A screwdriver in the workshop is 20 pixels long, the motorcycle 600. The first is seen best on a fine map, the second
+# on a coarse one, where a few cells cover it. Detectors before DETR sent each object to one level of a [feature
+# pyramid](01_feature_pyramid.ipynb) by a rule about its size. Multi-scale deformable attention has no such rule: every
+# query reads a few points on *all* levels, and learns which of them to trust.
 #
 # That is also why [Deformable DETR](https://arxiv.org/abs/2010.04159) (Zhu et al., 2021;
 # [code](https://github.com/fundamentalvision/Deformable-DETR)) needs no feature pyramid network. Its encoder's
@@ -595,9 +595,9 @@ for name, image_LC in {"whole": references[0, 0], "narrow": references[1, 0]}.it
 # %% [markdown]
 # ## The proof
 #
-# `deformable_detr_tiny` is a small Deformable DETR that was trained on Shapes. It has five of these modules, two in
-# its encoder and three in its decoder. Build it anew on *yours*, load the trained weights strictly, and measure its
-# AP on sixty pictures that it has never seen:
+# `deformable_detr_tiny` is a small Deformable DETR that was trained on Shapes. It has five of these modules, two in its
+# encoder and three in its decoder. Build it anew on *yours*, load the trained weights strictly, and measure its AP
+# ([chapter 01](01_feature_pyramid.ipynb)) on sixty pictures that it has never seen:
 
 # %%
 check_same_ap("deformable_detr_tiny", MultiScaleDeformableAttention=MultiScaleDeformableAttention)

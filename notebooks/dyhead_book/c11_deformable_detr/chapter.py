@@ -9,17 +9,17 @@
 # | You will build | Deformable DETR from maps to boxes, matching, losses; trained, and on shipped weights |
 #
 # Most detectors predict many boxes for each object and throw all but one away. DETR ([Carion et al.,
-# 2020](https://arxiv.org/abs/2005.12872)) predicts a **set**: a fixed number of *object queries*, each of which
-# answers for one object or for none. There are no anchors, and nothing is suppressed afterwards. But it learns
-# slowly: DETR needed 500 epochs of COCO where a Faster R-CNN of the same AP had 109, because attention over the whole
-# map starts out spread evenly and takes long to become sharp. And it found small objects badly, because dense
-# attention could only afford one map of stride 32.
+# 2020](https://arxiv.org/abs/2005.12872)) predicts a **set**: a fixed number of *object queries*, each of which answers
+# for one object or for none. There are no boxes of fixed size to start from (*anchors*), and nothing is suppressed
+# afterwards. But it learns slowly: DETR needed 500 epochs of COCO where a Faster R-CNN of the same AP had 109, because
+# attention over the whole map starts out spread evenly and takes long to become sharp. And it found small objects
+# badly, because dense attention could only afford one map of stride 32.
 #
 # Deformable DETR ([Zhu et al., 2021](https://arxiv.org/abs/2010.04159),
 # [code](https://github.com/fundamentalvision/Deformable-DETR)) replaces the attention by the one of [chapter
 # 10](10_multi_scale_deformable_attention.ipynb). A query reads a few points around a **reference point** instead of
-# everything. That concentrates attention from the first step, and is cheap enough for all levels of a pyramid: AP
-# 44.5 after 50 epochs, where DETR (with a dilated backbone) had 35.3 after 50 and 43.3 after 500.
+# everything. That concentrates attention from the first step, and is cheap enough for all levels of a pyramid: AP 44.5
+# after 50 epochs, where DETR (with a map of stride 16) had 35.3 after 50 and 43.3 after 500.
 #
 # In this chapter you build all of it: the sequence of tokens, encoder, decoder, box refinement, matching, losses, and
 # the two-stage detector. The names are those of the library and of the official code, so trained weights load into
@@ -504,6 +504,11 @@ check_decoder(DeformableDecoder)
 # every box is its reference. The **class head** is one linear layer. Its bias starts at $-\log 99$, so that every class
 # starts with a probability of 1 %: nearly all of queries × classes are background, and a loss that starts at 50 % would
 # first spend a long time learning that (the same trick as in [chapter 08](08_dynamic_head_on_detectors.ipynb)).
+#
+# In front, `projections` brings the backbone's maps to $C$ channels, each by a 1x1 convolution, and makes a level
+# beyond its last map by one of stride 2. Behind, `best` makes detections of what the last layer says: the 100 pairs of
+# query and class with the highest probabilities. Nothing is suppressed. What the layers before it say goes along as
+# `aux_outputs`, because they have losses, too.
 
 
 # %%
@@ -1041,7 +1046,7 @@ for start in range(0, STEPS, max(STEPS // 5, 1)):
 # In the beginning the matching jumps: a query is sent after one object now and after another one in the next step.
 # (The very first step counts as a change.) Here it settles soon, because the same 16 pictures come back in every
 # step. In a real training a picture comes back once an epoch, and meanwhile everything has moved. DN-DETR found this
-# to be one of the reasons why DETRs learn slowly: see the end of [chapter 12](12_sparse_detr.ipynb).
+# to be one of the reasons why DETRs learn slowly: see [chapter 22](22_later_work.ipynb).
 #
 # ## Two stages
 #
@@ -1051,8 +1056,9 @@ for start in range(0, STEPS, max(STEPS // 5, 1)):
 #
 # A learned reference point is the same for every image. The two-stage detector asks the encoder instead: every token
 # proposes a box around its own cell, of side $0.05 \cdot 2^l$ on level $l$, and a class head scores it. The best 300
-# become the queries of the decoder. (It is one training: the proposals have the same loss as everything else, in the
-# same step, except that all objects are called class 0 there, since only "object or not" is asked.)
+# become the queries of the decoder: the box is the reference, and its sine embedding, through a linear layer, gives
+# position and content. (It is one training: the proposals have the same loss as everything else, in the same step,
+# except that all objects are called class 0 there, since only "object or not" is asked.)
 
 
 # %%

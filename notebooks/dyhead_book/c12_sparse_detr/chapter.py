@@ -363,8 +363,8 @@ check_keep(token_budget, keep_best)
 # $$z_n = \mathrm{LN}\big(\mathrm{DeformAttn}(x_n, x) + x_n\big), \qquad
 # x'_n = \begin{cases} \mathrm{LN}\big(\mathrm{FFN}(z_n) + z_n\big) & n \in \Omega \\ x_n & \text{else} \end{cases}$$
 #
-# The tokens that are not kept are not lost. They are still *values*: kept tokens read them here, and queries in the
-# decoder. They only stay what the backbone made of them.
+# (LN is LayerNorm, and FFN the layer's small network.) The tokens that are not kept are not lost. They are still
+# *values*: kept tokens read them here, and queries in the decoder. They only stay what the backbone made of them.
 #
 # What does it save? In the words of [chapter 09](09_self_attention_to_deformable.ipynb), dense attention costs $O(N^2
 # C)$, and deformable attention, whose queries read only $|\Omega_{qk}| = K \ll N$ points, $O(N K C)$. With only $S =
@@ -764,6 +764,9 @@ Picture(figure, alt, colours=256)
 # has 46.0.
 #
 # ## How good is the choice?
+#
+# First Corr over forty pictures, beside what chance would give. Then the observation that the paper begins with,
+# counted on this detector: how many tokens does its decoder read at all, and how few carry 90 % of its attention?
 
 # %%
 from dyhead_lab.evaluation.token_use import mean_corr, referred_tokens
