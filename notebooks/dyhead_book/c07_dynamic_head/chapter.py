@@ -915,9 +915,9 @@ Picture(
 )
 
 # %% [markdown]
-# Read a line from left to right. (On P6 a tenth is rounded to one of 9 cells, so equal energy gives 11 %.) The block
-# makes maps sparser by a few per cent, not on every level and not at every step; on the photograph the second block
-# spread the energy again.
+# Read a line from left to right. (On P6 a tenth is rounded to one of 9 cells, so equal energy gives 11 %.) Maps do
+# become sparser on the way through the block, but by a few per cent, and not each attention makes each level so; on the
+# photograph the second block spread the energy again.
 #
 # ## Three sentences set right
 #
