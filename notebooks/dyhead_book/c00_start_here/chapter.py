@@ -30,6 +30,9 @@
 # a cell means that it is still running, *Kernel > Interrupt Kernel* stops it, and *Kernel > Restart Kernel and Run
 # All Cells* puts everything right that was run out of order. A line such as `...` with an arrow at its left is a
 # cell whose code is folded away, because only what it shows matters; click it to read the code.
+#
+# These two cells load a photograph and a detector that is trained already, let it look, and draw what it found: boxes,
+# each with a class and a *score*, a number from 0 to 1 that says how sure the detector is.
 
 # %%
 import torch
@@ -61,6 +64,8 @@ Picture(figure, alt="A motorcycle in a workshop, with the boxes that the detecto
 # source .venv/bin/activate
 # dyhead-lab detect my_photo.jpg --weights everyday
 # ```
+#
+# It writes your picture with its boxes into the folder `detections`.
 #
 # ## The book and the workbook
 #
