@@ -341,9 +341,10 @@ for l in (0, 2):
     table_of(on_shapes[l])
 
 # %% [markdown]
-# Compare P3 with the coarser levels, and the two kinds of masks. When masks are equal, what remains is what offsets do;
-# the rest is done by masks, which favour the middle. Whatever draws together here did not do so in the detector of
-# photographs: **spread is a property of weights and level, not of deformable convolution**.
+# On P3 the points are closer than the grid indeed, and the split tells why: the offsets do a part of it, and the masks
+# another, as they favour the middle. On the coarser level they have moved apart, as in the detector of photographs. So
+# the sentence was true of one level of one detector: **spread is a property of weights and level, not of deformable
+# convolution**.
 #
 # ## Inside the box?
 #
@@ -1059,7 +1060,7 @@ for name in list(scores)[1:]:
 #
 # | claim | control | verdict here |
 # | --- | --- | --- |
-# | trained taps draw together | regular grid; equal masks; another detector | depends on level and detector |
+# | trained taps draw together | regular grid; equal masks; another detector | true of one level of one detector |
 # | taps lie on the object | regular grid | as much without learning: objects are large |
 # | the map follows the picture | mirror image, another photograph, before training | stands |
 # | a query's attention lies in its box | ring; equal weights; another box | last layers: form. First layer: learned |
