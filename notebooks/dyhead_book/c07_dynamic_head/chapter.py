@@ -579,8 +579,8 @@ from dyhead_book.c07_dynamic_head.training_figures import losses_figure
 
 Picture(
     losses_figure(losses),
-    alt="The loss of four heads over the steps: none, towers, the released form and the paper's form "
-    "of the Dynamic Head. All fall; how fast each starts differs.",
+    alt="The loss of four heads over the steps: none, towers, the released form and the paper's "
+    "form of the Dynamic Head. All fall; how fast each starts differs.",
 )
 
 # %% [markdown]
@@ -663,8 +663,8 @@ ablation = recorded("ablation")
 for row in ablation.rows:
     ap, more = ablation.spread(row, "AP"), ablation.difference(row, "AP")
     low, high = more.interval()
-    compared = "" if row == ablation.baseline else f"   less all off: {more.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-    print(f"{row:12}  AP {ap.text()}{compared}")
+    gain = f"   less all off: {more.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    print(f"{row:12}  AP {ap.text()}{'' if row == ablation.baseline else gain}")
 
 # %% [markdown]
 # Look at the row L: a small difference, and a wide interval that holds zero. "So it says nothing" is how such tables
@@ -806,7 +806,8 @@ sizes, blocks = [(20, 20), (10, 10), (5, 5), (3, 3)], (0, 1, 2, 4)
 costs = {row: n * block_macs(sizes, C) / 1e6 for row, n in zip(depth.rows, blocks, strict=True)}
 Picture(
     depth_ap_figure(depth, costs),
-    alt="AP against the cost of the head: far higher with one block than without, no higher with two.",
+    alt="AP against the cost of the head: far higher with one block than with none, no higher "
+    "with two.",
 )
 
 # %% [markdown]
