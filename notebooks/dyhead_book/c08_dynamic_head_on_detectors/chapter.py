@@ -66,8 +66,7 @@ from dyhead_lab.views.figures import Picture
 # map of fixed size (RoI pooling, for *region of interest*), and classifies that. [Chapter
 # 09](09_self_attention_to_deformable.ipynb) is about DETR's family.
 #
-# The Dynamic Head $W$ maps a pyramid to a pyramid of the same shapes, so it fits wherever a pyramid passes by.
-# (*Anchors*, in the table below, are boxes of fixed size that stand at every place.)
+# The Dynamic Head $W$ maps a pyramid to a pyramid of the same shapes, so it fits wherever a pyramid passes by:
 #
 # $$\text{predictions} = \text{head}\big(W(\text{FPN}(\text{backbone}(\text{image})))\big)$$
 #
