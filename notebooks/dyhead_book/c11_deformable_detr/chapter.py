@@ -1156,15 +1156,16 @@ for row in convergence.rows:
     small, medium, large = (f"{ap:.3f}" for ap in sizes)
     print(f"{row:23} {steps / EPOCH:4.1f} epochs: AP {last.text():13}", end="  ")
     print(f"small {small}, medium {medium}, large {large}")
-epochs = {row: iterations_to(curve(convergence, row), 0.2) / EPOCH for row in (LONG, "Deformable DETR")}
+rivals = LONG, "Deformable DETR"
+epochs = {row: iterations_to(curve(convergence, row), 0.2) / EPOCH for row in rivals}
 print("AP 0.2 after", " and ".join(f"{n:.1f} epochs ({row})" for row, n in epochs.items()))
 
 # %% tags=["hide"]
 from dyhead_book.figures.ap_curves import ap_curves_figure
 
 alt = (
-    "AP and AP of small objects over epochs. Deformable DETR has 0.2 before its second epoch; DETR needs "
-    "nearly fifty, and ends at half of its rival's AP for small objects."
+    "AP and AP of small objects over epochs. Deformable DETR has 0.2 before its second epoch; "
+    "DETR needs nearly fifty, and ends at half of its rival's AP for small objects."
 )
 Picture(ap_curves_figure(convergence, EPOCH), alt)
 
