@@ -308,7 +308,7 @@ check_assign(assign)
 
 # %% [markdown]
 # On a picture of Shapes it looks like this. Every dot is a place, in its level's panel; a coloured one belongs to the
-# object of that colour. The larger it is, the closer it lies to the middle of its object.
+# object of that colour, and is larger the closer it lies to the middle of it.
 
 # %% tags=["hide"]
 from dyhead_book.c08_dynamic_head_on_detectors.assignment import assignment_figure
@@ -499,8 +499,8 @@ def losses(points, units, answers, targets, radius):
 # ## Build, step 4: the head
 #
 # Two towers read every level with the same weights: one for the classes, one for the box and its centredness. A tower
-# is a stack of 3x3 convolutions, each with GroupNorm and ReLU; published FCOS has four in each. With a Dynamic Head in
-# front there may be none. (`quickstart` keeps one convolution a tower behind its block.)
+# is a stack of 3x3 convolutions, each with GroupNorm and ReLU: four in published FCOS, one in `quickstart` behind its
+# block, none where a Dynamic Head does their work.
 
 
 # %%
@@ -573,9 +573,8 @@ class FCOSRegressionHead(nn.Module):
 check_regression_head(FCOSRegressionHead)
 
 # %% [markdown]
-# Both halves make the head. All weights begin small, and every class begins at probability 0.01: from 0.5 at each of
-# 534 places, the first steps would be spent on saying no. (`num_anchors` is 1, and there because torchvision's head has
-# it.)
+# Both halves make the head. All weights begin small, and every class at probability 0.01: from 0.5 at each of 534
+# places, the first steps would be spent on saying no. (`num_anchors` is there because torchvision's head has it.)
 
 
 # %%
@@ -861,9 +860,9 @@ Picture(figure, alt, colours=256)
 # %% [markdown]
 # ## Look: photographs
 #
-# Shapes is the laboratory; `everyday` is a detector of photographs: an ATSS with two blocks of the Dynamic Head in
-# place of towers, on a backbone that has learned ImageNet, trained on 1,578 photographs of COCO with 12 kinds of
-# things. Its assignment is not FCOS's, but its last step is the same, so it can run on *your* suppression:
+# Shapes is the laboratory. `everyday` is a detector of photographs: an ATSS with two blocks of the Dynamic Head in
+# place of towers, trained on 1,578 photographs of COCO with 12 kinds of things. Its assignment is not FCOS's, but its
+# last step is the same, so it can run on *your* suppression:
 
 
 # %%
@@ -1034,9 +1033,7 @@ Picture(figure, alt="Stacked costs of seven detectors; the head triples the two-
 # - In **two-stage** detectors nothing is replaced, and P2 has four times the positions of P3. There six blocks cost
 #   more than twice what the whole detector did.
 #
-# "Without any computational overhead", says the abstract; for ATSS that is nearly so. (The parameters of ATSS,
-# RetinaNet and Faster R-CNN are those of the released configurations, but for 4,100 with which torchvision's Faster
-# R-CNN regresses a box for the background.)
+# "Without any computational overhead", says the abstract; for ATSS that is nearly so.
 #
 # ## What it brings: published, and measured here
 #
@@ -1069,7 +1066,7 @@ for backbone, AP in BACKBONES.items():
 
 # %% [markdown]
 # And our own: `dyhead-lab experiment detectors` has trained every detector on Shapes without and with one block, 600
-# steps of 8 pictures, on a narrow backbone that has learned Shapes before.
+# steps each, on a backbone that has learned Shapes before.
 
 # %%
 from dyhead_lab.experiments.catalogue import recorded
@@ -1113,8 +1110,7 @@ print("seeds of each row:", len(experiment.seeds))
 # as nothing.
 #
 # RepPoints is far behind in both rows because it learns *what* an object is later than *where*: after 600 steps the
-# surest box on an object has the right class no more often than by chance. (With three times the steps it reaches AP
-# 0.297: `dyhead-lab train reppoints_shapes --set iterations=1800 --set warmup=50 --set evaluate_every=1800`.)
+# surest box on an object has the right class no more often than by chance. With 1,800 steps it reaches AP 0.297.
 #
 # ## Released weights
 #

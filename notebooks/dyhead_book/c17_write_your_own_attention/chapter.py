@@ -320,7 +320,7 @@ curves = {name: [shares for _, shares in trained] for name, trained in learned.i
 steps = [0, 20] if FAST else [0, 50, 100, 150, 200, 250]
 Picture(
     learning_figure(steps, curves, chance=1 / MARKS),
-    alt="Only with joint attention over all levels that starts alike do seeds rise to 1, not every one.",
+    alt="Only joint attention over all levels that starts alike rises to 1, not with every seed.",
 )
 
 # %% [markdown]
