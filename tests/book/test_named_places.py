@@ -23,7 +23,8 @@ TEXTS = [path for path in CODE if path.suffix in (".py", ".js", ".css", ".toml")
 NOTEBOOKS = sorted(BOOK.parent.glob("*.ipynb"))
 
 MODULE = re.compile(r"(?<![\w./])dyhead_(?:lab|book)(?:\.[A-Za-z_]\w*)+(?![\w/])(?!\.(?:py|js|toml|css)\b)")
-FILE = re.compile(r"(?<![\w./{}<-])(?:[A-Za-z_]\w*/)+\w+\.(?:py|cuh?|js|css|toml|ipynb|md)\b")
+# Not what follows a "=": the path in the query of an address.
+FILE = re.compile(r"(?<![\w./{}<=-])(?:[A-Za-z_]\w*/)+\w+\.(?:py|cuh?|js|css|toml|ipynb|md)\b")
 FORMER = re.compile(r"dyhead_lab[./]lessons|\blessons\.\w+|notebooks/src\b")
 
 

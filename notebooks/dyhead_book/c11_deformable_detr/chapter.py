@@ -1161,7 +1161,7 @@ epochs = {row: iterations_to(curve(convergence, row), 0.2) / EPOCH for row in ri
 print("AP 0.2 after", " and ".join(f"{n:.1f} epochs ({row})" for row, n in epochs.items()))
 
 # %% tags=["hide"]
-from dyhead_book.figures.ap_curves import ap_curves_figure
+from dyhead_book.c11_deformable_detr.ap_curves import ap_curves_figure
 
 alt = (
     "AP and AP of small objects over epochs. Deformable DETR has 0.2 before its second epoch; "
