@@ -15,7 +15,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 PYTEST := $(IN_VENV) $(ONE_THREAD) python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test test-all test-versions notebooks lint bench doctor native repair constraints
+.PHONY: help setup lab test test-all test-versions notebooks docs lint bench doctor native repair constraints
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ test-versions: ## try each supported Python in an environment of its own (ARGS="
 
 notebooks: setup ## build and execute the chapters from notebooks/dyhead_book
 	$(IN_VENV) python -m dyhead_book.build $(ARGS)
+
+docs: setup ## build the reference of the library into build/docs
+	$(IN_VENV) python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "open build/docs/index.html"
 
 lint: setup ## ruff, mypy and clang-format
 	$(BIN)/ruff check .

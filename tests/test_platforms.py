@@ -220,6 +220,8 @@ for name in ("sched_getaffinity", "register_at_fork", "getuid", "geteuid", "fork
     delattr(os, name)
 for name in ("resource", "fcntl", "pwd", "grp", "termios"):
     sys.modules[name] = None
+import shutil, types
+shutil._winapi = types.SimpleNamespace(NeedCurrentDirectoryForExePath=lambda name: False)  # Python 3.12 asks Windows
 sys.platform = sys.argv[1]
 import dyhead_lab
 for module in pkgutil.walk_packages(dyhead_lab.__path__, "dyhead_lab."):

@@ -131,7 +131,8 @@ class DeformableDecoderLayer(nn.Module):
 
     Args:
         self_attention: without it, queries do not see each other (an ablation).
-        The others are as in :class:`DeformableEncoderLayer`.
+
+    The others are as in :class:`DeformableEncoderLayer`.
     """
 
     recompute = True  # see detectors/protocol.py

@@ -141,7 +141,8 @@ def load_sparse_detr(
 
     Args:
         rho: share of the tokens that is refined; weights do not tell it, and it may differ from training.
-        The others are as in :func:`load_deformable_detr`.
+
+    The others are as in :func:`load_deformable_detr`.
 
     Raises:
         UserError: if a file cannot be read.

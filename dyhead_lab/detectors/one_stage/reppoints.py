@@ -127,9 +127,9 @@ class RepPoints(DenseDetector):
         """The losses of both stages.
 
         Returns:
-            - ``classification``: focal loss, per positive place of the second stage;
-            - ``bbox_init``, ``bbox_refine``: smooth L1 of the boxes of the first and the second points in units of four
-              cells, per positive place of their stage, with weights of 0.5 and 1.
+            ``classification``, focal loss, per positive place of the second stage; ``bbox_init`` and ``bbox_refine``,
+            smooth L1 of the boxes of the first and the second points in units of four cells, per positive place of
+            their stage, with weights of 0.5 and 1.
         """
         predictions = self.head(levels)
         init_BN4 = self.to_box(torch.cat(predictions.init, 1))

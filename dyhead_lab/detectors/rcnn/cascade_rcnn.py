@@ -181,7 +181,8 @@ def cascade_rcnn(
         object_scale, box_head_width, task_after_pooling: as in :func:`.two_stages`.
         cascade: further arguments of :class:`CascadeRoIHeads`, such as ``{"score_threshold": 0.0}``.
         options: further arguments of the pyramid, and those of torchvision's ``FasterRCNN`` on images and proposals.
-        The others are as in :func:`~dyhead_lab.detectors.rcnn.faster_rcnn.faster_rcnn`.
+
+    The others are as in :func:`~dyhead_lab.detectors.rcnn.faster_rcnn.faster_rcnn`.
     """
     shared = {"object_scale": object_scale, "task_after_pooling": task_after_pooling}
     # Faster R-CNN's own box head is built and left behind; the narrowest one costs nothing.

@@ -41,8 +41,12 @@ function showWhetherAnswered(model, element) {
   return answered;
 }
 
-/** Keys that an explorer uses must not reach JupyterLab, which would move to another cell. */
-const keepKeys = (element) => element.addEventListener("keydown", (event) => event.stopPropagation());
+/** Keys that an explorer uses must not reach Jupyter, which would move to another cell. Notebook 7 looks for its
+ *  shortcuts before an element hears of a key, and leaves those alone whose target has this mark. */
+function keepKeys(element) {
+  element.addEventListener("keydown", (event) => event.stopPropagation());
+  element.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
+}
 
 /** Radio behaviour for elements drawn by hand: arrows move, Home and End jump, one of them is in the tab order. */
 function asRadios(elements, chosen, choose, columns = elements.length) {
@@ -53,11 +57,11 @@ function asRadios(elements, chosen, choose, columns = elements.length) {
     element.setAttribute("aria-checked", String(i === chosen));
     element.setAttribute("tabindex", i === Math.max(chosen, 0) ? "0" : "-1"); // none chosen: the first
     element.addEventListener("click", () => choose(i));
+    keepKeys(element);
     element.addEventListener("keydown", (event) => {
       const target = { Home: 0, End: elements.length - 1, " ": i, Enter: i }[event.key] ?? i + steps[event.key];
       if (Number.isNaN(target)) return;
       event.preventDefault();
-      event.stopPropagation(); // JupyterLab would move to another cell
       if (target >= 0 && target < elements.length) choose(target);
     });
   });
