@@ -32,16 +32,19 @@ __device__ inline void copy_weights(const Geometry& g, const Global<const T>& we
   }
 }
 
-/// A block computes kOutputs output channels of kPixels pixels. A thread samples 16 bytes of channels per step, for a
-/// pixel that stays its own, and holds 64 sums of the product.
+/// A block computes kOutputs output channels of kPixels pixels, or the share of some taps in them. A thread samples 16
+/// bytes of channels per step, for a pixel that stays its own, and holds 64 sums of the product.
+///
+/// `parts`: (gridDim.z, pixels, Co), the shares, where the taps are split among gridDim.z blocks.
 template <class T, class Factors, int kPixels>
 __global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
-    implicit_product(Geometry g, Inputs<T> in, Global<T> output) {
+    implicit_product(Geometry g, Inputs<T> in, Global<T> output, Global<float> parts) {
   DYNAMIC_SHARED(char, shared);
   const int first_pixel = blockIdx.x * kPixels, first_output = blockIdx.y * kOutputs;
   const int my_row = threadIdx.x / kRowPacks, my_pack = threadIdx.x % kRowPacks;
   const uint32_t r = first_pixel + my_row, plane = uint32_t(g.So());  // 32-bit division is cheap
-  Step<T> next;
+  const int taps = g.G * g.K();
+  Step<T> next(g, int(blockIdx.z) * taps / int(gridDim.z), int(blockIdx.z + 1) * taps / int(gridDim.z));
   Corners corners;
   CornerWords<T> samples;
   const auto begin = [&](const ForwardStage<kPixels>& stage) {
@@ -54,7 +57,7 @@ __global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
     next.advance(g);
   };
   const auto finish = [&](const ForwardStage<kPixels>& stage) {
-    *static_cast<Words16*>(stage.samples.pack(my_row, my_pack)) = samples.blend(corners);
+    *static_cast<Words16*>(stage.samples.pack(my_row, my_pack)) = samples.template blend<Factors>(corners);
     wait_for_copies();
     __syncthreads();
   };
@@ -64,7 +67,7 @@ __global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
   begin(stage);
   finish(stage);
   for (bool more = true; more;) {
-    more = next.exists(g);
+    more = next.exists();
     if (more) begin(other);
     if (first_output + WarpSums::first_row() < g.Co) sums.multiply<Factors>(stage.weights, stage.samples);
     if (more) finish(other);
@@ -74,15 +77,33 @@ __global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
   sums.for_each([&](int row, int column, float sum) {
     const int o = first_output + row;
     const uint32_t r = first_pixel + column;
-    if (o < g.Co && r < all_pixels(g)) store(output, g.output_at(r / plane, o, r % plane), narrow<T>(sum));
+    if (o >= g.Co || r >= all_pixels(g)) return;
+    if (gridDim.z == 1)
+      store(output, g.output_at(r / plane, o, r % plane), narrow<T>(sum));
+    else
+      store(parts, (blockIdx.z * all_pixels(g) + r) * g.Co + o, sum);
   });
+}
+
+/// A thread adds the shares of one output, in the order of the taps.
+template <class T>
+__global__ void add_forward_parts(Geometry g, int count, Global<const float> parts, Global<T> output) {
+  const int64_t outputs = all_pixels(g) * g.Co;
+  for (int64_t i = thread_number(); i < outputs; i += thread_count()) {
+    float sum = 0;
+    for (int part = 0; part < count; ++part) sum += load(parts, part * outputs + i);
+    const int64_t r = i / g.Co;
+    store(output, g.output_at(r / g.So(), i % g.Co, r % g.So()), narrow<T>(sum));
+  }
 }
 
 /// The launch of `implicit_product`. Large tiles read the weights less often; small ones keep more of the GPU busy.
 template <int kPixels>
 Launch by_pixels(const Geometry& g, void* stream) {
+  constexpr size_t kBytes = 2 * ForwardStage<kPixels>::kBytes;
+  static_assert(kBytes <= kMostSharedBytes);
   const dim3 blocks(unsigned((all_pixels(g) + kPixels - 1) / kPixels), unsigned((g.Co + kOutputs - 1) / kOutputs));
-  return {blocks, dim3(4 * kPixels), stream, 2 * ForwardStage<kPixels>::kBytes};
+  return {blocks, dim3(4 * kPixels), stream, kBytes};
 }
 
 }  // namespace dyhead::deform_conv

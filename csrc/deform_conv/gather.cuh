@@ -44,7 +44,8 @@ struct CornerWords {
     for (int i = 0; i < 4; ++i) at[i] = load_words<4>(input, corners.offset[i] + c, corners.offset[i] >= 0);
   }
 
-  /// The interpolated and modulated channels.
+  /// The interpolated and modulated channels, as factors of a product.
+  template <class Factors>
   __device__ Words16 blend(const Corners& corners) const {
     float sum[kPerWords<T>] = {};
 #pragma unroll
@@ -54,22 +55,28 @@ struct CornerWords {
 #pragma unroll
       for (int j = 0; j < kPerWords<T>; ++j) sum[j] += corners.weight[i] * value[j];
     }
-    return pack<T>(sum);
+    Words16 words = pack<T>(sum);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) words.at[i] = factor_of(words.at[i], TypeTag<Factors>());
+    return words;
   }
 };
 
-/// A step of the product over offset groups, taps and channels: kStep<T> channels of one tap.
+/// A step of the product over offset groups, taps and channels: kStep<T> channels of one tap. Taps are counted through
+/// all groups.
 template <class T>
 struct Step {
-  int group = 0, k = 0, first = 0;  // the first channel within its group
+  int group, k, first = 0;  // the first channel within its group
+  int taps;                 // from this one on
 
-  __device__ bool exists(const Geometry& g) const { return group < g.G; }
+  __device__ Step(const Geometry& g, int tap, int end) : group(tap / g.K()), k(tap % g.K()), taps(end - tap) {}
+  __device__ bool exists() const { return taps > 0; }
   __device__ bool opens_tap() const { return first == 0; }
   __device__ int channel(const Geometry& g) const { return group * int(g.offset_group_channels()) + first; }
   __device__ void advance(const Geometry& g) {
     first += kStep<T>;
     if (first < g.offset_group_channels()) return;
-    first = 0;
+    first = 0, --taps;
     if (++k == g.K()) k = 0, ++group;
   }
 };
