@@ -32,19 +32,15 @@ __device__ inline void copy_weights(const Geometry& g, const Global<const T>& we
   }
 }
 
-/// A block computes kOutputs output channels of kPixels pixels, or the share of some taps in them. A thread samples 16
-/// bytes of channels per step, for a pixel that stays its own, and holds 64 sums of the product.
-///
-/// `parts`: (gridDim.z, pixels, Co), the shares, where the taps are split among gridDim.z blocks.
-template <class T, class Factors, int kPixels>
-__global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
-    implicit_product(Geometry g, Inputs<T> in, Global<T> output, Global<float> parts) {
+/// The sums of kOutputs output channels at kPixels pixels, over the steps from `next` on. A thread samples 16 bytes of
+/// channels per step, for a pixel that stays its own, and holds 64 sums of the product. Calls `visit(r, o, sum)` for
+/// each.
+template <class T, class Factors, int kPixels, class Steps, class Visit>
+__device__ inline void multiply_samples(const Geometry& g, const Inputs<T>& in, Steps next, const Visit& visit) {
   DYNAMIC_SHARED(char, shared);
   const int first_pixel = blockIdx.x * kPixels, first_output = blockIdx.y * kOutputs;
   const int my_row = threadIdx.x / kRowPacks, my_pack = threadIdx.x % kRowPacks;
   const uint32_t r = first_pixel + my_row, plane = uint32_t(g.So());  // 32-bit division is cheap
-  const int taps = g.G * g.K();
-  Step<T> next(g, int(blockIdx.z) * taps / int(gridDim.z), int(blockIdx.z + 1) * taps / int(gridDim.z));
   Corners corners;
   CornerWords<T> samples;
   const auto begin = [&](const ForwardStage<kPixels>& stage) {
@@ -67,7 +63,7 @@ __global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
   begin(stage);
   finish(stage);
   for (bool more = true; more;) {
-    more = next.exists();
+    more = next.exists(g);
     if (more) begin(other);
     if (first_output + WarpSums::first_row() < g.Co) sums.multiply<Factors>(stage.weights, stage.samples);
     if (more) finish(other);
@@ -77,11 +73,29 @@ __global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
   sums.for_each([&](int row, int column, float sum) {
     const int o = first_output + row;
     const uint32_t r = first_pixel + column;
-    if (o >= g.Co || r >= all_pixels(g)) return;
-    if (gridDim.z == 1)
-      store(output, g.output_at(r / plane, o, r % plane), narrow<T>(sum));
-    else
-      store(parts, (blockIdx.z * all_pixels(g) + r) * g.Co + o, sum);
+    if (o < g.Co && r < all_pixels(g)) visit(r, o, sum);
+  });
+}
+
+/// A block computes kOutputs output channels of kPixels pixels.
+template <class T, class Factors, int kPixels>
+__global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
+    implicit_product(Geometry g, Inputs<T> in, Global<T> output) {
+  const uint32_t plane = uint32_t(g.So());
+  multiply_samples<T, Factors, kPixels>(g, in, Step<T>(), [&](uint32_t r, int o, float sum) {
+    store(output, g.output_at(r / plane, o, r % plane), narrow<T>(sum));
+  });
+}
+
+/// A block computes the share of some taps in them: the taps are split among gridDim.z blocks. `parts`: (gridDim.z,
+/// pixels, Co).
+template <class T, class Factors, int kPixels>
+__global__ void __launch_bounds__(4 * kPixels, 128 / kPixels)
+    product_of_some_taps(Geometry g, Inputs<T> in, Global<float> parts) {
+  const int taps = g.G * g.K(), first = int(blockIdx.z) * taps / int(gridDim.z);
+  const StepOfSome<T> next(g, first, int(blockIdx.z + 1) * taps / int(gridDim.z));
+  multiply_samples<T, Factors, kPixels>(g, in, next, [&](uint32_t r, int o, float sum) {
+    store(parts, (blockIdx.z * all_pixels(g) + r) * g.Co + o, sum);
   });
 }
 
@@ -97,7 +111,7 @@ __global__ void add_forward_parts(Geometry g, int count, Global<const float> par
   }
 }
 
-/// The launch of `implicit_product`. Large tiles read the weights less often; small ones keep more of the GPU busy.
+/// The launch of a product. Large tiles read the weights less often; small ones keep more of the GPU busy.
 template <int kPixels>
 Launch by_pixels(const Geometry& g, void* stream) {
   constexpr size_t kBytes = 2 * ForwardStage<kPixels>::kBytes;

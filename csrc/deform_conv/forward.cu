@@ -29,15 +29,15 @@ void forward_fast(const Geometry& g, Type type, bool tf32, const Arguments& argu
     using T = typename decltype(tag)::type;
     using Factors = typename decltype(factors)::type;
     const Inputs<T> in(arguments);
-    if (all_pixels(g) >= kManyPixels)
-      return launch(by_pixels<128>(g, stream), KERNEL(implicit_product<T, Factors, 128>), g, in, global<T>(output),
-                    global<float>(parts));
+    const auto out = global<T>(output);
     Launch at = by_pixels<64>(g, stream);
+    if (all_pixels(g) >= kManyPixels)
+      return launch(by_pixels<128>(g, stream), KERNEL(implicit_product<T, Factors, 128>), g, in, out);
+    if (forward_parts(g) == 1) return launch(at, KERNEL(implicit_product<T, Factors, 64>), g, in, out);
     at.blocks.z = unsigned(forward_parts(g));
-    launch(at, KERNEL(implicit_product<T, Factors, 64>), g, in, global<T>(output), global<float>(parts));
-    if (at.blocks.z > 1)
-      launch(over(all_pixels(g) * g.Co, stream), KERNEL(add_forward_parts<T>), g, int(at.blocks.z),
-             global<const float>(parts), global<T>(output));
+    launch(at, KERNEL(product_of_some_taps<T, Factors, 64>), g, in, global<float>(parts));
+    launch(over(all_pixels(g) * g.Co, stream), KERNEL(add_forward_parts<T>), g, int(at.blocks.z),
+           global<const float>(parts), out);
   });
 }
 

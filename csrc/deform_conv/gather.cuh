@@ -62,23 +62,31 @@ struct CornerWords {
   }
 };
 
-/// A step of the product over offset groups, taps and channels: kStep<T> channels of one tap. Taps are counted through
-/// all groups.
+/// A step of the product over offset groups, taps and channels: kStep<T> channels of one tap.
 template <class T>
 struct Step {
-  int group, k, first = 0;  // the first channel within its group
-  int taps;                 // from this one on
+  int group = 0, k = 0, first = 0;  // the first channel within its group
 
-  __device__ Step(const Geometry& g, int tap, int end) : group(tap / g.K()), k(tap % g.K()), taps(end - tap) {}
-  __device__ bool exists() const { return taps > 0; }
+  __device__ bool exists(const Geometry& g) const { return group < g.G; }
   __device__ bool opens_tap() const { return first == 0; }
   __device__ int channel(const Geometry& g) const { return group * int(g.offset_group_channels()) + first; }
   __device__ void advance(const Geometry& g) {
     first += kStep<T>;
     if (first < g.offset_group_channels()) return;
-    first = 0, --taps;
+    first = 0;
     if (++k == g.K()) k = 0, ++group;
   }
+};
+
+/// The steps of some taps, which are counted through all groups.
+template <class T>
+struct StepOfSome : Step<T> {
+  int end;
+
+  __device__ StepOfSome(const Geometry& g, int tap, int end) : end(end) {
+    this->group = tap / g.K(), this->k = tap % g.K();
+  }
+  __device__ bool exists(const Geometry& g) const { return this->group * g.K() + this->k < end; }
 };
 
 }  // namespace dyhead::deform_conv

@@ -87,8 +87,9 @@ def _refusal(name: str) -> Callable[..., Any]:
 
 
 def _recorded(compute: Callable[..., Any], gradients: Callable[..., Any], tensors: int) -> Callable[..., Any]:
-    """``compute(keyset, *arguments)``, and the arguments remembered if a gradient may be asked for. The first ``tensors``
-    of them are tensors.
+    """``compute(keyset, *arguments)``, and the arguments remembered if a gradient may be asked for.
+
+    The first ``tensors`` of them are tensors.
 
     The private names are those by which ``torch.library.register_autograd`` does the same.
     """
