@@ -21,6 +21,14 @@ Tensor outputs_last(const Tensor& weight) {
   return is_aligned(buffer(turned, "")) ? turned : torch::stable::clone(turned);
 }
 
+/// What the tensor cores multiply: with `tf32` the floats rounded, in a copy.
+Tensor factors(const Tensor& tensor, bool tf32, void* stream) {
+  if (!tf32 || tensor.scalar_type() != ScalarType::Float) return tensor;
+  const Tensor rounded = torch::stable::empty_like(tensor);
+  round_all_to_tf32(buffer(tensor, "factors"), buffer(rounded, "rounded factors"), stream);
+  return rounded;
+}
+
 std::string choose_kernel(const std::string& kernel, const Call& call) {
   return choose(kernel, is_fast(call.g, call.type), "columns");
 }
@@ -46,10 +54,12 @@ Tensor deform_conv2d_forward(Tensor input, Tensor offset, Tensor weight, std::op
   if (chosen == "columns") return forward_by_columns(call, input, weight, device.stream);
   const Tensor output = empty_map({g.B, g.Co, g.Ho, g.Wo}, g.output_last, input.scalar_type(), input);
   if (chosen == "fast") {
-    const Tensor pixels = channels_last(input), taps = channels_last(weight);
+    const Tensor pixels = channels_last(input), taps = factors(channels_last(weight), tf32, device.stream);
     g.input_last = true;
     call.arguments.input = buffer(pixels, "input"), call.arguments.weight = buffer(taps, "weight");
-    forward_fast(g, call.type, tf32, call.arguments, buffer(output, "output"), device.stream);
+    const int64_t count = forward_parts(g);
+    const Tensor parts = torch::stable::new_empty(input, Sizes{count > 1 ? count * output.numel() : 0}, call.exact);
+    forward_fast(g, call.type, tf32, call.arguments, buffer(parts, "parts"), buffer(output, "output"), device.stream);
   } else {
     const Tensor weights = torch::stable::contiguous(weight);
     call.arguments.weight = buffer(weights, "weight");
@@ -95,9 +105,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, T
     grad_weight = torch::stable::new_empty(input, weight.sizes());
     backward_weight(g, call.type, call.arguments, grad_output, buffer(grad_weight, "grad_weight"), device.stream);
   } else if (fast && !deterministic) {
-    const Tensor taps = outputs_last(weight);
+    const Tensor taps = factors(outputs_last(weight), tf32, device.stream);
+    const Tensor rounded = factors(grads, tf32, device.stream);
     call.arguments.weight = buffer(taps, "weight");
-    backward_fast(g, call.type, tf32, call.arguments, grad_output, gradients, device.stream);
+    backward_fast(g, call.type, tf32, call.arguments, buffer(rounded, "grad"), gradients, device.stream);
   } else {
     backward_by_columns(call, grad, weight, gradients, deterministic, device.stream);
   }

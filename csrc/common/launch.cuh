@@ -29,8 +29,10 @@ void with_type(Type type, const Function& function) {
   }
 }
 
-/// Where and how widely a kernel runs. `stream` is a cudaStream_t; the emulator ignores it. 48 KB of shared memory are
-/// the most that every GPU gives without being asked.
+/// The shared memory that every GPU gives to a block without being asked for more.
+constexpr size_t kMostSharedBytes = 48 * 1024;
+
+/// Where and how widely a kernel runs. `stream` is a cudaStream_t; the emulator ignores it.
 struct Launch {
   dim3 blocks;
   dim3 threads;
@@ -63,12 +65,12 @@ inline int device_attribute(cudaDeviceAttr attribute) {
 }
 #endif
 
-/// The multiprocessors of the current GPU. The emulated one has a single one.
+/// The multiprocessors of the current GPU.
 inline int64_t multiprocessors() {
 #ifdef __CUDACC__
   return device_attribute(cudaDevAttrMultiProcessorCount);
 #else
-  return 1;
+  return emulator::multiprocessors;
 #endif
 }
 
@@ -96,6 +98,7 @@ Kernel(void (*)(Parameters...), const char*) -> Kernel<Parameters...>;
 template <class... Parameters, class... Arguments>
 void launch(const Launch& at, Kernel<Parameters...> kernel, const Arguments&... arguments) {
   if (at.blocks.x == 0 || at.blocks.y == 0 || at.blocks.z == 0) return;
+  if (at.shared_bytes > kMostSharedBytes) throw std::logic_error("a kernel asks for more shared memory than is given");
 #ifdef __CUDACC__
   kernel.function<<<at.blocks, at.threads, at.shared_bytes, static_cast<cudaStream_t>(at.stream)>>>(arguments...);
   expect_success(cudaGetLastError(), "CUDA kernel launch");

@@ -88,10 +88,17 @@ __device__ inline uint32_t round_to_tf32(uint32_t word) {
 #endif
 }
 
+/// A number, or its word, as the tensor cores are to find it in shared memory. Floats for TF32 are rounded here, once,
+/// and not where they are multiplied, again and again.
+template <class Value, class Factors>
+__device__ inline Value factor_of(Value value, TypeTag<Factors>) {
+  return value;
+}
+__device__ inline uint32_t factor_of(uint32_t word, TypeTag<Tf32>) { return round_to_tf32(word); }
+__device__ inline float factor_of(float value, TypeTag<Tf32>) { return float_of(round_to_tf32(word_of(value))); }
+
 __device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], TypeTag<Tf32>) {
-  const uint32_t a_near[4] = {round_to_tf32(a[0]), round_to_tf32(a[1]), round_to_tf32(a[2]), round_to_tf32(a[3])};
-  const uint32_t b_near[2] = {round_to_tf32(b[0]), round_to_tf32(b[1])};
-  multiply_add_tf32(sum, a_near, b_near);
+  multiply_add_tf32(sum, a, b);
 }
 
 /// Split floats in two that TF32 holds exactly, up to 21 bits of mantissa together.

@@ -25,6 +25,7 @@ struct BackwardShared {
   static constexpr int kStageBytes = (kChannels + kBackwardPixels) * kRowBytes;
   static constexpr int kSampleStride = kRound + 4;  // four spare, so that pixels start in different banks
   static constexpr size_t kBytes = 2 * kStageBytes + kBackwardPixels * sizeof(Corners);
+  static_assert(kBytes <= kMostSharedBytes && kBackwardPixels * kSampleStride * sizeof(float) <= 2 * kStageBytes);
   char* data;
 
   __device__ SharedTile weights(int step) const { return {data + step % 2 * kStageBytes}; }

@@ -36,7 +36,8 @@ __global__ void __launch_bounds__(kWeightThreads, kWeightBlocksAtOnce)
     const int64_t r = first + my_pixel, b = r / g.So(), p = r % g.So();
     for (int row = my_row; row < kWeightOutputs; row += kWeightThreads / kStep<T>) {
       const int64_t o = first_output + row;
-      grads.element<T>(row, my_pixel) = r < end && o < g.Co ? load(grad_output, g.output_at(b, o, p)) : narrow<T>(0);
+      const T grad = r < end && o < g.Co ? load(grad_output, g.output_at(b, o, p)) : narrow<T>(0);
+      grads.element<T>(row, my_pixel) = factor_of(grad, TypeTag<Factors>());
     }
     Corners corners;
     corners.clear();
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(kWeightThreads, kWeightBlocksAtOnce)
     union {
       Words16 words;
       T channel[kPerWords<T>];
-    } sample{words.blend(corners)};
+    } sample{words.template blend<Factors>(corners)};
     for (int j = 0; j < kPerWords<T>; ++j) samples.element<T>(my_row * kPerWords<T> + j, my_pixel) = sample.channel[j];
     __syncthreads();
     sums.multiply<Factors>(grads, samples);

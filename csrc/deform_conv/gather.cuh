@@ -44,7 +44,8 @@ struct CornerWords {
     for (int i = 0; i < 4; ++i) at[i] = load_words<4>(input, corners.offset[i] + c, corners.offset[i] >= 0);
   }
 
-  /// The interpolated and modulated channels.
+  /// The interpolated and modulated channels, as factors of a product.
+  template <class Factors>
   __device__ Words16 blend(const Corners& corners) const {
     float sum[kPerWords<T>] = {};
 #pragma unroll
@@ -54,7 +55,10 @@ struct CornerWords {
 #pragma unroll
       for (int j = 0; j < kPerWords<T>; ++j) sum[j] += corners.weight[i] * value[j];
     }
-    return pack<T>(sum);
+    Words16 words = pack<T>(sum);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) words.at[i] = factor_of(words.at[i], TypeTag<Factors>());
+    return words;
   }
 };
 
@@ -72,6 +76,17 @@ struct Step {
     first = 0;
     if (++k == g.K()) k = 0, ++group;
   }
+};
+
+/// The steps of some taps, which are counted through all groups.
+template <class T>
+struct StepOfSome : Step<T> {
+  int end;
+
+  __device__ StepOfSome(const Geometry& g, int tap, int end) : end(end) {
+    this->group = tap / g.K(), this->k = tap % g.K();
+  }
+  __device__ bool exists(const Geometry& g) const { return this->group * g.K() + this->k < end; }
 };
 
 }  // namespace dyhead::deform_conv

@@ -74,11 +74,17 @@ void scatter_columns(const Geometry&, Type, const Arguments&, Images, Buffer gra
 
 // The fast kernels. Their input is channels-last, (B, H, W, C). `tf32`: multiply float32 rounded to TF32.
 
-/// `weight` of the arguments is (Co, K, C).
-void forward_fast(const Geometry&, Type, bool tf32, const Arguments&, Buffer output, void* stream);
+/// Floats rounded to TF32: weights and output gradients are rounded once, not by every block that multiplies them.
+void round_all_to_tf32(Buffer from, Buffer to, void* stream);
 
-/// Gradients of input, offset and mask. `weight` of the arguments is (C, K, Co), `grad_output` is (B, Ho, Wo, Co), and
-/// the gradient of the input is channels-last as well.
+/// `weight` of the arguments is (Co, K, C), with `tf32` rounded.
+/// `parts`: workspace of forward_parts(g) * Co * all output pixels floats, nothing if forward_parts(g) is 1.
+void forward_fast(const Geometry&, Type, bool tf32, const Arguments&, Buffer parts, Buffer output, void* stream);
+/// Among how many blocks the taps are split, where there are fewer tiles than multiprocessors.
+int forward_parts(const Geometry&);
+
+/// Gradients of input, offset and mask. `weight` of the arguments is (C, K, Co), `grad_output` is (B, Ho, Wo, Co), with
+/// `tf32` both are rounded, and the gradient of the input is channels-last as well.
 void backward_fast(const Geometry&, Type, bool tf32, const Arguments&, Buffer grad_output, const Gradients&,
                    void* stream);
 

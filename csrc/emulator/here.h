@@ -12,4 +12,7 @@ struct Coordinates {
 };
 inline Coordinates here;
 
+/// How many multiprocessors the emulated GPU claims to have: launches share their work out by it.
+inline int64_t multiprocessors = 1;
+
 }  // namespace emulator

@@ -25,6 +25,9 @@ EXPORT void dyhead_record_copy(emulator::Access* target) {
   std::copy(accesses.begin(), accesses.end(), target);
 }
 
+/// From now on the emulated GPU has so many multiprocessors.
+EXPORT void dyhead_multiprocessors(int64_t count) { emulator::multiprocessors = count; }
+
 /// "kernel<T>=3;": every kernel that was launched since the library was loaded, and how often. Valid until called
 /// again.
 EXPORT const char* dyhead_launches() {

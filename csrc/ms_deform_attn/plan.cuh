@@ -25,7 +25,7 @@ struct Team {
 
 /// A block's plan for one tile: for every slot its query, for every sample of a chunk the four corners.
 struct Plan {
-  static constexpr int kChunk = 16;           // samples per slot that are planned at a time
+  static constexpr int kChunk = 8;            // samples per slot that are planned at a time
   static constexpr int kStride = kChunk + 1;  // one spare, so that slots start in different banks
 
   struct alignas(16) Offsets {
@@ -44,8 +44,12 @@ struct Plan {
     weights = reinterpret_cast<Weights*>(offsets + slots * kStride);
     queries = reinterpret_cast<int*>(weights + slots * kStride);
   }
-  static size_t bytes(int slots) { return size_t(slots) * (kStride * 32 + sizeof(int)); }
+  static constexpr size_t bytes(int slots) { return size_t(slots) * (kStride * 32 + sizeof(int)); }
 };
+
+/// Five blocks, and the kilobyte that a GPU keeps for each, fit the 100 KB of a multiprocessor of compute
+/// capability 8.6, 8.9 or 12.0.
+static_assert(5 * (Plan::bytes(Team::kMostSlots) + 1024) <= 100 * 1024);
 
 /// Number of the sample at place `n` of a query's head, in the order of attention_weights.
 __device__ inline int64_t sample_number(const Geometry& g, int64_t b, int64_t q, int64_t m, int n) {

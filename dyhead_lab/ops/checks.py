@@ -262,6 +262,10 @@ def _require(holds: bool, name: str, given: Form, expected: str) -> None:
 def _pair(name: str, given: int | Sequence[int], least: int) -> tuple[int, int]:
     if type(given) is int and least <= given <= LARGEST:
         return given, given
+    if type(given) is tuple and len(given) == 2:  # as layers hold them
+        first, second = given
+        if type(first) is int and type(second) is int and least <= first <= LARGEST and least <= second <= LARGEST:
+            return first, second
     pair = given if isinstance(given, Sequence) else (given, given)
     if not all(isinstance(number, int) and not isinstance(number, bool) for number in pair):
         raise TypeError(f"{name} is {given!r}; expected an integer or two")

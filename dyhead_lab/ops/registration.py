@@ -6,7 +6,7 @@ for what the tests of this house look for once, and that costs as much time as a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,8 +28,8 @@ def define(
     compute: Callable[..., Any],
     fake: Callable[..., Any],
     gradients: Callable[..., tuple[Tensor | None, ...]] | None = None,
-) -> torch._ops.OpOverload:
-    """Register an operator.
+) -> Callable[..., Any]:
+    """Register an operator; what is returned calls it.
 
     Args:
         schema: ``"name(Tensor x, ...) -> Tensor"``; the operator becomes ``torch.ops.dyhead_lab.name``.
@@ -43,8 +43,40 @@ def define(
     _LIBRARY.impl(name, compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"dyhead_lab::{name}", fake, lib=_LIBRARY)
     operator = getattr(torch.ops.dyhead_lab, name).default
-    _LIBRARY.impl(name, _recorded(operator, gradients or _refusal(name)), "Autograd", with_keyset=True)
-    return operator
+    tensors = sum("Tensor" in str(argument.type) for argument in operator._schema.arguments)  # they come first
+    gradients = gradients or _refusal(name)
+
+    def below_autograd(keyset: Any, *arguments: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+
+    _LIBRARY.impl(name, _recorded(below_autograd, gradients, tensors), "Autograd", with_keyset=True)
+    recorded = _recorded(lambda _, *arguments: compute(*arguments), gradients, tensors)
+
+    def call(*arguments: Any) -> Any:
+        return recorded(None, *arguments) if _is_ordinary(arguments[:tensors]) else operator(*arguments)
+
+    return call
+
+
+def _is_ordinary(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether nobody but autograd takes part in a call: no compiler, no tracer, no mode, no function transform, no
+    profiler that wants the operator's name. PyTorch's dispatcher would then go to autograd and to what computes, each
+    time by way of C++, which costs as much time as a small problem itself.
+    """
+    if torch.compiler.is_compiling() or torch.autograd.profiler._is_profiler_enabled:
+        return False
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None or torch._C._get_tracing_state() is not None:
+        return False
+    for tensor in tensors:  # loops, here and below: generators cost a call for each tensor
+        if tensor is not None and not (type(tensor) in _PLAIN and (tensor.is_cpu or tensor.is_cuda)):
+            return False
+    return True
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _refusal(name: str) -> Callable[..., Any]:
@@ -54,31 +86,30 @@ def _refusal(name: str) -> Callable[..., Any]:
     return refuse
 
 
-def _recorded(operator: torch._ops.OpOverload, gradients: Callable[..., Any]) -> Callable[..., Any]:
-    """What PyTorch calls first: it remembers the arguments if a gradient may be asked for, and hands them on.
+def _recorded(compute: Callable[..., Any], gradients: Callable[..., Any], tensors: int) -> Callable[..., Any]:
+    """``compute(keyset, *arguments)``, and the arguments remembered if a gradient may be asked for.
+
+    The first ``tensors`` of them are tensors.
 
     The private names are those by which ``torch.library.register_autograd`` does the same.
     """
-    tensors = sum("Tensor" in str(argument.type) for argument in operator._schema.arguments)  # they come first
-
-    def compute(keyset: Any, arguments: tuple[Any, ...]) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
 
     class Recorded(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, keyset: Any, *arguments: Any) -> Any:
             ctx.save_for_backward(*arguments[:tensors])
             ctx.rest = arguments[tensors:]
-            return compute(keyset, arguments)
+            return compute(keyset, *arguments)
 
         @staticmethod
         def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
             return None, *gradients(*grads, *ctx.saved_tensors, *ctx.rest)
 
     def record(keyset: Any, *arguments: Any) -> Any:
-        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in arguments[:tensors]):
-            return Recorded.apply(keyset, *arguments)
-        return compute(keyset, arguments)
+        if torch.is_grad_enabled():
+            for tensor in arguments[:tensors]:
+                if tensor is not None and tensor.requires_grad:
+                    return Recorded.apply(keyset, *arguments)
+        return compute(keyset, *arguments)
 
     return record

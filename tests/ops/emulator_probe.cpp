@@ -100,7 +100,8 @@ __global__ void multiply_tiles(Global<const float> input, Global<float> output) 
   const int columns = blockDim.x / 4;
   for (int i = threadIdx.x; i < (256 + columns) * kStep<T>; i += blockDim.x) {
     const int row = i / kStep<T>, k = i % kStep<T>;
-    (row < 256 ? a.element<T>(row, k) : b.element<T>(row - 256, k)) = narrow<T>(load(input, i));
+    const T factor = factor_of(narrow<T>(load(input, i)), TypeTag<Factors>());
+    (row < 256 ? a.element<T>(row, k) : b.element<T>(row - 256, k)) = factor;
   }
   __syncthreads();
   WarpSums sums;

@@ -3,13 +3,15 @@
 import ctypes
 import re
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from dyhead_lab.ops import native
+from dyhead_lab.ops import emulator, native
+from dyhead_lab.ops.bench import measure
 
 from .test_backends import CASES, answers
 
@@ -69,6 +71,10 @@ def launch_all(operators):
                     answers(CASES[name], CASES[name].tensors(torch.float32, operators.device), operators.backend)
         finally:
             torch.use_deterministic_algorithms(False)
+    with measure.tf32(True):
+        small = replace(CASES["conv, fast kernels"], size=(3, 3))
+        with nullcontext() if operators.backend == "cuda" else emulator.multiprocessors(8):
+            answers(small, small.tensors(torch.float32, operators.device), operators.backend)
     operators.l2_read(torch.zeros(8), 1)
     operators.l2_add(torch.zeros(8), 1)
     library = "cuda" if operators.backend == "cuda" else "emulated_debug"

@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.library import opcheck
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dyhead_lab.ops import backends, deform_conv2d, ms_deform_attn
 
@@ -214,3 +216,35 @@ def test_arguments_in_torchvision_order_mean_the_same():
     t = CONV.tensors(torch.float64)
     got = deform_conv2d(t["input"], t["offset"], t["weight"], t["bias"], 1, 1, 1, t["mask"])
     assert torch.equal(got, CONV.run(t, None))
+
+
+class Seen(TorchDispatchMode):
+    """Notes the operators that pass by."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.names.append(operator.name())
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("case", "name"), [(CONV, "deform_conv2d"), (ATTENTION, "ms_deform_attn")])
+def test_who_listens_sees_the_operator_and_nobody_else_waits_for_it(case, name):
+    """Ordinary calls do without PyTorch's dispatcher; modes and the profiler are told as ever."""
+    tensors = case.tensors(torch.float32)
+    expected = case.run(tensors, None)
+    with Seen() as seen:
+        assert torch.equal(case.run(tensors, None), expected)
+    assert f"dyhead_lab::{name}" in seen.names
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        case.run(tensors, None)
+    assert f"dyhead_lab::{name}" in {event.key for event in profiled.key_averages()}
+    first = next(iter(tensors))
+    with pytest.raises(RuntimeError, match="setup_context"):  # function transforms are refused, not passed by
+        torch.func.grad(lambda t: case.run({**tensors, first: t}, None).sum())(tensors[first])
+    meta = {key: t.to("meta") for key, t in tensors.items()}
+    assert case.run(meta, "formula").shape == expected.shape
+    with torch.inference_mode():
+        assert torch.equal(case.run(tensors, None), expected)
