@@ -637,7 +637,7 @@ check_same_ap("detr_tiny", DETR=DETR)
 # %% [markdown]
 # The same AP: every part of yours is in its place. It took patience. `detr_tiny` was trained for 24,000 steps, 64
 # passes over its data. After six passes, when the Deformable DETR of [chapter 11](11_deformable_detr.ipynb) has all of
-# its AP on the validation pictures, 0.358, this DETR had 0.003; at the end it has 0.223. The published DETR takes 500
+# its AP on the validation pictures, 0.36, this DETR had 0.003; at the end it has 0.223. The published DETR takes 500
 # passes over COCO, the 118,000 photographs on which detectors are compared.
 #
 # ## It learns
