@@ -944,12 +944,28 @@ errors_picture(image, worst, report)
 #
 # With a thousand pictures it pays to start from a trained detector of the same architecture (`start`, or `--from` in
 # a terminal). Its classes may be others: what depends on them, the last layer of the classifier, starts anew.
-# Everything else keeps what it knows, so take a lower rate and fewer steps. Here `quickstart`, which knows the
-# classes of Shapes, goes on to the 80 classes above.
+# Everything else keeps what it knows, so fewer steps suffice. How large should the rate be? One often reads: a tenth,
+# or what has been learned is lost again. That can be measured. Here 205 photographs of blood cells are learned in 600
+# steps, from scratch and from the weights of `quickstart`, which have only seen drawn shapes. The recipe's own rate is
+# 0.0015.
+
+# %%
+from dyhead_lab.experiments.catalogue import recorded
+
+fine_tuning = recorded("fine_tuning")
+for row in fine_tuning.rows:
+    print(f"{row:27} AP {fine_tuning.spread(row, 'AP').text()}")
+
+# %% [markdown]
+# The start is worth 0.085 AP at the recipe's own rate, and nothing at a tenth of it: the weights hardly leave their
+# place. It is one seed and one small data set, whose cells look like none of the six shapes. The closer a start is to
+# the new pictures, the less it has to move, and the lower the rate may be. Begin with the recipe's, and try a third.
+#
+# Here `quickstart` goes on to the 80 classes above.
 
 # %%
 quickstart = zoo.load_trained("quickstart")
-few = {"iterations": 2 if FAST else 10, "warmup": 1, "lr": 5e-4, "batch_size": 4}
+few = {"iterations": 2 if FAST else 10, "warmup": 1, "batch_size": 4}
 few |= {"precision": "fp32", "model.image_size": 128, "evaluate_every": 100}
 fine = folder / "fine"
 to_coco = replace(quickstart.recipe, dataset=part_of_coco)
