@@ -2,7 +2,6 @@
 
 import pytest
 
-from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.experiments import detr_rows
 from dyhead_lab.experiments.catalogue import EXPERIMENTS
 from dyhead_lab.experiments.curves import curve
@@ -20,14 +19,6 @@ from dyhead_lab.zoo.detr_tiny import DETR_TINY
 from dyhead_lab.zoo.trained import load_trained
 
 SMOKE = {"iterations": 2, "evaluate_every": 2, "batch_size": 2, "warmup": 1}
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    for split, seed in (("train", 1), ("val", 2)):
-        write_shapes(folder / split, images=4, seed=seed, size=64)
-    return str(folder)
 
 
 def measured(experiment, rows, pictures, tmp_path, changes=SMOKE):

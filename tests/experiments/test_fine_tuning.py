@@ -3,21 +3,12 @@
 import pytest
 import torch
 
-from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.experiments.experiment import Job
 from dyhead_lab.experiments.fine_tuning import FINE_TUNING
 from dyhead_lab.zoo import load_trained
 
 #: A rate of nearly nothing: what the weights are afterwards, they were at the start.
 STILL = {"iterations": 2, "evaluate_every": 2, "batch_size": 2, "warmup": 1, "lr": 1e-9, "model.image_size": 64}
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    for split, seed in (("train", 1), ("val", 2)):
-        write_shapes(folder / split, images=4, seed=seed, size=64)
-    return str(folder)
 
 
 @pytest.mark.parametrize("row", ["from scratch", "from quickstart, lr 0.0005"])
