@@ -9,6 +9,8 @@ formula, and 16-bit results are rounded once at the end.
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -178,6 +180,13 @@ class Convolution:
         self.grad = self.grad.contiguous(memory_format=last)
         return self
 
+    def single(self) -> Convolution:
+        """The same numbers in float32."""
+        other = copy(self)
+        other.tensors = tuple(None if t is None else t.float() for t in self.tensors)
+        other.grad = self.grad.float()
+        return other
+
     def by_formula(self) -> tuple[Tensor, ...]:
         leaves = [None if t is None else t.clone().requires_grad_() for t in self.tensors]
         input, offset, weight, mask = leaves
@@ -204,8 +213,16 @@ def test_convolution_simple(operators: NativeOperators, name: str, dtype: torch.
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", CONVOLUTION_SHAPES)
 def test_convolution_by_columns(operators: NativeOperators, name: str, dtype: torch.dtype, deterministic: bool) -> None:
+    """In bfloat16 gradients of the columns are rounded before they are summed over channels, which takes most of the
+    tolerance. So they are held against float32 on the same numbers: a rounded reference would take the rest.
+    """
     case = Convolution(name, dtype, torch.float32 if dtype == torch.float16 else None)
-    assert_close(case.native(operators, "columns", deterministic), case.by_formula(), dtype)
+    results = case.native(operators, "columns", deterministic)
+    if dtype != torch.bfloat16:
+        assert_close(results, case.by_formula(), dtype)
+        return
+    assert {result.dtype for result in results} == {dtype}
+    assert_close(tuple(result.float() for result in results), case.single().by_formula(), dtype)
 
 
 @pytest.mark.parametrize("kernel", ["simple", "columns", "fast"])
