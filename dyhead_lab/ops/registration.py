@@ -64,11 +64,14 @@ def _is_ordinary(tensors: Sequence[Tensor | None]) -> bool:
     profiler that wants the operator's name. PyTorch's dispatcher would then go to autograd and to what computes, each
     time by way of C++, which costs as much time as a small problem itself.
     """
-    if torch.compiler.is_compiling() or torch.autograd.profiler._is_profiler_enabled:
-        return False
-    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
-        return False
-    if torch._C._functorch.peek_interpreter_stack() is not None or torch._C._get_tracing_state() is not None:
+    try:
+        if torch.compiler.is_compiling() or torch.autograd.profiler._is_profiler_enabled:
+            return False
+        if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+            return False
+        if torch._C._functorch.peek_interpreter_stack() is not None or torch._C._get_tracing_state() is not None:
+            return False
+    except AttributeError:  # private names: a PyTorch without one of them takes the dispatcher's way, which is right
         return False
     for tensor in tensors:  # loops, here and below: generators cost a call for each tensor
         if tensor is not None and not (type(tensor) in _PLAIN and (tensor.is_cpu or tensor.is_cuda)):

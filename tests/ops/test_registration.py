@@ -9,7 +9,7 @@ from torch.library import opcheck
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dyhead_lab.ops import backends, deform_conv2d, ms_deform_attn
+from dyhead_lab.ops import backends, deform_conv2d, ms_deform_attn, registration
 
 from .cases import BACKENDS, Attention, Conv, answers, assert_same, device_of, distance, levels_of
 
@@ -248,3 +248,12 @@ def test_who_listens_sees_the_operator_and_nobody_else_waits_for_it(case, name):
     assert case.run(meta, "formula").shape == expected.shape
     with torch.inference_mode():
         assert torch.equal(case.run(tensors, None), expected)
+
+
+def test_a_pytorch_without_the_private_names_goes_through_the_dispatcher(monkeypatch):
+    monkeypatch.delattr(torch._C, "_len_torch_dispatch_stack")
+    x = torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    weight, offset = torch.ones(1, 2, 1, 1), torch.zeros(1, 2, 4, 4)
+    assert not registration._is_ordinary((x, offset, weight))
+    # one rounding of float32 for each of the two channels
+    torch.testing.assert_close(deform_conv2d(x, offset, weight), x.sum(1, keepdim=True), rtol=1e-6, atol=1e-6)
