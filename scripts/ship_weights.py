@@ -2,7 +2,8 @@
 
 ``.venv/bin/python scripts/ship_weights.py runs/everyday`` writes ``data/weights/RECIPE.pt`` (averaged weights, half
 precision) and ``data/weights/RECIPE.json``: recipe, machine and date of the start, AP by size and class on the
-validation images, and the curve. A run that was stopped early says why: ``--ended "..."``.
+validation images, and the curve. A run that was stopped early says why: ``--ended "..."``. Of weights that a run began
+with and that it replaces here, the record tells the numbers as ``before``.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ def record_of(run: Path, recipe: Recipe, iteration: int, ended: str) -> dict[str
         "weights": "averaged, half precision",
         "evaluated": date.today().isoformat(),
         "started": {key: origin["starts"][0][key] for key in ("machine", "git")},
+        "other_settings": other_settings(recipe, origin["settings"]),
+        **before(recipe, origin),
         "numbers": {name: round(result.numbers[name], 4) for name in METRICS},
         "per_class": {name: round(value, 4) for name, value in result.per_class.items()},
         "curve": [
@@ -83,6 +86,21 @@ def record_of(run: Path, recipe: Recipe, iteration: int, ended: str) -> dict[str
             if "loss" in entry and entry["iteration"] % STEP == 0
         ],
     }
+
+
+def other_settings(recipe: Recipe, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that are not those of its recipe."""
+    own = json.loads(json.dumps(recipe.settings()))
+    return {name: value for name, value in settings.items() if own.get(name) != value}
+
+
+def before(recipe: Recipe, origin: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the weights that the run began with, where these are the shipped ones that it replaces."""
+    path = WEIGHTS / f"{recipe.name}.json"
+    if Path(origin.get("start") or "").stem != recipe.name or not path.exists():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return {"before": {key: record[key] for key in ("iterations_done", "started", "numbers")}}
 
 
 if __name__ == "__main__":
