@@ -42,6 +42,7 @@ from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge
 from dyhead_book.practice.gpu_report import gpu_report
 from dyhead_book.practice.predictions import Question
+from dyhead_book.practice.reader_checks import wrapped
 from dyhead_book.practice.rebuilt import check_rebuilt
 from dyhead_lab.views.figures import Picture
 from dyhead_lab.views.memory_steps import MemorySteps
@@ -121,7 +122,7 @@ def told(run):
     try:
         return run()
     except KernelError as error:
-        print(error)
+        print(wrapped(str(error)))
 
 
 careless = cuda_kernel(add.text.replace("if (i < n) ", ""))
