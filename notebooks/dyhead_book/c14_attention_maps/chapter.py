@@ -731,9 +731,10 @@ alt = (
 Picture(shares_figure(shares, names, "share of the weight inside"), alt)
 
 # %%
+print("decoder layer")
 for i in range(len(layers)):
-    means = ", ".join(f"{kind} {measured[:, i, k].mean():.0%}" for k, kind in enumerate(KINDS))
-    print(f"layer {i + 1}: {means}")
+    means = ", ".join(f"{kind} {measured[:, i, k].mean():.1%}" for k, kind in enumerate(KINDS))
+    print(f"{i + 1}: {means}")
 area = np.mean([(box[2] - box[0]) * (box[3] - box[1]) for *_, box in asked])
 print(f"a box covers {area:.0%} of its picture; {len(measured)} pairs of objects")
 
