@@ -32,7 +32,6 @@ from dyhead_book.c04_the_cuda_kernel.memory_checks import (
     sectors_formula,
 )
 from dyhead_book.c04_the_cuda_kernel.memory_figures import (
-    atomics_figure,
     instructions,
     traffic_figure,
     warp_figure,
@@ -794,6 +793,8 @@ formula.bilinear(plane, y, x).sum().backward()
 print("equal to autograd:", torch.allclose(grad_plane, plane.grad[0], atol=1e-5))
 
 # %% tags=["hide"]
+from dyhead_book.c04_the_cuda_kernel.memory_figures import atomics_figure
+
 figure = atomics_figure(launch.steps, "grad_plane", (H, W))
 Picture(figure, alt="How often each pixel of the gradient is added to.")
 
