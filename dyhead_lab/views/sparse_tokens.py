@@ -159,7 +159,7 @@ class SparseTokens(Explorer, static="sparse_tokens"):
         seen = self.current
         H, W = self.size
         with style():
-            figure = Figure(figsize=(2.6 * (1 + len(seen.sizes)), 2.9 * H / W), dpi=DPI, layout="constrained")
+            figure = Figure(figsize=(2.35 * (1 + len(seen.sizes)), 2.65 * H / W), dpi=DPI, layout="constrained")
             axes, *grid = figure.subplots(1, 1 + len(seen.sizes))
             axes.imshow(self._image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, W, H, 0))
             confident = seen.detection["scores"] >= self._threshold

@@ -28,6 +28,7 @@ from nbformat import NotebookNode
 OPEN, CLOSE = ">>>", "<<<"
 #: What begins a comment -> what stands in a gap: it stops whoever calls, or compiles, the cell before it is filled.
 GAPS = {"#": "raise NotImplementedError({task!r})", "//": '#error "{task}"'}
+WIDEST = 100  # characters of a line of code
 BOOK, WORKBOOK, HIDE = "book", "workbook", "hide"
 #: Classes and methods that show what they were given; see :mod:`dyhead_book.practice`.
 CARDS = {"Question", "Challenge", "ask"}
@@ -137,7 +138,17 @@ def without_marks(marked: str) -> str:
 
 def blanked(marked: str) -> str:
     """The cell as the workbook shows it: every gap says what is to do, and stops whoever calls it before."""
-    return _GAP.sub(lambda gap: gap["indent"] + GAPS[gap["comment"]].format(task=gap["task"]), marked)
+    return _GAP.sub(lambda gap: _stop(gap["indent"], gap["comment"], gap["task"]), marked)
+
+
+def _stop(indent: str, comment: str, task: str) -> str:
+    """The statement in a gap. In Python it takes several lines where one would scroll sideways."""
+    line = indent + GAPS[comment].format(task=task)
+    if comment != "#" or len(line) <= WIDEST:
+        return line
+    words = textwrap.wrap(task, WIDEST - len(indent) - 8, break_long_words=False, break_on_hyphens=False)
+    pieces = [f"{indent}    {piece!r}" for piece in [*(f"{part} " for part in words[:-1]), words[-1]]]
+    return "\n".join([f"{indent}raise NotImplementedError(", *pieces, f"{indent})"])
 
 
 def book_edition(source: NotebookNode, workbook: str = "") -> NotebookNode:

@@ -14,6 +14,7 @@ from dyhead_lab.views.figures import INK
 
 SVG = "{http://www.w3.org/2000/svg}"
 SMALLEST = 12  # pixels, which are 9 points
+WIDEST = 860  # JupyterLab of 1280 pixels has room for 821; the smallest text, 12.5, is then still 11.9 pixels high
 
 each = pytest.mark.parametrize("name", DIAGRAMS)
 
@@ -35,6 +36,7 @@ def test_no_file_is_left_over(tmp_path):
 def test_text_is_large_enough_and_everything_lies_inside(name):
     root = ElementTree.fromstring(DIAGRAMS[name]().svg())
     width, height = float(root.get("width")), float(root.get("height"))
+    assert width <= WIDEST
     for text in root.iter(f"{SVG}text"):
         size, x, y = (float(text.get(key)) for key in ("font-size", "x", "y"))
         assert size >= SMALLEST

@@ -272,3 +272,15 @@ def test_a_gap_in_a_kernel_is_a_comment_of_its_language_and_stops_its_compiler(t
     [exercise] = exercises(source)
     assert exercise.answer.splitlines()[2:4] == ["  x[0] += 1;", "}"]
     assert editions.blanked(source.cells[0].source).splitlines()[2] == '  #error "add one"'
+
+
+def test_a_gap_is_never_wider_than_a_line_of_the_book():
+    task = "for each place of every level: " + "a sample of every tap and channel, " * 4 + "and what it's worth"
+    marked = f"def f(x):\n    if x:\n        # >>> {task}\n        return x\n        # <<<"
+    blank = editions.blanked(marked)
+    assert max(map(len, blank.splitlines())) <= editions.WIDEST
+    namespace: dict = {}
+    exec(blank, namespace)
+    with pytest.raises(NotImplementedError) as gap:
+        namespace["f"](1)
+    assert str(gap.value) == task

@@ -26,3 +26,8 @@ def test_difficulty_has_a_scale_and_hints_come_in_steps():
         Exercise("Too hard", 6, 5, HINTS, loops.bilinear)
     with pytest.raises(ValueError, match="hints: got 1, expected at least 2"):
         Challenge("Think", 1, 5, {"Where to begin": "here"}, "so")
+
+
+def test_backticks_become_code():
+    card = Challenge("Let `f<T>` run", 1, 5, HINTS, "see `g`, or ` alone")._repr_html_()
+    assert "<b>Let <code>f&lt;T&gt;</code> run</b>" in card and "see <code>g</code>, or ` alone" in card

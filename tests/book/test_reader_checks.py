@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dyhead_book.practice.reader_checks import Case, Mistake, check, raised
+from dyhead_book.practice.reader_checks import WIDEST, Case, Mistake, Verdict, check, raised
 
 
 def double(x):
@@ -181,3 +181,10 @@ def test_an_effect_that_float32_would_not_see_is_still_a_named_mistake():
     forgets = Mistake("the small constant is forgotten", "add it.", lambda x: 2 * x)
     verdict = verdict_on(double, formula=lambda x: 2 * x + 1e-7, mistakes=[forgets])
     assert not verdict and "when the small constant is forgotten" in verdict.message
+
+
+def test_a_long_message_breaks_between_words_and_keeps_its_lines():
+    text = repr(Verdict(False, "word " * 30 + "end\nHint: short\n    2 | indented = code"))
+    assert max(map(len, text.splitlines())) <= WIDEST
+    assert text.replace("\n", " ").split() == f"Not yet. {'word ' * 30}end Hint: short 2 | indented = code".split()
+    assert text.endswith("\nHint: short\n    2 | indented = code")

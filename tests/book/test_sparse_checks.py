@@ -16,13 +16,12 @@ from dyhead_book.c12_sparse_detr.scorer_checks import (
     check_scorer_loss,
     library_loss,
 )
-from dyhead_book.c12_sparse_detr.sparse_cost_checks import MACS_MISTAKES, check_encoder_macs, recorded_table
+from dyhead_book.c12_sparse_detr.sparse_cost_checks import MACS_MISTAKES, check_encoder_macs
 from dyhead_lab.detectors.detr.deformable_transformer import DeformableEncoder
 from dyhead_lab.detectors.detr.sparse_detr import SparseDETRConfig
 from dyhead_lab.detectors.detr.token_scorers import DAMPredictor, dam_loss
 from dyhead_lab.detectors.detr.token_selection import KeptTokens, Selection, keep_best, token_budget
 from dyhead_lab.evaluation.sparse_efficiency import sparse_detr_macs
-from dyhead_lab.experiments import catalogue as experiments
 
 from .definitions import definitions
 from .planted import assert_bugs_are_caught
@@ -144,8 +143,3 @@ def test_the_multiply_adds_are_those_that_are_counted(rho):
     N = sum(-(-size[0] // stride) * -(-size[1] // stride) for stride in (8, 16, 32, 64))
     arguments = N, int(N * rho) + 1, config.channels, config.feedforward, config.heads, 4, 4
     assert sparse_detr_macs(rho, size, config).encoder == 2 * CELLS["encoder_macs"](*arguments)
-
-
-def test_an_experiment_that_was_not_recorded_says_how_to_measure_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
-    assert "dyhead-lab experiment dynamic_rho measures it" in recorded_table("dynamic_rho")

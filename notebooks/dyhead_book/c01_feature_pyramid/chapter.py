@@ -520,8 +520,8 @@ check_points(points)
 #
 # The **reach** of a level is where the pyramid comes in: a point learns an object whose *farthest* side lies at a
 # distance between `low` and `high`, and each level has its own pair. FCOS gives P3 up to 64 pixels, P4 64 to 128, P5
-# 128 to 256, P6 256 to 512, P7 the rest. The radius, 1.5 strides, is measured in x and in y alone, so that "near the
-# centre" is a square. (It came with the second version of FCOS; the first took all points of the box.)
+# 128 to 256, P6 256 to 512, P7 the rest. The radius, 1.5 strides, is measured in x and in y separately, so that "near
+# the centre" is a square. (It came with the second version of FCOS; the first took all points of the box.)
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 3 of 5, about 30 minutes.
@@ -584,7 +584,7 @@ Picture(
 # %% [markdown]
 # A handful of points learn an object, thousands learn nothing: that imbalance is why RetinaNet needed its focal loss
 # ([chapter 08](08_dynamic_head_on_detectors.ipynb) builds it). And the rule is rigid. Of two objects whose farthest
-# sides lie at 60 and at 70 pixels, one learns on P3 and the other on P4, though they look alike; nobody asked which
+# sides lie at 60 and at 70 pixels, one is learned on P3 and the other on P4, though they look alike; nobody asked which
 # level sees them best. Dynamic Head's scale-aware attention ([chapter 02](02_scale_aware.ipynb)) softens that by
 # mixing levels, and DETR ([chapter 09](09_self_attention_to_deformable.ipynb)) drops the rule: there a matching
 # between predictions and objects is computed anew in every step.

@@ -32,7 +32,8 @@ def precision_recall_figure(detections: Mapping[str, tuple[np.ndarray, np.ndarra
             recall, precision = found / objects, found / np.arange(1, len(found) + 1)
             best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
             axes.plot(recall, precision, color=colour, linewidth=1, alpha=0.8)
-            axes.fill_between(recall, best_from_here, step="pre", color=colour, alpha=0.3, label=name)
+            from_zero, best = np.append(0, recall), np.append(best_from_here[0], best_from_here)
+            axes.fill_between(from_zero, best, step="pre", color=colour, alpha=0.3, label=name)
         axes.set(xlabel="recall: share of the objects found", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # beside the areas
     return figure

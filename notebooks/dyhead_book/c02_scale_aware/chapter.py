@@ -467,8 +467,8 @@ check_gate_slope(gate_slope)
 #
 # ## Look: a data set
 #
-# Twelve pictures of Shapes, the laboratory of this book, and the gates of quickstart on them. Choose a level and a
-# branch with the mouse or with the arrow keys; each bar is a picture.
+# Twelve pictures of Shapes, the laboratory of this book, and the gates of quickstart on them. Run the cell,
+# then choose a level and a branch with the mouse or with the arrow keys; each bar is a picture.
 
 # %%
 from dyhead_lab.data.shapes import draw_set
@@ -674,8 +674,8 @@ Challenge(
 # - The paper: one weight per level in $[0, 1]$, from the means of all levels. The published code: one gate per branch
 #   in $[0.5, 1]$, from its own weighted channels. It can learn to close, to a half, and a closed gate gives no
 #   gradient.
-# - It costs next to nothing. In the shipped detector a third to a half of its worth is that gates differ between
-#   levels; that they react to the image adds nothing that could be measured.
+# - It costs next to nothing. In the shipped detector about a quarter of its worth, in other trainings up to half, is
+#   that gates differ between levels; that they react to the image adds nothing that could be measured.
 
 # %% tags=["hide"]
 ratios = [mean_ratio(gates_Bn) for gates_Bn in gates[1:3]]

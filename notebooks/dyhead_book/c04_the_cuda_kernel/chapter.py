@@ -32,7 +32,6 @@ from dyhead_book.c04_the_cuda_kernel.memory_checks import (
     sectors_formula,
 )
 from dyhead_book.c04_the_cuda_kernel.memory_figures import (
-    atomics_figure,
     instructions,
     traffic_figure,
     warp_figure,
@@ -42,6 +41,7 @@ from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge
 from dyhead_book.practice.gpu_report import gpu_report
 from dyhead_book.practice.predictions import Question
+from dyhead_book.practice.reader_checks import wrapped
 from dyhead_book.practice.rebuilt import check_rebuilt
 from dyhead_lab.views.figures import Picture
 from dyhead_lab.views.memory_steps import MemorySteps
@@ -121,7 +121,7 @@ def told(run):
     try:
         return run()
     except KernelError as error:
-        print(error)
+        print(wrapped(str(error)))
 
 
 careless = cuda_kernel(add.text.replace("if (i < n) ", ""))
@@ -793,6 +793,8 @@ formula.bilinear(plane, y, x).sum().backward()
 print("equal to autograd:", torch.allclose(grad_plane, plane.grad[0], atol=1e-5))
 
 # %% tags=["hide"]
+from dyhead_book.c04_the_cuda_kernel.memory_figures import atomics_figure
+
 figure = atomics_figure(launch.steps, "grad_plane", (H, W))
 Picture(figure, alt="How often each pixel of the gradient is added to.")
 

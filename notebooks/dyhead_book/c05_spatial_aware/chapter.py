@@ -851,9 +851,10 @@ Picture(
 )
 
 # %% [markdown]
-# Look at the filled dots: a level learns only from the objects that are assigned to it. If its field grows with the
-# object, it does so there; on the open dots nothing rewarded growth, and the field may as well shrink. Most of the
-# growth over all sizes is the pyramid's, since its cells double from level to level.
+# Look at the filled dots: a level learns only from the objects that are assigned to it. So a field that has learned to
+# fit grows there, and on the open dots, where nothing rewarded growth, it need not. P3 looks like that. On P4 the field
+# grows a little with every object, its own or not, which may need no learning: a larger object fills more cells with
+# features of its own. Most of the growth over all sizes is the pyramid's, since its cells double from level to level.
 #
 # ## "Spatial is the largest axis"
 #

@@ -609,8 +609,8 @@ print(
 # %% [markdown]
 # ## What is an attention worth?
 #
-# There are two ways to ask. The first: switch an attention off in a detector that was trained with it. Press the
-# buttons. Bright places hold much of the energy (the sum of squares over channels) of their level.
+# There are two ways to ask. The first: switch an attention off in a detector that was trained with it. Run the cell and
+# press the buttons. Bright places hold much of the energy (the sum of squares over channels) of their level.
 
 # %% tags=["hide"]
 from dyhead_book.c07_dynamic_head.block_features import STEPS, sparsity_figure, traced_features
@@ -889,9 +889,9 @@ for name in stages:
 
 # %% [markdown]
 # Columns are P3 to P6; in brackets the untrained head. The pyramid itself holds more energy inside the boxes, most of
-# all on P6, where so large an object is found. Behind the trained blocks the contrast is lower on every level, on the
-# fine ones even below that of an untrained head. So this head does not mark an object by energy: the predictors read
-# directions in 96 channels, not lengths. The bright maps in a paper are often no more than one such photograph.
+# all on P6, where so large an object is found. Behind the trained blocks the contrast is lower on every level, and
+# behind the second also lower than in an untrained head. So this head does not mark an object by energy: the predictors
+# read directions in 96 channels, not lengths. The bright maps in a paper are often no more than one such photograph.
 #
 # ### Do features become sparser?
 #

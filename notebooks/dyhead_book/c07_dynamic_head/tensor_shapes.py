@@ -34,7 +34,7 @@ ALL_LEVELS = INK  # colour of a map that is a sum over levels
 SHEETS = 3  # drawn for the channels of a map
 LARGEST = 0.24  # width of the largest map, in columns
 SHEET_STEP = 0.018  # columns
-COLUMN = 2.4  # inches
+COLUMN, WIDEST = 2.4, 9.3  # inches, of a column and of the figure
 ROW_GAP, HEADER = 0.2, 0.34  # columns
 
 
@@ -82,7 +82,9 @@ def paper_steps(pyramid: Sequence[torch.Tensor], trace: Trace, block: int = 0) -
     joined_BLSC, size = join_levels(pyramid)
     B, L, _, C = joined_BLSC.shape
     one_tensor = "one tensor (B, L, S, C)"
-    after = "(B, 1, S, C): the level axis is gone" if collapsed else "(B, 1, S, C), added to every level:\n(B, L, S, C)"
+    after = (
+        "(B, 1, S, C):\nthe level axis is gone" if collapsed else "(B, 1, S, C), added to\nevery level: (B, L, S, C)"
+    )
     return [
         Step("the pyramid", "L maps (B, C, H, W)", _one_each(pyramid)),
         Step("resized to the median", one_tensor, ((torch.Size((B, C, *size)),),) * L),
@@ -108,7 +110,8 @@ def shapes_figure(steps: Sequence[Step], levels: Sequence[str]) -> Figure:
     heights = [scale * max(shape[-2] for row in rows for shape in row) + ROW_GAP for rows in by_level]
     middles = [sum(heights[:l]) + heights[l] / 2 for l in range(len(levels))]
     with style():
-        figure = Figure(figsize=(COLUMN * len(steps), COLUMN * (sum(heights) + HEADER)), dpi=DPI)
+        width = min(COLUMN, WIDEST / len(steps))
+        figure = Figure(figsize=(width * len(steps), COLUMN * (sum(heights) + HEADER)), dpi=DPI)
         axes = figure.add_axes((0, 0, 1, 1))
         for column, step in enumerate(steps):
             axes.text(column + 0.5, -HEADER, step.name, ha="center", va="top", fontsize=11)

@@ -44,7 +44,7 @@ def gains_figure(panels: Mapping[str, Sequence[Gain]], without: str, with_: str)
     """
     names = list(dict.fromkeys(gain.name for gains in panels.values() for gain in gains))
     with style():
-        figure = Figure(figsize=(5.2 * len(panels), 0.42 * len(names) + 1.5), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(4.6 * len(panels), 0.42 * len(names) + 1.5), dpi=DPI, layout="constrained")
         grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, (title, gains) in zip(grid, panels.items(), strict=True):
             for gain in gains:

@@ -252,10 +252,10 @@ print("keys and values shuffled: differs by", "less than 1e-6" if apart < 1e-6 e
 # and cosines of wavelengths that grow from the whole map to very long ones:
 #
 # $$y = 2\pi\,\frac{\text{cells from the top edge to the far edge of this cell}}{\text{cells of the map}}, \qquad
-# \big(\sin\tfrac{y}{T^{2i/F}},\; \cos\tfrac{y}{T^{2i/F}}\big)_{i = 0 \dots F/2 - 1}, \qquad T = 10000,\; F = C/2$$
+# \big(\sin\tfrac{y}{T^{2i/F}},\; \cos\tfrac{y}{T^{2i/F}}\big)_{i = 0 \dots F/2 - 1}$$
 #
-# Cells of padding do not count, so a position is a share of the *image*, not of the padded batch. Deformable DETR
-# measures to the centre of the cell instead of its far edge; that is what `centred` says.
+# with $T = 10000$ and $F = C/2$. Cells of padding do not count, so a position is a share of the *image*, not of the
+# padded batch. Deformable DETR measures to the centre of the cell instead of its far edge; that is what `centred` says.
 
 # %% [markdown] tags=["workbook"]
 # **Exercise 3** (difficulty 3, 25 minutes): `sine_positions(padding_BHW, channels, centred)`. Return (B, C, H, W):

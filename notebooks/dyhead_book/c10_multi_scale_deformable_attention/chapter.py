@@ -741,8 +741,8 @@ Picture(figure, alt="Points of the three best queries, coloured by level.")
 # the layer started from. The title gives the number of the query, its class and its score. Many heavy points lie near
 # the edges of the box, where one can tell how large the object is.
 #
-# Now all layers, places and heads. Choose a layer, then click a place in the image or move with the arrow keys. A
-# point can be dragged, and the bars show what the layer would have read there.
+# Now all layers, places and heads. Run the cell, choose a layer, then click a place in the image or move with the arrow
+# keys. A point can be dragged, and the bars show what the layer would have read there.
 
 # %%
 from dyhead_lab.views.sampling_points import SamplingPoints

@@ -36,7 +36,7 @@ def pyramid_points_figure(image: Tensor, locations_MLP2: Tensor, reference: Tens
     """
     H, W = image.shape[1:]
     with style():
-        figure = Figure(figsize=(3.4 * len(strides), 3.4 * H / W + 0.3), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(3.1 * len(strides), 3.1 * H / W + 0.3), dpi=DPI, layout="constrained")
         for level, (axes, stride) in enumerate(zip(figure.subplots(1, len(strides)), strides, strict=True)):
             _photo(axes, image, stride)
             for head, points in enumerate(locations_MLP2[:, level]):

@@ -33,8 +33,9 @@ from dyhead_book.c12_sparse_detr.kept_tokens import (
     scorer_figure,
     share_ap_figure,
 )
+from dyhead_book.c12_sparse_detr.record_table import recorded_table
 from dyhead_book.c12_sparse_detr.scorer_checks import check_keep, check_scorer, check_scorer_loss
-from dyhead_book.c12_sparse_detr.sparse_cost_checks import check_encoder_macs, recorded_table
+from dyhead_book.c12_sparse_detr.sparse_cost_checks import check_encoder_macs
 from dyhead_book.figures.cost_curves import share_figure
 from dyhead_book.figures.object_queries import look
 from dyhead_book.practice.drawn_shapes import DrawnShapes, shapes_ap
@@ -766,7 +767,7 @@ Picture(figure, alt, colours=256)
 # rival, `efficient_detr_tiny`.
 
 # %% tags=["hide"]
-print(recorded_table("sparsity"))
+recorded_table("sparsity")
 
 # %% [markdown]
 # On COCO the published models go from AP 45.3 with $\rho$ = 0.1 to 46.3 with 0.5, and the dense one has 46.0: nothing
@@ -806,13 +807,14 @@ attention_kept.revisit(answer, measured)
 # training, and chance:
 
 # %% tags=["hide"]
-print(recorded_table("token_selection"))
+recorded_table("token_selection")
 
 # %% [markdown]
 # Corr measures what the scorer is trained for: chance keeps the share $\rho$ of the decoder's attention, objectness
 # keeps more, and the scorer that learns the DAM keeps most. AP says less after so short a training. Compared with
-# chance at the same $\rho$, seed by seed, only $\rho = 0.5$ tells something clear: there objectness has 0.043 ± 0.034
-# more, the DAM 0.055 ± 0.026. Between the two there is no difference that is larger than its spread.
+# chance at the same $\rho$, seed by seed, both choices are furthest ahead at $\rho = 0.5$: objectness by 0.043 ± 0.034,
+# the DAM by 0.055 ± 0.026. Of three seeds that is not enough for an interval without 0, and between the two there is no
+# difference that is larger than its spread.
 #
 # ## What it costs
 #
@@ -876,8 +878,8 @@ Picture(
 #
 # ## Look: all of it at once
 #
-# Move the slider, by mouse or with the arrow keys. The shipped model runs again with this $\rho$. Kept tokens, the
-# decoder's attention, cost, Corr and detections follow.
+# Run the cell, then move the slider, by mouse or with the arrow keys. The shipped model runs again with this $\rho$.
+# Kept tokens, the decoder's attention, cost, Corr and detections follow.
 
 # %% tags=["hide"]
 from dyhead_lab.trace import trace
@@ -957,7 +959,7 @@ for half_pixel in (True, False):
 # $\rho$, three seeds:
 
 # %% tags=["hide"]
-print(recorded_table("dynamic_rho"))
+recorded_table("dynamic_rho")
 
 # %% [markdown]
 # It was trained with 0.3; from 0.2 to 1.0 its AP moves by less than one point, and with 0.1 it loses two. Models

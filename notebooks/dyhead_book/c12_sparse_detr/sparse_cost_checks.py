@@ -1,13 +1,10 @@
-"""What a sparse encoder costs: check and mistakes; and recorded experiments."""
+"""What a sparse encoder costs: check and mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
-
-from dyhead_lab.errors import UserError
-from dyhead_lab.experiments.catalogue import recorded
 
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
@@ -69,11 +66,3 @@ MACS_MISTAKES = (
 def check_encoder_macs(function: Callable[..., int], seed: int = 0) -> Verdict:
     """Check the reader's ``encoder_macs(N, T, C, F, M, L, P)``."""
     return check(function, encoder_macs, _macs_cases(seed), MACS_MISTAKES)
-
-
-def recorded_table(name: str) -> str:
-    """The recorded result of an experiment as text, or how to measure it where nothing is recorded."""
-    try:
-        return recorded(name).table()
-    except UserError as error:
-        return str(error)

@@ -183,7 +183,7 @@ for epochs in (12, 50, 500):
 # %% [markdown]
 # ## Predict
 #
-# The quickstart detector reaches AP 0.42 on Shapes. Suppose one kind of its mistakes could be mended completely.
+# The quickstart detector reaches AP 0.44 on Shapes. Suppose one kind of its mistakes could be mended completely.
 # Which one would raise AP50, the AP at IoU 0.5, the most?
 
 # %% tags=["hide"]
@@ -822,8 +822,8 @@ Picture(
 # the batch, because sometimes it is not the rate but one broken annotation (`on_nonfinite`).
 #
 # And this is the log of a real training from its first step to its last: recipe `bccd`, the quickstart detector from
-# scratch on 205 photographs of blood cells, on one CPU core. Press play, or drag the slider. `replay` takes any run
-# folder.
+# scratch on 205 photographs of blood cells, on one CPU core. Run the cell, then press play or drag the slider. `replay`
+# takes any run folder.
 
 # %%
 from dyhead_lab.training.checkpoint import RunLog
@@ -979,7 +979,8 @@ for name in ("backbone.body.stem.0.0.weight", "head.classification_head.cls_logi
 # official checkpoint file:
 #
 # ```
-# dyhead-lab train deformable_detr_r50 --data my_data --from SenseTime/deformable-detr --set lr=2e-5
+# dyhead-lab train deformable_detr_r50 --data my_data --from SenseTime/deformable-detr \
+#     --set lr=2e-5
 # ```
 #
 # ## Break it

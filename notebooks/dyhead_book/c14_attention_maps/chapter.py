@@ -107,8 +107,8 @@ without_learning.ask()
 # %% [markdown]
 # ## Look first
 #
-# Before measuring, look. `look` runs a detector on a photograph and draws what it attended to: **click** an object and
-# go through the layers. (On the command line: `dyhead-lab look photo.jpg --out page.html`.)
+# Before measuring, look. `look` runs a detector on a photograph and draws what it attended to. Run the cell, **click**
+# an object and go through the layers. (On the command line: `dyhead-lab look photo.jpg --out page.html`.)
 
 # %%
 trained = load_trained(WEIGHTS)
@@ -124,8 +124,8 @@ from dyhead_lab.views.look_upload import look_upload
 look_upload(trained)
 
 # %% [markdown]
-# The points of the motorcycle lie on the motorcycle, and so do the weights: every one of them. Is that an achievement?
-# The answer comes when there is something to compare with.
+# Click the motorcycle: its points lie on it, and so do their weights, every one of them. Is that an achievement? The
+# answer comes when there is something to compare with.
 #
 # ## What a model tells
 #
@@ -208,8 +208,8 @@ print("difference from the forward pass:", "below 1e-5" if apart < 1e-5 else apa
 # So what we are going to draw is what was computed. That is more than most maps of attention can say, and it is all:
 # *where* was read, not what for.
 #
-# The explorer does the same by hand. **Click** a place, choose one of its points with the slider, **drag** it, and see
-# how the output of the layer would change.
+# The explorer does the same by hand. Run the cell, **click** a place, choose one of its points with the slider,
+# **drag** it, and see how the output of the layer would change.
 
 # %% tags=["hide"]
 from dyhead_lab.views.sampling_points import SamplingPoints
@@ -318,8 +318,8 @@ answer = "a" if far < 1.15 else "b" if far < 2.31 else "c"
 farther.revisit(answer, f"{far:.2f} cells on P5, mean of {len(in_photos)} objects; the grid 1.15.")
 
 # %% [markdown]
-# Trained on photographs, the points move apart, on some levels to nearly twice the grid. Nearly all of that is done by
-# the offsets: with equal masks the number hardly changes.
+# Trained on photographs, the points move apart, on P5 to one and a half times the grid and more. Nearly all of that is
+# done by the offsets: with equal masks the number hardly changes.
 #
 # *Trained points lie closer together than the grid*, an earlier edition of this chapter said. It had measured another
 # detector: quickstart, on Shapes. Here it is again.
@@ -577,7 +577,7 @@ for _, s, q, box in asked:
 print(f"{len(asked)} objects; the query nearest to the middle is another one in {wrong} cases")
 
 # %% [markdown]
-# `look` knows the queries too. Click an object, and go through the layers of encoder and decoder:
+# `look` knows the queries too. Run the cell, click an object, and go through the layers of encoder and decoder:
 
 # %% tags=["hide"]
 look(unseen.image(1), detr)
@@ -731,9 +731,10 @@ alt = (
 Picture(shares_figure(shares, names, "share of the weight inside"), alt)
 
 # %%
+print("decoder layer")
 for i in range(len(layers)):
     means = ", ".join(f"{kind} {measured[:, i, k].mean():.1%}" for k, kind in enumerate(KINDS))
-    print(f"layer {i + 1}: {means}")
+    print(f"{i + 1}: {means}")
 area = np.mean([(box[2] - box[0]) * (box[3] - box[1]) for *_, box in asked])
 print(f"a box covers {area:.0%} of its picture; {len(measured)} pairs of objects")
 
@@ -885,7 +886,7 @@ alt = "Dense attention of a query, trained and before training, on one scale, wi
 Picture(maps_figure(panels, "attention weight", boxes=marked), alt, colours=256)
 
 # %% [markdown]
-# **It looks into the box**, and far more than uniform weights would. Of a hundred tokens some nine share a query's
+# **It looks into the box**, and far more than uniform weights would. Of a hundred tokens some ten share a query's
 # attention, where before training nearly all do. Drawn each on a colour scale of its own, both maps would show bright
 # spots: the largest of a hundred nearly equal numbers is drawn white too. On one scale the map before training is what
 # it is, flat.

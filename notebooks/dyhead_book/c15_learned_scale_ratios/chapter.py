@@ -312,10 +312,10 @@ for name, ratios in {"trained": before, "before training": blank}.items():
     print(f"{name:15} median ratio: {shown}")
 
 # %% [markdown]
-# The same picture as above: all levels prefer their finer side. A histogram hides its pictures. Here a bar opens
-# them: choose a level and then a bar, by mouse or with Tab and the arrow keys. The pictures stay chosen when you go to
-# another level. At first they are the twelve of lowest ratio on P6. What do they have in common? Look first; then we
-# measure.
+# The same picture as above: all levels prefer their finer side. A histogram hides its pictures. Here a bar opens them:
+# run the cell, choose a level and then a bar, by mouse or with Tab and the arrow keys. The pictures stay chosen when
+# you go to another level. At first they are the twelve of lowest ratio on P6. What do they have in common? Look first;
+# then we measure.
 
 # %% tags=["hide"]
 from dyhead_lab.views.scale_explorer import RATIO, ScaleExplorer
@@ -711,7 +711,7 @@ for name in ("zoomed in twice", "darkened by a third"):
     pairs = zip(untouched, after[name], strict=True)
     parts = [gate_parts(b[: len(some)], a) for b, a in pairs]
     cells = (f"{level} {f:+.3f} {c:+.3f}" for level, (f, c) in zip(levels, parts, strict=True))
-    print(f"{name:20} finest, coarsest gate: " + "; ".join(cells))
+    print(f"{name}, finest and coarsest gate:\n    " + "; ".join(cells))
 
 # %% [markdown]
 # On P3 to P5 the gate of the coarser branch is closed for every picture ([chapter 02](02_scale_aware.ipynb)): it stands

@@ -487,9 +487,9 @@ if len(differences) > 1:
     print(f"pairs to see a gain of 0.01 four times in five: about {max(2, round(needed))}")
 
 # %% [markdown]
-# Two pairs are in favour and one is even: +0.007 on average, with a spread of 0.007. Divided by the root of three the
-# spread of the *mean* is 0.004, so the mean is less than two of those away from zero, and with three pairs even four
-# would be needed for the usual level. What to write down: a hint, no effect shown; and an effect of 0.01 is not
+# Two pairs are in favour and one is even: +0.007 on average, with a spread of 0.006. Divided by the root of three the
+# spread of the *mean* is 0.003, so the mean is about two of those away from zero, and with three pairs more than four
+# are needed for the usual level. What to write down: a hint, no effect shown; and an effect of 0.01 is not
 # excluded. Gamma has had only 80 steps to leave zero, and the next section shows what the attention has to learn
 # first.
 #

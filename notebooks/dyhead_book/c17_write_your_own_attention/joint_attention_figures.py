@@ -104,7 +104,7 @@ def photo_map_figure(
     H, W = image.shape[1:]
     grey = image.mean(0).mul(15).round().div(15).clamp(0, 1).numpy(force=True)
     with style():
-        figure = Figure(figsize=(2.35 * len(levels) + 0.9, 2.35 * H / W + 0.45), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(2.1 * len(levels) + 0.9, 2.1 * H / W + 0.45), dpi=DPI, layout="constrained")
         grid = figure.subplots(1, len(levels), squeeze=False)[0]
         for axes, name, map_HW in zip(grid, levels, levels_of(weights_N, sizes), strict=False):
             axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, W, H, 0), interpolation="nearest")

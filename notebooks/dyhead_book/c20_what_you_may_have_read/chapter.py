@@ -28,6 +28,8 @@ from dyhead_lab.zoo import load_trained
 # %% [markdown]
 # # About deformable convolution and deformable attention
 #
+# Where does an operator read, and what teaches it to?
+#
 # ## "Bilinear interpolation takes the nearest pixel"
 #
 # <img src="diagrams/bilinear_sample.svg" alt="A sample between pixels: it lies 0.3 below and 0.6 right of the
@@ -137,6 +139,8 @@ print("matrix of the attention:    ", tuple(values.shape), "for all points")
 #
 # # About Dynamic Head
 #
+# What are its parts, what do they cost, and what do they bring?
+#
 # ## "$f$ and $\theta$ are hyper-parameters"
 #
 # A hyper-parameter is set by a person before training: the number of blocks, the learning rate. $f$, which weighs
@@ -231,6 +235,8 @@ for name in (row for row in record.rows if not row.endswith("plain")):
 # state of the art apart: from AP 43 to 60 most of the way is larger backbones, larger pictures and more data.
 #
 # # About DETR and its descendants
+#
+# What is read, what is trained, and what could be left out?
 #
 # ## "Deformable DETR is fast because it has fewer tokens"
 #
@@ -382,6 +388,8 @@ for name, out in {"not refined": as_it_is, "thrown away": thrown_away}.items():
 # its training and .435 with all.
 #
 # # About the data
+#
+# One word that every table of results uses.
 #
 # ## "Small objects are those below a tenth of the image"
 #

@@ -99,16 +99,20 @@
 # ```bibtex
 # @inproceedings{dai2021dynamic,
 #   title     = {Dynamic Head: Unifying Object Detection Heads with Attentions},
-#   author    = {Dai, Xiyang and Chen, Yinpeng and Xiao, Bin and Chen, Dongdong and Liu, Mengchen and Yuan, Lu and Zhang, Lei},
+#   author    = {Dai, Xiyang and Chen, Yinpeng and Xiao, Bin and Chen, Dongdong and Liu,
+#                Mengchen and Yuan, Lu and Zhang, Lei},
 #   booktitle = {CVPR}, year = {2021}
 # }
 # @inproceedings{zhu2021deformable,
-#   title     = {Deformable DETR: Deformable Transformers for End-to-End Object Detection},
-#   author    = {Zhu, Xizhou and Su, Weijie and Lu, Lewei and Li, Bin and Wang, Xiaogang and Dai, Jifeng},
+#   title     = {Deformable DETR: Deformable Transformers for End-to-End Object
+#                Detection},
+#   author    = {Zhu, Xizhou and Su, Weijie and Lu, Lewei and Li, Bin and Wang, Xiaogang
+#                and Dai, Jifeng},
 #   booktitle = {ICLR}, year = {2021}
 # }
 # @inproceedings{roh2022sparse,
-#   title     = {Sparse DETR: Efficient End-to-End Object Detection with Learnable Sparsity},
+#   title     = {Sparse DETR: Efficient End-to-End Object Detection with Learnable
+#                Sparsity},
 #   author    = {Roh, Byungseok and Shin, JaeWoong and Shin, Wuhyun and Kim, Saehoon},
 #   booktitle = {ICLR}, year = {2022}
 # }
@@ -124,22 +128,27 @@
 # }
 # @inproceedings{lin2017focal,
 #   title     = {Focal Loss for Dense Object Detection},
-#   author    = {Lin, Tsung-Yi and Goyal, Priya and Girshick, Ross and He, Kaiming and Doll{\'a}r, Piotr},
+#   author    = {Lin, Tsung-Yi and Goyal, Priya and Girshick, Ross and He, Kaiming and
+#                Doll{\'a}r, Piotr},
 #   booktitle = {ICCV}, year = {2017}
 # }
 # @inproceedings{rezatofighi2019generalized,
-#   title     = {Generalized Intersection over Union: A Metric and A Loss for Bounding Box Regression},
-#   author    = {Rezatofighi, Hamid and Tsoi, Nathan and Gwak, JunYoung and Sadeghian, Amir and Reid, Ian and Savarese, Silvio},
+#   title     = {Generalized Intersection over Union: A Metric and A Loss for Bounding
+#                Box Regression},
+#   author    = {Rezatofighi, Hamid and Tsoi, Nathan and Gwak, JunYoung and Sadeghian,
+#                Amir and Reid, Ian and Savarese, Silvio},
 #   booktitle = {CVPR}, year = {2019}
 # }
 # @inproceedings{carion2020end,
 #   title     = {End-to-End Object Detection with Transformers},
-#   author    = {Carion, Nicolas and Massa, Francisco and Synnaeve, Gabriel and Usunier, Nicolas and Kirillov, Alexander and Zagoruyko, Sergey},
+#   author    = {Carion, Nicolas and Massa, Francisco and Synnaeve, Gabriel and Usunier,
+#                Nicolas and Kirillov, Alexander and Zagoruyko, Sergey},
 #   booktitle = {ECCV}, year = {2020}
 # }
 # @inproceedings{dai2017deformable,
 #   title     = {Deformable Convolutional Networks},
-#   author    = {Dai, Jifeng and Qi, Haozhi and Xiong, Yuwen and Li, Yi and Zhang, Guodong and Hu, Han and Wei, Yichen},
+#   author    = {Dai, Jifeng and Qi, Haozhi and Xiong, Yuwen and Li, Yi and Zhang,
+#                Guodong and Hu, Han and Wei, Yichen},
 #   booktitle = {ICCV}, year = {2017}
 # }
 # @inproceedings{zhu2019deformable,
@@ -149,12 +158,15 @@
 # }
 # @inproceedings{lin2017feature,
 #   title     = {Feature Pyramid Networks for Object Detection},
-#   author    = {Lin, Tsung-Yi and Doll{\'a}r, Piotr and Girshick, Ross and He, Kaiming and Hariharan, Bharath and Belongie, Serge},
+#   author    = {Lin, Tsung-Yi and Doll{\'a}r, Piotr and Girshick, Ross and He, Kaiming
+#                and Hariharan, Bharath and Belongie, Serge},
 #   booktitle = {CVPR}, year = {2017}
 # }
 # @inproceedings{zhang2020bridging,
-#   title     = {Bridging the Gap Between Anchor-based and Anchor-free Detection via Adaptive Training Sample Selection},
-#   author    = {Zhang, Shifeng and Chi, Cheng and Yao, Yongqiang and Lei, Zhen and Li, Stan Z.},
+#   title     = {Bridging the Gap Between Anchor-based and Anchor-free Detection via
+#                Adaptive Training Sample Selection},
+#   author    = {Zhang, Shifeng and Chi, Cheng and Yao, Yongqiang and Lei, Zhen and Li,
+#                Stan Z.},
 #   booktitle = {CVPR}, year = {2020}
 # }
 # @inproceedings{yang2019reppoints,
@@ -169,17 +181,22 @@
 # }
 # @inproceedings{chen2020dynamic,
 #   title     = {Dynamic ReLU},
-#   author    = {Chen, Yinpeng and Dai, Xiyang and Liu, Mengchen and Chen, Dongdong and Yuan, Lu and Liu, Zicheng},
+#   author    = {Chen, Yinpeng and Dai, Xiyang and Liu, Mengchen and Chen, Dongdong and
+#                Yuan, Lu and Liu, Zicheng},
 #   booktitle = {ECCV}, year = {2020}
 # }
 # @inproceedings{lin2014microsoft,
 #   title     = {Microsoft COCO: Common Objects in Context},
-#   author    = {Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James and Perona, Pietro and Ramanan, Deva and Doll{\'a}r, Piotr and Zitnick, C. Lawrence},
+#   author    = {Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James
+#                and Perona, Pietro and Ramanan, Deva and Doll{\'a}r, Piotr and Zitnick,
+#                C. Lawrence},
 #   booktitle = {ECCV}, year = {2014}
 # }
 # @inproceedings{vaswani2017attention,
 #   title     = {Attention Is All You Need},
-#   author    = {Vaswani, Ashish and Shazeer, Noam and Parmar, Niki and Uszkoreit, Jakob and Jones, Llion and Gomez, Aidan N. and Kaiser, {\L}ukasz and Polosukhin, Illia},
+#   author    = {Vaswani, Ashish and Shazeer, Noam and Parmar, Niki and Uszkoreit, Jakob
+#                and Jones, Llion and Gomez, Aidan N. and Kaiser, {\L}ukasz and
+#                Polosukhin, Illia},
 #   booktitle = {NeurIPS}, year = {2017}
 # }
 # @inproceedings{bolya2020tide,
@@ -188,7 +205,8 @@
 #   booktitle = {ECCV}, year = {2020}
 # }
 # @article{williams2009roofline,
-#   title     = {Roofline: An Insightful Visual Performance Model for Multicore Architectures},
+#   title     = {Roofline: An Insightful Visual Performance Model for Multicore
+#                Architectures},
 #   author    = {Williams, Samuel and Waterman, Andrew and Patterson, David},
 #   journal   = {Communications of the ACM}, year = {2009}
 # }

@@ -162,6 +162,9 @@ for query, box in enumerate(model.anchors.sigmoid()[:3].tolist()):
 # %% [markdown]
 # ## Who teaches whom?
 #
+# A query learns from the object that it is matched with. What if the match changes from step to step, and why should an
+# object teach one query only?
+#
 # ### Denoising
 #
 # In chapter 11 you counted how often the matching changes its mind. [DN-DETR](https://arxiv.org/abs/2203.01305) (2022)

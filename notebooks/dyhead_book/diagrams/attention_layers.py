@@ -41,26 +41,26 @@ def multihead_attention() -> Diagram:
 def encoder_and_decoder_layer() -> Diagram:
     """The two layers of DETR, and where positions enter."""
     diagram = Diagram(
-        880,
+        860,
         384,
         "Two layers of DETR. An encoder layer lets tokens read tokens, then passes each through two linear maps. A "
         "decoder layer lets queries read queries, then tokens, then passes each through two linear maps. Every part "
         "is added to what came in and normalised. Positions are added to queries and keys, never to values.",
     )
-    diagram.frame(10, 10, 860, 170, "encoder layer, tokens of the image")
+    diagram.frame(10, 10, 840, 170, "encoder layer, tokens of the image")
     tokens = diagram.box(24, 64, 96, 52, "tokens\nB x N x C", BLUE)
-    own = diagram.box(200, 64, 150, 52, "attention\ntokens read tokens", GREEN)
-    first = _add_norm(diagram, 372, 64, "norm1")
-    network = diagram.box(470, 64, 140, 52, "linear, ReLU, linear", ORANGE)
-    second = _add_norm(diagram, 632, 64, "norm2")
-    memory = diagram.box(750, 64, 106, 52, "memory\nB x N x C", BLUE)
+    own = diagram.box(190, 64, 150, 52, "attention\ntokens read tokens", GREEN)
+    first = _add_norm(diagram, 358, 64, "norm1")
+    network = diagram.box(454, 64, 142, 52, "linear, ReLU, linear", ORANGE)
+    second = _add_norm(diagram, 616, 64, "norm2")
+    memory = diagram.box(732, 64, 106, 52, "memory\nB x N x C", BLUE)
     for a, b in ((tokens, own), (own, first), (first, network), (network, second), (second, memory)):
         diagram.arrow(a.right, b.left)
-    diagram.arrow((140, 90), (140, 44), (401, 44), first.top)
-    diagram.arrow((452, 90), (452, 44), (661, 44), second.top)
-    diagram.label(275, 152, "queries and keys: tokens + positions\nvalues: tokens alone")
+    diagram.arrow((140, 90), (140, 44), (387, 44), first.top)
+    diagram.arrow((436, 90), (436, 44), (645, 44), second.top)
+    diagram.label(265, 152, "queries and keys: tokens + positions\nvalues: tokens alone")
 
-    diagram.frame(10, 200, 860, 174, "decoder layer, object queries")
+    diagram.frame(10, 200, 840, 174, "decoder layer, object queries")
     parts = [
         ("queries\nB x Q x C", PURPLE, 90),
         ("attention\nqueries read\nqueries", GREEN, 108),
@@ -74,14 +74,14 @@ def encoder_and_decoder_layer() -> Diagram:
     x, boxes = 24.0, []
     for text, colour, width in parts:
         boxes.append(diagram.box(x, 254, width, 62, text, colour))
-        x += width + 22
+        x += width + 19
     for a, b in pairwise(boxes):
         diagram.arrow(a.right, b.left)
     for source, norm in ((0, 2), (2, 4), (4, 6)):
         start, end = boxes[source], boxes[norm]
         diagram.arrow((start.right[0] + 8, 285), (start.right[0] + 8, 234), (end.top[0], 234), end.top)
-    diagram.label(190, 342, "queries and keys:\nqueries + learned positions")
-    diagram.label(400, 342, "keys: memory + positions\nvalues: memory alone")
+    diagram.label(187, 342, "queries and keys:\nqueries + learned positions")
+    diagram.label(389, 342, "keys: memory + positions\nvalues: memory alone")
     return diagram
 
 

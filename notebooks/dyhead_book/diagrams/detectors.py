@@ -7,10 +7,10 @@ from itertools import pairwise
 from .draw import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, Box, Diagram
 
 
-def _row(diagram: Diagram, y: float, title: str, parts: list[tuple[str, str]], left: float = 150) -> list[Box]:
+def _row(diagram: Diagram, y: float, title: str, parts: list[tuple[str, str]], left: float = 112) -> list[Box]:
     """Boxes from left to right, joined by arrows, with a title before them."""
     diagram.label(20, y + 34, title, "start", bold=True)
-    width, gap = 128, 26
+    width, gap = 128, 20
     boxes: list[Box] = []
     for n, (text, colour) in enumerate(parts):
         box = diagram.box(left + n * (width + gap), y, width, 58, text, colour)
@@ -23,7 +23,7 @@ def _row(diagram: Diagram, y: float, title: str, parts: list[tuple[str, str]], l
 def detector_families() -> Diagram:
     """One-stage, two-stage and set prediction, part by part."""
     diagram = Diagram(
-        930,
+        850,
         330,
         "Three families. One-stage detectors predict class and box at every place of every level and remove "
         "doubles by non-maximum suppression. Two-stage detectors propose regions, pool features in them, and "

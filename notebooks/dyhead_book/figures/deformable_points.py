@@ -43,7 +43,7 @@ def offsets_figure(offsets_MLP2: Tensor, titles: Sequence[str], unit: str = "cel
     M, L = offsets_MLP2.shape[:2]
     reach = float(offsets_MLP2.abs().max()) + 0.8
     with style():
-        figure = Figure(figsize=(2.6 * L, 3.2), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(min(2.6 * L, 9.3), 3.2), dpi=DPI, layout="constrained")
         for level, (axes, title) in enumerate(zip(figure.subplots(1, L, squeeze=False)[0], titles, strict=True)):
             for m in range(M):
                 x, y = offsets_MLP2[m, level].numpy(force=True).T

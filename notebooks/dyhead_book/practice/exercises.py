@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,8 +53,8 @@ class Task:
 
     def _repr_html_(self) -> str:
         kind = type(self).__name__
-        parts = [f"<p><b>{html.escape(self.title)}</b><br>{kind}, {self.effort}</p>"]
-        parts += [_folded(f"Hint: {symptom}", html.escape(hint)) for symptom, hint in self.hints.items()]
+        parts = [f"<p><b>{marked_up(self.title)}</b><br>{kind}, {self.effort}</p>"]
+        parts += [_folded(f"Hint: {symptom}", marked_up(hint)) for symptom, hint in self.hints.items()]
         return "\n".join([*parts, self._end()])
 
     def __repr__(self) -> str:
@@ -86,8 +87,13 @@ class Challenge(Task):
     answer: str
 
     def _end(self) -> str:
-        return _folded("Answer", html.escape(self.answer))
+        return _folded("Answer", marked_up(self.answer))
+
+
+def marked_up(text: str) -> str:
+    """Text as HTML, with what stands between backticks as code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _folded(summary: str, body: str) -> str:
-    return f"<details><summary>{html.escape(summary)}</summary>{body}</details>"
+    return f"<details><summary>{marked_up(summary)}</summary>{body}</details>"

@@ -10,6 +10,7 @@ answer in another style is right: in float32, or with other numerics that agree 
 from __future__ import annotations
 
 import inspect
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ import numpy as np
 import torch
 
 from .comparison import agree, agree_as_float32, array_of, difference, in_words, parts_of
+
+#: Characters of a line of printed text for which JupyterLab has room in a window of 1280 pixels.
+WIDEST = 100
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,14 @@ class Verdict:
         return self.ok
 
     def __repr__(self) -> str:
-        return ("Right. " if self.ok else "Not yet. ") + self.message
+        text = ("Right. " if self.ok else "Not yet. ") + self.message
+        return wrapped(text)
+
+
+def wrapped(text: str) -> str:
+    """A message whose long lines are broken between words; JupyterLab would break them in the middle of one."""
+    how = {"replace_whitespace": False, "break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(textwrap.fill(line, WIDEST, **how) for line in text.splitlines())
 
 
 def check(

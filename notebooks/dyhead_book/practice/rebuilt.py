@@ -7,7 +7,7 @@ the reader wrote, and finds the same boxes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,7 +74,7 @@ def check_rebuilt(weights: str, images: Sequence[Tensor], **replacements: Any) -
         weights, replacements: as in :func:`rebuilt`.
         images: (3, H, W) in [0, 1].
     """
-    names = " and ".join(replacements)
+    names = _in_words(replacements)
     shipped = load_trained(weights).model
     try:
         with torch.no_grad(), rebuilt(weights, **replacements) as model:
@@ -101,7 +101,7 @@ def check_same_ap(weights: str, images: int = 60, **replacements: Any) -> Verdic
         weights, replacements: as in :func:`rebuilt`; the detector must have learned Shapes.
         images: pictures of Shapes that it has not seen.
     """
-    names = " and ".join(replacements)
+    names = _in_words(replacements)
     try:
         with rebuilt(weights, **replacements) as model:
             mine = shapes_ap(model, images)
@@ -111,6 +111,12 @@ def check_same_ap(weights: str, images: int = 60, **replacements: Any) -> Verdic
     if abs(mine - theirs) > SAME_AP:
         return Verdict(False, f"The weights fit, but on {names} AP is {mine:.4f} where it should be {theirs:.4f}.")
     return Verdict(True, f"AP on {images} pictures: {mine:.6f} on {names}, {theirs:.6f} on the library's.")
+
+
+def _in_words(replacements: Mapping[str, Any]) -> str:
+    """Whose classes these are: their names, or how many there are if a line cannot hold them."""
+    names = " and ".join(replacements)
+    return names if len(names) <= 60 else f"your {len(replacements)} classes"
 
 
 def _unfit(names: str, error: UserError) -> Verdict:

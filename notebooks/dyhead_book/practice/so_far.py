@@ -53,7 +53,8 @@ class SoFar:
     @property
     def _sentence(self) -> str:
         share = self.built / self.parameters
-        return f"{self.weights}: {share:.0%} of {self.parameters:,} parameters are yours; AP {self.ap:.3f} on Shapes."
+        percent = f"{share:.0%}" if share >= 0.005 else "less than 1%"
+        return f"{self.weights}: {percent} of {self.parameters:,} parameters are yours; AP {self.ap:.3f} on Shapes."
 
     def __repr__(self) -> str:
         rows = [f"{name:28} {times:>3} x {parameters:>12}" for name, times, parameters in self._rows[:-1]]
