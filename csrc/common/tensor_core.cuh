@@ -35,6 +35,17 @@ __device__ inline void load_matrices(uint32_t (&word)[4], const void* row) {
 #endif
 }
 
+/// The same with each matrix of 16-bit elements turned: word[i] becomes rows 2 (lane % 4) and 2 (lane % 4) + 1 of
+/// column lane / 4 of matrix i.
+__device__ inline void load_turned_matrices(uint32_t (&word)[4], const void* row) {
+#ifdef __CUDACC__
+  TENSOR_CORE("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(word[0]), "=r"(word[1]),
+              "=r"(word[2]), "=r"(word[3]) : "r"(shared_address(row)) : "memory");
+#else
+  emulator::load_turned_matrices(word, row);
+#endif
+}
+
 /// A warp multiplies: sum (16 x 8) += a (16 rows of 32 bytes) times b (8 columns of 32 bytes), in 16-bit floats. With g
 /// = lane / 4 and t = lane % 4, a lane holds words t and t + 4 of rows g and g + 8 of a and of column g of b, and the
 /// sums of rows g and g + 8 at columns 2t and 2t + 1.
