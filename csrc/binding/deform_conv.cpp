@@ -90,8 +90,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, T
   call.arguments.input = buffer(pixels, "input");
   Tensor grad_input = empty_map({g.B, g.C, g.H, g.W}, g.input_last, exact, input);
   torch::stable::zero_(grad_input);
-  const Tensor grads = fast && !deterministic ? channels_last(grad) : grad;
-  g.output_last = is_channels_last(grads) || (fast && !deterministic);
+  const Tensor grads = fast ? factors(channels_last(grad), tf32, device.stream) : grad;
+  g.output_last = fast || is_channels_last(grads);
   const Buffer grad_output = buffer(grads, "grad");
   const Gradients gradients{buffer(grad_input, "grad_input"), buffer(grad_offset, "grad_offset"),
                             mask ? buffer(grad_mask, "grad_mask") : Buffer{nullptr, 0, "grad_mask"}};
@@ -106,9 +106,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, T
     backward_weight(g, call.type, call.arguments, grad_output, buffer(grad_weight, "grad_weight"), device.stream);
   } else if (fast && !deterministic) {
     const Tensor taps = factors(outputs_last(weight), tf32, device.stream);
-    const Tensor rounded = factors(grads, tf32, device.stream);
     call.arguments.weight = buffer(taps, "weight");
-    backward_fast(g, call.type, tf32, call.arguments, buffer(rounded, "grad"), gradients, device.stream);
+    backward_fast(g, call.type, tf32, call.arguments, grad_output, gradients, device.stream);
   } else {
     backward_by_columns(call, grad, weight, gradients, deterministic, device.stream);
   }

@@ -1,6 +1,7 @@
 // Tensor cores and asynchronous copies, one small primitive per instruction. Each has a twin in the emulator.
 //
-// The instructions exist from compute capability 8.0 on (`has_tensor_cores`); code for older GPUs stops if it runs.
+// The instructions exist from compute capability 8.0 on, those for float16 from 7.5 on (`has_tensor_cores`); code for
+// older GPUs stops if it runs.
 #pragma once
 
 #include "common/launch.cuh"
@@ -13,25 +14,46 @@
 namespace dyhead {
 
 #ifdef __CUDACC__
-inline bool has_tensor_cores() { return device_attribute(cudaDevAttrComputeCapabilityMajor) >= 8; }
+/// Whether the tensor cores of the current GPU multiply this type.
+inline bool has_tensor_cores(Type type) {
+  const int major = device_attribute(cudaDevAttrComputeCapabilityMajor);
+  const bool is_turing = major == 7 && device_attribute(cudaDevAttrComputeCapabilityMinor) >= 5;
+  return major >= 8 || (is_turing && type == Type::float16);
+}
 #if __CUDA_ARCH__ >= 800
 #define TENSOR_CORE(...) asm volatile(__VA_ARGS__)
 #else
 #define TENSOR_CORE(...) __trap()
 #endif
+#if __CUDA_ARCH__ >= 750
+#define TURING_TENSOR_CORE(...) asm volatile(__VA_ARGS__)
+#else
+#define TURING_TENSOR_CORE(...) __trap()
+#endif
 __device__ inline unsigned shared_address(const void* shared) { return unsigned(__cvta_generic_to_shared(shared)); }
 #else
-inline bool has_tensor_cores() { return true; }
+inline bool has_tensor_cores(Type) { return true; }
 #endif
 
 /// A warp loads four matrices of 8 rows of 16 bytes from shared memory. Lane 8i + r gives the address of row r of
 /// matrix i; word[i] becomes word lane % 4 of row lane / 4 of matrix i.
 __device__ inline void load_matrices(uint32_t (&word)[4], const void* row) {
 #ifdef __CUDACC__
-  TENSOR_CORE("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(word[0]), "=r"(word[1]),
-              "=r"(word[2]), "=r"(word[3]) : "r"(shared_address(row)) : "memory");
+  TURING_TENSOR_CORE("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(word[0]), "=r"(word[1]),
+                     "=r"(word[2]), "=r"(word[3]) : "r"(shared_address(row)) : "memory");
 #else
   emulator::load_matrices(word, row);
+#endif
+}
+
+/// The same with each matrix of 16-bit elements turned: word[i] becomes rows 2 (lane % 4) and 2 (lane % 4) + 1 of
+/// column lane / 4 of matrix i.
+__device__ inline void load_turned_matrices(uint32_t (&word)[4], const void* row) {
+#ifdef __CUDACC__
+  TURING_TENSOR_CORE("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(word[0]),
+                     "=r"(word[1]), "=r"(word[2]), "=r"(word[3]) : "r"(shared_address(row)) : "memory");
+#else
+  emulator::load_turned_matrices(word, row);
 #endif
 }
 
@@ -51,13 +73,20 @@ __device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], con
 }
 
 __device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], TypeTag<float16>) {
-#ifdef __CUDACC__
+#if !defined(__CUDACC__)
+  emulator::multiply_add<float16>(sum, a, b);
+#elif __CUDA_ARCH__ >= 800
   TENSOR_CORE(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};" : "+f"(sum[0]),
       "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#else
-  emulator::multiply_add<float16>(sum, a, b);
+#else  // Turing takes half of it at a time
+#pragma unroll
+  for (int half = 0; half < 2; ++half)
+    TURING_TENSOR_CORE(
+        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};" : "+f"(
+            sum[0]),
+        "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
 #endif
 }
 
@@ -137,24 +166,27 @@ void with_factors(Type type, bool tf32, const Function& function) {
   });
 }
 
-/// Begin to copy 16 bytes from global to shared memory; zeros if not `exists`.
+/// Begin to copy 16 bytes from global to shared memory; zeros if not `exists`. Before 8.0 the thread copies them
+/// itself.
 template <class T>
 __device__ inline void copy_async(void* shared, const Global<const T>& memory, int64_t index, bool exists) {
-#ifdef __CUDACC__
+#if !defined(__CUDACC__)
+  const Words16 words = load_words<4>(memory, index, exists);
+  emulator::begin_copy(shared, emulator::bit_cast<float4>(words));
+#elif __CUDA_ARCH__ >= 800
   TENSOR_CORE("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
               "l"(memory.data + (exists ? index : 0)), "r"(exists ? 16 : 0) : "memory");
 #else
-  const Words16 words = load_words<4>(memory, index, exists);
-  emulator::begin_copy(shared, emulator::bit_cast<float4>(words));
+  *static_cast<Words16*>(shared) = load_words<4>(memory, index, exists);
 #endif
 }
 
 /// Wait for all copies that this thread has begun.
 __device__ inline void wait_for_copies() {
-#ifdef __CUDACC__
-  TENSOR_CORE("cp.async.wait_all;" :: : "memory");
-#else
+#if !defined(__CUDACC__)
   emulator::wait_for_copies();
+#elif __CUDA_ARCH__ >= 800
+  TENSOR_CORE("cp.async.wait_all;" :: : "memory");
 #endif
 }
 

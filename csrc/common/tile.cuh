@@ -1,7 +1,8 @@
-// Tiles of a matrix product: in shared memory as rows of 64 bytes, in registers as sums.
+// Tiles of a matrix product: in shared memory as rows, in registers as sums.
 //
-// A block multiplies a tile of 256 rows (a) with a tile of 64 or more columns (b). The axis that is summed over is the
-// contiguous one in both: 64 bytes of it, 32 16-bit floats or 16 floats, are one step.
+// A block multiplies a tile of 256 rows (a) with a tile of 64 or more columns (b), a step of the axis that is summed
+// over at a time: 32 16-bit floats or 16 floats of it. In memory that axis is the contiguous one in both (SharedTile),
+// or the other one is (TurnedTile).
 #pragma once
 
 #include "common/tensor_core.cuh"
@@ -20,9 +21,45 @@ struct SharedTile {
   char* data;
 
   __device__ void* pack(int row, int pack) const { return data + row * kRowBytes + ((pack ^ (row >> 1 & 3)) * 16); }
-  template <class T>
-  __device__ T& element(int row, int i) const {
-    return static_cast<T*>(pack(row, i / kPerWords<T>))[i % kPerWords<T>];
+
+  /// Words of factors of one instruction, which takes 32 of the 64 bytes (`half`): 16 rows of a, or 8 columns of b and
+  /// the next.
+  __device__ void first_factors(uint32_t (&words)[4], int row, int half, int lane) const {
+    load_matrices(words, pack(row + lane % 16, 2 * half + lane / 16));
+  }
+  __device__ void second_factors(uint32_t (&words)[4], int column, int half, int lane) const {
+    load_matrices(words, pack(column + lane / 16 * 8 + lane % 8, 2 * half + lane / 8 % 2));
+  }
+};
+
+/// A step as kStep<T> rows of kWidth elements: each row is one place of the axis that is summed over. Eight elements
+/// lie between rows, so that eight rows of 16 bytes, or four of eight floats, start in different banks.
+template <class T, int kWidth>
+struct TurnedTile {
+  static constexpr int kRowSize = kWidth + 8, kRowPacks = kWidth / kPerWords<T>;
+  static constexpr int kBytes = kStep<T> * kRowSize * int(sizeof(T));
+  T* data;
+
+  __device__ T* pack(int row, int pack) const { return data + row * kRowSize + pack * kPerWords<T>; }
+
+  /// The words of 16 columns, from `column` on, and half a step, as multiply_add takes them: eight columns and the
+  /// next, then the same further along the axis.
+  __device__ void factors(uint32_t (&words)[4], int column, int half, int lane) const {
+    const T* corner = data + half * (kStep<T> / 2) * kRowSize + column;
+    if constexpr (sizeof(T) == 2) {
+      load_turned_matrices(words, corner + (lane % 8 + lane / 16 * 8) * kRowSize + lane / 8 % 2 * 8);
+    } else {  // nothing turns words of 32 bits: each is read by itself
+#pragma unroll
+      for (int i = 0; i < 4; ++i) words[i] = word_of(corner[(lane % 4 + i / 2 * 4) * kRowSize + lane / 4 + i % 2 * 8]);
+    }
+  }
+  __device__ void first_factors(uint32_t (&words)[4], int row, int half, int lane) const {
+    factors(words, row, half, lane);
+  }
+  __device__ void second_factors(uint32_t (&words)[4], int column, int half, int lane) const {
+    uint32_t by_place[4];
+    factors(by_place, column, half, lane);
+    words[0] = by_place[0], words[1] = by_place[2], words[2] = by_place[1], words[3] = by_place[3];
   }
 };
 
@@ -36,19 +73,18 @@ struct WarpSums {
   __device__ static int first_column() { return int(threadIdx.x) / 32 / kWarpsOfRows * kColumns; }
 
   /// sums += one step: the rows of `a` times the columns of `b`. Factors: the tiles' type, or Tf32 for float.
-  template <class Factors>
-  __device__ void multiply(const SharedTile& a, const SharedTile& b) {
-    const int lane = threadIdx.x % 32;
+  template <class Factors, class Tile, class OtherTile>
+  __device__ void multiply(const Tile& a, const OtherTile& b) {
+    const int lane = threadIdx.x % 32;  // found once: asked for again in each load, it cost registers
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {  // an instruction takes 32 of the 64 bytes
+    for (int half = 0; half < 2; ++half) {
       uint32_t a_words[2][4];
 #pragma unroll
-      for (int i = 0; i < 2; ++i)
-        load_matrices(a_words[i], a.pack(first_row() + 16 * i + lane % 16, 2 * half + lane / 16));
+      for (int i = 0; i < 2; ++i) a.first_factors(a_words[i], first_row() + 16 * i, half, lane);
 #pragma unroll
       for (int j = 0; j < 8; j += 2) {
         uint32_t b_words[4];
-        load_matrices(b_words, b.pack(first_column() + 8 * j + lane / 16 * 8 + lane % 8, 2 * half + lane / 8 % 2));
+        b.second_factors(b_words, first_column() + 8 * j, half, lane);
         const uint32_t left[2] = {b_words[0], b_words[1]}, right[2] = {b_words[2], b_words[3]};
 #pragma unroll
         for (int i = 0; i < 2; ++i) {

@@ -36,35 +36,35 @@ struct BackwardShared {
 
 /// The block's share of the work: one tap, a run of pixels.
 struct TapOfPixels {
-  int group, k;
-  int64_t first_pixel, first_channel, end_channel;
+  int group, k, first_pixel, first_channel, end_channel;
 
   __device__ explicit TapOfPixels(const Geometry& g) {
-    group = blockIdx.y / g.K(), k = blockIdx.y % g.K();
-    first_pixel = int64_t(blockIdx.x) * kBackwardPixels;
-    first_channel = group * g.offset_group_channels(), end_channel = first_channel + g.offset_group_channels();
+    group = int(blockIdx.y) / g.K(), k = int(blockIdx.y) % g.K();
+    first_pixel = int(blockIdx.x) * kBackwardPixels;
+    const int size = int(g.offset_group_channels());
+    first_channel = group * size, end_channel = first_channel + size;
   }
 };
 
 /// Begin to copy the operands of one step: weights of kChannels channels from c on, gradients of the pixels.
 template <class T>
 __device__ inline void copy_operands(const Geometry& g, const Inputs<T>& in, const Global<const T>& grad_output,
-                                     const BackwardShared& shared, const TapOfPixels& my, int64_t c, int step) {
+                                     const BackwardShared& shared, const TapOfPixels& my, int c, int step) {
   const int pack = threadIdx.x % kRowPacks, first_row = threadIdx.x / kRowPacks;
-  const int64_t o = step * kStep<T> + pack * kPerWords<T>;
+  const int Co = int(g.Co), o = step * kStep<T> + pack * kPerWords<T>;
 #pragma unroll
   for (int row = first_row; row < kChannels; row += kBackwardThreads / kRowPacks)
-    copy_async(shared.weights(step).pack(row, pack), in.weight, ((c + row) * g.K() + my.k) * g.Co + o,
-               c + row < my.end_channel && o < g.Co);
-  const int64_t r = my.first_pixel + first_row;
-  copy_async(shared.grads(step).pack(first_row, pack), grad_output, r * g.Co + o, r < all_pixels(g) && o < g.Co);
+    copy_async(shared.weights(step).pack(row, pack), in.weight, ((c + row) * g.K() + my.k) * Co + o,
+               c + row < my.end_channel && o < Co);
+  const int r = my.first_pixel + first_row;
+  copy_async(shared.grads(step).pack(first_row, pack), grad_output, r * g.Co + o, r < all_pixels(g) && o < Co);
 }
 
 /// Gradients of the samples: channels c .. c + kChannels - 1 times the block's pixels.
 template <class Factors, class T>
 __device__ inline WarpSums sample_gradients(const Geometry& g, const Inputs<T>& in, const Global<const T>& grad_output,
-                                            const BackwardShared& shared, const TapOfPixels& my, int64_t c) {
-  const int steps = int((g.Co + kStep<T> - 1) / kStep<T>);
+                                            const BackwardShared& shared, const TapOfPixels& my, int c) {
+  const int steps = (int(g.Co) + kStep<T> - 1) / kStep<T>;
   WarpSums sums;
   copy_operands(g, in, grad_output, shared, my, c, 0);
   for (int step = 0; step < steps; ++step) {
@@ -82,7 +82,7 @@ __device__ inline WarpSums sample_gradients(const Geometry& g, const Inputs<T>& 
 /// that the compiler moves no read across.
 template <class T>
 __device__ inline void scatter_four(const Global<const T>& input, const Global<float>& grad_input,
-                                    const Corners& corners, int64_t c, const float* grad, float (&products)[4]) {
+                                    const Corners& corners, int c, const float* grad, float (&products)[4]) {
   constexpr int kWords = int(sizeof(T));  // four elements
   Words<kWords> words[4];
 #pragma unroll
@@ -127,8 +127,8 @@ __global__ void __launch_bounds__(kBackwardThreads, 2)
   const BackwardShared shared{memory};
   const TapOfPixels my(g);
   const auto tap_of = [&](int pixel) {
-    const int64_t r = my.first_pixel + pixel;
-    return Tap{r / g.So(), my.group, my.k, r % g.So()};
+    const uint32_t r = my.first_pixel + pixel, plane = uint32_t(g.So());  // 32-bit division is cheap
+    return Tap{r / plane, my.group, my.k, r % plane};
   };
   if (threadIdx.x < kBackwardPixels) {
     Corners& corners = shared.corners()[threadIdx.x];
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 2)
   }
   constexpr int kPixelsOfThread = kBackwardPixels / (kBackwardThreads / 16);
   float products[kPixelsOfThread][4] = {};
-  for (int64_t c = my.first_channel; c < my.end_channel; c += kChannels) {
+  for (int c = my.first_channel; c < my.end_channel; c += kChannels) {
     const WarpSums sums = sample_gradients<Factors>(g, in, arrays.grad_output, shared, my, c);
     for (int round = 0; round < kChannels && c + round < my.end_channel; round += kRound) {
       sums.for_each([&](int row, int column, float sum) {

@@ -42,7 +42,7 @@ void forward_fast(const Geometry& g, Type type, bool tf32, const Arguments& argu
 }
 
 bool is_fast(const Geometry& g, Type type) {
-  if (type == Type::float64 || g.groups != 1 || !has_tensor_cores()) return false;
+  if (type == Type::float64 || g.groups != 1 || !has_tensor_cores(type)) return false;
   const int64_t step = type == Type::float32 ? kStep<float> : kStep<float16>;
   const bool whole_steps = g.offset_group_channels() > 0 && g.offset_group_channels() % step == 0 && g.K() > 0;
   const bool whole_packs = g.Co % 8 == 0 && g.Co > 0;

@@ -88,7 +88,7 @@ int forward_parts(const Geometry&);
 void backward_fast(const Geometry&, Type, bool tf32, const Arguments&, Buffer grad_output, const Gradients&,
                    void* stream);
 
-/// `weight` of the arguments is not read, `grad_output` has the format of the output.
+/// `weight` of the arguments is not read, `grad_output` is as for backward_fast.
 /// `parts`: workspace of weight_parts(g) * Co * C * K floats.
 void backward_weight_fast(const Geometry&, Type, bool tf32, const Arguments&, Buffer grad_output, Buffer parts,
                           Buffer grad_weight, void* stream);

@@ -26,9 +26,9 @@ void backward_weight_fast(const Geometry& g, Type type, bool tf32, const Argumen
                           Buffer parts, Buffer grad_weight, void* stream) {
   dim3 blocks = weight_blocks(g);
   blocks.z = unsigned(weight_parts(g));
-  const Launch at{blocks, dim3(kWeightThreads), stream, (kWeightOutputs + kWeightChannels) * kRowBytes};
   with_factors(type, tf32, [&](auto tag, auto factors) {
     using T = typename decltype(tag)::type;
+    const Launch at{blocks, dim3(kWeightThreads), stream, WeightShared<T>::kBytes};
     launch(at, KERNEL(weight_parts_fast<T, typename decltype(factors)::type>), g, Inputs<T>(arguments),
            global<const T>(grad_output), global<float>(parts));
     launch(over(g.Co * g.C * g.K(), stream), KERNEL(add_weight_parts<T>), g, int(blocks.z), global<const float>(parts),

@@ -5,20 +5,42 @@
 
 namespace emulator {
 
-/// ldmatrix: lane 8i + r points to row r of matrix i, and receives word lane % 4 of row lane / 4 of each matrix.
-inline void load_matrices(uint32_t (&word)[4], const void* row) {
+/// What ldmatrix does: lane 8i + r points to row r of matrix i, rows of 16 bytes. `word_of(rows, lane)` makes the word
+/// that a lane receives of a matrix.
+template <class WordOf>
+inline void exchange_matrices(uint32_t (&word)[4], const void* row, const WordOf& word_of) {
   struct Payload {
     uint32_t* word;
     const void* row;
   } mine{word, row};
   touches(row, 16, Touch::read);
-  Block::current().collective(0xffffffffu, &mine, [](Payloads lanes) {
-    for (unsigned lane = 0; lane < kWarpSize; ++lane)
-      for (unsigned i = 0; i < 4; ++i) {
-        const auto* source = static_cast<const Payload*>(lanes[8 * i + lane / 4]);
-        const char* at = static_cast<const char*>(source->row) + 4 * (lane % 4);
-        std::memcpy(&static_cast<Payload*>(lanes[lane])->word[i], at, 4);
-      }
+  Block::current().collective(0xffffffffu, &mine, [&](Payloads lanes) {
+    for (unsigned i = 0; i < 4; ++i) {
+      const char* rows[8];
+      for (unsigned r = 0; r < 8; ++r)
+        rows[r] = static_cast<const char*>(static_cast<const Payload*>(lanes[8 * i + r])->row);
+      for (unsigned lane = 0; lane < kWarpSize; ++lane)
+        static_cast<Payload*>(lanes[lane])->word[i] = word_of(rows, lane);
+    }
+  });
+}
+
+/// ldmatrix: a lane receives word lane % 4 of row lane / 4 of each matrix.
+inline void load_matrices(uint32_t (&word)[4], const void* row) {
+  exchange_matrices(word, row, [](const char*(&rows)[8], unsigned lane) {
+    uint32_t found;
+    std::memcpy(&found, rows[lane / 4] + 4 * (lane % 4), 4);
+    return found;
+  });
+}
+
+/// ldmatrix.trans: a lane receives the 16-bit elements of two rows, 2 (lane % 4) and the next, at column lane / 4.
+inline void load_turned_matrices(uint32_t (&word)[4], const void* row) {
+  exchange_matrices(word, row, [](const char*(&rows)[8], unsigned lane) {
+    uint16_t first, second;
+    std::memcpy(&first, rows[lane % 4 * 2] + 2 * (lane / 4), 2);
+    std::memcpy(&second, rows[lane % 4 * 2 + 1] + 2 * (lane / 4), 2);
+    return uint32_t(first) | uint32_t(second) << 16;
   });
 }
 

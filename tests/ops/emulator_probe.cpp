@@ -93,20 +93,43 @@ __global__ void shuffle_from_outside(Global<const float>, Global<float> output) 
   if (threadIdx.x < 8) store(output, threadIdx.x, __shfl_sync(0xffu, 1.0f, 9));
 }
 
-template <class T, class Factors = T>
-__global__ void multiply_tiles(Global<const float> input, Global<float> output) {
-  DYNAMIC_SHARED(char, shared);
-  const SharedTile a{shared}, b{shared + 256 * kRowBytes};
+/// Element k, along the axis that is summed over, of a row or column.
+template <class T>
+T& element(const SharedTile& tile, int row, int k) {
+  return static_cast<T*>(tile.pack(row, k / kPerWords<T>))[k % kPerWords<T>];
+}
+template <class T, int kWidth>
+T& element(const TurnedTile<T, kWidth>& tile, int row, int k) {
+  return tile.pack(k, row / kPerWords<T>)[row % kPerWords<T>];
+}
+
+template <class T, class Factors, class A, class B>
+__device__ void multiply_tiles(Global<const float> input, Global<float> output, const A& a, const B& b) {
   const int columns = blockDim.x / 4;
   for (int i = threadIdx.x; i < (256 + columns) * kStep<T>; i += blockDim.x) {
     const int row = i / kStep<T>, k = i % kStep<T>;
     const T factor = factor_of(narrow<T>(load(input, i)), TypeTag<Factors>());
-    (row < 256 ? a.element<T>(row, k) : b.element<T>(row - 256, k)) = factor;
+    (row < 256 ? element<T>(a, row, k) : element<T>(b, row - 256, k)) = factor;
   }
   __syncthreads();
   WarpSums sums;
   sums.multiply<Factors>(a, b);
   sums.for_each([&](int row, int column, float sum) { store(output, row * columns + column, sum); });
+}
+
+template <class T, class Factors = T>
+__global__ void multiply(Global<const float> input, Global<float> output) {
+  DYNAMIC_SHARED(char, shared);
+  multiply_tiles<T, Factors>(input, output, SharedTile{shared}, SharedTile{shared + 256 * kRowBytes});
+}
+
+template <class T, class Factors = T>
+__global__ void multiply_turned(Global<const float> input, Global<float> output) {
+  DYNAMIC_SHARED(char, shared);
+  using A = TurnedTile<T, 256>;
+  using B = TurnedTile<T, 128>;
+  T* const data = reinterpret_cast<T*>(shared);
+  multiply_tiles<T, Factors>(input, output, A{data}, B{data + A::kBytes / sizeof(T)});
 }
 
 template <class T>
@@ -136,10 +159,14 @@ static const Named kernels[] = {
     {"read_outside", read_outside},
     {"never_meet", never_meet},
     {"shuffle_from_outside", shuffle_from_outside},
-    {"multiply_float32", multiply_tiles<float>},
-    {"multiply_tf32", multiply_tiles<float, Tf32>},
-    {"multiply_float16", multiply_tiles<float16>},
-    {"multiply_bfloat16", multiply_tiles<bfloat16>},
+    {"multiply_float32", multiply<float>},
+    {"multiply_tf32", multiply<float, Tf32>},
+    {"multiply_float16", multiply<float16>},
+    {"multiply_bfloat16", multiply<bfloat16>},
+    {"multiply_turned_float32", multiply_turned<float>},
+    {"multiply_turned_tf32", multiply_turned<float, Tf32>},
+    {"multiply_turned_float16", multiply_turned<float16>},
+    {"multiply_turned_bfloat16", multiply_turned<bfloat16>},
     {"round_trip_tf32", round_trip_tf32},
     {"round_trip_float16", round_trip<float16>},
     {"round_trip_bfloat16", round_trip<bfloat16>},

@@ -161,12 +161,15 @@ def test_a_shuffle_from_outside_its_mask_is_reported(probe: Probe) -> None:
     ],
 )
 @pytest.mark.parametrize("columns", [64, 128])
-def test_tensor_cores_multiply(probe: Probe, name: str, dtype: torch.dtype, tolerance: float, columns: int) -> None:
+@pytest.mark.parametrize("kernel", ["multiply", "multiply_turned"])
+def test_tensor_cores_multiply(
+    probe: Probe, kernel: str, name: str, dtype: torch.dtype, tolerance: float, columns: int
+) -> None:
+    """Tiles whose rows run along the axis that is summed over, and tiles whose rows run across it."""
     step = 64 // dtype.itemsize
     tiles = torch.randn(256 + columns, step).to(dtype).float()
-    got = probe(
-        f"multiply_{name}", tiles, 256 * columns, threads=(4 * columns, 1, 1), shared_bytes=(256 + columns) * 64
-    )
+    threads, shared_bytes = (4 * columns, 1, 1), (256 + 8 + 128 + 8) * 64
+    got = probe(f"{kernel}_{name}", tiles, 256 * columns, threads=threads, shared_bytes=shared_bytes)
     expected = tiles[:256].double() @ tiles[256:].double().T
     error = (got.view(256, columns).double() - expected).norm() / expected.norm()
     assert error < tolerance

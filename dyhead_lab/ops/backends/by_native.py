@@ -83,7 +83,8 @@ def tell_if_not_fast(tensors: tuple[Any, ...], steps: tuple[int, ...]) -> None:
 def _say_columns(device: torch.device) -> None:
     notice(
         f"dyhead_lab: a deformable convolution on {device} keeps its samples in memory for PyTorch's matrix product; "
-        "the fast kernels need an Ampere GPU or newer, one group, channels in steps of 64 bytes and outputs in eights"
+        "the fast kernels need an Ampere GPU or newer, or float16 on a Turing one, one group, channels in steps of 64 "
+        "bytes and outputs in eights"
     )
 
 
