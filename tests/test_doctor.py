@@ -322,6 +322,12 @@ class TestWorkbook:
         assert (found.status, found.needed) == ("missing", True)
         assert found.detail == "no weights/quickstart.pt"
 
+    def test_weights_that_nothing_can_read_are_not_to_be_restored(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "dyhead_lab.zoo", None)
+        found = workbook.weights()
+        assert found.status == "broken" and "nothing can read them (ModuleNotFoundError" in found.detail
+        assert found.remedy == "make repair"
+
     def test_damaged_weights_are_broken(self, monkeypatch, tmp_path):
         (tmp_path / "quickstart.pt").write_bytes(b"not weights")
         monkeypatch.setattr(workbook, "WEIGHTS", tmp_path)
