@@ -3,6 +3,8 @@
 #   docker build -t dyhead-lab . && docker run --rm -p 8888:8888 dyhead-lab
 #
 # With an NVIDIA GPU: docker build --build-arg TORCH=default ..., then docker run --gpus all --shm-size=2g ...
+# This image has no nvcc, so that the operators run there as the formula, slow but right. For the CUDA kernels begin with
+# an image that has CUDA's toolkit and Python, and build with DYHEAD_CUDA=1 in the environment.
 FROM python:3.12-slim AS tools
 RUN apt-get update && apt-get install -y --no-install-recommends g++ git make && rm -rf /var/lib/apt/lists/*
 # Binder says who its user is.

@@ -38,8 +38,9 @@ test-versions: ## try each supported Python in an environment of its own (ARGS="
 notebooks: setup ## build and execute the chapters from notebooks/dyhead_book
 	$(IN_VENV) python -m dyhead_book.build $(ARGS)
 
-docs: setup ## build the reference of the library into build/docs
-	$(IN_VENV) python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+docs: setup ## build the reference of the library and the book around it into build/docs
+	$(IN_VENV) python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs/reference
+	$(IN_VENV) dyhead-lab book --out build/docs
 	@echo "open build/docs/index.html"
 
 lint: setup ## ruff, mypy and clang-format

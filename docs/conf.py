@@ -1,13 +1,16 @@
 """Sphinx: the reference of the library out of its docstrings. ``make docs`` builds it; warnings are errors."""
 
+import functools
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "notebooks")]
 
 import dyhead_lab  # noqa: E402
+from dyhead_book.site.page import read_title  # noqa: E402
+from dyhead_book.site.reference import chapters_by_module  # noqa: E402
 
 project, release = "dyhead_lab", dyhead_lab.__version__
 copyright = "the authors of dyhead_lab"
@@ -29,6 +32,19 @@ suppress_warnings = ["ref.python"]  # annotations name classes in short, and two
 napoleon_use_ivar = True  # attributes are described once, in the class
 
 
+@functools.cache
+def chapters():
+    """Module -> links to the chapters that use it: the book's site lies around the reference."""
+    found = chapters_by_module(ROOT / "notebooks").items()
+    return {module: ", ".join(f"`{read_title(p)} <../../{p.stem}.html>`__" for p in paths) for module, paths in found}
+
+
+def named_chapters(app, what, name, obj, options, lines):
+    """A module says which chapters of the book take something of it."""
+    if what == "module" and name in chapters():
+        lines += ["", f"In the book: {chapters()[name]}", ""]
+
+
 def readable(app, what, name, obj, options, lines):
     """Docstrings are written for people who read code: what they say of |x| and *args is no markup."""
     for number, line in enumerate(lines):
@@ -42,3 +58,4 @@ def readable(app, what, name, obj, options, lines):
 
 def setup(app):
     app.connect("autodoc-process-docstring", readable, priority=100)  # before napoleon makes its own marks
+    app.connect("autodoc-process-docstring", named_chapters, priority=200)

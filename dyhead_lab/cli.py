@@ -86,11 +86,11 @@ def _run(argv: list[str]) -> int:
         command = subparsers.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
         if name == chosen:
             import_module(module).add_arguments(command)
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         return import_module(there[args.command][0]).run(args)
     except UserError as error:
-        print(f"dyhead-lab {args.command}: {error}", file=sys.stderr)
+        print(f"dyhead-lab {chosen}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -6,6 +6,7 @@ A list appears, and a mistyped name is told, at once.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,14 +47,46 @@ NAMES = tuple(line.name for line in listed("recipe"))
 FORMER_NAMES = {"resting_atss_shapes": "frozen_atss_shapes"}
 
 
+def is_recipe(source: str) -> bool:
+    """Whether ``source`` means a recipe: its name in the zoo, of now or before, or a Python file that defines one."""
+    return source in NAMES or source in FORMER_NAMES or source.endswith(".py")
+
+
 def refuse_unknown(source: str) -> None:
-    """Refuse what is neither a recipe of the zoo, under its name of now or before, nor looks like a file or a path.
+    """Refuse what is neither a recipe of the zoo, under its name of now or before, nor looks like a path.
+
+    Raises:
+        UserError: with the name that may be meant; or a Python file is named that is not there.
+    """
+    refuse_missing_python(source)
+    if is_recipe(source) or Path(source).name != source:
+        return
+    raise _unknown("recipe", source, NAMES, "`dyhead-lab zoo` lists what there is")
+
+
+def refuse_unknown_experiment(source: str) -> None:
+    """Refuse what is neither an experiment of this library nor a Python file that is there.
 
     Raises:
         UserError: with the name that may be meant.
     """
-    if source in NAMES or source in FORMER_NAMES or source.endswith(".py") or Path(source).name != source:
-        return
-    near = difflib.get_close_matches(source, NAMES, n=1)
-    hint = f"did you mean {near[0]}?" if near else "`dyhead-lab zoo` lists what there is"
-    raise UserError(f"no recipe {source!r}; {hint}")
+    refuse_missing_python(source)
+    names = [line.name for line in listed("experiment")]
+    if source not in names and not source.endswith(".py"):
+        raise _unknown("experiment", source, names, f"there are {', '.join(names)}")
+
+
+def _unknown(kind: str, source: str, names: Sequence[str], otherwise: str) -> UserError:
+    """The error that names what may be meant; ``otherwise`` is said where nothing looks like it."""
+    near = difflib.get_close_matches(source, names, n=1)
+    return UserError(f"no {kind} {source!r}; {f'did you mean {near[0]}?' if near else otherwise}")
+
+
+def refuse_missing_python(source: str) -> None:
+    """Refuse the name of a Python file that is not there.
+
+    Raises:
+        UserError: ``source`` ends in ``.py``, and there is no such file.
+    """
+    if source.endswith(".py") and not Path(source).is_file():
+        raise UserError(f"{source}: no such file")

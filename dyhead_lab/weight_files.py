@@ -74,8 +74,9 @@ def read_weight_file(path: Path, expected: str = "weights that torch.save or saf
     try:
         if kind == "safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals(PLAIN):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here: since 2.14 torch goes by the name where it is given one, and takes .safetensors for that format.
+        with open(path, "rb") as file, torch.serialization.safe_globals(PLAIN):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # an unpickler that meets foreign bytes may raise anything
         raise UserError(f"{path} {_reason(error)} (expected {expected})") from error
 

@@ -189,6 +189,8 @@ def install_packages(root, venv, torch, torch_index):
             command.append("--no-cache-dir")
         for name in torch_builds.constraints(torch):
             command += ["--constraint", str(root / name)]
+        if torch_builds.INDEX in builds and environment.is_uv(command):
+            command += torch_builds.UV_TAKES_BEST
         command += [*builds, *requirements(root)]
         folders = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))
         status = environment.call(command, dict(os.environ, **folders))

@@ -82,6 +82,11 @@ def installer(venv, needs_uv=False):
     return [uv, "pip", "install", "--python", venv_python(venv)]
 
 
+def is_uv(command):
+    """Whether a command that ``installer`` began is one of uv."""
+    return command[1] == "pip"
+
+
 def drop_half_installed(venv):
     """Make pip forget packages of which a listed file is missing or has the wrong size; return their names.
 

@@ -12,6 +12,9 @@ import environment
 MARKER = "torch.builds"
 #: What uv is told in order to take builds for the CPU from where PyTorch keeps them.
 UV_KNOWS = "--torch-backend"
+#: What an installer is told in order to look into one more index, and uv in order to take the best version of both:
+#: PyTorch's index also has old versions of packages that it needs, and uv would look for those nowhere else.
+INDEX, UV_TAKES_BEST = "--extra-index-url", ("--index-strategy", "unsafe-best-match")
 CONSTRAINTS = ("constraints.txt", "constraints-cuda.txt")
 #: By the builds of torch, on Linux: the environment, and its wheels while pip unpacks them. Measured with CUDA; for the
 #: CPU what is left of that without CUDA's packages.
@@ -53,7 +56,7 @@ def options(root, torch, index):
         return [UV_KNOWS, "cpu"]
     lines = (root / CONSTRAINTS[0]).read_text(encoding="utf-8").splitlines()
     pair = [line + "+cpu" for line in lines if line.partition("==")[0] in ("torch", "torchvision")]
-    return ["--extra-index-url", index, *pair]
+    return [INDEX, index, *pair]
 
 
 def loads(venv):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import dyhead_lab
+from dyhead_book.site import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -52,6 +54,20 @@ def test_formulas_and_arguments_in_docstrings_are_no_markup(line, shown):
     assert lines == [shown]
 
 
+def test_a_module_names_the_chapters_that_use_it_by_links_to_the_site_around():
+    conf = configuration()
+    lines = ["Dynamic Head."]
+    conf.named_chapters(None, "module", "dyhead_lab.attention.dyhead", None, {}, lines)
+    assert "In the book: " in lines[2] and "<../../07_dynamic_head.html>`__" in lines[2]
+    conf.named_chapters(None, "class", "dyhead_lab.attention.dyhead", None, {}, untouched := ["A class."])
+    assert untouched == ["A class."]
+
+
+def test_make_builds_the_site_around_the_reference():
+    told = subprocess.run(["make", "--dry-run", "docs"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.search(rf"docs build/docs/{reference.FOLDER}\n.*dyhead-lab book --out build/docs\n", told)
+
+
 @pytest.mark.slow
 def test_it_builds_without_a_warning_and_every_public_module_has_a_page(tmp_path):
     pytest.importorskip("sphinx", reason="sphinx is not installed; it is in the extra docs")
@@ -77,3 +93,5 @@ def test_it_builds_without_a_warning_and_every_public_module_has_a_page(tmp_path
     pages = {path.stem for path in (tmp_path / "out" / "api").glob("*.html")}
     wanted = {f"dyhead_lab.{name}" for name in public_modules(dyhead_lab.__path__)}
     assert wanted <= pages, wanted - pages
+    head = (tmp_path / "out" / "api" / "dyhead_lab.attention.dyhead.html").read_text(encoding="utf-8")
+    assert 'id="dyhead_lab.attention.dyhead.DyHead"' in head and 'href="../../07_dynamic_head.html"' in head

@@ -191,4 +191,4 @@ def test_with_a_compiler_the_kernels_are_there_and_shapes_is_drawn_for_the_reade
     assert "(500 images)" in told
     assert (installed.reader / "data" / "shapes" / "val" / "annotations.json").is_file()
     [ap] = re.findall(r"^AP +(\d\.\d+) ", told, re.MULTILINE)
-    assert float(ap) == pytest.approx(0.420, abs=0.001)  # README states both
+    assert float(ap) == pytest.approx(0.419, abs=0.001)  # README states both

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from .evaluated import refuse_missing
+from ..published.catalogue import refuse_unknown_source
+from .evaluated import refuse_missing, refuse_missing_folder
 from .output_paths import output_file
 
 if TYPE_CHECKING:
@@ -113,6 +114,9 @@ def _refuse(args: argparse.Namespace) -> None:
     output_file(args.out)
     for source in getattr(args, "weights", ()):
         refuse_missing(source)
+    if getattr(args, "recipe", None):
+        refuse_unknown_source(args.recipe)
+    refuse_missing_folder(getattr(args, "data", None))
     try:
         stored = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
     except (OSError, ValueError) as error:

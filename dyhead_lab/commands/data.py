@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.download import ARCHIVES, BASE_URL, download_coco
+from ..errors import UserError
+from .evaluated import refuse_missing_folder
 from .output_paths import output_folder
 
 if TYPE_CHECKING:
@@ -85,12 +87,15 @@ def _voc(args: argparse.Namespace) -> None:
 
 
 def _yolo(args: argparse.Namespace) -> None:
+    if not args.yolo.exists():  # the conversion imports torch
+        raise UserError(f"YOLO folder not found: {args.yolo}")
     from ..data.yolo import convert_yolo
 
     _tell(convert_yolo(args.yolo, args.out), args.out)
 
 
 def _split(args: argparse.Namespace) -> None:
+    refuse_missing_folder(args.data)
     from ..data.splitting import split_folder
 
     _tell(split_folder(args.data, args.out, args.val), args.out)

@@ -13,6 +13,7 @@ from .evaluated import (
     detections_of,
     kept_detections,
     refuse_missing,
+    refuse_missing_folder,
     refuse_negative,
 )
 from .output_paths import output_folder
@@ -38,13 +39,14 @@ def run(args: argparse.Namespace) -> int:
     """Print the table and draw the worst images. Returns 0.
 
     Raises:
-        UserError: the score is not in [0, 1], a count is below 0, no weights are there, or the folder cannot be
-            written.
+        UserError: the score is not in [0, 1], a count is below 0, no weights or folder of data are there, or
+            the folder of pictures cannot be written.
     """
     refuse_negative(args, "workers", "images")
     if not 0 <= args.score <= 1:
         raise UserError(f"--score: got {args.score}, expected a number from 0 to 1")
     refuse_missing(args.source)
+    refuse_missing_folder(args.data)
 
     from ..data.dataset import place_of
     from ..evaluation.error_analysis import analyse_errors

@@ -6,7 +6,14 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from .evaluated import add_evaluation_arguments, dataset_of, detections_of, refuse_missing, refuse_negative
+from .evaluated import (
+    add_evaluation_arguments,
+    dataset_of,
+    detections_of,
+    refuse_missing,
+    refuse_missing_folder,
+    refuse_negative,
+)
 from .output_paths import output_file
 
 
@@ -23,10 +30,11 @@ def run(args: argparse.Namespace) -> int:
     """Print the numbers. Returns 0.
 
     Raises:
-        UserError: a number of processes below 0, no weights there, or a file that cannot be written.
+        UserError: a number of processes below 0, no weights or folder of data there, or a file that cannot be written.
     """
     refuse_negative(args, "workers")
     refuse_missing(args.source)
+    refuse_missing_folder(args.data)
     if args.out:
         output_file(args.out)
 

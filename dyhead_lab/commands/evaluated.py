@@ -10,6 +10,7 @@ from ..errors import UserError
 from ..evaluation.engines import ENGINES
 from ..paths import find_weights
 from ..published.catalogue import is_published, no_weights
+from ..recipe_names import refuse_missing_python
 
 if TYPE_CHECKING:
     from ..data.coco import CocoDetection
@@ -23,10 +24,16 @@ def add_import_argument(parser: argparse.ArgumentParser) -> None:
         "--import",
         dest="imports",
         action="append",
+        type=_module,
         default=[],
         metavar="FILE_OR_MODULE",
         help="Python file or module that defines what the weights name, such as mine.py; it is run; may be repeated",
     )
+
+
+def _module(named: str) -> str:
+    refuse_missing_python(named)
+    return named
 
 
 def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:

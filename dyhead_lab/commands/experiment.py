@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 
 from ..errors import UserError
+from ..recipe_names import refuse_unknown_experiment
+from .train import settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,20 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is missing and print the table. Returns 0."""
+    refuse_unknown_experiment(args.name)
+    if args.show and (args.data or args.seeds or args.out or args.set):
+        raise UserError("--show prints what the project recorded; it takes no other option")
+    changes = settings(args.set)
+
     from ..experiments.catalogue import get_experiment, recorded
     from ..experiments.experiment import run_experiment
     from .output_paths import output_folder
-    from .train import settings
 
     experiment = get_experiment(args.name)
     if args.show:
-        if args.data or args.seeds or args.out or args.set:
-            raise UserError("--show prints what the project recorded; it takes no other option")
         print(recorded(args.name).table())
         return 0
     out = args.out or Path("runs/experiments") / experiment.name
     output_folder(out)
-    record = run_experiment(experiment, out, args.seeds, args.data, settings(args.set), command=_command(args))
+    record = run_experiment(experiment, out, args.seeds, args.data, changes, command=_command(args))
     print(record.table())
     print(f"stored in {out / (experiment.name + '.json')}")
     return 0

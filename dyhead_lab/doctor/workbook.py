@@ -10,7 +10,7 @@ from pathlib import Path
 from ..paths import CHECKOUT, WEIGHTS, coco_path
 from ..platforms import install
 from ..remedies import repair, restore
-from .check import Broken, Missing, check, installed, specifier
+from .check import Broken, Missing, check, installed, one_line, specifier
 
 # Packages
 
@@ -73,8 +73,11 @@ def sample_data() -> str:
 
 @check("trained weights", restore("data/weights"), needed=True)
 def weights() -> str:
-    from ..zoo import load_trained
-
+    try:
+        from ..zoo import load_trained
+    except Exception as error:  # as where torch and torchvision do not fit: the files are not to blame
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise Broken(f"nothing can read them ({reason})", repair("torch", "torchvision")) from error
     path = WEIGHTS / "quickstart.pt"
     if not path.is_file():
         raise Missing(f"no {short(path)}")

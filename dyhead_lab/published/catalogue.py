@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from ..paths import WEIGHTS
+from ..errors import UserError
+from ..paths import WEIGHTS, find_weights
+from ..recipe_names import NAMES, is_recipe, refuse_missing_python
 
 #: What stands before the id of a repository on the Hugging Face Hub that is not in the catalogue, and before a
 #: revision of it: a commit, a tag or a branch.
@@ -129,6 +132,21 @@ CATALOGUE: dict[str, Published] = {
 def is_published(name: str) -> bool:
     """Whether ``name`` means published weights: one of the catalogue, or ``hf:OWNER/REPOSITORY[@REVISION]``."""
     return name in CATALOGUE or name.startswith(HUB_PREFIX)
+
+
+def refuse_unknown_source(source: str) -> None:
+    """Refuse what is neither a recipe nor weights, by its name alone.
+
+    Raises:
+        UserError: with the names that look like it.
+    """
+    refuse_missing_python(source)
+    if is_recipe(source) or find_weights(source) is not None or Path(source).exists() or is_published(source):
+        return
+    raise UserError(
+        f"no recipe and no weights {source!r}; dyhead-lab zoo and dyhead-lab weights list what there is"
+        f"{nearest(source, NAMES)}"
+    )
 
 
 def no_weights(source: str) -> str:

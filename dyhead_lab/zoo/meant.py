@@ -7,11 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from ..errors import UserError
-from ..paths import find_weights
-from ..published.catalogue import is_published, nearest
-from ..training.python_file import is_python_file
+from ..published.catalogue import refuse_unknown_source
+from ..recipe_names import is_recipe
 from ..training.recipe import Recipe
-from .registry import RECIPES, current_name, get, names
+from .registry import get
 from .trained import load_trained
 
 #: Classes of a recipe's detector where nobody says how many: COCO's.
@@ -29,10 +28,10 @@ def detector_of(source: str | Path, classes: int | None = None) -> tuple[nn.Modu
     Raises:
         UserError: nothing of that name is known; weights have another number of classes; or as ``load_trained``.
     """
-    if _is_recipe(source):
+    if is_recipe(str(source)):
         number = CLASSES if classes is None else classes
         return get(source).architecture(number), number
-    _refuse_unknown(source)
+    refuse_unknown_source(str(source))
     trained = load_trained(source)
     own = len(trained.categories)
     if classes not in (None, own):
@@ -46,19 +45,7 @@ def recipe_meant(source: str | Path) -> Recipe:
     Raises:
         UserError: as :func:`detector_of`.
     """
-    if _is_recipe(source):
+    if is_recipe(str(source)):
         return get(source)
-    _refuse_unknown(source)
+    refuse_unknown_source(str(source))
     return load_trained(source).recipe
-
-
-def _is_recipe(source: str | Path) -> bool:
-    return is_python_file(str(source)) or current_name(str(source)) in RECIPES
-
-
-def _refuse_unknown(source: str | Path) -> None:
-    if find_weights(source) is None and not Path(source).exists() and not is_published(str(source)):
-        raise UserError(
-            f"no recipe and no weights {str(source)!r}; dyhead-lab zoo and dyhead-lab weights list what there is"
-            f"{nearest(str(source), names())}"
-        )

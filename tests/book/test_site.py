@@ -11,7 +11,9 @@ import pytest
 
 from dyhead_book.site import build_site
 from dyhead_book.site.markdown import page_link, to_html, to_mathml
+from dyhead_book.site.reference import chapters_by_module, defined_at
 from dyhead_lab.errors import UserError
+from dyhead_lab.paths import CHAPTERS
 
 
 class Links(HTMLParser):
@@ -202,3 +204,61 @@ def draw_offline(site, sync_api, chromium):
         assert page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor") == light
         assert all(url.startswith(("file:", "data:")) for url in asked)
         browser.close()
+
+
+class TestReference:
+    """The site and the reference of the library name each other; a module of it is a page in ``reference/api``."""
+
+    @pytest.fixture
+    def place(self, tmp_path):
+        """A site with a reference of one page, and two notebooks; one of them takes something of the library."""
+        source, out = tmp_path / "notebooks", tmp_path / "site"
+        (out / "reference" / "api").mkdir(parents=True)
+        source.mkdir()
+        (out / "reference" / "index.html").touch()
+        page = out / "reference" / "api" / "dyhead_lab.attention.dyhead.html"
+        page.write_text('<dt id="dyhead_lab.attention.dyhead.DyHead">', encoding="utf-8")
+        notebook(source, "# Without code", name="00_none.ipynb")
+        content = notebook(source, "# With code")
+        code = "%matplotlib inline\nimport dyhead_lab\nfrom dyhead_lab.attention import DyHead\n"
+        code += "import torch\nfrom torch import nn\ndyhead_lab.DyHead, dyhead_lab.UserError"
+        content.cells.append(nbformat.v4.new_code_cell(code))
+        nbformat.write(content, source / "01_name.ipynb")
+        return source, out
+
+    def test_a_chapter_leads_to_what_it_takes_of_the_library_where_it_is_described(self, place):
+        source, out = place
+        build_site(out, source)
+        leads = Links((out / "01_name.html").read_text(encoding="utf-8")).leads
+        found = [url for url in leads if url.startswith("reference/")]
+        described = "reference/api/dyhead_lab.attention.dyhead.html#dyhead_lab.attention.dyhead.DyHead"
+        assert found == ["reference/index.html", described], "once; what has no page is not linked"
+        assert "reference/index.html" in Links((out / "00_none.html").read_text(encoding="utf-8")).leads
+
+    def test_without_a_reference_nothing_leads_there(self, place):
+        source, out = place
+        shutil.rmtree(out)
+        build_site(out, source)
+        assert "reference" not in (out / "01_name.html").read_text(encoding="utf-8")
+
+    def test_a_module_knows_its_chapters(self, place):
+        assert chapters_by_module(place[0]) == {
+            "dyhead_lab.attention.dyhead": [place[0] / "01_name.ipynb"],
+            "dyhead_lab.errors": [place[0] / "01_name.ipynb"],
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "module", "full"),
+        [
+            ("dyhead_lab.load_trained", "dyhead_lab.zoo.trained", "dyhead_lab.zoo.trained.load_trained"),
+            ("dyhead_lab.zoo", "dyhead_lab.zoo", "dyhead_lab.zoo"),
+            ("dyhead_lab.paths.CHAPTERS", "dyhead_lab.paths", "dyhead_lab.paths.CHAPTERS"),
+        ],
+    )
+    def test_a_name_is_described_where_it_is_defined(self, name, module, full):
+        assert defined_at(name) == (module, full)
+
+    def test_every_chapter_of_the_book_is_named_by_a_module(self):
+        """But lists whose code lies in the book. Each name that a chapter takes exists, or this raises."""
+        named = {path for paths in chapters_by_module(CHAPTERS).values() for path in paths}
+        assert {path.stem[:2] for path in CHAPTERS.glob("*.ipynb") if path not in named} <= {"18", "19", "21"}

@@ -31,7 +31,7 @@ def pictures(tmp_path_factory):
 
 def test_names_that_are_known_without_torch_are_those_of_the_registry():
     assert tuple(RECIPES) == recipe_names.NAMES
-    for name in (*RECIPES, *FORMER_NAMES, "mine.py", "elsewhere/mine"):
+    for name in (*RECIPES, *FORMER_NAMES, __file__, "elsewhere/mine"):
         recipe_names.refuse_unknown(name)
 
 

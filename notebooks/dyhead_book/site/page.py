@@ -66,13 +66,27 @@ def read_page(notebook: Path) -> Page:
         ValueError: it has no title, or a formula cannot be drawn.
     """
     content = nbformat.read(notebook, as_version=4)
-    title = next((line[2:] for cell in content.cells for line in cell.source.splitlines() if line[:2] == "# "), None)
-    if title is None:
-        raise ValueError(f"{notebook}: has no title, expected a markdown cell with a line '# Title'")
+    title = _title(content, notebook)
     exporter = HTMLExporter(template_name="basic", filters={"markdown2html": _chapter_html})
     body, _ = exporter.from_notebook_node(_folded(_without_widgets(content)))
     headings = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body, re.DOTALL)
     return Page(notebook.stem, title, body, [(anchor, _text(heading)) for anchor, heading in headings])
+
+
+def read_title(notebook: Path) -> str:
+    """The first heading of a notebook.
+
+    Raises:
+        ValueError: it has none.
+    """
+    return _title(nbformat.read(notebook, as_version=4), notebook)
+
+
+def _title(content: NotebookNode, notebook: Path) -> str:
+    title = next((line[2:] for cell in content.cells for line in cell.source.splitlines() if line[:2] == "# "), None)
+    if title is None:
+        raise ValueError(f"{notebook}: has no title, expected a markdown cell with a line '# Title'")
+    return title
 
 
 def _text(heading: str) -> str:

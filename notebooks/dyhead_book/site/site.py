@@ -14,6 +14,7 @@ from dyhead_lab.commands.output_paths import output_folder
 from dyhead_lab.errors import UserError
 from dyhead_lab.paths import CHAPTERS
 
+from . import reference
 from .page import Page, read_page
 
 STYLE, SCRIPT = (Path(__file__).parent / name for name in ("book.css", "book.js"))
@@ -26,7 +27,7 @@ BOOK = "book"
 
 
 def build_site(out: Path, notebooks: Path = CHAPTERS) -> list[Path]:
-    """Write the site of all built notebooks.
+    """Write the site of all built notebooks. Where ``make docs`` has put the reference into it, pages link to that.
 
     Args:
         out: folder of the site; made if need be, pages of an earlier build are replaced.
@@ -62,7 +63,8 @@ def build_site(out: Path, notebooks: Path = CHAPTERS) -> list[Path]:
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None], strict=False):
         path = out / f"{page.name}.html"
         editions = [BOOK, WORKBOOK] if (out / WORKBOOK / f"{page.name}.ipynb").is_file() else [BOOK]
-        path.write_text(_document(page, pages, before, after, editions), encoding="utf-8")
+        links = reference.links(notebooks / f"{page.name}.ipynb", out)
+        path.write_text(_document(page, pages, before, after, editions, links), encoding="utf-8")
         written.append(path)
     index = out / "index.html"
     index.write_text(
@@ -73,9 +75,14 @@ def build_site(out: Path, notebooks: Path = CHAPTERS) -> list[Path]:
 
 
 def _document(
-    page: Page, pages: Sequence[Page], before: Page | None, after: Page | None, editions: Sequence[str]
+    page: Page,
+    pages: Sequence[Page],
+    before: Page | None,
+    after: Page | None,
+    editions: Sequence[str],
+    links: str,
 ) -> str:
-    """A whole page: search, the list of chapters, the chapter, its notebooks, and the way on."""
+    """A whole page: search, the list of chapters, the chapter, its notebooks, the reference, and the way on."""
     notebooks = ", ".join(f'<a href="{edition}/{page.name}.ipynb" download>{edition}</a>' for edition in editions)
     turn = "".join(
         f'<a rel="{rel}" href="{other.name}.html">{arrow.format(html.escape(other.title))}</a>'
@@ -98,6 +105,7 @@ def _document(
 <p class="tools">Download this chapter: {notebooks}<button id="theme" type="button" hidden></button></p></nav>
 <main>
 {page.body}
+{links}
 <p class="turn">{turn}</p>
 </main>
 </body>
