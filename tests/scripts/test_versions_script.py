@@ -79,9 +79,20 @@ class TestOthers:
         monkeypatch.setattr(versions, "interpreter", lambda version: None)
         assert versions.main(["--others"]) == 0 and machine.calls == []
 
-    def test_a_test_that_fails_is_a_failure(self, machine):
+    @pytest.fixture
+    def pinned(self, monkeypatch):
+        """3.13 is not the last one, and so has the pinned packages."""
+        monkeypatch.setattr(versions, "other_versions", lambda supported: ["3.13", "3.12"])
+
+    def test_a_test_that_fails_is_a_failure(self, machine, pinned):
         machine.failing = {"pytest"}
         assert versions.main(["--others"]) == 1
+
+    def test_what_the_newest_packages_break_is_told_alone(self, machine, capsys):
+        machine.failing = {"pytest"}
+        assert versions.main(["--others"]) == 0
+        assert "FAILED, told only: 3.13 with the newest packages (status 1)" in capsys.readouterr().out
+        assert versions.main(["--python", "3.13", "--newest"]) == 1
 
     def test_without_a_network_nothing_is_tried_and_nothing_failed(self, machine, capsys):
         machine.failing = {"scripts/bootstrap.py", "--dry-run"}
@@ -89,7 +100,7 @@ class TestOthers:
         assert "3.13 with the newest packages (its packages cannot be downloaded here)" in capsys.readouterr().out
         assert [call[1] for call in machine.calls] == ["scripts/bootstrap.py"]
 
-    def test_a_set_up_that_fails_although_packages_come_is_a_failure(self, machine):
+    def test_a_set_up_that_fails_although_packages_come_is_a_failure(self, machine, pinned):
         machine.failing = {"scripts/bootstrap.py"}
         assert versions.main(["--others"]) == 1
 

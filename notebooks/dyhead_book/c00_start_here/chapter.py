@@ -44,7 +44,7 @@ workshop = photograph("workshop")
 trained = load_trained("everyday")
 with torch.no_grad():
     [found] = trained.model([workshop])
-print(f"{int((found['scores'] > 0.3).sum())} boxes of a score above 0.3")
+print("boxes with a score above 0.3:", int((found["scores"] > 0.3).sum()))
 
 # %%
 from dyhead_lab.views.figures import Picture, detections_figure
