@@ -87,7 +87,7 @@ def paper_steps(pyramid: Sequence[torch.Tensor], trace: Trace, block: int = 0) -
     )
     return [
         Step("the pyramid", "L maps (B, C, H, W)", _one_each(pyramid)),
-        Step("resized to the median", one_tensor, ((torch.Size((B, C, *size)),),) * L),
+        Step("at the median size", one_tensor, ((torch.Size((B, C, *size)),),) * L),
         Step("after scale", one_tensor, _one_each(traced_features(trace, "after_scale")[block])),
         Step("after spatial", after, _one_each(spatial)),
         Step(
@@ -111,7 +111,7 @@ def shapes_figure(steps: Sequence[Step], levels: Sequence[str]) -> Figure:
     middles = [sum(heights[:l]) + heights[l] / 2 for l in range(len(levels))]
     with style():
         width = min(COLUMN, WIDEST / len(steps))
-        figure = Figure(figsize=(width * len(steps), COLUMN * (sum(heights) + HEADER)), dpi=DPI)
+        figure = Figure(figsize=(width * len(steps), width * (sum(heights) + HEADER)), dpi=DPI)
         axes = figure.add_axes((0, 0, 1, 1))
         for column, step in enumerate(steps):
             axes.text(column + 0.5, -HEADER, step.name, ha="center", va="top", fontsize=11)

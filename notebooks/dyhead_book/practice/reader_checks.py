@@ -66,8 +66,8 @@ class Verdict:
 
 def wrapped(text: str) -> str:
     """A message whose long lines are broken between words; JupyterLab would break them in the middle of one."""
-    how = {"replace_whitespace": False, "break_long_words": False, "break_on_hyphens": False}
-    return "\n".join(textwrap.fill(line, WIDEST, **how) for line in text.splitlines())
+    lines = textwrap.TextWrapper(WIDEST, replace_whitespace=False, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines.fill(line) for line in text.splitlines())
 
 
 def check(
