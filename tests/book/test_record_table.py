@@ -1,7 +1,7 @@
 """A recorded experiment as a table: numbers of the record, differences seed by seed, and what is missing."""
 
-from dyhead_book.c12_sparse_detr import record_table
-from dyhead_book.c12_sparse_detr.record_table import recorded_table
+from dyhead_book.figures import record_table
+from dyhead_book.figures.record_table import recorded_table
 from dyhead_lab.experiments import catalogue
 from dyhead_lab.experiments.record import Record
 

@@ -1069,10 +1069,11 @@ for backbone, AP in BACKBONES.items():
 # steps each, on a backbone that has learned Shapes before.
 
 # %%
+from dyhead_book.figures.record_table import recorded_table
 from dyhead_lab.experiments.catalogue import recorded
 
 experiment = recorded("detectors")
-print(experiment.table())
+recorded_table("detectors")
 
 # %% [markdown]
 # What exactly was compared? A *plain* one-stage row has towers of **one** convolution, not of four as published: on a

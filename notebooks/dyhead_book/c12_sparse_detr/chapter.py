@@ -33,11 +33,11 @@ from dyhead_book.c12_sparse_detr.kept_tokens import (
     scorer_figure,
     share_ap_figure,
 )
-from dyhead_book.c12_sparse_detr.record_table import recorded_table
 from dyhead_book.c12_sparse_detr.scorer_checks import check_keep, check_scorer, check_scorer_loss
 from dyhead_book.c12_sparse_detr.sparse_cost_checks import check_encoder_macs
 from dyhead_book.figures.cost_curves import share_figure
 from dyhead_book.figures.object_queries import look
+from dyhead_book.figures.record_table import recorded_table
 from dyhead_book.practice.drawn_shapes import DrawnShapes, shapes_ap
 from dyhead_book.practice.drills import drill
 from dyhead_book.practice.exercises import Challenge
