@@ -8,6 +8,7 @@ import torch
 
 from dyhead_lab import zoo
 from dyhead_lab.cli import main
+from dyhead_lab.commands import experiment as command
 from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.errors import UserError
 from dyhead_lab.experiments.catalogue import EXPERIMENTS, RESULTS, recorded
@@ -134,6 +135,7 @@ def test_settings_of_a_training_name_all_that_decides(tmp_path, pictures):
 
 def test_command_measures_prints_and_stores(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(EXPERIMENTS, "toy", toy(a=Counting(0.0), b=Counting(0.5)))
+    monkeypatch.setattr(command, "refuse_unknown_experiment", lambda name: None)  # it asks listing.tsv
     words = ["experiment", "toy", "--seeds", "4", "6", "--set", "iterations=3", "--out", str(tmp_path)]
     assert main(words) == 0
     printed = capsys.readouterr().out

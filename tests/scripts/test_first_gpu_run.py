@@ -46,9 +46,9 @@ def test_it_would_run_what_exists(planned, monkeypatch):
 def test_a_step_that_fails_is_told_and_stops_no_other(tmp_path):
     """Programs that only say what they were asked for; the doctor is ill, and there is no compute-sanitizer."""
     python = tmp_path / "python"
-    python.write_text('#!/bin/bash\necho "$DYHEAD_CUDA_ARCHS asked for $*"\n[[ "$*" != *doctor ]]\n')
+    python.write_text('#!/bin/bash\necho "$DYHEAD_CUDA_ARCHS asked for $*"\n[[ "$*" != *doctor ]]\n', "utf-8")
     smi = tmp_path / "nvidia-smi"
-    smi.write_text('#!/bin/bash\n[ -n "$1" ] && echo 9.0 || echo "a GPU"\n')
+    smi.write_text('#!/bin/bash\n[ -n "$1" ] && echo 9.0 || echo "a GPU"\n', "utf-8")
     for program in (python, smi):
         program.chmod(0o755)
     done = run(tmp_path / "results", PYTHON=str(python), PATH=f"{tmp_path}:/usr/bin:/bin")
@@ -56,5 +56,5 @@ def test_a_step_that_fails_is_told_and_stops_no_other(tmp_path):
     assert done.returncode == 1 and list(told) == STEPS
     failed = {name: answer for name, answer in told.items() if answer != "done"}
     assert failed == {"doctor": "FAILED with 1", "races": "FAILED with 127"}
-    assert (tmp_path / "results" / "build.log").read_text() == "90 asked for csrc/build.py\n"
-    assert (tmp_path / "results" / "machine.log").read_text() == "a GPU\n"
+    assert (tmp_path / "results" / "build.log").read_text("utf-8") == "90 asked for csrc/build.py\n"
+    assert (tmp_path / "results" / "machine.log").read_text("utf-8") == "a GPU\n"

@@ -63,11 +63,11 @@ class TestFirstCell:
             "import dyhead_book, dyhead_lab.paths, importlib.metadata\n"
             "print(dyhead_lab.paths.WEIGHTS, importlib.metadata.version('dyhead-lab'))",
         )
-        assert "boxes of a score above" in told and f"{tmp_path}/content/dyhead-lab/data/weights 0.1.0" in told
+        assert "boxes with a score above" in told and f"{tmp_path}/content/dyhead-lab/data/weights 0.1.0" in told
         assert "widgets are enabled" in told
         # A kernel that starts later finds the library, and nothing is installed again.
         again = host(*codes)
-        assert "installing" not in again and "boxes of a score above" in again and "widgets are enabled" in again
+        assert "installing" not in again and "boxes with a score above" in again and "widgets are enabled" in again
 
 
 def simulated_host(place):
