@@ -61,7 +61,7 @@ def refuse_unknown(source: str) -> None:
     refuse_missing_python(source)
     if is_recipe(source) or Path(source).name != source:
         return
-    raise _unknown("recipe", source, NAMES, "`dyhead-lab zoo` lists what there is")
+    raise unknown("recipe", source, NAMES, "`dyhead-lab zoo` lists what there is")
 
 
 def refuse_unknown_experiment(source: str) -> None:
@@ -73,10 +73,10 @@ def refuse_unknown_experiment(source: str) -> None:
     refuse_missing_python(source)
     names = [line.name for line in listed("experiment")]
     if source not in names and not source.endswith(".py"):
-        raise _unknown("experiment", source, names, f"there are {', '.join(names)}")
+        raise unknown("experiment", source, names, f"there are {', '.join(names)}")
 
 
-def _unknown(kind: str, source: str, names: Sequence[str], otherwise: str) -> UserError:
+def unknown(kind: str, source: str, names: Sequence[str], otherwise: str) -> UserError:
     """The error that names what may be meant; ``otherwise`` is said where nothing looks like it."""
     near = difflib.get_close_matches(source, names, n=1)
     return UserError(f"no {kind} {source!r}; {f'did you mean {near[0]}?' if near else otherwise}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from ..errors import UserError
+from ..recipe_names import unknown
 from ..training.python_file import defined_in, is_python_file
 from .ablation import ABLATION
 from .bccd_experiment import BCCD_EXPERIMENT
@@ -45,9 +45,7 @@ def get_experiment(name: str | Path) -> Experiment:
     if is_python_file(name):
         return defined_in(name, EXPERIMENT, Experiment)
     if name not in EXPERIMENTS:
-        near = difflib.get_close_matches(str(name), EXPERIMENTS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(EXPERIMENTS))}"
-        raise UserError(f"no experiment {name!r}; {hint}")
+        raise unknown("experiment", str(name), list(EXPERIMENTS), f"there are {', '.join(sorted(EXPERIMENTS))}")
     return EXPERIMENTS[str(name)]
 
 
