@@ -21,6 +21,13 @@ def test_rows_differences_and_gaps(monkeypatch):
     assert "`dyhead-lab experiment few` on a processor, 2026-01-02. Not measured: c seed 1." in notes
 
 
+def test_a_single_seed_has_no_spread(monkeypatch):
+    record = Record("few", "", ("a",), "a", ("AP",), (3,), "dyhead-lab experiment few")
+    record.add("a", 3, {"AP": 0.1}, MACHINE)
+    monkeypatch.setattr(record_table, "recorded", lambda name: record)
+    assert "\n\nSeed 3 only, so no spread. Measured with" in recorded_table("few").data
+
+
 def test_an_experiment_that_was_not_recorded_says_how_to_measure_it(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue, "RESULTS", tmp_path)
     assert "dyhead-lab experiment dynamic_rho measures it" in recorded_table("dynamic_rho").data

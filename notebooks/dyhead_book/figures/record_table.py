@@ -37,9 +37,12 @@ def _cells(record: Record, row: str) -> Iterator[str]:
 
 
 def _notes(record: Record) -> Iterator[str]:
-    seeds = ", ".join(map(str, record.seeds))
-    yield f"Mean ± standard deviation over seeds {seeds}; differences seed by seed, with 95 % intervals:"
-    yield "one that holds 0 decides nothing."
+    if len(record.seeds) == 1:
+        yield f"Seed {record.seeds[0]} only, so no spread."
+    else:
+        seeds = ", ".join(map(str, record.seeds))
+        yield f"Mean ± standard deviation over seeds {seeds}; differences seed by seed, with 95 % intervals:"
+        yield "one that holds 0 decides nothing."
     machines = [machine for by_seed in record.machines.values() for machine in by_seed.values()]
     where = dict.fromkeys(f"{machine['device']}, {machine['date']}" for machine in machines)
     yield f"Measured with `{record.command}` on {'; '.join(where)}."
