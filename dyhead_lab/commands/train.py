@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="another setting for this run, such as iterations=500 or model.dyhead_blocks=0; may be repeated",
+        help="another setting for this run, such as iterations=500 or model.dyhead.scale=false; may be repeated",
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..data.dataset import DetectionData
+from ..detectors.arguments import arguments
 from ..errors import UserError
 from ..ops.autocast import has_bfloat16
 from .import_paths import import_path, to_plain
@@ -194,14 +195,18 @@ class Recipe:
         return replace(self, model=options)
 
     def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
-        """A copy with other settings; ``model.NAME`` reaches the detector's arguments, ``model.NAME.KEY`` into them.
+        """A copy with other settings.
+
+        ``model.NAME`` is an argument of the detector and ``model.NAME.KEY`` lies in one: those that the recipe gives,
+        and all others that :func:`.detectors.arguments.arguments` finds.
 
         Raises:
             UserError: a setting that this recipe does not have, or a value of another type.
         """
         settings, model = {}, self.model
+        others = nested(arguments(self.detector), "model")
         for key, new in changes.items():
-            known = {**self._values(), **nested(model, "model")}
+            known = {**others, **self._values(), **nested(model, "model")}
             del known["model"]
             refuse_unknown(key, known, f"recipe {self.name}")
             value = value_like(known[key], new, key)

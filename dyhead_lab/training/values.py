@@ -64,9 +64,9 @@ def nested(options: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def replaced(options: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy of a dict of dicts in which the dotted ``path`` has this value."""
+    """A copy of a dict of dicts in which the dotted ``path`` has this value; dicts on the way may be missing."""
     first, _, rest = path.partition(".")
-    return {**options, first: replaced(options[first], rest, value) if rest else value}
+    return {**options, first: replaced(options.get(first) or {}, rest, value) if rest else value}
 
 
 def refuse_unknown(name: str, known: Iterable[str], owner: str) -> None:

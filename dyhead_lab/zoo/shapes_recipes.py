@@ -72,15 +72,16 @@ SHARED: dict[str, Any] = {
 #: One-stage detectors put the Dynamic Head in the place of their towers.
 ONE_STAGE: dict[str, Any] = {**SHARED, "tower_convs": 0}
 #: Two-stage detectors classify fewer and narrower regions than on COCO: pooling them is most of what a step costs.
-TWO_STAGE: dict[str, Any] = {
+CASCADE: dict[str, Any] = {
     **SHARED,
     "box_head_width": 256,
-    "box_batch_size_per_image": 32,
     "rpn_pre_nms_top_n_train": 300,
     "rpn_post_nms_top_n_train": 64,
     "rpn_pre_nms_top_n_test": 300,
     "rpn_post_nms_top_n_test": 64,
 }
+#: Those with one box head sample from these regions; a cascade trains on all of them.
+TWO_STAGE: dict[str, Any] = {**CASCADE, "box_batch_size_per_image": 32}
 
 
 def _recipe(
@@ -115,7 +116,7 @@ SHAPES_RECIPES: dict[str, Recipe] = {
         _recipe(fcos, ONE_STAGE, "FCOS", 0.206, 3.5),
         _recipe(faster_rcnn, TWO_STAGE, "Faster R-CNN", 0.304, 6.7),
         _recipe(mask_rcnn, TWO_STAGE, "Mask R-CNN", 0.328, 7.3, masks=True),
-        _recipe(cascade_rcnn, TWO_STAGE, "Cascade R-CNN", 0.424, 9.9),
+        _recipe(cascade_rcnn, CASCADE, "Cascade R-CNN", 0.424, 9.9),
         _recipe(atss, ONE_STAGE, "ATSS", 0.211, 3.1),
         _recipe(reppoints, ONE_STAGE, "RepPoints", 0.071, 3.3),
         _recipe(borderdet, ONE_STAGE, "BorderDet", 0.246, 5.8),

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from dyhead_lab import zoo
 from dyhead_lab.errors import UserError
 from dyhead_lab.training.recipe import Recipe
 
@@ -32,6 +33,18 @@ def test_settings_reach_into_the_detectors_options():
     assert recipe.model["body"] == {"norm": "batch"} and frozen_recipe().model["body"] == {"norm": "frozen"}
     with pytest.raises(UserError, match=r"did you mean model\.body\.norm"):
         frozen_recipe().with_changes({"model.body.nurm": "batch"})
+
+
+def test_settings_reach_arguments_that_the_recipe_does_not_give():
+    recipe = zoo.get("atss_shapes")
+    assert "topk" not in recipe.model and "scale" not in recipe.model["dyhead"]
+    changed = recipe.with_changes({"model.topk": "5", "model.dyhead.scale": "false"})
+    assert changed.model["topk"] == 5
+    assert changed.model["dyhead"] == {**recipe.model["dyhead"], "scale": False}
+    with pytest.raises(UserError, match=r"model\.topk: expected a value like 9, got 'many'"):
+        recipe.with_changes({"model.topk": "many"})
+    with pytest.raises(UserError, match=r"no setting 'model\.dyhead\.scales'; did you mean model\.dyhead\.scale\?"):
+        recipe.with_changes({"model.dyhead.scales": "false"})
 
 
 def test_an_option_without_a_value_takes_any():

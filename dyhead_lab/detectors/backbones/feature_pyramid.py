@@ -11,6 +11,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
 from ...attention import DyHead
+from ..arguments import hands_on
 from .named import named_body
 
 #: Finest level of a pyramid -> what makes the levels above P5: P6 and P7 by convolutions, or P6 by subsampling.
@@ -51,6 +52,7 @@ class PyramidBackbone(nn.Module):
         return self.neck({f"p{level}": x for level, x in enumerate(levels, self.body.finest)})  # type: ignore
 
 
+@hands_on(dyhead=DyHead, without=("blocks", "num_levels"))
 def pyramid(
     backbone: str = "resnet50",
     weights: str | None = None,

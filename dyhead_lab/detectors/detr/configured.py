@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from ..arguments import hands_on
 from ..backbones.named import named_body
 from ..backbones.resnet import RESNETS, ResNetBackbone
 from ..backbones.swin import SWINS
@@ -15,9 +16,13 @@ from .detr import DETR, DETRConfig
 from .set_detector import SetDetector
 from .sparse_detr import SparseDETR, SparseDETRConfig
 
+#: What a configuration is told by the backbone, and by who counts the classes.
+FROM_BACKBONE = ("classes", "feature_channels")
+
 Detector = TypeVar("Detector", bound=SetDetector)
 
 
+@hands_on(DETRConfig, without=FROM_BACKBONE)
 def detr(
     classes: int,
     backbone: str = "resnet50",
@@ -48,6 +53,7 @@ def detr(
     return _detecting_at(min_size, max_size, model)
 
 
+@hands_on(DeformableDETRConfig, without=FROM_BACKBONE)
 def deformable_detr(
     classes: int,
     backbone: str = "resnet50",
@@ -68,6 +74,7 @@ def deformable_detr(
     return _detecting_at(min_size, max_size, model)
 
 
+@hands_on(SparseDETRConfig, without=FROM_BACKBONE)
 def sparse_detr(
     classes: int,
     backbone: str = "resnet50",

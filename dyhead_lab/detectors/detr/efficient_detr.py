@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import hands_on
 from .configured import deformable_detr
 from .deformable_detr import DeformableDETR
 
@@ -19,6 +20,7 @@ from .deformable_detr import DeformableDETR
 EFFICIENT = {"refine": True, "two_stage": True, "efficient_queries": True}
 
 
+@hands_on(deformable_detr)
 def efficient_detr(classes: int, backbone: str = "resnet50", **options: Any) -> DeformableDETR:
     """An Efficient DETR.
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss
 
 from ..anchors import centres, decode_boxes, square_anchors
-from ..backbones.feature_pyramid import with_pyramid
+from ..arguments import hands_on
+from ..backbones.feature_pyramid import pyramid, with_pyramid
 from ..losses import centerness, classification_loss, find_positives, mean_over_processes
 from .atss_matcher import ATSSMatcher
 from .channel_strengths import show_strengths
@@ -129,6 +130,7 @@ def detect(
     return best_boxes(boxes, scores, [p > score_threshold for p in probabilities], **choice)
 
 
+@hands_on(DenseDetector)
 class ATSS(DenseDetector):
     """The detector: backbone with pyramid, optional Dynamic Head, ATSS head.
 
@@ -180,6 +182,7 @@ class ATSS(DenseDetector):
         return [boxes + shift * stride for boxes, stride in zip(anchors, self.strides, strict=True)]
 
 
+@hands_on(pyramid, ATSS, without=("finest", "strides"))
 def atss(
     classes: int, backbone: str = "resnet50", dyhead_blocks: int = 6, tower_convs: int | None = None, **options: Any
 ) -> ATSS:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from ..anchors import map_places
-from ..backbones.feature_pyramid import with_pyramid
+from ..arguments import hands_on
+from ..backbones.feature_pyramid import pyramid, with_pyramid
 from ..losses import BACKGROUND, centerness, classification_loss, find_positives, mean_over_processes
 from .border_align import BorderAlignment
 from .dense_detector import (
@@ -111,6 +112,7 @@ def detect(predictions: Predictions, score_threshold: float = 0.05, **choice: An
     return best_boxes(boxes, scores, [s > score_threshold for s in first], **choice)
 
 
+@hands_on(DenseDetector)
 class BorderDet(DenseDetector):
     """The detector: backbone with pyramid, optional Dynamic Head, FCOS, border alignment.
 
@@ -193,6 +195,7 @@ def _overlapping(found: Tensor, boxes: Tensor) -> Tensor:
     return torch.where(iou_N >= BORDER_IOU, matched_N, BACKGROUND)
 
 
+@hands_on(pyramid, BorderDet, without=("finest", "strides"))
 def borderdet(
     classes: int, backbone: str = "resnet50", dyhead_blocks: int = 6, tower_convs: int | None = None, **options: Any
 ) -> BorderDet:

@@ -7,7 +7,8 @@ from typing import Any
 from torchvision.models.detection import fcos as tv
 
 from ..anchors import ExactAnchors
-from ..backbones.feature_pyramid import with_pyramid
+from ..arguments import hands_on
+from ..backbones.feature_pyramid import pyramid, with_pyramid
 from ..precision import in_float32
 from ..torchvision_form import TorchvisionForm
 from .dense_detector import STRIDES, tower_height
@@ -20,6 +21,7 @@ class FCOS(TorchvisionForm, tv.FCOS):
     """torchvision's FCOS in the form that CONTRIBUTING.md describes."""
 
 
+@hands_on(pyramid, tv.FCOS, without=("finest",))
 def fcos(
     classes: int,
     backbone: str = "resnet50",

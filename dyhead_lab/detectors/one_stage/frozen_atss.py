@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ...attention import DyHead
+from ..arguments import hands_on
 from ..backbones.feature_pyramid import PyramidBackbone
 from ..backbones.narrow_resnet import NarrowResNet, pretrained_part
 from .atss import ATSS
@@ -46,6 +47,7 @@ class FrozenPyramid(PyramidBackbone):
         return self
 
 
+@hands_on(ATSS, dyhead=DyHead, without=("strides", "blocks"))
 def frozen_atss(
     classes: int,
     dyhead_blocks: int = 1,

@@ -9,6 +9,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ...attention import DyHead
 from ..anchors import ExactAnchors
+from ..arguments import hands_on
 from ..backbones.feature_pyramid import PyramidBackbone
 from ..backbones.narrow_resnet import NarrowResNet
 from ..precision import in_float32
@@ -18,6 +19,7 @@ from .fcos_head import FCOSHead
 STRIDES = (8, 16, 32, 64)
 
 
+@hands_on(dyhead=DyHead, without=("blocks",))
 def quickstart(
     classes: int,
     image_size: int = 160,

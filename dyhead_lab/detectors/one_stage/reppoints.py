@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ...trace import emit
 from ..anchors import map_places
-from ..backbones.feature_pyramid import with_pyramid
+from ..arguments import hands_on
+from ..backbones.feature_pyramid import pyramid, with_pyramid
 from ..losses import Positives, classification_loss, find_positives, share_gradient
 from .dense_detector import (
     STRIDES,
@@ -85,6 +86,7 @@ def _in_pixels(points: Tensor, centres: Tensor, stride: int) -> Tensor:
     return yx.flip(-1) * stride + centres[:, None]
 
 
+@hands_on(DenseDetector)
 class RepPoints(DenseDetector):
     """The detector: backbone with pyramid, optional Dynamic Head, points in two stages.
 
@@ -178,6 +180,7 @@ def _box_loss(boxes_BN4: Tensor, positives: Positives, unit_N: Tensor) -> Tensor
     return F.smooth_l1_loss(found / unit, positives.boxes / unit, beta=SMOOTH, reduction="sum") / positives.total
 
 
+@hands_on(pyramid, RepPoints, without=("finest", "strides"))
 def reppoints(
     classes: int, backbone: str = "resnet50", dyhead_blocks: int = 6, tower_convs: int | None = None, **options: Any
 ) -> RepPoints:

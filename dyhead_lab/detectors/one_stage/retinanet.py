@@ -7,7 +7,8 @@ from typing import Any
 from torchvision.models.detection import retinanet as tv
 
 from ..anchors import ExactAnchors
-from ..backbones.feature_pyramid import with_pyramid
+from ..arguments import hands_on
+from ..backbones.feature_pyramid import pyramid, with_pyramid
 from ..precision import in_float32
 from ..torchvision_form import TorchvisionForm
 from .dense_detector import STRIDES
@@ -17,6 +18,7 @@ class RetinaNet(TorchvisionForm, tv.RetinaNet):
     """torchvision's RetinaNet in the form that CONTRIBUTING.md describes."""
 
 
+@hands_on(pyramid, tv.RetinaNet, without=("finest",))
 def retinanet(
     classes: int,
     backbone: str = "resnet50",

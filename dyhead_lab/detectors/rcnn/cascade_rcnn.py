@@ -12,6 +12,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
+from ..arguments import arguments, hands_on
 from ..losses import share_gradient
 from ..torchvision_form import TorchvisionForm
 from .faster_rcnn import BOX_HEAD_WIDTH, BOX_SIZE, RoIAlign, box_layers, faster_rcnn
@@ -159,12 +160,17 @@ class CascadeRoIHeads(nn.Module):
         return {"boxes": found[kept], "scores": score[kept], "labels": label[kept]}
 
 
+#: Arguments of Faster R-CNN about the head that the cascade takes the place of.
+ONE_HEAD = tuple(name for name in arguments(faster_rcnn) if name.startswith("box_"))
+
+
 class CascadeRCNN(TorchvisionForm, GeneralizedRCNN):
     """Proposals of Faster R-CNN, classified and refined by a cascade, in the form that CONTRIBUTING.md describes."""
 
     first_label = 1
 
 
+@hands_on(faster_rcnn, without=ONE_HEAD, cascade=CascadeRoIHeads)
 def cascade_rcnn(
     classes: int,
     backbone: str = "resnet50",

@@ -14,7 +14,8 @@ from torchvision.ops import MultiScaleRoIAlign, box_area, roi_align
 
 from ...attention import TaskAwareAttention
 from ..anchors import ExactAnchors
-from ..backbones.feature_pyramid import PyramidBackbone, with_pyramid
+from ..arguments import hands_on
+from ..backbones.feature_pyramid import PyramidBackbone, pyramid, with_pyramid
 from ..precision import in_float32
 from ..torchvision_form import TorchvisionForm
 
@@ -87,22 +88,7 @@ class FasterRCNN(TorchvisionForm, tv.FasterRCNN):
     first_label = 1
 
 
-def faster_rcnn(classes: int, backbone: str = "resnet50", dyhead_blocks: int = 6, **options: Any) -> FasterRCNN:
-    """Build Faster R-CNN. The Dynamic Head stands between the pyramid P2-P6 and everything that reads it.
-
-    Args:
-        classes: number of classes; labels are 0..classes-1.
-        backbone, dyhead_blocks: see :func:`.pyramid`.
-        options: further arguments of :func:`.pyramid`, of :func:`two_stages` and of
-            torchvision's ``FasterRCNN``.
-
-    Source: Ren et al., 2015, with the pyramid of Lin et al., 2017; regions and anchors as Detectron2 has
-        them.
-    """
-    features, parts = two_stages(classes, backbone, dyhead_blocks, **options)
-    return FasterRCNN(features, classes=classes, **parts)
-
-
+@hands_on(pyramid, tv.FasterRCNN, without=("finest",))
 def two_stages(
     classes: int,
     backbone: str,
@@ -143,3 +129,20 @@ def two_stages(
         "box_predictor": in_float32(FastRCNNPredictor(width, classes + 1)),
     }
     return features, parts | options
+
+
+@hands_on(two_stages)
+def faster_rcnn(classes: int, backbone: str = "resnet50", dyhead_blocks: int = 6, **options: Any) -> FasterRCNN:
+    """Build Faster R-CNN. The Dynamic Head stands between the pyramid P2-P6 and everything that reads it.
+
+    Args:
+        classes: number of classes; labels are 0..classes-1.
+        backbone, dyhead_blocks: see :func:`.pyramid`.
+        options: further arguments of :func:`.pyramid`, of :func:`two_stages` and of
+            torchvision's ``FasterRCNN``.
+
+    Source: Ren et al., 2015, with the pyramid of Lin et al., 2017; regions and anchors as Detectron2 has
+        them.
+    """
+    features, parts = two_stages(classes, backbone, dyhead_blocks, **options)
+    return FasterRCNN(features, classes=classes, **parts)

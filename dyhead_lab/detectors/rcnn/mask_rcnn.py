@@ -6,6 +6,7 @@ from typing import Any
 
 import torchvision.models.detection as tv
 
+from ..arguments import hands_on
 from ..torchvision_form import TorchvisionForm
 from .faster_rcnn import RoIAlign, two_stages
 
@@ -23,6 +24,7 @@ class MaskRCNN(TorchvisionForm, tv.MaskRCNN):
     needs_masks = True
 
 
+@hands_on(two_stages)
 def mask_rcnn(
     classes: int, backbone: str = "resnet50", dyhead_blocks: int = 6, object_scale: float = 1.0, **options: Any
 ) -> MaskRCNN:
