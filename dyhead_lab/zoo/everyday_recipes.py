@@ -76,9 +76,10 @@ EVERYDAY: tuple[Recipe, ...] = (
     ),
     _recipe(
         "everyday_plain",
-        "ATSS with towers in place of the Dynamic Head",
+        "ATSS with towers that cost what the Dynamic Head of everyday costs",
         atss,
-        {**ONE_STAGE, "dyhead_blocks": 0, "tower_convs": 4},
+        # two convolutions a tower multiply 0.92e9 times on 320 x 416 pixels, two blocks 0.82e9 times
+        {**ONE_STAGE, "dyhead_blocks": 0, "tower_convs": 2},
     ),
     _recipe(
         "everyday_deformable",

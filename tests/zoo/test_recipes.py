@@ -1,6 +1,7 @@
 """Every recipe of the zoo: it builds, it says where it comes from, and its settings are the published ones."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from dyhead_lab.attention import DyHead
 from dyhead_lab.cli import main
 from dyhead_lab.data.transforms import AUGMENTATIONS
 from dyhead_lab.errors import UserError
+from dyhead_lab.evaluation.dyhead_cost import part_costs
 from dyhead_lab.evaluation.efficiency import macs
 from dyhead_lab.paths import WEIGHTS
 from dyhead_lab.zoo.datasets import coco, shapes
@@ -178,3 +180,12 @@ def test_every_recipe_says_what_it_takes(name):
     expected = zoo.get(name).expected
     assert re.search(r"\d GB|memory not counted", expected), expected
     assert re.search(r"minutes?|seconds|GPU-hours|not measured|not counted|hours", expected), expected
+
+
+def test_the_plain_detector_of_photographs_costs_what_the_other_does():
+    """Above the pyramid, where the two differ; the head is worth its name only against a rival of its cost."""
+    above = {}
+    for name in ("everyday", "everyday_plain"):
+        parts = part_costs(partial(zoo.get(name).architecture, 12), (320, 416))
+        above[name] = sum(part.macs for part in parts if part.name in ("Dynamic Head", "head"))
+    assert above["everyday_plain"] == pytest.approx(above["everyday"], rel=0.15)  # towers come in whole convolutions
