@@ -1,4 +1,4 @@
-"""Mistakes that readers make, as they write them: an answer of the book with one edit gets the name of its mistake.
+"""Answers as readers write them: one edit of the book's gets the name of its mistake, another style is right.
 
 The tests of the checks hand back what each ``Mistake`` imitates; here the code itself is wrong, as a reader's would be.
 """
@@ -6,6 +6,7 @@ The tests of the checks hand back what each ``Mistake`` imitates; here the code 
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 
 import pytest
 
@@ -161,6 +162,27 @@ def test_an_answer_with_one_edit_is_told_its_mistake(number, name, edits, mistak
 def test_additions_that_meet_in_one_statement_are_told(number, name, mistake, answer):
     verdict = verdict_on(number, name, lambda _: answer)
     assert not verdict and f"when {mistake}." in " ".join(verdict.message.split()), verdict.message
+
+
+def other_styles() -> list[tuple[str, str, str]]:
+    """Chapter, exercise and text of every right answer in another style; the workbooks are run with them, too."""
+    found = []
+    for source in build.chapters():
+        if (source.parent / "other_styles.py").is_file():
+            styles = import_module(f"dyhead_book.{source.parent.name}.other_styles").OTHER_STYLES
+            found += [(build.title(source)[:2], name, text) for name, text in styles.items()]
+    return found
+
+
+@pytest.mark.parametrize(("number", "name", "answer"), other_styles(), ids=lambda part: part[:20].strip())
+def test_a_right_answer_in_another_style_is_right(number, name, answer):
+    assert verdict_on(number, name, lambda _: answer)
+
+
+@pytest.mark.parametrize("source", build.chapters(), ids=build.title)
+def test_every_workbook_has_an_answer_in_another_style(source):
+    if editions.exercises(build.read_source(source)):
+        assert (source.parent / "other_styles.py").is_file()
 
 
 @pytest.mark.parametrize(("number", "name"), sorted({edit[:2] for edit in EDITS}))

@@ -602,12 +602,13 @@ for name, value in ap.items():
 # %% [markdown]
 # The first two lines agree within two thousandths: in this detector the gates' reaction to the image adds next to
 # nothing. The third line lies a little below them, the last one far. So a part of what the gates are worth is that they
-# differ from level to level, a tenth here; the rest is their size alone, which the layers behind them were trained with.
+# differ from level to level, a tenth here; the rest is their size alone, which the layers behind them were trained
+# with.
 #
-# How well is that tenth known? Take fewer pictures in the cell above, and see: over the first hundred it is a quarter,
-# over the first sixty nothing at all. Weights of an earlier training of the same recipe gave a third, and on the same
-# pictures, saved as JPEG files, nearly a half, both over a hundred pictures. The order of the four lines is a finding;
-# a share of a difference of two hundredths of AP is hardly one.
+# How well is that tenth known? Draw fewer pictures above, and see: over the first hundred it is a quarter, over the
+# first sixty nothing at all. Weights of an earlier training of the same recipe gave a third, and on the same pictures,
+# saved as JPEG files, nearly a half, both over a hundred pictures. That the last line lies far below is a finding; how
+# large a share the third one takes of two hundredths of AP is hardly one.
 #
 # This is one block in a small detector on synthetic pictures, trained once. It says nothing about six blocks on COCO.
 # It shows how to ask: a weight that varies is not yet a weight that matters.
