@@ -24,6 +24,7 @@ from .sampling_layers import Points, SamplingLayer, sampling_layers, valid_part
 LARGEST = 640  # pixels of the picture that is kept in the notebook
 BARS = 12  # channels of the output that are shown
 SHOWN = (-0.25, 1.25)  # of the image, each way: a point far outside must not shrink it
+EDGE = 0.03  # of the image, beyond the outermost point or the image's border
 COLUMNS = ("head", "level", "point", "x", "y", "offset_x", "offset_y", "weight")
 
 
@@ -274,7 +275,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
         drawn = points.head == self.head if self.head >= 0 else points.head >= 0
         H, W = self.size
         with style():
-            figure = Figure(figsize=(5, 5 * H / W + 0.4), dpi=DPI, layout="constrained")
+            figure = Figure(figsize=(5, 5 * H / W + 0.8), dpi=DPI, layout="constrained")
             axes = figure.add_subplot()
             axes.imshow(
                 self._picture.permute(1, 2, 0).clamp(0, 1).numpy(), extent=(0, 1, 1, 0), aspect=H / W, alpha=0.8
@@ -288,8 +289,9 @@ class SamplingPoints(Explorer, static="sampling_points"):
                 axes.scatter(x, y, sizes[of], c=colour, edgecolors="black", linewidths=0.6, label=f"reads {map_size}")
             axes.plot(*self.here, "P", color="white", markeredgecolor="black", markersize=11)
             title = self.current.name if self.head < 0 else f"{self.current.name}, head {self.head + 1}"
-            axes.set(title=title, xticks=(), yticks=(), xlim=SHOWN, ylim=SHOWN[::-1])
-            axes.legend(loc="upper left", fontsize=9, labelcolor="black", facecolor="white")
+            (left, right), (top, bottom) = (_limits(points.positions[drawn, axis]) for axis in (0, 1))
+            axes.set(title=title, xticks=(), yticks=(), xlim=(left, right), ylim=(bottom, top))
+            figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
             for spine in axes.spines.values():
                 spine.set_color(INK)
         return figure
@@ -303,6 +305,12 @@ class SamplingPoints(Explorer, static="sampling_points"):
             f"the image; the largest weight is {max(weights):.2f}."
         )
         return Picture(self.figure(), alt, colours=256)
+
+
+def _limits(positions: Tensor) -> tuple[float, float]:
+    """What is drawn of an axis: the image, and points beside it as far as the page shows them."""
+    low, high = (float(end) for end in (positions.min(), positions.max()))
+    return max(min(0.0, low) - EDGE, SHOWN[0]), min(max(1.0, high) + EDGE, SHOWN[1])
 
 
 def _objects(found: Mapping[str, Tensor], categories: Sequence[str]) -> dict[int, str]:

@@ -741,7 +741,7 @@ model.rho = config.rho
 
 # %% tags=["hide"]
 alt = "AP against rho: it rises steeply up to 0.1, a little up to 0.3, and not beyond."
-Picture(share_ap_figure(ap_at, trained_with=config.rho), alt)
+Picture(share_ap_figure(ap_at, trained_with=config.rho, pictures=many), alt)
 
 # %%
 kept_ap = ap_at[0.02] / ap_at[0.3]
