@@ -289,7 +289,8 @@ def spread_in_cells(points, weights, H, W):
 # %%
 from dyhead_lab.views.sampling_layers import valid_part
 
-in_photos, LEAST = [], 0.3  # (trace, share of the input that is picture, box in shares of the picture)
+LEAST = 0.3  # score; lower it for weights that are seldom sure
+in_photos = []  # (trace, share of the input that is picture, box in shares of the picture)
 for name in PHOTOGRAPHS:
     shot = photograph(name)
     with torch.no_grad(), trace(trained.model) as pass_of_one:
@@ -534,7 +535,7 @@ for name, (_, heat) in panels.items():
 
 # %%
 _, network_input = next(seen.find("network_input"))
-shares = valid_part(seen, 0) * torch.tensor(network_input.shape[:-3:-1])  # columns and rows of image
+shares = valid_part(seen, 0) * torch.tensor(network_input.shape[:-3:-1])  # columns, rows
 width, height = shares.round().int().tolist()
 resized = F.interpolate(photo.mean(0)[None, None], size=(height, width), mode="area")  # as seen
 side = network_input.shape[-1] // panels["trained"][1].shape[1]  # of a cell of P3, in pixels
