@@ -42,7 +42,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
         image: the image that the detector was given, (3, H, W) in [0, 1].
         number: which image of the batch it was.
         found: the detector's result for the image, from a detector with object queries: a query that found an object
-            is then named by its class and score.
+            is then named by its class, score and box.
         categories: names of the classes, in the order of the labels of ``found``.
 
     Raises:
@@ -182,7 +182,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
                 return f"The place: row {at // W + 1}, column {at % W + 1} of a map of {H} x {W}."
             at -= H * W
         if "decoder" in self.current.name:
-            return f"The place: object query {at + 1}{self._objects.get(at, '')}."
+            return f"The place: object query {at}{self._objects.get(at, '')}."  # counted as in found["queries"]
         return f"The place: token {at + 1} of the {len(self.current.places)} that are refined."
 
     def _choose_heaviest(self) -> None:
@@ -314,7 +314,7 @@ def _limits(positions: Tensor) -> tuple[float, float]:
 
 
 def _objects(found: Mapping[str, Tensor], categories: Sequence[str]) -> dict[int, str]:
-    """Object query -> class and score of the best object that it found, in words.
+    """Object query -> class, score and box of the best object that it found, in words.
 
     Raises:
         ValueError: ``found`` is of a detector without queries.
@@ -322,9 +322,12 @@ def _objects(found: Mapping[str, Tensor], categories: Sequence[str]) -> dict[int
     if "queries" not in found:
         raise ValueError(f"found: expected the result of a detector with object queries, got {', '.join(found)}")
     objects: dict[int, str] = {}
-    for query, label, score in zip(*(found[key].tolist() for key in ("queries", "labels", "scores")), strict=True):
+    rows = zip(*(found[key].tolist() for key in ("queries", "labels", "scores", "boxes")), strict=True)
+    for query, label, score, box in rows:
         name = categories[label] if categories else f"class {label}"
-        objects.setdefault(query, f", which found: {name} {score:.2f}")  # results are sorted by score
+        x1, y1, x2, y2 = (f"{end:.0f}" for end in box)
+        told = f", which found: {name} {score:.2f}, x from {x1} to {x2}, y from {y1} to {y2} pixels"
+        objects.setdefault(query, told)  # results are sorted by score
     return objects
 
 

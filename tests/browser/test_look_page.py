@@ -91,7 +91,7 @@ def test_dense_attention_is_drawn_over_the_image(new_page, image, tmp_path):
     view = look(image, "detr_tiny", threshold=0.05)
     page = opened(new_page, view, tmp_path / "dense.html")
     assert page.locator(".lk-cells").count() == 1
-    query = view.scene["objects"][0]["query"] + 1
+    query = view.scene["objects"][0]["query"]
     assert f"found by object query {query}. Its box: x from" in page.locator(".lk-picked").inner_text()
     before = page.locator(".lk-cells").get_attribute("href")
     page.get_by_label("Layer").select_option(label="decoder layer 3")

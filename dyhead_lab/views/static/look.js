@@ -55,7 +55,7 @@ function render({ model, el }) {
     if (!object) return "";
     const { box, name, score, query } = object;
     const [x1, y1, x2, y2] = box.map((share, axis) => Math.round(share * (axis % 2 ? height : width)));
-    const found = query === undefined ? "" : `, found by object query ${query + 1}`;
+    const found = query === undefined ? "" : `, found by object query ${query}`;
     return `Chosen: ${name} ${score.toFixed(2)}${found}. Its box: x from ${x1} to ${x2}, y from ${y1} to ${y2} pixels.`;
   }
 
