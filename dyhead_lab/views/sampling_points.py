@@ -309,8 +309,8 @@ class SamplingPoints(Explorer, static="sampling_points"):
 
 def _limits(positions: Tensor) -> tuple[float, float]:
     """What is drawn of an axis: the image, and points beside it as far as the page shows them."""
-    low, high = (float(end) for end in (positions.min(), positions.max()))
-    return max(min(0.0, low) - EDGE, SHOWN[0]), min(max(1.0, high) + EDGE, SHOWN[1])
+    shown = torch.cat([positions[positions.isfinite()], positions.new_tensor([0.0, 1.0])])
+    return max(float(shown.min()) - EDGE, SHOWN[0]), min(float(shown.max()) + EDGE, SHOWN[1])
 
 
 def _objects(found: Mapping[str, Tensor], categories: Sequence[str]) -> dict[int, str]:

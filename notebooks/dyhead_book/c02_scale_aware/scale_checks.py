@@ -169,11 +169,11 @@ def check_released(build: Callable[[int], nn.Module], seed: int = 0) -> Verdict:
 
 def _read_by(module: nn.Module, layer: str, inputs: object) -> Tensor:
     """What a layer of the reader's module is given first; nothing if it is not called."""
-    seen = [torch.empty(0)]
+    seen: list[Tensor] = []
     module.get_submodule(layer).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with torch.no_grad(), suppress(Exception):
         module.double()(inputs)
-    return seen[min(1, len(seen) - 1)]
+    return seen[0] if seen else torch.empty(0)
 
 
 # The paper's form: all levels in one tensor

@@ -117,7 +117,7 @@ look(PHOTO, trained)
 
 # %% [markdown]
 # With a picture of your own: choose a file. Cells below go on with `PHOTO`, whether you choose one or not; write the
-# name of your file there, or other weights into `WEIGHTS`, and the whole chapter is about them.
+# name of your file there, or other weights into `WEIGHTS`, and what follows about Dynamic Head is about them.
 
 # %% tags=["hide"]
 from dyhead_lab.views.look_upload import look_upload
