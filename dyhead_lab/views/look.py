@@ -167,14 +167,19 @@ def _best(found: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:
 
 
 def boxes_of(found: dict[str, Tensor], categories: list[str], image: Tensor) -> list[dict[str, Any]]:
-    """Objects as the page draws them: ``box`` (x1, y1, x2, y2) in shares of the image, ``name``, ``score``."""
+    """Objects as the page draws them: ``box`` (x1, y1, x2, y2) in shares of the image, ``name``, ``score``.
+
+    Where the detector has object queries, ``query`` is the one that found it, counted from 0.
+    """
     H, W = image.shape[1:]
     size = torch.tensor([W, H, W, H])
     rows = zip(found["boxes"] / size, found["labels"].tolist(), found["scores"].tolist(), strict=True)
-    return [
+    objects = [
         {"box": [round(v, 4) for v in box.tolist()], "name": categories[label], "score": round(score, 2)}
         for box, label, score in rows
     ]
+    queries = found["queries"].tolist() if "queries" in found else []
+    return [one | {"query": query} for one, query in zip(objects, queries, strict=True)] if queries else objects
 
 
 def _is_sparse(seen: Trace) -> bool:

@@ -24,6 +24,7 @@ from .sampling_layers import Points, SamplingLayer, sampling_layers, valid_part
 LARGEST = 640  # pixels of the picture that is kept in the notebook
 BARS = 12  # channels of the output that are shown
 SHOWN = (-0.25, 1.25)  # of the image, each way: a point far outside must not shrink it
+EDGE = 0.03  # of the image, beyond the outermost point or the image's border
 COLUMNS = ("head", "level", "point", "x", "y", "offset_x", "offset_y", "weight")
 
 
@@ -41,7 +42,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
         image: the image that the detector was given, (3, H, W) in [0, 1].
         number: which image of the batch it was.
         found: the detector's result for the image, from a detector with object queries: a query that found an object
-            is then named by its class and score.
+            is then named by its class, score and box.
         categories: names of the classes, in the order of the labels of ``found``.
 
     Raises:
@@ -181,7 +182,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
                 return f"The place: row {at // W + 1}, column {at % W + 1} of a map of {H} x {W}."
             at -= H * W
         if "decoder" in self.current.name:
-            return f"The place: object query {at + 1}{self._objects.get(at, '')}."
+            return f"The place: object query {at}{self._objects.get(at, '')}."  # counted as in found["queries"]
         return f"The place: token {at + 1} of the {len(self.current.places)} that are refined."
 
     def _choose_heaviest(self) -> None:
@@ -274,7 +275,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
         drawn = points.head == self.head if self.head >= 0 else points.head >= 0
         H, W = self.size
         with style():
-            figure = Figure(figsize=(5, 5 * H / W + 0.4), dpi=DPI, layout="constrained")
+            figure = Figure(figsize=(5, 5 * H / W + 0.8), dpi=DPI, layout="constrained")
             axes = figure.add_subplot()
             axes.imshow(
                 self._picture.permute(1, 2, 0).clamp(0, 1).numpy(), extent=(0, 1, 1, 0), aspect=H / W, alpha=0.8
@@ -288,8 +289,9 @@ class SamplingPoints(Explorer, static="sampling_points"):
                 axes.scatter(x, y, sizes[of], c=colour, edgecolors="black", linewidths=0.6, label=f"reads {map_size}")
             axes.plot(*self.here, "P", color="white", markeredgecolor="black", markersize=11)
             title = self.current.name if self.head < 0 else f"{self.current.name}, head {self.head + 1}"
-            axes.set(title=title, xticks=(), yticks=(), xlim=SHOWN, ylim=SHOWN[::-1])
-            axes.legend(loc="upper left", fontsize=9, labelcolor="black", facecolor="white")
+            (left, right), (top, bottom) = (_limits(points.positions[drawn, axis]) for axis in (0, 1))
+            axes.set(title=title, xticks=(), yticks=(), xlim=(left, right), ylim=(bottom, top))
+            figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
             for spine in axes.spines.values():
                 spine.set_color(INK)
         return figure
@@ -305,8 +307,14 @@ class SamplingPoints(Explorer, static="sampling_points"):
         return Picture(self.figure(), alt, colours=256)
 
 
+def _limits(positions: Tensor) -> tuple[float, float]:
+    """What is drawn of an axis: the image, and points beside it as far as the page shows them."""
+    shown = torch.cat([positions[positions.isfinite()], positions.new_tensor([0.0, 1.0])])
+    return max(float(shown.min()) - EDGE, SHOWN[0]), min(float(shown.max()) + EDGE, SHOWN[1])
+
+
 def _objects(found: Mapping[str, Tensor], categories: Sequence[str]) -> dict[int, str]:
-    """Object query -> class and score of the best object that it found, in words.
+    """Object query -> class, score and box of the best object that it found, in words.
 
     Raises:
         ValueError: ``found`` is of a detector without queries.
@@ -314,9 +322,12 @@ def _objects(found: Mapping[str, Tensor], categories: Sequence[str]) -> dict[int
     if "queries" not in found:
         raise ValueError(f"found: expected the result of a detector with object queries, got {', '.join(found)}")
     objects: dict[int, str] = {}
-    for query, label, score in zip(*(found[key].tolist() for key in ("queries", "labels", "scores")), strict=True):
+    rows = zip(*(found[key].tolist() for key in ("queries", "labels", "scores", "boxes")), strict=True)
+    for query, label, score, box in rows:
         name = categories[label] if categories else f"class {label}"
-        objects.setdefault(query, f", which found: {name} {score:.2f}")  # results are sorted by score
+        x1, y1, x2, y2 = (f"{end:.0f}" for end in box)
+        told = f", which found: {name} {score:.2f}, x from {x1} to {x2}, y from {y1} to {y2} pixels"
+        objects.setdefault(query, told)  # results are sorted by score
     return objects
 
 

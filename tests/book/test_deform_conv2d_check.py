@@ -6,6 +6,7 @@ import torch
 from dyhead_book.c03_deformable_convolution.bilinear_checks import BILINEAR_MISTAKES, bilinear_cases, check_bilinear
 from dyhead_book.c03_deformable_convolution.conv_checks import (
     DEFORM_CONV2D_MISTAKES,
+    MORE_DEFORM_CONV2D_MISTAKES,
     check_deform_conv2d,
     planted_bug,
 )
@@ -40,7 +41,7 @@ def test_each_bilinear_mistake_is_named(mistake):
     assert not verdict and f"when {mistake.name}." in verdict.message and mistake.hint in verdict.message
 
 
-@pytest.mark.parametrize("mistake", DEFORM_CONV2D_MISTAKES, ids=lambda mistake: mistake.name)
+@pytest.mark.parametrize("mistake", MORE_DEFORM_CONV2D_MISTAKES, ids=lambda mistake: mistake.name)
 def test_each_convolution_mistake_is_named(mistake):
     verdict = check_deform_conv2d(mistake.imitate)
     assert not verdict and f"when {mistake.name}." in verdict.message and mistake.hint in verdict.message

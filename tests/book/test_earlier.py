@@ -221,6 +221,10 @@ def test_local_variables_need_no_statement_of_the_same_name():
         ("05_spatial_aware", "SpatialAwareAttention"),
         ("06_task_aware", "TaskAwareAttention"),
         ("06_task_aware", "PaperTaskAwareAttention"),
+        ("07_dynamic_head", "DyHead"),
+        ("10_multi_scale_deformable_attention", "MultiScaleDeformableAttention"),
+        ("11_deformable_detr", "DeformableDecoder"),
+        ("11_deformable_detr", "DeformableDecoderLayer"),
     ],
 )
 def test_answers_that_later_chapters_take_pass_their_checks_again(monkeypatch, capsys, chapter, name):

@@ -25,7 +25,7 @@ def test_maps_of_a_row_have_one_scale_and_a_colour_bar():
 
 
 def test_ap_stands_over_the_share_and_the_training_is_marked():
-    figure = share_ap_figure({0.1: 0.3, 1.0: 0.4}, trained_with=0.3)
+    figure = share_ap_figure({0.1: 0.3, 1.0: 0.4}, trained_with=0.3, pictures=7)
     (axes,) = figure.axes
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0.1, 0.3], [1.0, 0.4]])
     assert axes.lines[1].get_xdata()[0] == pytest.approx(0.3)

@@ -7,7 +7,7 @@ from numba import njit
 from torch import nn
 
 from dyhead_book.c03_deformable_convolution.bilinear_checks import check_bilinear
-from dyhead_book.c03_deformable_convolution.conv_checks import DEFORM_CONV2D_MISTAKES, check_deform_conv2d
+from dyhead_book.c03_deformable_convolution.conv_checks import MORE_DEFORM_CONV2D_MISTAKES, check_deform_conv2d
 from dyhead_book.c03_deformable_convolution.layer_checks import (
     FUNCTION_MISTAKES,
     LAYER_MISTAKES,
@@ -27,7 +27,7 @@ def cells():
 
 
 def test_the_kernels_mistakes_are_those_of_the_loops(cells):
-    assert_bugs_are_caught(check_kernel, cells["deform_conv2d_compiled"], DEFORM_CONV2D_MISTAKES)
+    assert_bugs_are_caught(check_kernel, cells["deform_conv2d_compiled"], MORE_DEFORM_CONV2D_MISTAKES)
 
 
 def test_right_numbers_that_numba_cannot_compile_are_told_apart(cells):

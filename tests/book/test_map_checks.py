@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dyhead_book.c14_attention_maps.map_checks import (
-    HEAT_MISTAKES,
+    MORE_HEAT_MISTAKES,
     SHARE_MISTAKES,
     SPREAD_MISTAKES,
     check_heat_map,
@@ -19,7 +19,7 @@ CELLS = definitions("14_attention_maps")
 
 
 def test_bugs_of_the_heat_map_are_caught():
-    assert_bugs_are_caught(check_heat_map, CELLS["heat_map"], HEAT_MISTAKES)
+    assert_bugs_are_caught(check_heat_map, CELLS["heat_map"], MORE_HEAT_MISTAKES)
 
 
 def test_bugs_of_the_spread_are_caught():

@@ -12,7 +12,7 @@ from dyhead_book.c10_multi_scale_deformable_attention.module_checks import (
 from dyhead_book.c10_multi_scale_deformable_attention.multi_scale_checks import (
     GRID_SAMPLE_MISTAKES,
     LOCATION_MISTAKES,
-    MS_DEFORM_ATTN_MISTAKES,
+    LOOPS_MISTAKES,
     check_locations,
     check_ms_deform_attn,
     check_on_tensors,
@@ -27,7 +27,7 @@ from .planted import assert_bugs_are_caught
 SUITES = [
     (check_locations, locations_formula, LOCATION_MISTAKES),
     (check_ring, ring_formula, RING_MISTAKES),
-    (check_ms_deform_attn, loops.ms_deform_attn, MS_DEFORM_ATTN_MISTAKES),
+    (check_ms_deform_attn, loops.ms_deform_attn, LOOPS_MISTAKES),
 ]
 
 

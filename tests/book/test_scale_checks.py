@@ -70,6 +70,32 @@ def test_mistakes_of_modules_are_named():
     assert "when the sigmoid is the smooth one." in scale.check_paper_scale(Smooth).message
 
 
+def test_a_mean_over_other_axes_is_named_although_its_numbers_do_not_fit_into_the_layer():
+    class OverChannels(Loops):
+        def forward(self, branches):
+            z_Bn = self.gate(torch.stack([X.mean((1, 2, 3)) for X in branches], 1))
+            return sum(z_Bn.relu()[..., None, None] * X for X in branches)
+
+    class OverOne(PaperScaleAwareAttention):
+        def __init__(self, levels, axis):
+            super().__init__(levels)
+            self.axis = axis
+
+        def forward(self, F_BLSC):
+            return self.f(F_BLSC.mean(self.axis))
+
+    class ElseWrong(Loops):
+        def forward(self, branches):
+            return self.gate(branches[0])
+
+    assert "when the mean runs over the channels as well." in scale.check_released(OverChannels).message
+    for axis, name in ((2, "positions"), (3, "channels")):
+        verdict = scale.check_paper_scale(lambda levels, axis=axis: OverOne(levels, axis))
+        assert f"when the mean runs over the {name} only." in verdict.message
+    message = scale.check_released(ElseWrong).message
+    assert "Your code raises" in message and "This is what comes out" not in message
+
+
 def test_other_names_of_parameters_are_told():
     class Named(nn.Module):
         def __init__(self, count):

@@ -180,7 +180,8 @@ def test_a_browser_without_a_network_draws_a_chapter(site):
 def draw_offline(site, sync_api, chromium):
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_context(offline=True, color_scheme="dark").new_page()
+        window = {"width": 1280, "height": 800}
+        page = browser.new_context(offline=True, color_scheme="dark", viewport=window).new_page()
         asked = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(site[0].as_uri())
@@ -190,6 +191,9 @@ def draw_offline(site, sync_api, chromium):
         assert background == "rgb(21, 21, 21)"
         page.locator("nav a", has_text="Deformable convolution").first.click()
         assert page.locator("math").first.bounding_box()["width"] > 5
+        code = page.locator(".highlight pre")
+        cut = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.textContent.slice(0, 80))"
+        assert code.count() > 20 and code.evaluate_all(cut) == [], "no line of code is cut off"
         formulas = page.locator('math[display="block"]')
         scrolls = "all => all.map(one => getComputedStyle(one).overflowY)"  # "auto" shows a scrollbar beside a formula
         assert set(formulas.evaluate_all(scrolls)) == {"hidden"}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dyhead_book.c12_sparse_detr.attention_map_checks import MAP_MISTAKES, check_map
+from dyhead_book.c12_sparse_detr.attention_map_checks import MORE_MAP_MISTAKES, check_map
 from dyhead_book.c12_sparse_detr.encoder_checks import ENCODER_MISTAKES, check_encoder
 from dyhead_book.c12_sparse_detr.scorer_checks import (
     KEEP_MISTAKES,
@@ -29,7 +29,7 @@ from .planted import assert_bugs_are_caught
 CELLS = definitions("12_sparse_detr")
 
 FUNCTIONS = [
-    (check_map, "attention_map_loops", MAP_MISTAKES),
+    (check_map, "attention_map_loops", MORE_MAP_MISTAKES),
     (check_scorer_loss, "scorer_loss", LOSS_MISTAKES),
     (check_encoder_macs, "encoder_macs", MACS_MISTAKES),
 ]

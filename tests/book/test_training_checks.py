@@ -28,7 +28,7 @@ def book():
 @pytest.mark.parametrize(
     ("check", "solution", "bugs"),
     [
-        (schedule_checks.check_cosine_factor, "cosine_factor", schedule_checks.COSINE_MISTAKES),
+        (schedule_checks.check_cosine_factor, "cosine_factor", schedule_checks.MORE_COSINE_MISTAKES),
         (schedule_checks.check_step_factor, "step_factor", schedule_checks.STEP_MISTAKES),
         (loss_checks.check_normalised_losses, "normalised_losses", loss_checks.LOSS_MISTAKES),
         (error_checks.check_kind, "kind", error_checks.KIND_MISTAKES),

@@ -44,7 +44,12 @@ def test_a_dynamic_head_is_asked_object_by_object(new_page, image, tmp_path):
     assert dots() != before
     objects.first.focus()
     first = dots()
+    names = [entry["name"] for entry in view.scene["objects"]]
+    assert page.locator(".lk-picked").inner_text().startswith(f"Chosen: {names[0]} ")
     page.keyboard.press("ArrowRight")
+    words = page.locator(".lk-picked").inner_text()
+    x1 = round(view.scene["objects"][1]["box"][0] * 160)
+    assert words.startswith(f"Chosen: {names[1]} ") and f"x from {x1} to" in words and "query" not in words
     assert objects.nth(1).get_attribute("aria-checked") == "true" and dots() != first
     told = view.scene["panels"][0]["layers"][5]["looks"][1]["points"]
     assert [float(x) for x in dots()] == pytest.approx([x * 160 for x, *_ in told])
@@ -83,8 +88,11 @@ def test_the_slider_of_a_sparse_detector_redraws_tokens_and_objects(new_page, im
 
 
 def test_dense_attention_is_drawn_over_the_image(new_page, image, tmp_path):
-    page = opened(new_page, look(image, "detr_tiny", threshold=0.05), tmp_path / "dense.html")
+    view = look(image, "detr_tiny", threshold=0.05)
+    page = opened(new_page, view, tmp_path / "dense.html")
     assert page.locator(".lk-cells").count() == 1
+    query = view.scene["objects"][0]["query"]
+    assert f"found by object query {query}. Its box: x from" in page.locator(".lk-picked").inner_text()
     before = page.locator(".lk-cells").get_attribute("href")
     page.get_by_label("Layer").select_option(label="decoder layer 3")
     assert page.locator(".lk-cells").get_attribute("href") != before

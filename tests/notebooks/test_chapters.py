@@ -137,6 +137,23 @@ def test_the_workbook_runs_to_its_end_whatever_the_reader_writes(source, fast, t
         assert ("From here on the chapter uses the book" in verdict) == (said != "Right."), name
 
 
+#: Chapter -> what a reader writes in the place of what it begins with: a photograph, weights.
+OF_MY_OWN = {"14": [('PHOTO = "workshop"', 'PHOTO = "cat"')], "15": []}
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("number", OF_MY_OWN)
+def test_chapters_that_look_take_any_photograph_and_any_weights(number, fast, tmp_path):
+    """Another size of picture, and a Dynamic Head of one block on four levels."""
+    [source] = [source for source in CHAPTERS if builder.title(source).startswith(number)]
+    notebook = builder.book(source)
+    for old, new in [*OF_MY_OWN[number], ('WEIGHTS = "everyday"', 'WEIGHTS = "quickstart"')]:
+        [cell] = [cell for cell in notebook.cells if cell.cell_type == "code" and old in cell.source]
+        cell.source = cell.source.replace(old, new)
+    executed = builder.execute(notebook, tmp_path)
+    assert not any(o.output_type == "error" for cell in executed.cells for o in cell.get("outputs", []))
+
+
 def reader_cell(answer: str):
     return new_code_cell(answer, metadata={"tags": [MAY_RAISE]})
 

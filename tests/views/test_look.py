@@ -50,6 +50,7 @@ def test_objects_are_those_of_the_detector_best_first(image):
     top = int(found["scores"].argmax())
     assert best["name"] == trained.categories[int(found["labels"][top])]
     np.testing.assert_allclose(best["box"], (found["boxes"][top] / 160).tolist(), atol=1e-4)  # rounded to four places
+    assert "query" not in best, "this detector has none"
 
 
 def test_where_nothing_is_sure_the_best_three_are_shown(image):
@@ -86,6 +87,7 @@ def test_points_of_a_decoder_belong_to_the_query_that_found_the_object(weights, 
     assert told["name"] == layers[-1].name and "decoder" in told["name"]
     for number, look_ in enumerate(told["looks"]):
         query = int(found["queries"][order[number]])
+        assert view.scene["objects"][number]["query"] == query
         np.testing.assert_allclose(look_["here"], layers[-1].places[query].tolist(), atol=1e-4)
 
 

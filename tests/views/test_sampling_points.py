@@ -262,9 +262,11 @@ def test_a_place_is_named_by_its_cell_or_by_what_its_query_found():
     explorer.place = W + 2
     assert explorer.where == f"The place: row 2, column 3 of a map of {H} x {W}."
     explorer.layer = next(i for i, layer in enumerate(explorer.layers) if "decoder" in layer["name"])
-    query, label, score = (found[key][0] for key in ("queries", "labels", "scores"))
+    query, label, score, box = (found[key][0] for key in ("queries", "labels", "scores", "boxes"))
     explorer.place = int(query)
     name = ["cat", "dog", "cup"][label]
-    assert explorer.where == f"The place: object query {int(query) + 1}, which found: {name} {float(score):.2f}."
+    x1, y1, x2, y2 = (f"{end:.0f}" for end in box.tolist())
+    told = f"{name} {float(score):.2f}, x from {x1} to {x2}, y from {y1} to {y2} pixels"
+    assert explorer.where == f"The place: object query {int(query)}, which found: {told}."
     with pytest.raises(ValueError, match="result of a detector with object queries, got boxes"):
         SamplingPoints(seen, IMAGE, found={"boxes": found["boxes"]})

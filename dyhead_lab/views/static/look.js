@@ -34,10 +34,11 @@ function render({ model, el }) {
   const tabs = html("div", { class: "lk-tabs", role: "radiogroup", "aria-label": "What to look at" });
   const controls = html("div", { class: "lk-controls" });
   const says = html("p", { class: "lk-says", "aria-live": "polite" });
+  const picked = html("p", { class: "lk-hint lk-picked", "aria-live": "polite" });
   const drawing = html("div", { class: "lk-drawing" });
   el.append(
     html("h3", { class: "lk-title" }, `${scene.title}: what ${scene.weights} looked at`),
-    html("div", { class: "lk-row" }, html("div", {}, image, html("p", { class: "lk-hint" }, hint())),
+    html("div", { class: "lk-row" }, html("div", {}, image, html("p", { class: "lk-hint" }, hint()), picked),
       html("div", {}, tabs, controls, drawing, says)),
   );
 
@@ -49,6 +50,15 @@ function render({ model, el }) {
       "Click one, or move with the arrow keys.";
   }
 
+  /** The chosen object in words: its class, the query that found it, its box in pixels of the image. */
+  function told(object) {
+    if (!object) return "";
+    const { box, name, score, query } = object;
+    const [x1, y1, x2, y2] = box.map((share, axis) => Math.round(share * (axis % 2 ? height : width)));
+    const found = query === undefined ? "" : `, found by object query ${query}`;
+    return `Chosen: ${name} ${score.toFixed(2)}${found}. Its box: x from ${x1} to ${x2}, y from ${y1} to ${y2} pixels.`;
+  }
+
   const panel = () => scene.panels[state.panel];
   const objects = () => (panel()?.kind === "tokens" ? panel().steps[state.step].boxes : scene.objects);
 
@@ -57,6 +67,7 @@ function render({ model, el }) {
       image.append(svg("image", { href: scene.source, width, height }));
       drawOverlay();
       const chosen = panel()?.kind === "tokens" ? -1 : model.get("chosen");
+      picked.textContent = told(objects()[chosen]);
       const groups = objects().map(({ box, name, score }, i) => {
         const [x1, y1, x2, y2] = box.map((share, axis) => share * (axis % 2 ? height : width));
         const label = `${name} ${score.toFixed(2)}`;

@@ -99,6 +99,11 @@ def assign_cases(seed: int = 0, count: int = 6) -> Iterator[Case]:
         yield Case(f"{boxes} box(es) on {len(strides)} level(s)", arguments)
 
 
+def _read_as_centre_and_size(boxes_M4: ndarray) -> ndarray:
+    centre, size = boxes_M4[:, :2], boxes_M4[:, 2:]
+    return np.concatenate([centre - size / 2, centre + size / 2], 1)
+
+
 def _without(**what: str | bool) -> Callable[..., ndarray]:
     return lambda *arguments: assign_formula(*arguments, **what)
 
@@ -127,6 +132,11 @@ ASSIGN_MISTAKES = (
         _without(measure="size"),
     ),
     Mistake("the nearest side is measured", "the farthest of the four distances counts.", _without(measure="nearest")),
+    Mistake(
+        "the boxes are read as centre x, centre y, width, height",
+        "the four numbers are corners: left, upper, right, lower.",
+        lambda points, reach, radius, boxes: assign_formula(points, reach, radius, _read_as_centre_and_size(boxes)),
+    ),
 )
 
 

@@ -162,6 +162,17 @@ def _trapezoid_from_zero(scores: ndarray, correct: ndarray, objects: int) -> flo
     return float(np.trapezoid(np.concatenate([precision[:1], precision]), np.concatenate([[0], recall])))
 
 
+def _trapezoid_of_envelope(scores: ndarray, correct: ndarray, objects: int) -> float:
+    recall, precision = _envelope(*_curve(scores, correct, objects))
+    return float(np.trapezoid(precision, recall))
+
+
+def _plain_steps(scores: ndarray, correct: ndarray, objects: int) -> float:
+    """The sum of each precision times the recall that it adds, as scikit-learn."""
+    recall, precision = _curve(scores, correct, objects)
+    return float((np.diff(recall, prepend=0) * precision).sum())
+
+
 def _steps(scores: ndarray, correct: ndarray, objects: int) -> float:
     """The exact area below the monotonic curve, as Pascal VOC since 2010."""
     recall, precision = _envelope(*_curve(scores, correct, objects))
@@ -201,6 +212,12 @@ AVERAGE_PRECISION_MISTAKES = (
     ),
     Mistake(*_TRAPEZOID, _trapezoid),
     Mistake(*_TRAPEZOID, _trapezoid_from_zero),
+    Mistake(*_TRAPEZOID, _trapezoid_of_envelope),
+    Mistake(
+        "each precision counts as much as the recall that it adds",
+        "scikit-learn does so. COCO takes the best precision at a recall or a higher one, and reads it at 101 recalls.",
+        _plain_steps,
+    ),
     Mistake(
         "the exact area below the curve is taken",
         "Pascal VOC does so since 2010; COCO reads the curve at 101 recalls and takes the mean.",

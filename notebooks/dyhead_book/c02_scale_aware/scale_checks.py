@@ -7,6 +7,7 @@ branches that meet at a level, L levels, S positions, C channels; ``w_C`` and ``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from dyhead_lab.attention.scale import PaperScaleAwareAttention, ScaleAwareAttention
 
 from ..practice.module_checks import given, unfit
-from ..practice.reader_checks import Case, Mistake, Verdict, check
+from ..practice.reader_checks import Case, Mistake, Verdict, because, check, raises
 
 # The released form: the branches of one level
 
@@ -71,6 +72,11 @@ def _shares(gates_Bn: Tensor) -> Tensor:
     return gates_Bn / gates_Bn.sum(1, keepdim=True)
 
 
+OVER_CHANNELS = Mistake(
+    "the mean runs over the channels as well",
+    "the layer weighs C numbers of a branch: average over H and W only.",
+    lambda X, w, b: _fused(X, _gates(_z(_mean_of_all(X), w, b))),
+)
 RELEASED_MISTAKES = (
     Mistake(
         "the plain sigmoid stands in the place of both functions",
@@ -82,11 +88,7 @@ RELEASED_MISTAKES = (
         "gates need not sum to 1: every branch has a gate of its own.",
         lambda X, w, b: _fused(X, _shares(_gates(_z(X, w, b)))),
     ),
-    Mistake(
-        "the mean runs over the channels as well",
-        "the layer weighs C numbers of a branch: average over H and W only.",
-        lambda X, w, b: _fused(X, _gates(_z(_mean_of_all(X), w, b))),
-    ),
+    OVER_CHANNELS,
     Mistake(
         "the gated branches are added as shares of one",
         "gates need not sum to 1; the division is by n.",
@@ -156,7 +158,22 @@ def check_released(build: Callable[[int], nn.Module], seed: int = 0) -> Verdict:
     problem = unfit(build(4), ScaleAwareAttention(4).state_dict())
     if problem:
         return Verdict(False, problem)
-    return check(_released(build), released_formula, released_cases(seed), RELEASED_MISTAKES)
+    verdict = check(_released(build), released_formula, released_cases(seed), RELEASED_MISTAKES)
+    if raises(verdict):  # one number of a branch does not fit into a layer for C
+        branches, *_ = list(released_cases(seed, 2))[1].arguments
+        B, n, C = len(branches[0]), len(branches), branches[0].shape[1]
+        if _read_by(build(C), "gate", branches).numel() in (B, n * B):
+            return because(verdict, OVER_CHANNELS.name, OVER_CHANNELS.hint)
+    return verdict
+
+
+def _read_by(module: nn.Module, layer: str, inputs: object) -> Tensor:
+    """What a layer of the reader's module is given first; nothing if it is not called."""
+    seen: list[Tensor] = []
+    module.get_submodule(layer).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad(), suppress(Exception):
+        module.double()(inputs)
+    return seen[0] if seen else torch.empty(0)
 
 
 # The paper's form: all levels in one tensor
@@ -245,7 +262,14 @@ def check_paper_scale(build: Callable[[int], nn.Module], seed: int = 0) -> Verdi
     problem = unfit(build(3), PaperScaleAwareAttention(3).state_dict())
     if problem:
         return Verdict(False, problem)
-    return check(_paper(build), paper_formula, paper_cases(seed), PAPER_MISTAKES)
+    verdict = check(_paper(build), paper_formula, paper_cases(seed), PAPER_MISTAKES)
+    if raises(verdict):  # more than one number of a level does not fit into a layer for L
+        F_BLSC, *_ = list(paper_cases(seed, 2))[1].arguments
+        B, L, S, C = F_BLSC.shape
+        axes = {B * L * C: "positions", B * L * S: "channels"}.get(_read_by(build(L), "f", F_BLSC).numel())
+        if axes:
+            return because(verdict, f"the mean runs over the {axes} only", "one number a level: average over S and C.")
+    return verdict
 
 
 # The slope of the released gate

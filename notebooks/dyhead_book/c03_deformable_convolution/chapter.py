@@ -1007,8 +1007,8 @@ where_to_start.revisit(answer, f"Off by: {shares}.")
 # They could turn taps of the square off, but never look outside of it.</details>
 #
 # Of the detector whose parts you collect through this book, this chapter adds the branch that decides where to look.
-# The pyramid of chapter 01 is torchvision's here, which yours equals; the attention of chapter 02 is yours if you
-# kept it.
+# The pyramid of [chapter 01](01_feature_pyramid.ipynb) is torchvision's here, which yours equals; the attention of
+# [chapter 02](02_scale_aware.ipynb) is yours if you kept it.
 
 # %%
 from torchvision.ops import FeaturePyramidNetwork

@@ -168,6 +168,60 @@ def _scattered(taps: Sequence[Sequence[int]]) -> Callable[..., Gradients]:
     return imitate
 
 
+def _in_loops(*arguments: Any, assigned: int | None = None, by_place: bool = False, wraps: bool = False) -> Gradients:
+    """The backward pass in the loops of the chapter.
+
+    assigned: the gradient in which `=` stands for `+=`; by_place: places outside, taps inside, not the other way;
+    wraps: rows and columns below zero are not skipped.
+    """
+    grad, input, offset, weight, mask, stride, padding, dilation = arguments
+    gradients = tuple(np.zeros_like(array) for array in (input, offset, weight, mask))
+    (B, C, H, W), (Co, C_group), G = input.shape, weight.shape[:2], mask.shape[1] // 9
+
+    def give(place: int, index: tuple[int, ...], value: float) -> None:
+        gradients[place][index] = value if place == assigned else gradients[place][index] + value
+
+    places, taps = list(np.ndindex(mask.shape[2:])), list(np.ndindex(G, 9))
+    pairs = ((tap, at) for at in places for tap in taps) if by_place else product(taps, places)
+    for b, ((g, k), (i, j)) in product(range(B), pairs):
+        p_y, p_x = loops.tap_position.py_func(offset, b, g, k, i, j, 3, 3, stride, padding, dilation)
+        m, tap = mask[b, 9 * g + k, i, j], (k // 3, k % 3)
+        for c in range(g * C // G, (g + 1) * C // G):
+            first, Co_group = c // C_group * (Co * C_group // C), Co * C_group // C
+            outputs = range(first, first + Co_group)
+            pull = sum(grad[b, o, i, j] * weight[o, c % C_group, *tap] for o in outputs)
+            sample = 0.0
+            for row, column, share, slope_y, slope_x in loops.around.py_func(p_y, p_x):
+                if (wraps or (row >= 0 and column >= 0)) and row < H and column < W:
+                    x = input[b, c, row, column]
+                    sample += share * x
+                    give(INPUT, (b, c, row, column), pull * m * share)
+                    give(OFFSET, (b, 18 * g + 2 * k, i, j), pull * m * slope_y * x)
+                    give(OFFSET, (b, 18 * g + 2 * k + 1, i, j), pull * m * slope_x * x)
+            give(MASK, (b, 9 * g + k, i, j), pull * sample)
+            for o in outputs:
+                give(WEIGHT, (o, c % C_group, *tap), grad[b, o, i, j] * sample * m)
+    return gradients
+
+
+def _assigned(name: str, place: int, why: str, by_place: bool = False) -> Mistake:
+    return Mistake(
+        f"the gradient of the {name} is assigned, not added to",
+        f"`=` stands where `+=` belongs: {why}",
+        lambda *arguments: _in_loops(*arguments, assigned=place, by_place=by_place),
+    )
+
+
+def _one_offset_group(*arguments: Any) -> Gradients:
+    """As if there were one offset group: the others are neither read nor given a gradient."""
+    grad, input, offset, weight, mask, *geometry = arguments
+    own = offset[:, :18].copy(), mask[:, :9].copy()
+    d_input, d_offset, d_weight, d_mask = loops.deform_conv2d_backward(grad, input, own[0], weight, own[1], *geometry)
+    wide = [np.zeros_like(array) for array in (offset, mask)]
+    wide[0][:, :18], wide[1][:, :9] = d_offset, d_mask
+    return d_input, wide[0], d_weight, wide[1]
+
+
 _LOST = (
     "a pixel that several samples read gets the gradient of one of them",
     "d[rows, columns] += g adds once for each pixel. np.add.at(d, (rows, columns), g) adds all; so does a loop.",
@@ -211,4 +265,18 @@ CONV_BACKWARD_MISTAKES = (
     ),
     Mistake(*_LOST, _scattered([[k] for k in range(9)])),
     Mistake(*_LOST, _scattered([range(9)])),
+    *(_assigned("input", INPUT, "several samples read one pixel.", by_place) for by_place in (False, True)),
+    _assigned("offsets", OFFSET, "every channel and every pixel of a sample pulls at its offset."),
+    _assigned("weight", WEIGHT, "a weight is used at every place of every image."),
+    _assigned("masks", MASK, "every channel of the offset group is multiplied by the same mask."),
+    Mistake(
+        "a row or column below zero is counted from the other end",
+        "input[-1] is NumPy's last row. A pixel with a negative row or column lies outside: skip it.",
+        lambda *arguments: _in_loops(*arguments, wraps=True),
+    ),
+    Mistake(
+        "all channels take the offsets and masks of the first offset group",
+        "channel c belongs to offset group c // (C // G), whose offsets begin at channel 18 g and masks at 9 g.",
+        _one_offset_group,
+    ),
 )

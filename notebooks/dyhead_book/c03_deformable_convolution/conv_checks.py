@@ -184,9 +184,40 @@ DEFORM_CONV2D_MISTAKES = (
 )
 
 
+def _spread(reach: Callable[[int, int, int, int], bool]) -> Callable[..., np.ndarray]:
+    """Every channel c feeds the outputs o with ``reach(c, o, channels of a group, outputs of a group)``."""
+
+    def imitate(*arguments: Any) -> np.ndarray:
+        input, offset, weight, *others = arguments
+        C, (Co, C_group) = input.shape[1], weight.shape[:2]
+        whole = np.zeros((Co, C, 3, 3))
+        for o, c in np.ndindex(Co, C):
+            if reach(c, o, C_group, Co * C_group // C):
+                whole[o, c] = weight[o, c % C_group]
+        return deform_conv2d_formula(input, offset, whole, *others)
+
+    return imitate
+
+
+#: What checks know besides what the chapter plants: mistakes of loops that spread a sample over the outputs.
+MORE_DEFORM_CONV2D_MISTAKES = (
+    *DEFORM_CONV2D_MISTAKES,
+    Mistake(
+        "every channel feeds the outputs of the first group of the convolution",
+        "channel c belongs to group c // C_group, whose outputs begin at that number times the outputs of a group.",
+        _spread(lambda c, o, C_group, Co_group: o < Co_group),
+    ),
+    Mistake(
+        "every channel feeds all outputs, whatever its group of the convolution",
+        "channel c feeds only the outputs of its own group: Co * C_group // C of them.",
+        _spread(lambda c, o, C_group, Co_group: True),
+    ),
+)
+
+
 def check_deform_conv2d(function: Callable[..., np.ndarray], seed: int = 0) -> Verdict:
     """Check the reader's ``deform_conv2d(input, offset, weight, mask, stride, padding, dilation)``."""
-    return check(function, deform_conv2d_formula, deform_conv2d_cases(seed), DEFORM_CONV2D_MISTAKES)
+    return check(function, deform_conv2d_formula, deform_conv2d_cases(seed), MORE_DEFORM_CONV2D_MISTAKES)
 
 
 def planted_bug(number: int) -> Callable[..., np.ndarray]:

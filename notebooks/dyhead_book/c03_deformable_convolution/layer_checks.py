@@ -19,14 +19,14 @@ from dyhead_lab.ops.numba_reference import loops
 
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 from .conv_backward_checks import CONV_BACKWARD_MISTAKES, backward_cases
-from .conv_checks import DEFORM_CONV2D_MISTAKES, deform_conv2d_cases, deform_conv2d_formula
+from .conv_checks import MORE_DEFORM_CONV2D_MISTAKES, deform_conv2d_cases, deform_conv2d_formula
 
 # The compiled kernels
 
 
 def check_kernel(function: Callable[..., Any], seed: int = 0) -> Verdict:
     """Check a compiled ``deform_conv2d``; right numbers that Numba cannot compile are told apart from wrong ones."""
-    return _compiled(function, deform_conv2d_formula, lambda: deform_conv2d_cases(seed), DEFORM_CONV2D_MISTAKES)
+    return _compiled(function, deform_conv2d_formula, lambda: deform_conv2d_cases(seed), MORE_DEFORM_CONV2D_MISTAKES)
 
 
 def check_conv_backward(function: Callable[..., Any], seed: int = 0) -> Verdict:

@@ -18,7 +18,7 @@ from dyhead_lab.attention import DyHead, DyHeadBlock
 from dyhead_lab.attention.scale import mean_of_branches
 
 from ..practice.module_checks import check_module, drawn, filled
-from ..practice.reader_checks import Case, Mistake, Verdict
+from ..practice.reader_checks import Case, Mistake, Verdict, because, raises
 
 CHANNELS = 16  # the fewest that GroupNorm with 16 groups takes
 SIZES = ((8, 12), (4, 6), (2, 3), (1, 2))
@@ -180,13 +180,13 @@ def in_order(
         named: the mistake of the other of scale and spatial that comes first, and that of task.
     """
     verdict = check_module(own, library, cases, mistakes)
-    if verdict or "Your code raises" not in verdict.message:
+    if not raises(verdict):
         return verdict
     begins = _first_called(own, library, next(case for case in cases if "all on" in case.description))
     if begins in (None, first):
         return verdict
     mistake = named[1] if begins == "task" else named[0]
-    return Verdict(False, f"{verdict.message}\nThis is what comes out when {mistake.name}.\nHint: {mistake.hint}")
+    return because(verdict, mistake.name, mistake.hint)
 
 
 def _first_called(own: Any, library: Any, case: Case) -> str | None:

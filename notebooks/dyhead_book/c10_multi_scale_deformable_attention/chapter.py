@@ -742,12 +742,15 @@ Picture(figure, alt="Points of the three best queries, coloured by level.")
 # the edges of the box, where one can tell how large the object is.
 #
 # Now all layers, places and heads. Run the cell, choose a layer, then click a place in the image or move with the arrow
-# keys. A point can be dragged, and the bars show what the layer would have read there.
+# keys. A point can be dragged, and the bars show what the layer would have read there. In the layers of the decoder a
+# place is an object query, and the line below the picture says what it found.
 
 # %%
 from dyhead_lab.views.sampling_points import SamplingPoints
 
-SamplingPoints(view.seen, view.image)
+with torch.no_grad():
+    [found] = model([image])
+SamplingPoints(view.seen, view.image, found=found, categories=trained.categories)
 
 # %% [markdown]
 # What did training do to the ring? It is the bias of a linear layer, to which the query's feature adds its own part.

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dyhead_lab.attention.deformable import MultiScaleDeformableAttention
 from dyhead_lab.ops import formula
+from dyhead_lab.ops.numba_reference import loops
 
 from ..practice.cases import draw_sizes
 from ..practice.reader_checks import Case, Mistake, Verdict, check
@@ -281,6 +282,28 @@ MS_DEFORM_ATTN_MISTAKES = (
 )
 
 
+def _last_cell(*arguments: np.ndarray) -> np.ndarray:
+    """Each of the four cells of a sample overwrites what was there before."""
+    value, shapes, starts, locations, weights = arguments
+    out = np.zeros((*weights.shape[:3], value.shape[3]))
+    for b, q, m, l, p in np.ndindex(weights.shape):
+        H, W = shapes[l]
+        p_x, p_y = locations[b, q, m, l, p] * (W, H) - 0.5
+        for row, column, share, _, _ in loops.around.py_func(p_y, p_x):
+            if 0 <= row < H and 0 <= column < W:
+                out[b, q, m] = weights[b, q, m, l, p] * share * value[b, starts[l] + row * W + column, m]
+    return out
+
+
+#: What the check of the loops knows besides what the chapter plants.
+LOOPS_MISTAKES = (
+    *MS_DEFORM_ATTN_MISTAKES,
+    Mistake(
+        "only the last cell of the last point is kept",
+        "`=` stands where `+=` belongs: all four cells of every point add to out[b, q, m].",
+        _last_cell,
+    ),
+)
 GRID_SAMPLE_MISTAKES = (
     Mistake(
         "locations go to grid_sample in [0, 1]",
@@ -293,7 +316,7 @@ GRID_SAMPLE_MISTAKES = (
 
 def check_ms_deform_attn(function: Callable[..., np.ndarray], seed: int = 0) -> Verdict:
     """Check ``ms_deform_attn(value, spatial_shapes, level_start_index, sampling_locations, attention_weights)``."""
-    return check(function, ms_deform_attn_formula, ms_deform_attn_cases(seed), MS_DEFORM_ATTN_MISTAKES)
+    return check(function, ms_deform_attn_formula, ms_deform_attn_cases(seed), LOOPS_MISTAKES)
 
 
 def check_on_tensors(function: Callable[..., Tensor], seed: int = 0) -> Verdict:

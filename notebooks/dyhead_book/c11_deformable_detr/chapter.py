@@ -22,8 +22,8 @@
 # after 50 epochs, where DETR (with a map of stride 16) had 35.3 after 50 and 43.3 after 500.
 #
 # In this chapter you build all of it: the sequence of tokens, encoder, decoder, box refinement, matching, losses, and
-# the two-stage detector. The names are those of the library and of the official code, so trained weights load into
-# what you write.
+# the two-stage detector. The attention inside is yours, where the workbook of chapter 10 has kept it. The names are
+# those of the library and of the official code, so trained weights load into what you write.
 
 # %% tags=["hide"]
 import os
@@ -40,6 +40,7 @@ from dyhead_book.c11_deformable_detr.matching_checks import (
 from dyhead_book.c11_deformable_detr.reference_checks import check_on_levels, check_refine
 from dyhead_book.c11_deformable_detr.set_loss_checks import check_set_loss
 from dyhead_book.practice.drills import drill
+from dyhead_book.practice.earlier import earlier
 from dyhead_book.practice.exercises import Challenge
 from dyhead_book.practice.predictions import Question
 from dyhead_book.practice.rebuilt import check_same_ap, rebuilt
@@ -52,10 +53,12 @@ FAST = bool(os.environ.get("DYHEAD_FAST"))  # tests of the book take a handful o
 import torch
 from torch import Tensor, nn
 
-from dyhead_lab.attention.deformable import MultiScaleDeformableAttention  # built in chapter 10
 from dyhead_lab.data.photographs import photograph
 from dyhead_lab.detectors.image_batch import normalise_targets, pad_images, resize_image, to_pixels
 from dyhead_lab.zoo import load_trained
+
+CHAPTER_10 = "10_multi_scale_deformable_attention"
+MultiScaleDeformableAttention = earlier(CHAPTER_10, "MultiScaleDeformableAttention")
 
 # %% [markdown]
 # ## Predict
@@ -1208,9 +1211,10 @@ print(", ".join(f"{keep} queries: AP {ap:.3f}" for keep, ap in few_queries.items
 # Ten queries are more than any of these pictures has objects, and with the ten busiest ones little more than half of
 # AP is left. The reason stands in the figure of places above: a query has a region and a size of its own. So 50
 # queries are not 50 chances for the same object but 50 places to look. In one picture two or three of them have a
-# score above 0.4; over these 60 pictures 42 of the 50 have it at least once. With learned queries fewer places mean
-# less. (The cut also takes from the rest what they were trained with. And a two-stage detector, which chooses its
-# queries in the image, has less reason to keep 300.)
+# score above 0.4; over forty pictures 36 of the 50 have it at least once ([chapter
+# 20](20_what_you_may_have_read.ipynb) counts them). With learned queries fewer places mean less. (The cut also takes
+# from the rest what they were trained with. And a two-stage detector, which chooses its queries in the image, has less
+# reason to keep 300.)
 #
 # **"Self-attention among the queries can go."** Each query reads the image by itself, so what is it for? Switch it
 # off in the trained detector:
@@ -1225,11 +1229,11 @@ answer = "a" if share > 0.9 else "b" if share > 0.5 else "c"
 without_talk.revisit(answer, f"AP {ap_talking:.3f} becomes {ap_silent:.3f}, {share:.0%} of it.")
 
 # %% [markdown]
-# A third of AP goes, and what goes wrong can be counted. Among queries with a score above 0.4, pairs of the same
-# class whose boxes overlap by more than 0.6 rise from 29 to 65 over these pictures, while the number of such queries
-# hardly changes (151 and 145). Without self-attention a query is not told that another one already has the object,
-# and both report it: doubles, the very thing that a detector of sets is to avoid. One control is missing here: a
-# detector that was *trained* without self-attention might find another way. `decoder_self_attention=False` in the
+# A third of AP goes, and what goes wrong can be counted; chapter 20 does so on forty pictures. Among queries with a
+# score above 0.4, pairs of the same class whose boxes overlap by more than 0.6 rise from 19 to 44, while the number of
+# such queries hardly changes (98 and 101). Without self-attention a query is not told that another one already has the
+# object, and both report it: doubles, the very thing that a detector of sets is to avoid. One control is missing here:
+# a detector that was *trained* without self-attention might find another way. `decoder_self_attention=False` in the
 # options of a recipe trains one.
 #
 # ## Break it

@@ -95,12 +95,13 @@ def scorer_figure(losses: Sequence[float], corr: Sequence[float], chance: float)
     return figure
 
 
-def share_ap_figure(ap: Mapping[float, float], trained_with: float) -> Figure:
+def share_ap_figure(ap: Mapping[float, float], trained_with: float, pictures: int) -> Figure:
     """AP against the share of refined tokens, on a logarithmic axis.
 
     Args:
         ap: rho -> AP, by growing rho.
         trained_with: the rho of the training, to mark.
+        pictures: how many were measured on, for the label.
     """
     with style():
         figure = Figure(figsize=(6, 3.4), dpi=DPI, layout="constrained")
@@ -110,7 +111,7 @@ def share_ap_figure(ap: Mapping[float, float], trained_with: float) -> Figure:
         axes.annotate(
             "trained with", (trained_with, 0), (-4, 6), textcoords="offset points", ha="right", fontsize=SMALL
         )
-        axes.set(xlabel="share of refined tokens, rho", ylabel="AP on 60 pictures", ylim=(0, None))
+        axes.set(xlabel="share of refined tokens, rho", ylabel=f"AP on {pictures} pictures", ylim=(0, None))
         axes.set_xticks(list(ap), [f"{rho:g}" for rho in ap])
         axes.minorticks_off()
         axes.grid(color=INK, alpha=0.25, linewidth=0.5)

@@ -9,8 +9,10 @@ import numpy as np
 
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
-#: Where the official Dynamic Head recipes drop the rate: after 60,000 and 80,000 of 90,000 steps.
+#: Where official recipes drop the rate: Dynamic Head's after 60,000 and 80,000 of 90,000 steps, those of DETR's family
+#: after four fifths of the epochs.
 OFFICIAL_DROPS = (60 / 90, 80 / 90)
+DETR_DROPS = (0.8,)
 
 # Warm-up, then half a cosine
 
@@ -44,6 +46,11 @@ def _after_warmup(curve: Callable[[int, int, int], float]) -> Callable[[int, int
         return cosine_formula(step, warmup, iterations) if step < warmup else curve(step, warmup, iterations)
 
     return imitate
+
+
+def _dropping(drops: Sequence[float]) -> Callable[[int, int, int], float]:
+    """A tenth of the rate from each of these shares of all steps on."""
+    return _after_warmup(lambda step, warmup, iterations: 0.1 ** sum(step >= d * iterations for d in drops))
 
 
 def _share(step: int, warmup: int, iterations: int) -> float:
@@ -84,14 +91,23 @@ COSINE_MISTAKES = (
     Mistake(
         "the rate falls in the steps of the official recipes",
         "those drop to a tenth after 2/3 and 8/9 of the steps; here it is half a cosine.",
-        _after_warmup(lambda step, warmup, iterations: 0.1 ** sum(step >= d * iterations for d in OFFICIAL_DROPS)),
+        _dropping(OFFICIAL_DROPS),
+    ),
+)
+#: What the check knows besides what the chapter plants.
+MORE_COSINE_MISTAKES = (
+    *COSINE_MISTAKES,
+    Mistake(
+        "the rate falls in one step, as in the official recipes of DETR's family",
+        "those drop to a tenth after four fifths of the steps; here it is half a cosine.",
+        _dropping(DETR_DROPS),
     ),
 )
 
 
 def check_cosine_factor(function: Callable[[int, int, int], float]) -> Verdict:
     """Check the reader's ``cosine_factor(step, warmup, iterations)``: the share of the peak rate."""
-    return check(function, cosine_formula, _cosine_cases(), COSINE_MISTAKES)
+    return check(function, cosine_formula, _cosine_cases(), MORE_COSINE_MISTAKES)
 
 
 # Steps, as the official recipes have them

@@ -67,14 +67,14 @@ from torchvision.ops import nms
 
 from dyhead_lab.data.photographs import PHOTOGRAPHS, photograph
 from dyhead_lab.trace import NAMES, trace
-from dyhead_lab.views.look import look
+from dyhead_lab.views.look import look, opened
 from dyhead_lab.zoo import load_trained
 
 WEIGHTS = "everyday"  # a Dynamic Head: ours, a run folder, or a name of `dyhead-lab weights`
 QUERIES = "deformable_detr_tiny"  # a Deformable DETR or Sparse DETR, trained on Shapes
 ENCODER = "deformable_detr_tiny"  # a Deformable DETR, whose encoder refines all tokens
 DENSE = "detr_tiny"  # a DETR, trained on Shapes
-PHOTO = "workshop"
+PHOTO = "workshop"  # one of PHOTOGRAPHS, or a file of your own, such as "holiday.jpg"
 
 # %% [markdown]
 # ## Predict
@@ -112,11 +112,12 @@ without_learning.ask()
 
 # %%
 trained = load_trained(WEIGHTS)
-photo = photograph(PHOTO)
+photo, _ = opened(PHOTO, trained.model)
 look(PHOTO, trained)
 
 # %% [markdown]
-# With a picture of your own: choose a file. Cells below go on with `PHOTO`, whether you choose one or not.
+# With a picture of your own: choose a file. Cells below go on with `PHOTO`, whether you choose one or not; write the
+# name of your file there, or other weights into `WEIGHTS`, and what follows about Dynamic Head is about them.
 
 # %% tags=["hide"]
 from dyhead_lab.views.look_upload import look_upload
@@ -139,7 +140,9 @@ for name in seen.names():
     if name.startswith("tap_"):
         print(f"{name:13} {NAMES[name]}")
 
-layer = "backbone.neck.blocks.1.spatial.own"  # second block, a level that reads itself
+own_branches = [path for path, _ in seen.find("tap_offsets") if path.endswith("spatial.own")]
+layer = own_branches[-1]  # the last block, a level that reads itself: here the second block
+LEVELS = range(len(seen[layer, "tap_offsets"]))
 for l, offsets in enumerate(seen[layer, "tap_offsets"]):
     print(f"P{l + 3}: offsets", tuple(offsets.shape))
 
@@ -215,8 +218,8 @@ print("difference from the forward pass:", "below 1e-5" if apart < 1e-5 else apa
 from dyhead_lab.views.sampling_points import SamplingPoints
 
 explorer = SamplingPoints(seen, photo)
-names = [one["name"] for one in explorer.layers]
-explorer.layer = names.index("block 2, same level: 20 x 30") if WEIGHTS == "everyday" else 0
+same_level = [i for i, one in enumerate(explorer.layers) if "same level" in one["name"]]
+explorer.layer = same_level[-len(LEVELS) :][1]  # P4 of the last block
 explorer
 
 # %% [markdown]
@@ -279,12 +282,14 @@ def spread_in_cells(points, weights, H, W):
 
 
 # %% [markdown]
-# First the detector of photographs, in the middle of every box that it finds with a score of at least 0.3. The network
-# saw the photograph resized and padded; `valid_part` tells which share of its input is picture.
+# First the detector of photographs, in the middle of every box that it finds with a score of at least 0.3 (a photograph
+# in which nothing is so sure gives none). The network saw the photograph resized and padded; `valid_part` tells which
+# share of its input is picture.
 
 # %%
 from dyhead_lab.views.sampling_layers import valid_part
 
+LEAST = 0.3  # score; lower it for weights that are seldom sure
 in_photos = []  # (trace, share of the input that is picture, box in shares of the picture)
 for name in PHOTOGRAPHS:
     shot = photograph(name)
@@ -292,9 +297,10 @@ for name in PHOTOGRAPHS:
         [things] = trained.model([shot])
     size = torch.tensor([shot.shape[2], shot.shape[1]] * 2)
     for box, score in zip(things["boxes"] / size, things["scores"], strict=True):
-        if score >= 0.3:
+        if score >= LEAST:
             valid = valid_part(pass_of_one, 0).double().numpy()
             in_photos.append((pass_of_one, valid, box.double().numpy()))
+assert in_photos, "these weights are sure of nothing in the photographs: lower LEAST"
 print(f"{len(in_photos)} objects in {len(PHOTOGRAPHS)} photographs")
 
 
@@ -380,7 +386,7 @@ def share_inside(positions_n2, weights_n, box_4):
 check_share_inside(share_inside)
 
 # %%
-for l in range(5):
+for l in LEVELS:
     rows = []
     for s, valid, box in in_photos:
         where = np.concatenate([valid, valid]) * box
@@ -528,14 +534,20 @@ for name, (_, heat) in panels.items():
 # pixels, and whether the cell lies in the box.
 
 # %%
-resized = F.interpolate(photo.mean(0)[None, None], size=(320, 474), mode="area")  # as it was seen
-pixels = F.unfold(resized[..., : 59 * 8], 8, stride=8)[0]  # 64 pixels for each of 40 x 59 cells
-x1, y1, x2, y2 = (found["boxes"][0] * 320 / photo.shape[1] / 8).round().long().tolist()
-in_box = torch.zeros(40, 59)
+_, network_input = next(seen.find("network_input"))
+shares = valid_part(seen, 0) * torch.tensor(network_input.shape[:-3:-1])  # columns, rows
+width, height = shares.round().int().tolist()
+resized = F.interpolate(photo.mean(0)[None, None], size=(height, width), mode="area")  # as seen
+side = network_input.shape[-1] // panels["trained"][1].shape[1]  # of a cell of P3, in pixels
+rows, columns = height // side, width // side
+cells = F.unfold(resized[..., : rows * side, : columns * side], side, stride=side)[0]
+box = found["boxes"][0] * height / photo.shape[1] / side
+x1, y1, x2, y2 = box.round().long().tolist()
+in_box = torch.zeros(rows, columns)
 in_box[y1:y2, x1:x2] = 1
-heat = panels["trained"][1][:, :59][inner, inner].flatten()
-for name, asked_for in {"contrast": pixels.std(0).view(40, 59), "motorcycle": in_box}.items():
-    both = torch.stack([heat, asked_for[inner, inner].flatten()])
+heat = panels["trained"][1][:rows, :columns][inner, inner].flatten()
+for name, wanted in {"contrast": cells.std(0).view(rows, columns), "best box": in_box}.items():
+    both = torch.stack([heat, wanted[inner, inner].flatten()])
     print(f"correlation with the {name}: {float(torch.corrcoef(both)[0, 1]):+.2f}")
 
 # %% [markdown]
@@ -801,9 +813,10 @@ shares = {
     "ring, equal weights": list(encoder[:, :, 1].T),
 }
 names = [f"token of level {i}" for i in range(encoder.shape[1])]
+learned, ring = encoder[:, 0].mean(0)
 alt = (
-    "Share of an encoder token's weight inside its own object: on the finest level 78 percent "
-    "against 32 with the ring; on the coarsest level no difference worth the name."
+    f"Share of an encoder token's weight inside its own object: on the finest level {learned:.0%} "
+    f"against {ring:.0%} with the ring; on the coarsest level no difference worth the name."
 )
 Picture(shares_figure(shares, names, "share of the weight inside"), alt)
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from dyhead_lab.detectors.detr.dam import decoder_attention_map
+from dyhead_lab.ops.numba_reference import loops
 
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
@@ -38,6 +39,31 @@ def _last_point_wins(positions_n2: np.ndarray, weights_n: np.ndarray, H: int, W:
     for position, weight in zip(positions_n2, weights_n, strict=True):
         one = heat_map(position[None], np.array([weight]), H, W)
         heat_HW = np.where(one > 0, one, heat_HW)
+    return heat_HW
+
+
+def _wrapped(positions_n2: np.ndarray, weights_n: np.ndarray, H: int, W: int) -> np.ndarray:
+    """Rows and columns -1 are the last ones, as NumPy has it."""
+    heat_HW = np.zeros((H, W))
+    for (x, y), weight in zip(positions_n2, weights_n, strict=True):
+        for row, column, share, _, _ in loops.around.py_func(y * H - 0.5, x * W - 0.5):
+            if row < H and column < W:
+                heat_HW[row, column] += weight * share
+    return heat_HW
+
+
+def _last_of_many(positions_n2: np.ndarray, weights_n: np.ndarray, H: int, W: int) -> np.ndarray:
+    """``heat[rows, columns] += shares`` on arrays, one statement for each of the four cells of a point."""
+    heat_HW = np.zeros((H, W))
+    place_n2 = positions_n2 * (W, H) - 0.5
+    corner_n2 = np.floor(place_n2).astype(int)
+    part_n2 = place_n2 - corner_n2
+    for step_n2 in np.array([(0, 0), (1, 0), (0, 1), (1, 1)]):
+        cell_n2 = corner_n2 + step_n2
+        share_n = np.where(step_n2, part_n2, 1 - part_n2).prod(1) * weights_n
+        inside_n = ((0 <= cell_n2) & (cell_n2 < (W, H))).all(1)
+        column_n, row_n = cell_n2[inside_n].T
+        heat_HW[row_n, column_n] += share_n[inside_n]
     return heat_HW
 
 
@@ -76,6 +102,21 @@ HEAT_MISTAKES = (
         "1 is taken for the centre of the last cell",
         "x * (W - 1) is the convention of align_corners=True. Deformable attention uses x * W - 0.5.",
         lambda p, w, H, W: heat_map((p * (W - 1, H - 1) + 0.5) / (W, H), w, H, W),
+    ),
+)
+
+#: What the check knows besides what the chapter plants.
+MORE_HEAT_MISTAKES = (
+    *HEAT_MISTAKES,
+    Mistake(
+        "a row or column below zero is counted from the other end",
+        "heat[-1] is NumPy's last row. A cell with a negative row or column lies outside: skip it.",
+        _wrapped,
+    ),
+    Mistake(
+        "a cell that several points read gets the weight of one of them",
+        "heat[rows, columns] += shares adds once for each cell. np.add.at adds all; so does a loop.",
+        _last_of_many,
     ),
 )
 
@@ -180,7 +221,7 @@ def _point_cases(seed: int = 0, count: int = 10) -> Iterator[tuple[str, np.ndarr
 def check_heat_map(function: Callable[..., np.ndarray], seed: int = 0) -> Verdict:
     """Check the reader's ``heat_map(positions_n2, weights_n, H, W)``."""
     cases = (Case(description, tuple(arguments)) for description, *arguments in _point_cases(seed))
-    return check(function, heat_map, cases, HEAT_MISTAKES)
+    return check(function, heat_map, cases, MORE_HEAT_MISTAKES)
 
 
 def check_spread(function: Callable[..., float], seed: int = 0) -> Verdict:

@@ -384,8 +384,8 @@ for name, out in {"not refined": as_it_is, "thrown away": thrown_away}.items():
 # refers to, as the paper counts them, are not the 45 % that are *needed*. They are those worth refining: the paper
 # refines only them and loses 0.1 AP. [Chapter 12](12_sparse_detr.ipynb) builds the scorer, measures how much attention
 # its choice catches, and lets $\rho$ change after training, which the paper does too (its section on dynamic
-# sparsification): on 200 pictures of Shapes AP is .365 with 2 % of the tokens, .428 with 10 %, .440 with the 30 % of
-# its training and .435 with all.
+# sparsification): on 200 pictures of Shapes AP is .371 with 2 % of the tokens, .435 with 10 %, .452 with the 30 % of
+# its training and .444 with all.
 #
 # # About the data
 #

@@ -118,6 +118,16 @@ def check(
     return Verdict(False, f"{seen}\n{symptom}" if symptom else seen)
 
 
+def raises(verdict: Verdict) -> bool:
+    """Whether the reader's code did not come to its end."""
+    return not verdict and "Your code raises" in verdict.message
+
+
+def because(verdict: Verdict, name: str, hint: str) -> Verdict:
+    """A verdict with the mistake behind it: one that no numbers can tell, because with it the reader's code raises."""
+    return Verdict(False, f"{verdict.message}\nThis is what comes out when {name}.\nHint: {hint}")
+
+
 @dataclass(frozen=True)
 class _Trial:
     """One call: what came out as it was then, the objects themselves, which later calls may change, and the arguments
