@@ -29,7 +29,8 @@
 # runs a whole chapter. A cell uses what the cells above it made, so run them from top to bottom. `[*]` beside
 # a cell means that it is still running, *Kernel > Interrupt Kernel* stops it, and *Kernel > Restart Kernel and Run
 # All Cells* puts everything right that was run out of order. A line such as `...` with an arrow at its left is a
-# cell whose code is folded away, because only what it shows matters; click it to read the code.
+# cell whose code is folded away, because only what it shows matters; click it to read the code. On a narrow screen
+# **Ctrl + B** closes the list of files at the left: the wider figures need the room to be read at their full size.
 #
 # These two cells load a photograph and a detector that is trained already, let it look, and draw what it found: boxes,
 # each with a class and a *score*, a number from 0 to 1 that says how sure the detector is.
