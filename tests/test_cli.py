@@ -68,6 +68,24 @@ def test_a_broken_pipe_elsewhere_is_a_bug_like_others(command):
         cli.main(["try"])
 
 
+def test_output_that_was_closed_leads_to_nowhere(command, monkeypatch):
+    """As after ``dyhead-lab zoo >&- 2>&-``, and in programs without a console on Windows."""
+    command(lambda args: print("out") or print("err", file=sys.stderr) or 0)
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, None)
+    assert cli.main(["try"]) == 0
+    assert sys.stdout is not None  # what writes to it by its methods, as a progress bar does, can
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_output_onto_a_full_disk_is_told_in_one_line(command, monkeypatch, capsys):
+    command(lambda args: print("x" * 100_000) or 0)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(["try"]) == 1
+    assert capsys.readouterr().err == "dyhead-lab: cannot write the output: No space left on device\n"
+
+
 def test_a_bug_keeps_its_traceback(command):
     command(raising(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
