@@ -28,6 +28,7 @@ from .checkpoint import RunLog, writing
 from .engine import Engine
 from .observer import Observer, Silent
 from .provenance import provenance
+from .start import place_of_start
 from .step_memory import StepMemory
 
 RUN, LOG, METRICS_FILE, DETECTIONS = "run.json", "log.jsonl", "metrics.json", "detections.json"
@@ -138,7 +139,7 @@ def write_origin(engine: Engine) -> None:
         "recipe": engine.recipe.name,
         "file": engine.recipe.file or None,
         **engine.recipe.origin(),
-        "start": str(engine.start.path) if engine.start else None,
+        "start": place_of_start(engine.start),
         "data": {name: data_origin(data) for name, data in (("train", engine.train_set), ("val", engine.val_set))},
         "starts": [*starts, {"iteration": engine.iteration, **provenance(engine.accelerator.device.type)}],
     }

@@ -13,7 +13,7 @@ from typing import Any, overload
 from ..data.coco import coco_folder
 from ..data.subset import fraction_of
 from ..errors import UserError
-from ..evaluation.coco_metric import CocoResult, evaluate
+from ..evaluation.coco_metric import CocoResult, as_text, evaluate
 from ..evaluation.records import finite_records
 from ..notices import notice
 from ..paths import why_not_written
@@ -146,7 +146,7 @@ def train(
         with interrupt_as_request() as interrupted:
             _steps(engine, journal, interrupted)
             result = _finish(engine, journal)
-        message = f"{out}: finished, AP {result['AP']:.3f}; {engine.memory or 'nothing was left to train'}"
+        message = f"{out}: finished, AP {as_text(result['AP'], '.3f')}; {engine.memory or 'nothing was left to train'}"
         return result
     except Interrupted as stop:
         message = str(stop)
