@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..evaluation.coco_metric import CocoResult, as_text, evaluate
 from ..evaluation.records import finite_records
 from ..notices import notice
-from ..paths import why_not_written
+from ..paths import legible, why_not_written
 from .checkpoint import WEIGHTS, read, save_weights, writing
 from .distributed import gather_list
 from .engine import Engine
@@ -119,6 +119,8 @@ def train(
     recipe.origin()  # what could not be written down at the first checkpoint is refused now
     out = Path(out or Path("runs") / recipe.name)
     problem = why_not_written(out)
+    if legible(str(out)) != str(out):
+        problem = "its name is not encoded as UTF-8, on which TensorBoard would fail"
     if problem:  # told before data is drawn and a detector built
         raise UserError(f"cannot write {out}: {problem}; choose another folder with --out (out=... in Python)")
     train_set, val_set = (coco_folder(data, split) if data else recipe.data(split) for split in ("train", "val"))
