@@ -68,6 +68,11 @@ def test_a_broken_pipe_elsewhere_is_a_bug_like_others(command):
         cli.main(["try"])
 
 
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "dyhead_lab", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"dyhead-lab {__version__}\n"
+
+
 def test_output_that_was_closed_leads_to_nowhere(command, monkeypatch):
     """As after ``dyhead-lab zoo >&- 2>&-``, and in programs without a console on Windows."""
     command(lambda args: print("out") or print("err", file=sys.stderr) or 0)

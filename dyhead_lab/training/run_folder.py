@@ -7,6 +7,7 @@
   the bytes that a step took
 - ``detections.json``: what it found on the validation split, as COCO results
 - ``weights.pt``: what was evaluated; ``nonfinite_*.pt``: batches that gave no finite loss
+- ``.lock``: the process that trains in the folder, or was the last to do so; see :mod:`.run_lock`
 """
 
 from __future__ import annotations
