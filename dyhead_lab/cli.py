@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "efficiency": ("dyhead_lab.commands.efficiency", "count what a recipe's detector costs, by part"),
     "bench": ("dyhead_lab.commands.bench", "measure operators, loading and training on this machine"),
 }
+
+#: Errors that come of no mistake in a program, whatever it writes: no space left, and no more for this user.
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def commands() -> dict[str, tuple[str, str]]:
@@ -104,6 +108,12 @@ def _run(argv: list[str]) -> int:
         return import_module(there[args.command][0]).run(args)
     except UserError as error:
         print(f"dyhead-lab {chosen}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL or _output_problem() is not None:  # then the output is what is full
+            raise
+        where = "" if error.filename is None else f" {error.filename2 or error.filename}"
+        print(f"dyhead-lab {chosen}: cannot write{where}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The command line: commands are found, mistakes are told without a traceback."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -89,6 +90,15 @@ def test_output_onto_a_full_disk_is_told_in_one_line(command, monkeypatch, capsy
         monkeypatch.setattr(sys, "stdout", full)
         assert cli.main(["try"]) == 1
     assert capsys.readouterr().err == "dyhead-lab: cannot write the output: No space left on device\n"
+
+
+def test_a_full_disk_is_told_in_one_line_wherever_it_is_met(command, capsys):
+    command(raising(OSError(errno.ENOSPC, "No space left on device", "from/a.png", None, "to/a.png")))
+    assert cli.main(["try"]) == 1
+    assert capsys.readouterr().err == "dyhead-lab try: cannot write to/a.png: No space left on device\n"
+    command(raising(FileNotFoundError(errno.ENOENT, "No such file or directory", "a.png")))
+    with pytest.raises(FileNotFoundError):
+        cli.main(["try"])
 
 
 def test_a_bug_keeps_its_traceback(command):

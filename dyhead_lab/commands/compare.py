@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{folder}: expected a run folder, found none")
     output_file(args.out)
 
+    from ..training.checkpoint import write_whole
     from ..training.run_folder import RUN
     from ..views.curves import comparison_figure
 
@@ -47,10 +49,9 @@ def run(args: argparse.Namespace) -> int:
             f"cannot draw {args.out}: expected losses or evaluations in the log of {' or '.join(map(str, args.runs))}, "
             "found none; train further first"
         ) from error
-    try:
-        figure.savefig(args.out, transparent=True)
-    except OSError as error:
-        raise UserError(f"cannot write {args.out}: {error.strerror}") from error
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=args.out.suffix[1:], transparent=True)
+    write_whole(args.out, drawn.getvalue())
     print(f"curves: {args.out}")
     return 0
 

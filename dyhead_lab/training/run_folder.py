@@ -25,7 +25,7 @@ from ..data.coco import CocoDetection
 from ..data.dataset import DetectionData, place_of
 from ..errors import UserError
 from ..evaluation.coco_metric import METRICS, CocoResult
-from .checkpoint import RunLog, writing
+from .checkpoint import RunLog, write_whole, writing
 from .engine import Engine
 from .observer import Observer, Silent
 from .provenance import provenance
@@ -161,11 +161,7 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
-        partial.replace(path)
+    write_whole(path, (json.dumps(content, indent=indent) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
