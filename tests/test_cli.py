@@ -182,7 +182,7 @@ def test_lists_load_nothing_heavy(words, row):
         ("train quikstart", "no recipe 'quikstart'; did you mean quickstart?"),
         ("train quickstart --data nowhere", "data folder not found: nowhere"),
         ("zoo nothing", "no recipe 'nothing'; `dyhead-lab zoo` lists what there is"),
-        ("efficiency quikstart", "did you mean quickstart?"),
+        ("efficiency quikstart", "Nearest names: quickstart"),
         ("look nowhere.jpg", "image not found: nowhere.jpg"),
         ("train quickstart --set lr", "--set lr: expected KEY=VALUE"),
         ("train nothing.py", "nothing.py: no such file"),

@@ -29,6 +29,14 @@ def test_settings_are_read_as_typed():
     assert recipe.with_changes({"milestones": "700"}).milestones == (700,)
 
 
+def test_numbers_that_count_are_whole():
+    """As ``train(recipe, iterations=len(images) * 12 / 16)`` gives them."""
+    assert frozen_recipe(iterations=900.0).iterations == 900
+    for iterations in (2.7, math.inf, math.nan):
+        with pytest.raises(UserError, match=rf"iterations: expected a value like \d+, got {iterations}"):
+            frozen_recipe(iterations=iterations)
+
+
 def test_settings_reach_into_the_detectors_options():
     recipe = frozen_recipe().with_changes({"model.body.norm": "batch"})
     assert recipe.model["body"] == {"norm": "batch"} and frozen_recipe().model["body"] == {"norm": "frozen"}
