@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("dyhead_lab.commands.bench", "measure operators, loading and training on this machine"),
 }
 
+#: Errors that come of no mistake in a program, whatever it writes: no space left, and no more for this user.
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def commands() -> dict[str, tuple[str, str]]:
     """All commands: ours, and those of installed packages that name themselves a ``dyhead_lab.commands`` entry point.
@@ -48,9 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        the exit status: 0 well, 1 a mistake that the user can mend, 130 interrupted, 141 nobody reads the output
-        any more, as where it goes to ``head``: the status of a program that is ended by SIGPIPE.
+        the exit status: 0 well, 1 a mistake that the user can mend or output that cannot be written, 130 interrupted,
+        141 nobody reads the output any more, as where it goes to ``head``: the status of a program that is ended by
+        SIGPIPE.
     """
+    _fill_closed_streams()
     if processors() < bound_processors():  # torch counts those that a container sees, not those that it gets
         os.environ.setdefault("OMP_NUM_THREADS", str(processors()))
     try:
@@ -58,19 +64,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(list(sys.argv[1:] if argv is None else argv))
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
-        if not _output_is_closed():
-            raise  # another pipe than that of the output
+    except OSError as error:
+        if not isinstance(_output_problem(), type(error)):
+            raise  # of another pipe or disk than that of the output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its exit
-        return 141
+        if isinstance(error, BrokenPipeError):
+            return 141
+        print(f"dyhead-lab: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        return 1
 
 
-def _output_is_closed() -> bool:
+def _fill_closed_streams() -> None:
+    """Let output that the caller has closed (``>&-``, ``pythonw``) lead to nowhere; Python has None there then."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # to the end of the process
+
+
+def _output_problem() -> OSError | None:
+    """Why nothing can be written to the output; None where it can."""
     try:
         print(flush=True)
-    except BrokenPipeError:
-        return True
-    return False
+    except OSError as error:
+        return error
+    return None
 
 
 def _run(argv: list[str]) -> int:
@@ -91,6 +108,12 @@ def _run(argv: list[str]) -> int:
         return import_module(there[args.command][0]).run(args)
     except UserError as error:
         print(f"dyhead-lab {chosen}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL or _output_problem() is not None:  # then the output is what is full
+            raise
+        where = "" if error.filename is None else f" {error.filename2 or error.filename}"
+        print(f"dyhead-lab {chosen}: cannot write{where}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

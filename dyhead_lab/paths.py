@@ -76,6 +76,11 @@ def why_not_written(folder: Path) -> str:
     return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} can only be read"
 
 
+def legible(text: str) -> str:
+    """A text that can be written: "?" in place of what is not UTF-8 in the name of a file, as in old archives."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
 def find_weights(source: str | Path) -> Path | None:
     """The weights file that is meant by a file, a run folder, or the name of weights that the project ships.
 

@@ -7,6 +7,7 @@ the set-up uses it before anything is installed.
 from __future__ import annotations
 
 import ctypes
+import errno
 import math
 import os
 import platform
@@ -122,6 +123,27 @@ def is_root() -> bool:
 
 
 # Processes
+
+
+def try_lock(file: int) -> bool:
+    """Lock an open file, given by its descriptor, for this process alone, until it closes the file or ends.
+
+    Returns:
+        whether it is ours now; True, too, where the file system has no locks.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(file, 2**30, os.SEEK_SET)  # far behind what others may want to read
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # processes that are forked do not inherit this kind
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
 
 
 def after_fork(call: Callable[[], None]) -> None:

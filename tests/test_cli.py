@@ -1,5 +1,6 @@
 """The command line: commands are found, mistakes are told without a traceback."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -65,6 +66,38 @@ def test_a_reader_who_has_enough_ends_the_command_quietly():
 def test_a_broken_pipe_elsewhere_is_a_bug_like_others(command):
     command(raising(BrokenPipeError()))
     with pytest.raises(BrokenPipeError):
+        cli.main(["try"])
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "dyhead_lab", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"dyhead-lab {__version__}\n"
+
+
+def test_output_that_was_closed_leads_to_nowhere(command, monkeypatch):
+    """As after ``dyhead-lab zoo >&- 2>&-``, and in programs without a console on Windows."""
+    command(lambda args: print("out") or print("err", file=sys.stderr) or 0)
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, None)
+    assert cli.main(["try"]) == 0
+    assert sys.stdout is not None  # what writes to it by its methods, as a progress bar does, can
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_output_onto_a_full_disk_is_told_in_one_line(command, monkeypatch, capsys):
+    command(lambda args: print("x" * 100_000) or 0)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(["try"]) == 1
+    assert capsys.readouterr().err == "dyhead-lab: cannot write the output: No space left on device\n"
+
+
+def test_a_full_disk_is_told_in_one_line_wherever_it_is_met(command, capsys):
+    command(raising(OSError(errno.ENOSPC, "No space left on device", "from/a.png", None, "to/a.png")))
+    assert cli.main(["try"]) == 1
+    assert capsys.readouterr().err == "dyhead-lab try: cannot write to/a.png: No space left on device\n"
+    command(raising(FileNotFoundError(errno.ENOENT, "No such file or directory", "a.png")))
+    with pytest.raises(FileNotFoundError):
         cli.main(["try"])
 
 
@@ -149,7 +182,7 @@ def test_lists_load_nothing_heavy(words, row):
         ("train quikstart", "no recipe 'quikstart'; did you mean quickstart?"),
         ("train quickstart --data nowhere", "data folder not found: nowhere"),
         ("zoo nothing", "no recipe 'nothing'; `dyhead-lab zoo` lists what there is"),
-        ("efficiency quikstart", "did you mean quickstart?"),
+        ("efficiency quikstart", "Nearest names: quickstart"),
         ("look nowhere.jpg", "image not found: nowhere.jpg"),
         ("train quickstart --set lr", "--set lr: expected KEY=VALUE"),
         ("train nothing.py", "nothing.py: no such file"),

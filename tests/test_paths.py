@@ -60,6 +60,13 @@ class TestSharedCheckout:
                 "quickstart", data=checkout / "nowhere", out=checkout / "runs" / "quickstart", progress=False
             )
 
+    def test_a_run_whose_name_is_not_unicode_is_refused_before_data_is_looked_for(self, tmp_path):
+        """As ``os.fsdecode`` gives the name of a folder that was written in Latin-1."""
+        import dyhead_lab
+
+        with pytest.raises(UserError, match="its name is not encoded as UTF-8"):
+            dyhead_lab.train("quickstart", data=tmp_path / "nowhere", out=tmp_path / "caf\udce9", progress=False)
+
     def test_a_user_without_a_home_is_told_what_to_name(self, monkeypatch):
         monkeypatch.delenv("DYHEAD_READER", raising=False)
         monkeypatch.delenv("XDG_DATA_HOME", raising=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{folder}: expected a run folder, found none")
     output_file(args.out)
 
+    from ..training.checkpoint import write_whole
     from ..training.run_folder import RUN
     from ..views.curves import comparison_figure
 
@@ -47,10 +49,9 @@ def run(args: argparse.Namespace) -> int:
             f"cannot draw {args.out}: expected losses or evaluations in the log of {' or '.join(map(str, args.runs))}, "
             "found none; train further first"
         ) from error
-    try:
-        figure.savefig(args.out, transparent=True)
-    except OSError as error:
-        raise UserError(f"cannot write {args.out}: {error.strerror}") from error
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=args.out.suffix[1:], transparent=True)
+    write_whole(args.out, drawn.getvalue())
     print(f"curves: {args.out}")
     return 0
 
@@ -70,11 +71,17 @@ def distinct_names(runs: list[Path]) -> list[str]:
 
 
 def _settings(run: Path) -> dict[str, Any]:
-    """What decides the result: the settings and, where the run says so, detector and data set by import path."""
+    """What decides the result: the settings and, where the run says so, detector, start and data."""
     from ..training.run_folder import read_json, read_part
 
-    settings = read_part(run, "settings")
-    return {**{name: read_json(run).get(name) for name in ("detector", "dataset")}, **settings}
+    settings, origin = read_part(run, "settings"), read_json(run)
+    data = {f"{split} data": _place(part) for split, part in (origin.get("data") or {}).items()}
+    return {**{name: origin.get(name) for name in ("detector", "dataset", "start")}, **data, **settings}
+
+
+def _place(data: dict[str, Any]) -> str:
+    """Where a run found a split of its data, and how many images that holds."""
+    return f"{data.get('annotations') or data.get('class')} ({data.get('images')} images)"
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:
@@ -89,7 +96,7 @@ def _log(folder: Path) -> list[dict[str, Any]]:
 
 def table(logs: dict[str, list[dict[str, Any]]]) -> str:
     """A line for each run: its last iteration, its last evaluation, and images per second over the run."""
-    from ..evaluation.coco_metric import METRICS, UNDEFINED
+    from ..evaluation.coco_metric import METRICS, UNDEFINED, as_text
 
     shown = list(METRICS)[:6]
     width = max(len(name) for name in logs)
@@ -99,7 +106,7 @@ def table(logs: dict[str, list[dict[str, Any]]]) -> str:
         speeds = [entry["images_per_second"] for entry in entries if "images_per_second" in entry]
         speed = f"{sum(speeds) / len(speeds):9.1f}" if speeds else f"{'-':>9}"
         numbers = [evaluated.get(metric, UNDEFINED) for metric in shown]
-        words = " ".join(f"{'-':>9}" if number == UNDEFINED else f"{number:9.4f}" for number in numbers)
+        words = " ".join(f"{as_text(number):>9}" for number in numbers)
         lines.append(f"{name:<{width}} {entries[-1]['iteration']:9d} {speed} {words}")
     return "\n".join(lines)
 

@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data.images import exif_orientation, read_image, upright
     from ..detectors.inference import prepared
+    from ..training.checkpoint import write_whole
     from ..views.figures import Picture, detections_figure
     from ..zoo import load_trained
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         summary = summarise(found, trained.categories)
         if not_finite:
             summary += f"; {not_finite} more that are not finite, as of weights that are damaged"
-        pictures[path].write_bytes(Picture(figure, f"{path.name}: {summary}").png)
+        write_whole(pictures[path], Picture(figure, f"{path.name}: {summary}").png)
         print(f"{path}: {summary} -> {pictures[path]}")
     return 0
 

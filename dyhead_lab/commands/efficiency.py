@@ -6,7 +6,7 @@ import argparse
 import re
 
 from ..errors import UserError
-from ..recipe_names import refuse_unknown
+from ..published.catalogue import refuse_unknown_source
 
 SPARSE_DETR = "sparse_detr"
 
@@ -32,9 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the table. Returns 0."""
     if args.recipe != SPARSE_DETR:
-        refuse_unknown(args.recipe)
-    if args.runs < 1:
-        raise UserError(f"--runs: expected at least 1, got {args.runs}")
+        refuse_unknown_source(args.recipe)
+    for name in ("runs", "classes"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name}: expected at least 1, got {getattr(args, name)}")
     given = None if args.size is None else _size(args.size)
     if args.rho and args.recipe != SPARSE_DETR:
         raise UserError(f"--rho: only {SPARSE_DETR} has it; {args.recipe} is counted as it is")

@@ -68,14 +68,12 @@ def run(args: argparse.Namespace) -> int:
 
 def draw_worst(report: ErrorReport, dataset: DetectionData, args: argparse.Namespace, folder: Path) -> list[Path]:
     """Write a picture of each of the worst images. Returns their paths, the worst first."""
+    from ..training.checkpoint import write_whole
     from ..views.error_images import errors_picture
 
     paths = []
-    try:
-        for image_id in report.worst_images(args.images):
-            image, _ = dataset[dataset.image_ids.index(image_id)]
-            paths.append(folder / f"{image_id}.png")
-            paths[-1].write_bytes(errors_picture(image, image_id, report, args.score).png)
-    except OSError as error:
-        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+    for image_id in report.worst_images(args.images):
+        image, _ = dataset[dataset.image_ids.index(image_id)]
+        paths.append(folder / f"{image_id}.png")
+        write_whole(paths[-1], errors_picture(image, image_id, report, args.score).png)
     return paths

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..paths import legible
 from .coco_values import whole_number
 
 Record = dict[str, Any]
@@ -99,6 +100,11 @@ def _by_id(path: Path, key: str, records: Iterable[Any]) -> tuple[dict[int, Reco
     return table, notes
 
 
+def _is_text(key: str, value: Any) -> bool:
+    """Whether it is text that can be written: the name of a file may hold bytes that are none, that of a class not."""
+    return isinstance(value, str) and (key == "images" or legible(value) == value)
+
+
 def _complete(path: Path, key: str, position: int, record: Any) -> Record:
     """The record with whole numbers where they belong. It is not changed; the same object if it is sound.
 
@@ -110,7 +116,7 @@ def _complete(path: Path, key: str, position: int, record: Any) -> Record:
         is_text = field == _TEXT[key]
         value = fields.get(field)
         number = whole_number(value)
-        usable = isinstance(value, str) if is_text else number is not None and (number > 0 or field not in _SIZES)
+        usable = _is_text(key, value) if is_text else number is not None and (number > 0 or field not in _SIZES)
         if not usable:
             expected = "text" if is_text else "a whole number" + " above 0" * (field in _SIZES)
             raise UserError(f"{path}: {key}[{position}] has no usable {field!r}, {expected}: {record!r:.200}")

@@ -1,12 +1,13 @@
 """Every argument that a builder of detectors can be given by name, also those that its ``**options`` hand on.
 
-Recipes and ``--set model.NAME=VALUE`` ask here which settings there are, and what a value of each looks like.
+Recipes and ``--set model.NAME=VALUE`` ask here which settings there are, what a value of each looks like, and whether
+it can be.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -47,6 +48,35 @@ def arguments(builder: Callable[..., Any]) -> dict[str, Any]:
     for name, part in parts.items():
         found |= {f"{name}.{inner}": default for inner, default in arguments(part).items() if inner not in without}
     return found | _own(builder)
+
+
+def check_numbers(builder: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse numbers below zero: what a detector of this library takes are counts, sizes, shares and thresholds.
+
+    Raises:
+        ValueError: there is one, or one that is not a number. Other people's detectors may take what they like.
+    """
+    for name, value in options.items() if _is_ours(builder) else ():
+        if any(isinstance(leaf, int | float) and not leaf >= 0 for leaf in _leaves(value)):
+            raise ValueError(f"{name}: expected no number below 0, got {value}")
+
+
+def has_foreign_code(builder: Callable[..., Any], options: Mapping[str, Any]) -> bool:
+    """Whether a detector is built by code that is not of this library: its own, or a part among its options."""
+    return not _is_ours(builder) or any(map(callable, _leaves(options)))
+
+
+def _is_ours(builder: Callable[..., Any]) -> bool:
+    return getattr(builder, "__module__", "").startswith(f"{__name__.partition('.')[0]}.")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """What lies in containers of containers."""
+    if isinstance(value, Mapping | tuple | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(inner)
+    else:
+        yield value
 
 
 def _own(builder: Callable[..., Any]) -> dict[str, Any]:

@@ -31,6 +31,21 @@ def check_images(images: Sequence[Tensor]) -> None:
             raise ValueError(f"images[{i}]: expected a float tensor (3, H, W) in [0, 1], got {image.dtype} {shape}")
 
 
+def check_sizes(shorter: Sequence[int], longest: int) -> None:
+    """Refuse sizes, in pixels, to which no image can be resized.
+
+    Args:
+        shorter: of the shorter side; one of them is chosen.
+        longest: of the longer side, at most.
+
+    Raises:
+        ValueError: one is below 1.
+    """
+    if not min(*shorter, longest) >= 1:
+        sizes = " or ".join(map(str, shorter))
+        raise ValueError(f"sizes of images: expected at least 1 pixel, got {sizes} (longer side at most {longest})")
+
+
 def check_targets(
     targets: Sequence[Mapping[str, Tensor]] | None, images: Sequence[Tensor], classes: int, masks: bool = False
 ) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from .box_ops import drop_empty
-from .inputs import check_images, check_targets
+from .inputs import check_images, check_sizes, check_targets
 
 
 class TorchvisionForm(nn.Module):
@@ -55,6 +55,17 @@ class ImageTransform(GeneralizedRCNNTransform):
 
     torchvision's own makes 0 x 320 pixels of 6 x 3000, and fails. All other images become what it makes of them.
     """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        """
+        Args:
+            arguments, options: of torchvision's transform.
+
+        Raises:
+            ValueError: a size is below 1.
+        """
+        super().__init__(*arguments, **options)
+        check_sizes(self.min_size, self.max_size)
 
     @classmethod
     def like(cls, transform: GeneralizedRCNNTransform) -> ImageTransform:

@@ -65,7 +65,7 @@ class CocoResult:
 
     def table(self) -> str:
         """The 12 numbers as text, one a line; a dash stands for an undefined one. Then what was not finite, if any."""
-        lines = [f"{name:<10} {_text(self[name]):>6}   {METRICS[name]}" for name in METRICS]
+        lines = [f"{name:<10} {as_text(self[name]):>6}   {METRICS[name]}" for name in METRICS]
         if self.not_finite:
             lines.append(f"{self.not_finite} detections were not finite and found nothing")
         return "\n".join(lines)
@@ -74,11 +74,12 @@ class CocoResult:
         """AP of each category as text, best first."""
         width = max(map(len, self.per_class), default=0)
         ranked = sorted(self.per_class.items(), key=lambda item: -item[1])
-        return "\n".join(f"{name:<{width}} {_text(value):>6}" for name, value in ranked)
+        return "\n".join(f"{name:<{width}} {as_text(value):>6}" for name, value in ranked)
 
 
-def _text(value: float) -> str:
-    return "-" if value == UNDEFINED else f"{value:.4f}"
+def as_text(value: float, form: str = ".4f") -> str:
+    """A number of the metric for people: a dash where it is not defined."""
+    return "-" if value == UNDEFINED else format(value, form)
 
 
 def evaluate(

@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 
 from ..data.coco_json import index_coco
 from ..data.dataset import DetectionData
-from .coco_metric import UNDEFINED, evaluate
+from .coco_metric import UNDEFINED, as_text, evaluate
 from .ground_truth import clean_truth
 from .records import finite_records
 
@@ -114,10 +114,10 @@ class ErrorReport:
         A dash stands for an undefined number.
         """
         counts = self.counts(least_score)
-        lines = [f"AP50 {_text(self.ap50, '.4f')}; numbers count detections with score {least_score} or more", ""]
+        lines = [f"AP50 {as_text(self.ap50)}; numbers count detections with score {least_score} or more", ""]
         lines.append(f"{'kind':<15} {'gain':>7} {'number':>7}   definition")
         for kind in sorted(KINDS, key=lambda kind: -self.gains[kind]):
-            lines.append(f"{kind:<15} {_text(self.gains[kind], '+.4f'):>7} {counts[kind].total():7d}   {KINDS[kind]}")
+            lines.append(f"{kind:<15} {as_text(self.gains[kind], '+.4f'):>7} {counts[kind].total():7d}   {KINDS[kind]}")
         classes = sorted({name for counter in counts.values() for name in counter})
         width = max(map(len, classes), default=0)
         lines += ["", " ".join([" " * width, *(f"{kind:>14}" for kind in KINDS)])]
@@ -128,10 +128,6 @@ class ErrorReport:
         if self.not_finite:
             lines.append(f"{self.not_finite} detections were not finite and found nothing")
         return "\n".join(lines)
-
-
-def _text(value: float, form: str) -> str:
-    return "-" if value == UNDEFINED else format(value, form)
 
 
 def _category(mistake: Mistake) -> int:

@@ -51,6 +51,25 @@ def write_atomically(path: Path, content: dict[str, Any]) -> None:
         raise UserError(f"cannot write {path}: {getattr(reason, 'strerror', None) or reason}{kept}") from error
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that ``path``, or what it is a link to, holds either the old content or the new.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full; what was there before is still there.
+    """
+    target = path.resolve()
+    partial = target.with_name(target.name + ".partial")
+    with writing(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content)
+            partial.replace(target)
+        except OSError:
+            with suppress(OSError):  # where nothing can be written there is nothing to remove
+                partial.unlink()
+            raise
+
+
 class _Sink(FileIO):
     """A file that remembers why it could not be written: of a full disk torch only says that a position is wrong."""
 

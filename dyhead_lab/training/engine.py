@@ -31,7 +31,7 @@ from .nonfinite import NotFiniteError, save_batch
 from .optimizers import build_optimizer, warm_average
 from .recipe import Recipe
 from .schedules import rate_factor, why_not_continued
-from .start import Start, fill
+from .start import Start, begin_from, place_of_start
 from .step_memory import ActivationMeter, StepMemory, checkpoint_activations, out_of_memory_explained, peak_memory
 
 #: What a detector learns from.
@@ -107,7 +107,8 @@ class Engine:
     def _build(self) -> nn.Module:
         recipe, classes = self.recipe, len(self.train_set.categories)
         model = recipe.build(classes) if self.start is None else recipe.architecture(classes)
-        self.anew = fill(model, self.start.model.state_dict(), str(self.start.path)) if self.start else []
+        categories, start = self.train_set.categories, self.start
+        self.anew = begin_from(start, model, categories, recipe.architecture) if start else []
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if resizes(recipe.augmentation):
             keep_sizes_in_training(model)
@@ -173,6 +174,8 @@ class Engine:
         here = {**self._subject, **self.recipe.settings()}
         state |= {"detector": current_path(state["detector"])} if "detector" in state else {}
         known = {name: state[name] for name in self._subject if name in state}  # early ones do not count their images
+        if known.get("start"):  # early ones have it as it was typed
+            known["start"] = str(Path(known["start"]).resolve())
         model = as_meant(state["settings"].get("model", {}), self.recipe.detector, state["format"])
         there = {**self._subject, **known, **Recipe.defaults(), **state["settings"], "model": model}
         changed = {k: there.get(k) for k in here if here.get(k) != there.get(k)}
@@ -199,7 +202,7 @@ class Engine:
             "categories": list(self.train_set.categories),
             "images": len(self.train_set),
             "ids of images": self._ids,
-            "start": str(self.start.path) if self.start else None,
+            "start": place_of_start(self.start),
         }
 
     @property

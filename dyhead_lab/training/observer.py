@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
-from ..evaluation.coco_metric import METRICS
+from ..evaluation.coco_metric import METRICS, as_text
 from .recipe import Recipe
 
 #: One line of the log: ``iteration`` and numbers by name.
@@ -72,7 +72,7 @@ class ProgressBar(Silent):
 
     def note(self, entry: Entry) -> None:
         if "AP" in entry:
-            line = "  ".join(f"{name} {entry[name]:.3f}" for name in list(METRICS)[:6])
+            line = "  ".join(f"{name} {as_text(entry[name], '.3f')}" for name in list(METRICS)[:6])
             self._started.write(f"iteration {entry['iteration']}: {line}")
         if "loss" in entry:
             self._started.set_postfix(loss=f"{entry['loss']:.3f}", lr=f"{entry['lr']:.1e}")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..data.dataset import DetectionData
-from ..detectors.arguments import arguments
+from ..detectors.arguments import arguments, check_numbers, has_foreign_code
 from ..errors import UserError
 from ..ops.autocast import has_bfloat16
 from .import_paths import import_path, to_plain
@@ -175,10 +175,10 @@ class Recipe:
         """A freshly initialised detector for ``classes`` classes.
 
         Raises:
-            UserError: ``detector`` does not take these options, or gives no ``nn.Module``.
+            UserError: ``detector`` does not take these options or refuses them, or gives no ``nn.Module``.
         """
         refuse_other_arguments("detector", self.detector, classes=classes, **self.model)
-        model = self.detector(classes=classes, **self.model)
+        model = self._made(classes, self.model)
         if not isinstance(model, nn.Module):
             raise UserError(
                 f"detector: expected a class or function that gives an nn.Module, got {type(model).__name__}"
@@ -186,9 +186,21 @@ class Recipe:
         return model
 
     def architecture(self, classes: int) -> nn.Module:
-        """The detector without the weights that a training starts from, which may be a download."""
-        model = {**self.model, "weights": None} if "weights" in self.model else self.model
-        return self.detector(classes=classes, **model)
+        """The detector without the weights that a training starts from, which may be a download.
+
+        Raises:
+            UserError: ``detector`` refuses these options.
+        """
+        return self._made(classes, {**self.model, "weights": None} if "weights" in self.model else self.model)
+
+    def _made(self, classes: int, options: Mapping[str, Any]) -> nn.Module:
+        try:
+            check_numbers(self.detector, options)
+            return self.detector(classes=classes, **options)
+        except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+            if has_foreign_code(self.detector, options):
+                raise  # who wrote it needs the traceback
+            raise UserError(f"recipe {self.name}: no detector has the options {dict(options)}: {error}") from error
 
     def with_model(self, options: dict[str, Any]) -> Recipe:
         """A copy whose detector is built with these options."""

@@ -7,6 +7,7 @@
   the bytes that a step took
 - ``detections.json``: what it found on the validation split, as COCO results
 - ``weights.pt``: what was evaluated; ``nonfinite_*.pt``: batches that gave no finite loss
+- ``.lock``: the process that trains in the folder, or was the last to do so; see :mod:`.run_lock`
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from ..data.coco import CocoDetection
 from ..data.dataset import DetectionData, place_of
 from ..errors import UserError
 from ..evaluation.coco_metric import METRICS, CocoResult
-from .checkpoint import RunLog, writing
+from .checkpoint import RunLog, write_whole, writing
 from .engine import Engine
 from .observer import Observer, Silent
 from .provenance import provenance
+from .start import place_of_start
 from .step_memory import StepMemory
 
 RUN, LOG, METRICS_FILE, DETECTIONS = "run.json", "log.jsonl", "metrics.json", "detections.json"
@@ -138,7 +140,7 @@ def write_origin(engine: Engine) -> None:
         "recipe": engine.recipe.name,
         "file": engine.recipe.file or None,
         **engine.recipe.origin(),
-        "start": str(engine.start.path) if engine.start else None,
+        "start": place_of_start(engine.start),
         "data": {name: data_origin(data) for name, data in (("train", engine.train_set), ("val", engine.val_set))},
         "starts": [*starts, {"iteration": engine.iteration, **provenance(engine.accelerator.device.type)}],
     }
@@ -159,11 +161,7 @@ def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
-        partial.replace(path)
+    write_whole(path, (json.dumps(content, indent=indent) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

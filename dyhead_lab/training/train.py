@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -13,10 +14,10 @@ from typing import Any, overload
 from ..data.coco import coco_folder
 from ..data.subset import fraction_of
 from ..errors import UserError
-from ..evaluation.coco_metric import CocoResult, evaluate
+from ..evaluation.coco_metric import CocoResult, as_text, evaluate
 from ..evaluation.records import finite_records
 from ..notices import notice
-from ..paths import why_not_written
+from ..paths import legible, why_not_written
 from .checkpoint import WEIGHTS, read, save_weights, writing
 from .distributed import gather_list
 from .engine import Engine
@@ -26,6 +27,7 @@ from .observer import Observer, Silent, Together, default_observer
 from .probes import Probe
 from .recipe import Recipe
 from .run_folder import WEIGHTS_FILE, Journal, forget
+from .run_lock import alone_in
 from .schedules import warmup_steps
 from .start import Start
 
@@ -111,18 +113,29 @@ def train(
 
     Raises:
         UserError: unknown settings, a class among them that no file could name (a lambda, say), unusable data, a
-            ``start`` of another architecture, a folder that holds another run, cannot be written or is not shared by
-            all machines, a loss that is not finite.
+            ``start`` of another architecture, a folder that holds another run, in which another process trains, that
+            cannot be written or is not shared by all machines, a loss that is not finite.
         Interrupted: Ctrl-C, or an observer asked to stop, where no live curves say so; the checkpoint is written.
     """
     recipe = find_recipe(recipe).with_changes({**(changes or {}), **_by_dotted_name(settings)})
     recipe.origin()  # what could not be written down at the first checkpoint is refused now
     out = Path(out or Path("runs") / recipe.name)
     problem = why_not_written(out)
+    if legible(str(out)) != str(out):
+        problem = "its name is not encoded as UTF-8, on which TensorBoard would fail"
     if problem:  # told before data is drawn and a detector built
         raise UserError(f"cannot write {out}: {problem}; choose another folder with --out (out=... in Python)")
     train_set, val_set = (coco_folder(data, split) if data else recipe.data(split) for split in ("train", "val"))
     engine = Engine(recipe, fraction_of(train_set, recipe.fraction), val_set, out, start)
+    with alone_in(out) if engine.is_main else nullcontext():
+        return _follow(engine, fresh, progress, observer, watching)
+
+
+def _follow(
+    engine: Engine, fresh: bool, progress: bool, observer: Observer | None, watching: Sequence[Observer]
+) -> CocoResult | None:
+    """Start or continue the run in the engine's folder, and see it to its end; see :func:`train`."""
+    recipe, out, start = engine.recipe, engine.out, engine.start
     if fresh and engine.is_main:
         forget(engine)
     elif not fresh and engine.checkpoint_path.exists():
@@ -146,7 +159,7 @@ def train(
         with interrupt_as_request() as interrupted:
             _steps(engine, journal, interrupted)
             result = _finish(engine, journal)
-        message = f"{out}: finished, AP {result['AP']:.3f}; {engine.memory or 'nothing was left to train'}"
+        message = f"{out}: finished, AP {as_text(result['AP'], '.3f')}; {engine.memory or 'nothing was left to train'}"
         return result
     except Interrupted as stop:
         message = str(stop)

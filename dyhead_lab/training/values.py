@@ -33,6 +33,8 @@ def value_like(old: Any, new: Any, name: str) -> Any:
             return dict(ast.literal_eval(new))
         if isinstance(old, str) and new in (None, "None"):
             return None
+        if isinstance(old, int) and isinstance(new, float) and not new.is_integer():
+            raise ValueError  # int() would cut it off
         return _literal(new) if old is None else type(old)(new)
     except (ValueError, KeyError, TypeError, SyntaxError):
         raise UserError(f"{name}: expected a value like {old!r}, got {new!r}") from None

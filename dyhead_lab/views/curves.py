@@ -128,4 +128,6 @@ def _draw(axes: Axes, title: str, lines: Mapping[str, Curve]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="y", alpha=0.25)
     if len(lines) > 1:
-        axes.legend(fontsize=9, frameon=False, labelcolor="linecolor", ncols=1 + (len(lines) > 4))
+        legend = axes.legend(fontsize=9, frameon=False, labelcolor="linecolor", ncols=1 + (len(lines) > 4))
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a folder may be called $a_$

@@ -58,4 +58,4 @@ def _draw(axes, mistake: Mistake, names: dict[int, str]) -> None:
     name = names[record["category_id"]]
     label = name if mistake.detection is None else f"{name} {mistake.weight:.2f}"
     patch = {"facecolor": colour, "edgecolor": "none", "pad": 1}
-    axes.text(x, y, label, fontsize=9, va="bottom", color=ink_on(colour), bbox=patch, clip_on=True)
+    axes.text(x, y, label, fontsize=9, va="bottom", color=ink_on(colour), bbox=patch, clip_on=True, parse_math=False)

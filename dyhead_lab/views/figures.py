@@ -20,6 +20,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..paths import legible
+
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 VERMILION, PURPLE, SKY, YELLOW = "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"
 PALETTE = (SKY, ORANGE, GREEN, YELLOW, VERMILION, PURPLE, BLUE)
@@ -62,10 +64,10 @@ class Picture:
     def __init__(self, figure: Figure, alt: str, colours: int | None = None):
         if not alt.strip():
             raise ValueError("alt: got an empty text, expected a sentence that says what the figure shows")
+        self.alt = alt = legible(alt)  # it may name a file
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", transparent=True, metadata={"Software": None, "Description": alt})
         self.png = buffer.getvalue() if colours is None else _with_palette(buffer, alt, colours)
-        self.alt = alt
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
@@ -141,6 +143,7 @@ def draw_boxes(
             color=ink_on(colour),
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.2},
             annotation_clip=False,
+            parse_math=False,  # a class may be called $5
         )
 
 

@@ -20,6 +20,7 @@ from ..detectors.detr.set_detector import SetDetector
 from ..detectors.image_batch import resize_image
 from ..detectors.inference import prepared
 from ..errors import UserError
+from ..paths import legible
 from ..trace import Trace, trace
 from ..training.import_paths import Import
 from ..zoo import Trained, load_trained
@@ -136,7 +137,7 @@ def _read(image: str | Path | Tensor) -> tuple[Tensor, str]:
         return image, "image"
     if str(image) in PHOTOGRAPHS and not Path(image).exists():
         return photograph(str(image)), str(image)
-    return upright(read_image(image), exif_orientation(image)), Path(image).name
+    return upright(read_image(image), exif_orientation(image)), legible(Path(image).name)
 
 
 def _run(model: nn.Module, image: Tensor) -> tuple[Trace, dict[str, Tensor]]:

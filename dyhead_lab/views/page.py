@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anywidget
 
-from ..errors import UserError
+from ..training.checkpoint import write_whole
 from .explorer import Explorer
 
 #: What the JavaScript of an explorer finds in the place of Jupyter's model: values that only the page changes.
@@ -73,8 +73,4 @@ def write_page(explorer: Explorer, path: Path, title: str) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page_of(explorer, title), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    write_whole(path, page_of(explorer, title).encode())

@@ -126,6 +126,7 @@ def test_an_incomplete_image_is_named(tmp_path, key):
         ({"categories": [*CATEGORIES, {"id": 7, "name": "horse"}]}, "two records of categories have id 7"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "same name"),
         ({"categories": [{"id": 1}]}, r"categories\[0\] has no usable 'name'"),
+        ({"categories": [{"id": 1, "name": "\ud800"}]}, r"categories\[0\] has no usable 'name', text: .*ud800"),
     ],
 )
 def test_double_or_nameless_records_are_refused(tmp_path, lists, message):

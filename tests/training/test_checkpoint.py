@@ -7,7 +7,7 @@ import torch
 
 from dyhead_lab.errors import UserError
 from dyhead_lab.training import checkpoint
-from dyhead_lab.training.checkpoint import CHECKPOINT, WEIGHTS, RunLog, read, write_atomically
+from dyhead_lab.training.checkpoint import CHECKPOINT, WEIGHTS, RunLog, read, write_atomically, write_whole
 
 #: The least that a file of weights and a checkpoint hold.
 KEPT = {"format": WEIGHTS, "recipe": "r", "options": {}, "categories": [], "state_dict": {}}
@@ -48,6 +48,18 @@ def test_a_real_full_disk_keeps_the_previous_file(tmp_path):
         write_atomically(path, {"format": CHECKPOINT, "x": torch.zeros(100_000)})
     assert read(path, CHECKPOINT)["iteration"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_pages_pictures_and_numbers_too_are_whole_or_as_before(tmp_path):
+    path, link = tmp_path / "page.html", tmp_path / "link.html"
+    write_whole(path, b"the old page")
+    (tmp_path / "page.html.partial").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"cannot write .*page\.html: No space left on device"):
+        write_whole(path, b"the new page")
+    assert path.read_bytes() == b"the old page" and [p.name for p in tmp_path.iterdir()] == ["page.html"]
+    link.symlink_to(path)
+    write_whole(link, b"the new page")
+    assert link.is_symlink() and path.read_bytes() == b"the new page"
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

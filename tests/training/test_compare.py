@@ -58,3 +58,20 @@ def test_other_detectors_and_data_are_a_difference(run, capsys):
     assert main(["compare", str(run), str(other), "--out", str(run / "curves.svg")]) == 0
     printed = capsys.readouterr().out
     assert "detector: a net:Mine, b net:Yours" in printed and "dataset:" not in printed and "lr:" not in printed
+    assert "start:" not in printed and "data:" not in printed
+
+
+def test_another_start_and_other_files_are_a_difference(run, capsys):
+    """With ``--from`` and ``--data`` the settings are the same."""
+    other = run.with_name("b")
+    for folder, start, split in ((run, None, "cells"), (other, "/w/quickstart.pt", "fish")):
+        folder.mkdir(exist_ok=True)
+        (folder / "log.jsonl").write_text(LOSS, encoding="utf-8")
+        data = {name: {"annotations": f"/{split}/{name}.json", "images": 4} for name in ("train", "val")}
+        origin = {"settings": {"lr": 0.1}, "start": start, "data": data}
+        (folder / "run.json").write_text(json.dumps(origin), encoding="utf-8")
+    assert main(["compare", str(run), str(other), "--out", str(run / "curves.svg")]) == 0
+    printed = capsys.readouterr().out
+    assert "start: a None, b /w/quickstart.pt" in printed
+    assert "val data: a /cells/val.json (4 images), b /fish/val.json (4 images)" in printed
+    assert "train data: a /cells/train.json (4 images), b /fish/train.json (4 images)" in printed

@@ -14,13 +14,13 @@ from dyhead_lab.attention import DyHead
 from dyhead_lab.data.shapes import write_shapes
 from dyhead_lab.detectors.detr.dam import correlation
 from dyhead_lab.errors import UserError
-from dyhead_lab.evaluation.coco_metric import METRICS
+from dyhead_lab.evaluation.coco_metric import METRICS, UNDEFINED
 from dyhead_lab.trace import emit
 from dyhead_lab.training import train
 from dyhead_lab.training.checkpoint import CHECKPOINT, read
 from dyhead_lab.training.engine import Engine
 from dyhead_lab.training.interrupt import Interrupted, interrupt_as_request
-from dyhead_lab.training.observer import Silent, Together
+from dyhead_lab.training.observer import ProgressBar, Silent, Together
 from dyhead_lab.training.probes import probe
 from dyhead_lab.training.provenance import git_state
 from dyhead_lab.training.run_folder import read_json
@@ -205,6 +205,16 @@ def test_a_finished_run_that_is_started_again_changes_no_number(stopped_and_cont
     watching = Notebook()
     assert run(pictures, out, watching).numbers == result.numbers
     assert (out / "log.jsonl").read_text(encoding="utf-8") == before and watching.iterations == []
+
+
+def test_what_is_not_defined_is_shown_as_a_dash(capsys):
+    """A set without large objects has no AP of them, and it is not -1."""
+    bar = ProgressBar()
+    bar.begin(zoo.get("quickstart"), [])
+    bar.note({"iteration": 2, **dict.fromkeys(METRICS, 0.25), "AP_large": UNDEFINED})
+    bar.end("over")
+    shown = capsys.readouterr().out
+    assert "AP 0.250" in shown and "AP_large -\n" in shown and "-1" not in shown
 
 
 def test_the_folder_says_where_the_run_came_from_and_what_it_reached(stopped_and_continued, pictures):

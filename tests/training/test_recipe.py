@@ -1,6 +1,7 @@
 """Recipes: settings as typed, values that no training can follow, and checkpoints older than a setting."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -28,6 +29,14 @@ def test_settings_are_read_as_typed():
     assert recipe.with_changes({"milestones": "700"}).milestones == (700,)
 
 
+def test_numbers_that_count_are_whole():
+    """As ``train(recipe, iterations=len(images) * 12 / 16)`` gives them."""
+    assert frozen_recipe(iterations=900.0).iterations == 900
+    for iterations in (2.7, math.inf, math.nan):
+        with pytest.raises(UserError, match=rf"iterations: expected a value like \d+, got {iterations}"):
+            frozen_recipe(iterations=iterations)
+
+
 def test_settings_reach_into_the_detectors_options():
     recipe = frozen_recipe().with_changes({"model.body.norm": "batch"})
     assert recipe.model["body"] == {"norm": "batch"} and frozen_recipe().model["body"] == {"norm": "frozen"}
@@ -45,6 +54,42 @@ def test_settings_reach_arguments_that_the_recipe_does_not_give():
         recipe.with_changes({"model.topk": "many"})
     with pytest.raises(UserError, match=r"no setting 'model\.dyhead\.scales'; did you mean model\.dyhead\.scale\?"):
         recipe.with_changes({"model.dyhead.scales": "false"})
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "says"),
+    [
+        ("quickstart", "dyhead.form", "flat", "form: expected one of released, paper, got 'flat'"),
+        ("quickstart", "tower_convs", "-1", "tower_convs: expected no number below 0, got -1"),
+        ("quickstart", "object_scale", "nan", "object_scale: expected no number below 0, got nan"),
+        ("quickstart", "object_scale", "0", "division by zero"),
+        ("quickstart", "image_size", "0", "expected at least 1 pixel, got 0"),
+        ("detr_tiny", "min_size", "many", "not supported between instances of"),
+        ("deformable_detr_tiny", "heads", "5", "channels must be a multiple of heads"),
+        ("deformable_detr_tiny", "queries", "0", "queries must be at least 1, got 0"),
+        ("detr_tiny", "min_size", "0", "expected at least 1 pixel, got 0"),
+    ],
+)
+def test_an_option_that_no_detector_can_have_is_refused_with_the_reason(name, option, value, says):
+    recipe = zoo.get(name).with_changes({f"model.{option}": value})
+    for build in (recipe.build, recipe.architecture):
+        with pytest.raises(UserError, match=f"recipe {name}: no detector has the options .*{re.escape(says)}"):
+            build(3)
+
+
+def test_a_mistake_in_code_of_ones_own_keeps_its_traceback():
+    def own(classes, size=1):
+        raise ValueError("a mistake in mine.py")
+
+    def part(channels):
+        raise ValueError("a mistake in mine.py")
+
+    for recipe in (
+        Recipe("own", "a detector of one's own", own, dataset=None, model={"size": -1}),
+        quick_recipe(**{"model.dyhead_blocks": 1}).with_model({"dyhead": {"extra": part}}),
+    ):
+        with pytest.raises(ValueError, match="a mistake in mine"):
+            recipe.build(3)
 
 
 def test_an_option_without_a_value_takes_any():

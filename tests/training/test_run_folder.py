@@ -54,7 +54,7 @@ def test_a_fresh_run_leaves_no_result_of_the_run_before(small_pictures, tmp_path
     assert names(tmp_path) >= RESULTS
     with pytest.raises(Interrupted):
         run(small_pictures, tmp_path, Watcher(last=1), fresh=True, lr=1e-5)
-    assert names(tmp_path) == {"last.pt", "run.json", "log.jsonl", "tensorboard", "notes.txt"}
+    assert names(tmp_path) == {"last.pt", "run.json", "log.jsonl", "tensorboard", ".lock", "notes.txt"}
     assert len(read_json(tmp_path / "run.json")["starts"]) == 1
 
 

@@ -1,6 +1,7 @@
 """Fine-tuning: everything but what depends on the classes comes from trained weights, or the misfit is named."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from dyhead_lab.cli import main
 from dyhead_lab.errors import UserError
 from dyhead_lab.training import train
 from dyhead_lab.training.run_folder import read_json
-from dyhead_lab.training.start import fill
+from dyhead_lab.training.start import begin_from, fill
 
 from .tiny import quick_recipe, write_pictures
 
@@ -35,21 +36,33 @@ def trained(tmp_path_factory):
     return folder
 
 
-def test_only_what_depends_on_the_classes_starts_anew():
-    source = zoo.load_trained("quickstart").model
+@pytest.mark.parametrize("categories", [["cell", "platelet"], list("abcdef")], ids=["fewer", "as many others"])
+def test_only_what_depends_on_the_classes_starts_anew(categories):
+    """What has learned discs knows nothing of cells, also where there are as many kinds of both."""
+    start, build = zoo.load_trained("quickstart"), zoo.get("quickstart").architecture
+    source = start.model.state_dict()
     torch.manual_seed(0)
-    model = zoo.get("quickstart").architecture(2)
+    model = build(len(categories))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert fill(model, source.state_dict(), "quickstart") == ANEW
+    assert begin_from(start, model, categories, build) == ANEW
     for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name] if name in ANEW else source.state_dict()[name]), name
+        assert torch.equal(value, before[name] if name in ANEW else source[name]), name
 
 
 def test_the_same_classes_take_everything():
-    source = zoo.load_trained("quickstart").model
-    model = zoo.get("quickstart").architecture(6)
-    assert fill(model, source.state_dict(), "quickstart") == []
-    assert torch.equal(model.state_dict()[ANEW[0]], source.state_dict()[ANEW[0]])
+    start, build = zoo.load_trained("quickstart"), zoo.get("quickstart").architecture
+    model = build(6)
+    assert begin_from(start, model, start.categories, build) == []
+    assert torch.equal(model.state_dict()[ANEW[0]], start.model.state_dict()[ANEW[0]])
+
+
+def test_what_differs_for_another_reason_than_the_classes_is_no_start():
+    """Queries have a row each, as classes do."""
+    start = zoo.load_trained("deformable_detr_tiny")
+    build = start.recipe.with_changes({"model.queries": 7}).architecture
+    for categories in (start.categories, ["cell", "platelet"]):
+        with pytest.raises(UserError, match=r"query_embed\.weight is \(50, 128\), here \(7, 128\) \(1 differences\)"):
+            begin_from(start, build(len(categories)), categories, build)
 
 
 def test_another_architecture_is_refused_with_its_differences_and_changes_nothing():
@@ -61,7 +74,7 @@ def test_another_architecture_is_refused_with_its_differences_and_changes_nothin
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     wider = {**source, ANEW[0]: torch.zeros(6, 65, 3, 3)}
     with pytest.raises(UserError, match=r"cls_logits\.weight is \(6, 65, 3, 3\), here \(2, 64, 3, 3\)"):
-        fill(zoo.get("quickstart").architecture(2), wider, "wider")
+        fill(zoo.get("quickstart").architecture(2), wider, "wider", ANEW)
 
 
 def test_a_run_begins_where_the_other_ended_says_so_and_continues(trained, capsys, tmp_path):
@@ -78,6 +91,18 @@ def test_a_run_begins_where_the_other_ended_says_so_and_continues(trained, capsy
     with pytest.raises(UserError, match=r"other settings \(start was"):
         train(recipe, data=trained / "two", out=out, progress=False)
     train(recipe, data=trained / "two", out=out, progress=False, start=start)  # it is finished, and still the same run
+
+
+def test_it_continues_from_another_folder(trained, tmp_path, monkeypatch):
+    """The start is the same file, however it is named from there."""
+    recipe = quick_recipe(iterations=2, schedule="constant", warmup=0)
+    shutil.copytree(trained / "run", tmp_path / "run")
+    for place, named in ((tmp_path, "run"), (tmp_path / "run", ".")):
+        monkeypatch.chdir(place)
+        start = zoo.load_trained(named)
+        train(recipe, data=trained / "two", out=tmp_path / "fine", progress=False, start=start)
+        recipe = recipe.with_changes({"iterations": 3})
+    assert [start["iteration"] for start in read_json(tmp_path / "fine" / "run.json")["starts"]] == [0, 2]
 
 
 def test_the_command_fine_tunes(trained, tmp_path, capsys):

@@ -1,4 +1,5 @@
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,6 +7,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from dyhead_lab.evaluation.error_analysis import Mistake
+from dyhead_lab.views.curves import comparison_figure
+from dyhead_lab.views.error_images import errors_picture
 from dyhead_lab.views.figures import INK, PALETTE, Picture, detections_figure, draw_boxes, ink_on
 
 NAMES = ["disc", "star"]
@@ -36,6 +40,25 @@ def test_boxes_lie_where_they_should_and_the_threshold_holds():
     rows, columns = np.nonzero(near(image, PALETTE[0])[100:])  # below the label
     assert abs(columns.min() - 40) <= 5 and abs(columns.max() - 200) <= 5 and abs(rows.max() + 100 - 280) <= 5
     assert not near(image, PALETTE[1]).any(), "a box below the threshold was drawn"
+
+
+@pytest.mark.parametrize("name", ["$5_$", "x_$ and $y", r"\frac"])
+def test_names_are_drawn_as_they_are(name):
+    """matplotlib takes what stands between dollars for a formula, and fails where it is none."""
+    grey = torch.full((3, 100, 100), 0.5)
+    found = {key: values[:1] for key, values in FOUND.items()}
+    Picture(detections_figure([grey], [found], [name]), "a class")
+    mistake = Mistake("background", 1, {"bbox": [10, 20, 40, 50], "category_id": 1, "image_id": 1, "score": 0.9}, None)
+    errors_picture(grey, 1, SimpleNamespace(mistakes=[mistake], names={1: name}))
+    log = [{"iteration": i, "loss": 1.0, "lr": 0.1} for i in (20, 40)]
+    Picture(comparison_figure({name: log, "b": log}), "two runs")
+
+
+def test_a_text_that_names_a_file_of_other_bytes_is_written():
+    picture = Picture(Figure(figsize=(1, 1)), "caf\udce9.png: 1 disc")
+    assert picture.alt == "caf?.png: 1 disc"
+    with Image.open(io.BytesIO(picture.png)) as image:
+        assert image.info["Description"] == picture.alt
 
 
 def test_ground_truth_has_no_scores_and_is_drawn_whole():

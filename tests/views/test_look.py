@@ -265,6 +265,17 @@ def test_the_command_takes_photographs_as_cameras_store_them(tmp_path, capsys):
     assert "turned.jpg" in capsys.readouterr().out
 
 
+def test_a_photograph_whose_name_is_not_unicode_has_a_page(image, tmp_path):
+    """As ``os.fsdecode`` gives a name that was written in Latin-1. Not every file system takes such a name."""
+    path = tmp_path / "caf\udce9.png"
+    try:
+        Image.fromarray((image * 255).byte().permute(1, 2, 0).numpy()).save(path)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system has no such names")
+    look(path, "quickstart").page(tmp_path / "page.html")
+    assert "caf?.png" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_mistakes_are_named(tmp_path, capsys):
     heic = tmp_path / "phone.heic"
     heic.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))

@@ -24,6 +24,20 @@ def test_a_recipe_is_built_and_weights_are_loaded(tmp_path):
         recipe_meant(tmp_path / "other.pth").architecture(3)
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "--runs", "0"], "--runs: expected"),
+        (["quickstart", "--classes", "0"], "--classes: expected at least 1"),
+    ],
+)
+def test_a_cost_is_counted_of_a_path_without_a_slash_too(words, says, tmp_path, monkeypatch, capsys):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["efficiency", *words]) == 1
+    assert says in capsys.readouterr().err, "refused for what is wrong with it, not for its name"
+
+
 def test_the_recipe_of_shipped_weights_can_be_named_by_their_file():
     from dyhead_lab.paths import WEIGHTS
 

@@ -11,6 +11,7 @@ from ..arguments import hands_on
 from ..backbones.named import named_body
 from ..backbones.resnet import RESNETS, ResNetBackbone
 from ..backbones.swin import SWINS
+from ..inputs import check_sizes
 from .deformable_detr import DeformableDETR, DeformableDETRConfig
 from .detr import DETR, DETRConfig
 from .set_detector import SetDetector
@@ -127,5 +128,6 @@ class Coarsest(nn.Module):
 
 def _detecting_at(min_size: int | None, max_size: int, model: Detector) -> Detector:
     if min_size is not None:
+        check_sizes((min_size,), max_size)
         model.detection_size = (min_size, max_size)
     return model

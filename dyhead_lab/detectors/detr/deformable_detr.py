@@ -82,6 +82,8 @@ class DeformableDETRConfig:
     compat: str | None = None
 
     def __post_init__(self) -> None:
+        if self.queries < 1:
+            raise ValueError(f"queries must be at least 1, got {self.queries}")
         if self.two_stage and not self.refine:
             raise ValueError("two_stage needs refine=True: the decoder refines the boxes that the encoder proposes")
         if self.efficient_queries and not self.two_stage:

@@ -49,6 +49,8 @@ class DETRConfig:
     decoder_self_attention: bool = True
 
     def __post_init__(self) -> None:
+        if self.queries < 1:
+            raise ValueError(f"queries must be at least 1, got {self.queries}")
         if self.channels % 4 or self.channels % self.heads:
             raise ValueError(
                 f"channels must be a multiple of 4 and of heads, got channels={self.channels}, heads={self.heads}"
