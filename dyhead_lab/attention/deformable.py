@@ -119,7 +119,8 @@ class MultiScaleDeformableAttention(nn.Module):
         else:
             unit = reference_BQL[..., None, 2:].expand(B, Q, L, P, 2).reshape(B, Q, 1, L * P * 2) * (0.5 / P)
         locations = torch.addcmul(centre, offsets, unit).view(B, Q, M, L, P, 2)
-        weights = self.attention_weights(query_BQC).view(B, Q, M, L * P).softmax(-1).view(B, Q, M, L, P)
+        logits = self.attention_weights(query_BQC).view(B, Q, M, L * P)
+        weights = logits.softmax(-1, dtype=locations.dtype).view(B, Q, M, L, P)  # as exact as the places
         emit(self, sampling_locations=locations, attention_weights=weights)
 
         value_BNMD = value.view(B, value.shape[1], M, self.channels // M)

@@ -1,4 +1,4 @@
-"""Heads under autocast: the arithmetic of boxes stays in float32."""
+"""The arithmetic of boxes stays in float32, under autocast and where a whole detector was cast to 16 bits."""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ def in_float32(head: Head) -> Head:
     """
     head.register_forward_hook(_cast)
     return head
+
+
+def in_precision_of_weights(head: Head) -> Head:
+    """Make ``head`` take what was pooled in float32 as its weights are: those of ``model.half()`` take float16.
+
+    The head itself is returned.
+    """
+    head.register_forward_pre_hook(_cast_inputs)
+    return head
+
+
+def _cast_inputs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    dtype = next(module.parameters()).dtype
+    return tuple(tensor.to(dtype) for tensor in inputs)
 
 
 def _cast(module: nn.Module, inputs: Any, output: Any) -> Any:

@@ -161,7 +161,8 @@ class DeformableTransformer(nn.Module):
         score_BN = logits.amax(-1) if self.efficient_queries else logits[..., 0]
         best_BQ = score_BN.topk(min(queries, score_BN.shape[1]), 1).indices
         references = take(boxes, best_BQ).detach().sigmoid()
-        embedding = self.pos_trans_norm(self.pos_trans(box_sines(references, memory_BNC.shape[-1])))
+        sines = box_sines(references, memory_BNC.shape[-1]).to(self.pos_trans.weight.dtype)
+        embedding = self.pos_trans_norm(self.pos_trans(sines))
         if self.efficient_queries:
             positions, features = embedding, take(memory_BNC, best_BQ)
         else:

@@ -37,7 +37,7 @@ class FlatPyramid:
     def flatten(cls, features: Sequence[Tensor], paddings: Sequence[Tensor], level_embed_LC: Tensor) -> FlatPyramid:
         """Join levels (B, C, H, W) and their padding masks (B, H, W); add sine positions and level embeddings."""
         positions = [
-            sine_positions(padding, level.shape[-1], centred=True) + level[:, None, None]
+            sine_positions(padding, level.shape[-1], centred=True).to(level.dtype) + level[:, None, None]
             for padding, level in zip(paddings, level_embed_LC, strict=True)
         ]
         sizes = tuple((feature.shape[2], feature.shape[3]) for feature in features)

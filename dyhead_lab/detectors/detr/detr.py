@@ -224,7 +224,7 @@ class DETR(SetDetector):
             )
         projected = self.input_proj(maps[0])
         padding = resize_padding(padding_mask, projected.shape[-2:])
-        positions = sine_positions(padding, self.config.channels, centred=False)
+        positions = sine_positions(padding, self.config.channels, centred=False).to(self.query_embed.weight.dtype)
         return FlatMap(_rows(projected), _rows(positions), padding.flatten(1))
 
 

@@ -157,6 +157,7 @@ def best_boxes(
             best = score.topk(min(candidates, len(score))).indices
             found.append((boxes_BN4[image, place[best]], score[best], label[best]))
         all_boxes, all_scores, all_labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+        all_boxes = all_boxes.to(all_scores.dtype)  # scores are float32, boxes as precise as the weights
         kept = batched_nms(all_boxes, all_scores, all_labels, nms_threshold)[:most]
         results.append({"boxes": all_boxes[kept], "scores": all_scores[kept], "labels": all_labels[kept]})
     return results

@@ -16,7 +16,7 @@ from ...attention import TaskAwareAttention
 from ..anchors import ExactAnchors
 from ..arguments import hands_on
 from ..backbones.feature_pyramid import PyramidBackbone, pyramid, with_pyramid
-from ..precision import in_float32
+from ..precision import in_float32, in_precision_of_weights
 from ..torchvision_form import TorchvisionForm
 
 ROI_LEVELS = ("p2", "p3", "p4", "p5")
@@ -78,8 +78,8 @@ def box_layers(channels: int, width: int, task_after_pooling: bool) -> tuple[nn.
     or task-aware attention, which keeps C.
     """
     if task_after_pooling:
-        return TaskAwareBoxHead(channels), channels
-    return TwoMLPHead(channels * BOX_SIZE**2, width), width
+        return in_precision_of_weights(TaskAwareBoxHead(channels)), channels
+    return in_precision_of_weights(TwoMLPHead(channels * BOX_SIZE**2, width)), width
 
 
 class FasterRCNN(TorchvisionForm, tv.FasterRCNN):

@@ -7,6 +7,7 @@ from typing import Any
 import torchvision.models.detection as tv
 
 from ..arguments import hands_on
+from ..precision import in_precision_of_weights
 from ..torchvision_form import TorchvisionForm
 from .faster_rcnn import RoIAlign, two_stages
 
@@ -33,7 +34,7 @@ def mask_rcnn(
     channels = features.out_channels
     masks = {
         "mask_roi_pool": RoIAlign(MASK_SIZE, object_scale),
-        "mask_head": tv.mask_rcnn.MaskRCNNHeads(channels, (channels,) * MASK_CONVS, 1),
+        "mask_head": in_precision_of_weights(tv.mask_rcnn.MaskRCNNHeads(channels, (channels,) * MASK_CONVS, 1)),
         "mask_predictor": tv.mask_rcnn.MaskRCNNPredictor(channels, channels, classes + 1),
     }
     return MaskRCNN(features, classes=classes, **masks | parts)
