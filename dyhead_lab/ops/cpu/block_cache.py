@@ -62,6 +62,13 @@ def zeros(*shape: int, like: Tensor) -> Tensor:
     return empty(*shape, like=like).zero_()
 
 
+def array(*shape: int, like: np.ndarray) -> np.ndarray:
+    """The same as :func:`empty` for NumPy, which makes small arrays in a fraction of the time."""
+    if prod(shape) * like.itemsize < LARGE:
+        return np.empty(shape, like.dtype)
+    return empty(*shape, like=torch.from_numpy(like)).numpy()
+
+
 def contiguous(tensor: Tensor) -> Tensor:
     """The tensor itself if its elements lie in order, else a copy."""
     return tensor if tensor.is_contiguous() else empty(*tensor.shape, like=tensor).copy_(tensor)
