@@ -57,11 +57,6 @@ def _bring(block: np.ndarray) -> None:
             _idle.pop(key, None)
 
 
-def zeros(*shape: int, like: Tensor) -> Tensor:
-    """The same, filled with zeros."""
-    return empty(*shape, like=like).zero_()
-
-
 def array(*shape: int, like: np.ndarray) -> np.ndarray:
     """The same as :func:`empty` for NumPy, which makes small arrays in a fraction of the time."""
     if prod(shape) * like.itemsize < LARGE:

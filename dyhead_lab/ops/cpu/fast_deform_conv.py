@@ -203,8 +203,9 @@ def deform_conv2d_backward(
     grad_rows = rows_of(grad).to(factors)
     sampler, scatterer = _Sampler(plan, arrays), _Scatterer(plan, arrays)
     for strip in plan.strips:
-        products.add_gradient(grad_rows[strip], sampler.columns(strip, factors), weight.dtype)
-        scatterer.add(strip, products.gradient_of_columns(grad_rows[strip]).to(weight.dtype))
+        of_strip = grad_rows[strip]
+        products.add_gradient(of_strip, sampler.columns(strip, factors), weight.dtype)
+        scatterer.add(strip, products.gradient_of_columns(of_strip).to(weight.dtype))
     Co, _, Kh, Kw = weight.shape
     grad_weight = products.gradient().view(Co, Kh, Kw, -1).permute(0, 3, 1, 2)
     grad_input, grad_offset, grad_mask = scatterer.gradients(input, offset, mask)

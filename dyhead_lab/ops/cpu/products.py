@@ -1,7 +1,8 @@
 """The matrix products of a deformable convolution on a CPU: columns times weights, and both ways back.
 
-The product is an ordinary 1x1 convolution, which oneDNN computes near the peak of the machine. To prepare a
-convolution takes longer than to compute a small one, so small ones are plain matrix products.
+The product is an ordinary 1x1 convolution, which oneDNN computes near the peak of the machine. But it has to be
+prepared, and on the way back its kernel is turned: small ones, with few pixels or few channels, are plain matrix
+products.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, linear
 
-#: Multiply-adds of a small product. They take some 20 microseconds, about what oneDNN's preparations take.
-SMALL = 1 << 20
+#: Multiply-adds of a small product: 25 pixels of 256 channels are one, for which to turn the kernel takes longer.
+SMALL = 1 << 24
 
 
 class Products:
