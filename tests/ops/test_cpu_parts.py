@@ -11,7 +11,7 @@ from numba import njit, prange
 
 from dyhead_lab.ops.cpu import block_cache as memory
 from dyhead_lab.ops.cpu import lanes, parts
-from dyhead_lab.ops.cpu.threads import part, run
+from dyhead_lab.ops.cpu.threads import FEW, part, run
 
 
 def test_parts_come_back_even_after_an_error():
@@ -44,7 +44,7 @@ def mark_in_threads(threads, items, bounds, done):
 def ranges_of(count):
     """Where the ranges of ``count`` items begin and end; refuses items that are not done exactly once."""
     bounds, done = np.zeros(8, int), np.zeros(8, int)
-    run(mark, mark_in_threads, count, bounds, done)
+    run(mark, mark_in_threads, count, count, bounds, done)
     assert done.tolist() == [1] * count + [0] * (8 - count)
     return [(int(first), int(bounds[first])) for first in np.flatnonzero(bounds)]
 
@@ -53,6 +53,14 @@ def test_every_item_is_done_by_exactly_one_thread(threads):
     for count in (0, 1, 2, 7):
         assert len(ranges_of(count)) == min(threads, count)
     assert ranges_of(7) == {1: [(0, 7)], 2: [(0, 3), (3, 7)], 3: [(0, 2), (2, 4), (4, 7)]}[threads]
+
+
+def test_the_caller_does_what_is_few_by_itself(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    launched, alone = [], []
+    for work in (FEW, FEW + 1):
+        run(lambda *range_: alone.append(range_), lambda *team: launched.append(team), 5, work)
+    assert (alone, launched) == ([(0, 5)], [(2, 5)])
 
 
 def test_a_launch_leaves_pytorchs_number_of_threads_alone(threads):
@@ -64,6 +72,8 @@ WITHOUT_FORK = """
 import os, torch
 del os.register_at_fork
 from dyhead_lab.ops import deform_conv2d
+from dyhead_lab.ops.cpu import threads
+threads.FEW = 0
 torch.set_num_threads(2)
 x = torch.arange(50.0).view(1, 2, 5, 5).requires_grad_()
 out = deform_conv2d(x, torch.full((1, 2, 5, 5), 0.5), torch.ones(1, 2, 1, 1))
@@ -88,7 +98,7 @@ def test_threads_that_launch_at_once_wait_for_each_other(monkeypatch):
         most.append(len(inside))
         inside.pop()
 
-    workers = [threading.Thread(target=lambda: run(launch, launch, 5)) for _ in range(8)]
+    workers = [threading.Thread(target=lambda: run(launch, launch, 5, FEW + 1)) for _ in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -177,13 +177,13 @@ def deform_conv2d(
     """
     plan = _plan_of(geometry, input, offset, weight)
     sampler = _Sampler(plan, _arrays(plan, rows_of(input), offset, mask))
-    products = Products(_matrix(weight, factors), geometry.groups, plan.pixels)
+    products = Products(_matrix(weight), factors, geometry.groups, plan.pixels)
     if len(plan.strips) == 1:
-        return images_of(products.outputs(sampler.columns(plan.strips[0], factors)), like=input)
+        return images_of(products.outputs(sampler.columns(plan.strips[0])), like=input)
     B, _, Ho, Wo = offset.shape
     out = empty_images(B, len(weight), Ho, Wo, like=input)
     for strip in plan.strips:
-        put_rows(products.outputs(sampler.columns(strip, factors)), strip.start, out)
+        put_rows(products.outputs(sampler.columns(strip)), strip.start, out)
     return out
 
 
@@ -199,13 +199,13 @@ def deform_conv2d_backward(
     """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass, ``grad`` of any dtype."""
     plan = _plan_of(geometry, input, offset, weight)
     arrays = _arrays(plan, rows_of(input), offset, mask)
-    products = Products(_matrix(weight, factors), geometry.groups, plan.pixels)
+    products = Products(_matrix(weight), factors, geometry.groups, plan.pixels)
     grad_rows = rows_of(grad).to(factors)
     sampler, scatterer = _Sampler(plan, arrays), _Scatterer(plan, arrays)
     for strip in plan.strips:
         of_strip = grad_rows[strip]
-        products.add_gradient(of_strip, sampler.columns(strip, factors), weight.dtype)
-        scatterer.add(strip, products.gradient_of_columns(of_strip).to(weight.dtype))
+        products.add_gradient(of_strip, sampler.columns(strip))
+        scatterer.add(strip, products.gradient_of_columns(of_strip))
     Co, _, Kh, Kw = weight.shape
     grad_weight = products.gradient().view(Co, Kh, Kw, -1).permute(0, 3, 1, 2)
     grad_input, grad_offset, grad_mask = scatterer.gradients(input, offset, mask)
@@ -263,31 +263,28 @@ def _arrays(plan: _Plan, rows: Tensor, offset: Tensor, mask: Tensor) -> tuple[An
     return rows.numpy(), offsets, mask.contiguous().numpy().reshape(plan.points), plan.taps
 
 
-def _matrix(weight: Tensor, dtype: torch.dtype) -> Tensor:
+def _matrix(weight: Tensor) -> Tensor:
     """(Co, C / groups, Kh, Kw) as a matrix (Co, K * C / groups), channels innermost."""
-    return _tensor(weight.numpy().transpose(0, 2, 3, 1).reshape(len(weight), -1), dtype)
-
-
-def _tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-    tensor = torch.from_numpy(array)
-    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+    return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
 
 
 class _Sampler:
     """Makes the columns of one strip after the other, in the same memory."""
 
     def __init__(self, plan: _Plan, arrays: tuple[Any, ...]) -> None:
-        *self.shape, self.width = plan.sampled
+        Wo, *of_pixel = plan.sampled
+        self.width = plan.sampled[-1]
         self.arguments = (arrays[0].reshape(-1, self.width), *arrays[1:], plan.sampled[:-1])
-        self.strip = memory.array(plan.strips[0].stop, self.shape[0], prod(plan.sampled[1:]), like=arrays[0])
+        self.strip = memory.array(plan.strips[0].stop, Wo, prod(of_pixel), like=arrays[0])
 
-    def columns(self, strip: slice, dtype: torch.dtype) -> Tensor:
+    def columns(self, strip: slice) -> Tensor:
         """All samples of a strip, times the mask: (rows, Wo, groups * K * C / groups)."""
         rows = strip.stop - strip.start
         columns = self.strip[:rows]
         entries = columns.reshape(-1, self.width)
-        run(sample_rows, sample_rows_in_threads, rows, parts.plain(), strip.start, *self.arguments, entries)
-        return _tensor(columns, dtype)
+        arguments = parts.plain(), strip.start, *self.arguments, entries
+        run(sample_rows, sample_rows_in_threads, rows, entries.size, *arguments)
+        return torch.from_numpy(columns)
 
 
 class _Scatterer:
@@ -302,14 +299,14 @@ class _Scatterer:
             memory.array(*shape, like=rows)
             for shape in (rows.shape, (B, self.pieces, K, 2, Ho, Wo), (B, self.pieces, K, Ho, Wo))
         )
-        self.grad_rows.fill(0)
+        torch.from_numpy(self.grad_rows).zero_()  # in threads
 
     def add(self, strip: slice, grad_columns: Tensor) -> None:
         """Spread the gradient of a strip's columns, (rows, Wo, groups * K * C / groups)."""
         entries = grad_columns.contiguous().numpy().reshape(-1, self.width)
         grads = self.grad_rows.reshape(-1, self.width), self.grad_offset, self.grad_mask
         arguments = parts.plain(), strip.start, *self.arguments, entries, *grads
-        run(scatter_rows, scatter_rows_in_threads, self.pieces, *arguments)
+        run(scatter_rows, scatter_rows_in_threads, self.pieces, entries.size, *arguments)
 
     def gradients(self, input: Tensor, offset: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients to input, offset and mask, once every strip has been added."""

@@ -207,7 +207,8 @@ def ms_deform_attn(
     points, rows = _points(spatial_shapes, level_start_index, P, value), _rows(x)
     out = memory.array(B * Q * heads, value.shape[3], like=rows)
     arrays = _array(locations, B, Q, heads, L * P, 2), _array(A, B, Q, heads, L * P)
-    run(attend, attend_in_threads, B * heads * -(-Q // QUERIES), parts.plain(), points, rows, *arrays, out)
+    tasks, work = B * heads * -(-Q // QUERIES), A.numel() * value.shape[3]
+    run(attend, attend_in_threads, tasks, work, parts.plain(), points, rows, *arrays, out)
     if apart:
         return _heads_together(torch.from_numpy(out.reshape(B, Q, 1, -1)), M).flatten(2)
     return torch.from_numpy(out.reshape(B, Q, -1))
@@ -230,9 +231,10 @@ def ms_deform_attn_backward(
     points, rows = _points(spatial_shapes, level_start_index, P, value), _rows(x)
     shapes = (B, Q, heads, L * P, 2), (B, Q, heads, L * P)
     grads = [memory.array(*shape, like=rows) for shape in (rows.shape, *shapes)]
-    grads[0].fill(0)
+    torch.from_numpy(grads[0]).zero_()  # in threads
     arrays = rows, _array(locations, *shapes[0]), _array(A, *shapes[1]), _array(grad, -1, value.shape[3])
-    run(scatter, scatter_in_threads, B * heads, parts.plain(), points, *arrays, *grads)
+    work = A.numel() * value.shape[3]
+    run(scatter, scatter_in_threads, B * heads, work, parts.plain(), points, *arrays, *grads)
     grad_value, grad_locations, grad_A = (
         torch.from_numpy(array.reshape(like.shape)) for array, like in zip(grads, (x, locations, A), strict=True)
     )

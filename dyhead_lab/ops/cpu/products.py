@@ -21,17 +21,19 @@ class Products:
     """The products of one call with its weights, strip by strip.
 
     Args:
-        matrix: (Co, K * C / groups), in the dtype of all factors.
+        matrix: (Co, K * C / groups); columns and gradients to both have its dtype.
+        factors: dtype of the factors; gradients to outputs come in it.
         pixels: of the largest strip.
     """
 
-    def __init__(self, matrix: Tensor, groups: int, pixels: int) -> None:
-        self.matrix, self.groups = matrix, groups
+    def __init__(self, matrix: Tensor, factors: torch.dtype, groups: int, pixels: int) -> None:
+        self.matrix, self.groups, self.dtype = _as(factors, matrix), groups, matrix.dtype
         self.is_small = groups == 1 and pixels * matrix.numel() <= SMALL
         self._gradient: Tensor | None = None  # like `matrix` for small products, else like `_turned`
 
     def outputs(self, columns: Tensor) -> Tensor:
         """Columns (rows, Wo, groups * K * C / groups) -> (rows, Wo, Co)."""
+        columns = _as(self.matrix.dtype, columns)
         if self.is_small:
             return linear(columns, self.matrix)
         return _as_rows(conv2d(_as_image(columns), self.matrix[:, :, None, None], groups=self.groups))
@@ -39,16 +41,18 @@ class Products:
     def gradient_of_columns(self, grad: Tensor) -> Tensor:
         """The gradient to the outputs, (rows, Wo, Co), taken back to their columns."""
         if self.is_small:
-            return grad @ self.matrix
-        return _as_rows(conv2d(_as_image(grad), self._turned, groups=self.groups))  # faster than conv2d's own backward
+            return _as(self.dtype, grad @ self.matrix)
+        of_columns = conv2d(_as_image(grad), self._turned, groups=self.groups)  # faster than conv2d's own backward
+        return _as(self.dtype, _as_rows(of_columns))
 
-    def add_gradient(self, grad: Tensor, columns: Tensor, dtype: torch.dtype) -> None:
-        """Add a strip's share of the gradient to the matrix, in ``dtype``."""
+    def add_gradient(self, grad: Tensor, columns: Tensor) -> None:
+        """Add a strip's share of the gradient to the matrix."""
+        columns = _as(self.matrix.dtype, columns)
         if self.is_small:
             share = grad.flatten(0, 1).t() @ columns.flatten(0, 1)
         else:  # with factors exchanged, (columns, grad), the same product is slower
             share = _gradient_of_kernel(_as_image(grad), self._turned, _as_image(columns), self.groups)
-        share = share.to(dtype)
+        share = _as(self.dtype, share)
         self._gradient = share if self._gradient is None else self._gradient.add_(share)
 
     def gradient(self) -> Tensor:
@@ -59,6 +63,10 @@ class Products:
     @cached_property
     def _turned(self) -> Tensor:
         return _turned(self.matrix[:, :, None, None], self.groups)
+
+
+def _as(dtype: torch.dtype, tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def _turned(kernel: Tensor, groups: int) -> Tensor:
