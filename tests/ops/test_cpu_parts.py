@@ -121,8 +121,9 @@ def test_memory_in_large_pages_is_ordinary_memory(dtype, monkeypatch):
 
 @pytest.fixture
 def idle(monkeypatch):
-    """An empty pool that takes tensors of any size."""
+    """An empty pool that takes tensors and arrays of any size."""
     monkeypatch.setattr(memory, "LARGE", 1)
+    monkeypatch.setattr(memory, "TINY", 1)
     monkeypatch.setattr(memory, "_idle", {})
     return memory._idle
 
