@@ -74,6 +74,15 @@ inline int64_t multiprocessors() {
 #endif
 }
 
+/// Ten times the compute capability of the current GPU: 75 is Turing's 7.5.
+inline int compute_capability() {
+#ifdef __CUDACC__
+  return 10 * device_attribute(cudaDevAttrComputeCapabilityMajor) + device_attribute(cudaDevAttrComputeCapabilityMinor);
+#else
+  return emulator::compute_capability;
+#endif
+}
+
 /// How many blocks of so many threads the current GPU can hold at a time, if nothing but threads limits them.
 inline int64_t resident_blocks(int threads) {
 #ifdef __CUDACC__

@@ -13,13 +13,21 @@
 
 namespace dyhead {
 
-#ifdef __CUDACC__
 /// Whether the tensor cores of the current GPU multiply this type.
-inline bool has_tensor_cores(Type type) {
-  const int major = device_attribute(cudaDevAttrComputeCapabilityMajor);
-  const bool is_turing = major == 7 && device_attribute(cudaDevAttrComputeCapabilityMinor) >= 5;
-  return major >= 8 || (is_turing && type == Type::float16);
+inline bool has_tensor_cores(Type type) { return compute_capability() >= (type == Type::float16 ? 75 : 80); }
+
+/// Whether a kernel has the instructions of compute capability 8.0. nvcc decides it, so that it costs nothing.
+__device__ inline bool has_ampere_instructions() {
+#if !defined(__CUDACC__)
+  return emulator::compute_capability >= 80;
+#elif __CUDA_ARCH__ >= 800
+  return true;
+#else
+  return false;
+#endif
 }
+
+#ifdef __CUDACC__
 #if __CUDA_ARCH__ >= 800
 #define TENSOR_CORE(...) asm volatile(__VA_ARGS__)
 #else
@@ -31,8 +39,6 @@ inline bool has_tensor_cores(Type type) {
 #define TURING_TENSOR_CORE(...) __trap()
 #endif
 __device__ inline unsigned shared_address(const void* shared) { return unsigned(__cvta_generic_to_shared(shared)); }
-#else
-inline bool has_tensor_cores(Type) { return true; }
 #endif
 
 /// A warp loads four matrices of 8 rows of 16 bytes from shared memory. Lane 8i + r gives the address of row r of
@@ -72,21 +78,31 @@ __device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], con
 #endif
 }
 
+/// Half of it, words 0 to 3 or 4 to 7 of the rows of a and the columns of b: all that Turing multiplies at a time.
+__device__ inline void multiply_add_half(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], int half) {
+#ifdef __CUDACC__
+  TURING_TENSOR_CORE(
+      "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};" : "+f"(
+          sum[0]),
+      "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
+#else
+  emulator::multiply_add<float16, 4>(sum, a + 2 * half, b + half);
+#endif
+}
+
 __device__ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], TypeTag<float16>) {
-#if !defined(__CUDACC__)
-  emulator::multiply_add<float16>(sum, a, b);
-#elif __CUDA_ARCH__ >= 800
+  if (!has_ampere_instructions()) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) multiply_add_half(sum, a, b, half);
+    return;
+  }
+#ifdef __CUDACC__
   TENSOR_CORE(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};" : "+f"(sum[0]),
       "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#else  // Turing takes half of it at a time
-#pragma unroll
-  for (int half = 0; half < 2; ++half)
-    TURING_TENSOR_CORE(
-        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};" : "+f"(
-            sum[0]),
-        "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]) : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
+#else
+  emulator::multiply_add<float16>(sum, a, b);
 #endif
 }
 
@@ -170,23 +186,26 @@ void with_factors(Type type, bool tf32, const Function& function) {
 /// itself.
 template <class T>
 __device__ inline void copy_async(void* shared, const Global<const T>& memory, int64_t index, bool exists) {
-#if !defined(__CUDACC__)
-  const Words16 words = load_words<4>(memory, index, exists);
-  emulator::begin_copy(shared, emulator::bit_cast<float4>(words));
-#elif __CUDA_ARCH__ >= 800
+  if (!has_ampere_instructions()) {
+    *static_cast<Words16*>(shared) = load_words<4>(memory, index, exists);
+    return;
+  }
+#ifdef __CUDACC__
   TENSOR_CORE("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
               "l"(memory.data + (exists ? index : 0)), "r"(exists ? 16 : 0) : "memory");
 #else
-  *static_cast<Words16*>(shared) = load_words<4>(memory, index, exists);
+  const Words16 words = load_words<4>(memory, index, exists);
+  emulator::begin_copy(shared, emulator::bit_cast<float4>(words));
 #endif
 }
 
 /// Wait for all copies that this thread has begun.
 __device__ inline void wait_for_copies() {
-#if !defined(__CUDACC__)
-  emulator::wait_for_copies();
-#elif __CUDA_ARCH__ >= 800
+  if (!has_ampere_instructions()) return;
+#ifdef __CUDACC__
   TENSOR_CORE("cp.async.wait_all;" :: : "memory");
+#else
+  emulator::wait_for_copies();
 #endif
 }
 

@@ -15,4 +15,7 @@ inline Coordinates here;
 /// How many multiprocessors the emulated GPU claims to have: launches share their work out by it.
 inline int64_t multiprocessors = 1;
 
+/// Ten times the compute capability that it claims: kernels take the instructions that such a GPU has.
+inline int compute_capability = 80;
+
 }  // namespace emulator

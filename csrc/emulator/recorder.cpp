@@ -28,6 +28,9 @@ EXPORT void dyhead_record_copy(emulator::Access* target) {
 /// From now on the emulated GPU has so many multiprocessors.
 EXPORT void dyhead_multiprocessors(int64_t count) { emulator::multiprocessors = count; }
 
+/// From now on the emulated GPU has this compute capability, times ten.
+EXPORT void dyhead_compute_capability(int tenfold) { emulator::compute_capability = tenfold; }
+
 /// "kernel<T>=3;": every kernel that was launched since the library was loaded, and how often. Valid until called
 /// again.
 EXPORT const char* dyhead_launches() {

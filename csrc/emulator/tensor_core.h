@@ -69,9 +69,10 @@ inline float multiply_words<__nv_bfloat16>(uint32_t a, uint32_t b) {
          __bfloat162float({uint16_t(a >> 16)}) * __bfloat162float({uint16_t(b >> 16)});
 }
 
-/// mma: sum (16 x 8) += a (16 rows of 8 words) times b (8 columns of 8 words).
-template <class T>
-inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+/// mma: sum (16 x 8) += a (16 rows of words) times b (8 columns of words), 8 words each, or 4 as on Turing. With g =
+/// lane / 4 and t = lane % 4, a lane gives words t and t + 4 of rows g and g + 8, and of column g.
+template <class T, unsigned kWords = 8>
+inline void multiply_add(float (&sum)[4], const uint32_t* a, const uint32_t* b) {
   struct Payload {
     float* sum;
     const uint32_t *a, *b;
@@ -81,7 +82,7 @@ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], const uint32_t
     for (unsigned row = 0; row < 16; ++row)
       for (unsigned column = 0; column < 8; ++column) {
         float product = 0;
-        for (unsigned word = 0; word < 8; ++word)
+        for (unsigned word = 0; word < kWords; ++word)
           product +=
               multiply_words<T>(at(row % 8, word % 4)->a[row / 8 + 2 * (word / 4)], at(column, word % 4)->b[word / 4]);
         at(row % 8, column / 2)->sum[column % 2 + 2 * (row / 8)] += product;

@@ -38,11 +38,12 @@ class Form(NamedTuple):
             return cls(type(given))
         nested = given.is_nested
         shape, layout = ((), "nested") if nested else (given.shape, given.layout)
-        return cls(Tensor, shape, given.dtype, given.device, layout, not nested and _has_tangent(given))
+        forward_mode = forward_ad._current_level >= 0 and not nested  # hardly ever: nobody else differentiates forwards
+        return cls(Tensor, shape, given.dtype, given.device, layout, forward_mode and _has_tangent(given))
 
 
 def _has_tangent(tensor: Tensor) -> bool:
-    if forward_ad._current_level < 0 or torch.compiler.is_compiling():  # nobody differentiates forwards
+    if torch.compiler.is_compiling():
         return False
     return forward_ad.unpack_dual(tensor).tangent is not None
 
@@ -82,7 +83,8 @@ def deform_conv2d(
         ValueError: a shape, device or number that does not fit the others.
     """
     steps = _pair("stride", stride, 1), _pair("padding", padding, 0), _pair("dilation", dilation, 1)
-    of_bias, of_mask = (None if t is None else Form.of(t) for t in (bias, mask))
+    of_bias = None if bias is None else Form.of(bias)
+    of_mask = None if mask is None else Form.of(mask)
     check = _remembered_deform_conv2d if _is_plain(input) else _deform_conv2d
     return check(Form.of(input), Form.of(offset), Form.of(weight), of_bias, of_mask, *steps)
 

@@ -66,8 +66,7 @@ def deform_conv2d(
     geometry = checks.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
     if backend is None and is_exported():
         return formula.deform_conv2d(input, offset, weight, bias, *geometry[:3], mask)
-    out = _operator(input, offset, weight, mask, *geometry, choose(backend, input.device))
-    return out if bias is None else out.add_(bias.view(-1, 1, 1))
+    return _operator(input, offset, weight, mask, bias, *geometry, choose(backend, input.device))
 
 
 def _like_input(out: Tensor, input: Tensor) -> Tensor:
@@ -80,13 +79,16 @@ def _memory_format(input: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def _compute(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *rest: Any) -> Tensor:
+def _compute(
+    input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, bias: Tensor | None, *rest: Any
+) -> Tensor:
     *steps, backend = rest
     if input.shape[0] == 0:
         return input.new_empty(0, weight.shape[0], *offset.shape[2:])
     with autocast.off(input.device):
         out = implementation(backend).deform_conv2d(input, offset, weight, mask, _geometry(*steps))
-    return owned(_like_input(out, input))
+    out = owned(_like_input(out, input))
+    return out if bias is None else out.add_(bias.view(-1, 1, 1))
 
 
 def _compute_gradients(
@@ -127,19 +129,24 @@ def _fake_gradients(grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor,
 
 
 def _gradients(
-    grad: Tensor, input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, *rest: Any
+    grad: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    *rest: Any,
 ) -> tuple[Tensor | None, ...]:
     grads = _backward(grad, input, offset, weight, mask, *rest)
-    return *grads[:3], None if mask is None else grads[3], *(None for _ in rest)
+    of_bias = None if bias is None else grad.sum((0, 2, 3))
+    return *grads[:3], None if mask is None else grads[3], of_bias, *(None for _ in rest)
 
 
-_ARGUMENTS = (
-    "Tensor input, Tensor offset, Tensor weight, Tensor? mask, SymInt[] stride, SymInt[] padding, SymInt[] dilation, "
-    "SymInt groups, SymInt offset_groups, str backend"
-)
+_TENSORS = "Tensor input, Tensor offset, Tensor weight, Tensor? mask"
+_STEPS = "SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups, SymInt offset_groups, str backend"
 _backward = define(
-    f"deform_conv2d_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"deform_conv2d_backward(Tensor grad, {_TENSORS}, {_STEPS}) -> (Tensor, Tensor, Tensor, Tensor)",
     _compute_gradients,
     _fake_gradients,
 )
-_operator = define(f"deform_conv2d({_ARGUMENTS}) -> Tensor", _compute, _fake, _gradients)
+_operator = define(f"deform_conv2d({_TENSORS}, Tensor? bias, {_STEPS}) -> Tensor", _compute, _fake, _gradients)

@@ -1,4 +1,4 @@
-"""How the emulator's debug build runs kernels: in which order threads run, without which barrier, on how large a GPU.
+"""How the emulator's debug build runs kernels: in which order threads run, without which barrier, on which GPU.
 
 Whatever the order, it names threads that race for shared memory. What a random order adds are mistakes of another kind:
 kernels that rely on one thread being faster than another.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from ..paths import CSRC
 from . import native
@@ -18,7 +19,21 @@ _BARRIER = re.compile(r"^\s*(__syncthreads|__syncwarp|emulator::wait_for_copies)
 
 
 @contextmanager
-def shuffled(seed: int) -> Iterator[None]:
+def _during(function: str, *values: Any, usual: tuple[Any, ...]) -> Iterator[None]:
+    """Inside the block, what a function of the debug build sets is ``values``, outside ``usual``.
+
+    Raises:
+        RuntimeError: the debug build is missing.
+    """
+    setting = getattr(native.debug_library(), function)
+    setting(*values)
+    try:
+        yield
+    finally:
+        setting(*usual)
+
+
+def shuffled(seed: int) -> AbstractContextManager[None]:
     """Inside the block, the emulator's debug build takes blocks and threads in random order.
 
     It takes threads off, in favour of others, wherever they touch shared memory. Asynchronous copies are late in any
@@ -32,12 +47,7 @@ def shuffled(seed: int) -> Iterator[None]:
     """
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
-    library = native.debug_library()
-    library.dyhead_order(ctypes.c_uint64(seed))
-    try:
-        yield
-    finally:
-        library.dyhead_order(ctypes.c_uint64(0))
+    return _during("dyhead_order", ctypes.c_uint64(seed), usual=(ctypes.c_uint64(0),))
 
 
 def barriers(file: str) -> list[int]:
@@ -50,8 +60,7 @@ def barriers(file: str) -> list[int]:
     return [n for n, line in enumerate(lines, 1) if _BARRIER.match(line)]
 
 
-@contextmanager
-def left_out(file: str, line: int) -> Iterator[None]:
+def left_out(file: str, line: int) -> AbstractContextManager[None]:
     """Inside the block, kernels in the emulator's debug build pass over a barrier, as if it had been forgotten.
 
     Args:
@@ -63,16 +72,10 @@ def left_out(file: str, line: int) -> Iterator[None]:
     """
     if line not in barriers(file):
         raise ValueError(f"line must be one of {barriers(file)}, where {file} waits, got {line}")
-    library = native.debug_library()
-    library.dyhead_leave_out(file.encode(), line)
-    try:
-        yield
-    finally:
-        library.dyhead_leave_out(b"", 0)
+    return _during("dyhead_leave_out", file.encode(), line, usual=(b"", 0))
 
 
-@contextmanager
-def multiprocessors(count: int) -> Iterator[None]:
+def multiprocessors(count: int) -> AbstractContextManager[None]:
     """Inside the block, the emulated GPU of the debug build claims to have so many multiprocessors instead of one.
 
     Kernels share their work out by it: small maps are split further where more multiprocessors would wait.
@@ -85,9 +88,21 @@ def multiprocessors(count: int) -> Iterator[None]:
     """
     if count < 1:
         raise ValueError(f"a GPU has at least one multiprocessor, got {count}")
-    library = native.debug_library()
-    library.dyhead_multiprocessors(ctypes.c_int64(count))
-    try:
-        yield
-    finally:
-        library.dyhead_multiprocessors(ctypes.c_int64(1))
+    return _during("dyhead_multiprocessors", ctypes.c_int64(count), usual=(ctypes.c_int64(1),))
+
+
+def compute_capability(major: int, minor: int) -> AbstractContextManager[None]:
+    """Inside the block, the emulated GPU of the debug build claims this compute capability instead of 8.0.
+
+    Kernels take the instructions that such a GPU has: before 8.0 there are no asynchronous copies, and the tensor cores
+    of 7.5 (Turing) multiply float16 alone, half as deep at a time. Capabilities from 8.0 on are one to the emulator.
+
+    Args:
+        major, minor: 7, 5 for Turing.
+    Raises:
+        ValueError: numbers that are no compute capability.
+        RuntimeError: the debug build is missing.
+    """
+    if major < 1 or not 0 <= minor <= 9:
+        raise ValueError(f"a compute capability is like 7.5 or 8.0, got {major}.{minor}")
+    return _during("dyhead_compute_capability", 10 * major + minor, usual=(80,))

@@ -44,17 +44,19 @@ def define(
     torch.library.register_fake(f"dyhead_lab::{name}", fake, lib=_LIBRARY)
     operator = getattr(torch.ops.dyhead_lab, name).default
     tensors = sum("Tensor" in str(argument.type) for argument in operator._schema.arguments)  # they come first
-    gradients = gradients or _refusal(name)
+    recorded = _recorder(gradients or _refusal(name), tensors)
 
-    def below_autograd(keyset: Any, *arguments: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+    def of_dispatcher(keyset: Any, *arguments: Any) -> Any:
+        def below_autograd(*arguments: Any) -> Any:
+            with torch._C._AutoDispatchBelowAutograd():
+                return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
 
-    _LIBRARY.impl(name, _recorded(below_autograd, gradients, tensors), "Autograd", with_keyset=True)
-    recorded = _recorded(lambda _, *arguments: compute(*arguments), gradients, tensors)
+        return recorded(below_autograd, *arguments)
+
+    _LIBRARY.impl(name, of_dispatcher, "Autograd", with_keyset=True)
 
     def call(*arguments: Any) -> Any:
-        return recorded(None, *arguments) if _is_ordinary(arguments[:tensors]) else operator(*arguments)
+        return recorded(compute, *arguments) if _is_ordinary(arguments[:tensors]) else operator(*arguments)
 
     return call
 
@@ -89,8 +91,8 @@ def _refusal(name: str) -> Callable[..., Any]:
     return refuse
 
 
-def _recorded(compute: Callable[..., Any], gradients: Callable[..., Any], tensors: int) -> Callable[..., Any]:
-    """``compute(keyset, *arguments)``, and the arguments remembered if a gradient may be asked for.
+def _recorder(gradients: Callable[..., Any], tensors: int) -> Callable[..., Any]:
+    """What calls ``compute(*arguments)``, and remembers the arguments if a gradient may be asked for.
 
     The first ``tensors`` of them are tensors.
 
@@ -99,20 +101,20 @@ def _recorded(compute: Callable[..., Any], gradients: Callable[..., Any], tensor
 
     class Recorded(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, keyset: Any, *arguments: Any) -> Any:
-            ctx.save_for_backward(*arguments[:tensors])
-            ctx.rest = arguments[tensors:]
-            return compute(keyset, *arguments)
+        def forward(ctx: Any, compute: Callable[..., Any], rest: tuple[Any, ...], *of_tensors: Tensor | None) -> Any:
+            ctx.save_for_backward(*of_tensors)
+            ctx.rest = rest
+            return compute(*of_tensors, *rest)
 
         @staticmethod
         def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-            return None, *gradients(*grads, *ctx.saved_tensors, *ctx.rest)
+            return None, None, *gradients(*grads, *ctx.saved_tensors, *ctx.rest)[:tensors]
 
-    def record(keyset: Any, *arguments: Any) -> Any:
+    def recorded(compute: Callable[..., Any], *arguments: Any) -> Any:
         if torch.is_grad_enabled():
             for tensor in arguments[:tensors]:
                 if tensor is not None and tensor.requires_grad:
-                    return Recorded.apply(keyset, *arguments)
-        return compute(keyset, *arguments)
+                    return Recorded.apply(compute, arguments[tensors:], *arguments[:tensors])
+        return compute(*arguments)
 
-    return record
+    return recorded

@@ -11,7 +11,7 @@ from dyhead_book import build
 from dyhead_book.editions import exercises
 from dyhead_book.practice.rebuilt import check_rebuilt
 from dyhead_lab.data.shapes import draw_image
-from dyhead_lab.ops import formula
+from dyhead_lab.ops import emulator, formula, native
 from dyhead_lab.ops.cuda_text import cuda_kernel, nvrtc, why_no_emulator
 
 from .definitions import definitions
@@ -62,3 +62,18 @@ def test_the_convolution_of_the_chapter_is_the_formula_on_a_larger_case(cells):
 def test_nvidias_compiler_takes_every_kernel_of_the_exercises(cells):
     for name in ("grey", "sample", "deform_conv", "gather_last", "blur"):
         assert f".visible .entry _Z{len(name)}{name}" in cells[name].ptx("compute_80")
+
+
+@pytest.mark.skipif(not native.built("emulated"), reason="the emulator was not built")
+def test_the_chapter_shows_what_the_race_detector_says_of_a_barrier_that_is_left_out(cells):
+    """With all barriers it is right: float32 sums of 288 products, 1e-5 of their size."""
+    generator = torch.Generator().manual_seed(5)
+    shapes = (1, 32, 6, 6), (1, 18, 6, 6), (1, 9, 6, 6), (32, 32, 3, 3)
+    x, offset, mask, weight = (torch.rand(*shape, generator=generator) for shape in shapes)
+    expected = formula.deform_conv2d(x, offset, weight, None, (1, 1), (1, 1), (1, 1), mask)
+    torch.testing.assert_close(cells["fast_conv"](x, offset, weight, mask), expected, atol=0, rtol=1e-5)
+    [line] = emulator.barriers(cells["FAST_KERNEL"])
+    threads = r"thread \d+ writes bytes \d+ to \d+ of 'shared', which thread \d+ read since the last barrier"
+    told = r"race in implicit_product<.*>, block \(0, 0, 0\): " + threads
+    with emulator.left_out(cells["FAST_KERNEL"], line), pytest.raises(RuntimeError, match=told):
+        cells["fast_conv"](x, offset, weight, mask)

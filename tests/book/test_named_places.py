@@ -10,8 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "notebooks" / "dyhead_book"
-#: Where a path in prose may start: ``csrc/common``, ``attention/scale.py``, ``static/explorer.js``, ``site/site.py``.
-STARTS = (ROOT, ROOT / "dyhead_lab", ROOT / "dyhead_lab" / "views", BOOK, BOOK.parent)
+#: Where a path in prose may start: ``csrc/common``, ``attention/scale.py``, ``static/explorer.js``, ``site/site.py``,
+#: ``deform_conv/simple.cuh``.
+STARTS = (ROOT, ROOT / "csrc", ROOT / "dyhead_lab", ROOT / "dyhead_lab" / "views", BOOK, BOOK.parent)
 PLACEHOLDER = re.compile(
     "NAME|NN_name|CHAPTER|_NN\\b"
 )  # in paths that say how something of a reader's own would be called

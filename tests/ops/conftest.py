@@ -9,8 +9,9 @@ os.environ.setdefault("DYHEAD_EMULATOR", "debug")
 
 
 @pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    """Run with this many threads, whatever the machine has."""
+def threads(request, monkeypatch):
+    """Run with this many threads, whatever the machine has, and share out what is small as well."""
+    monkeypatch.setattr("dyhead_lab.ops.cpu.threads.FEW", 0)
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param

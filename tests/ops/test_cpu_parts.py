@@ -11,7 +11,7 @@ from numba import njit, prange
 
 from dyhead_lab.ops.cpu import block_cache as memory
 from dyhead_lab.ops.cpu import lanes, parts
-from dyhead_lab.ops.cpu.threads import part, run
+from dyhead_lab.ops.cpu.threads import FEW, part, run
 
 
 def test_parts_come_back_even_after_an_error():
@@ -44,7 +44,7 @@ def mark_in_threads(threads, items, bounds, done):
 def ranges_of(count):
     """Where the ranges of ``count`` items begin and end; refuses items that are not done exactly once."""
     bounds, done = np.zeros(8, int), np.zeros(8, int)
-    run(mark, mark_in_threads, count, bounds, done)
+    run(mark, mark_in_threads, count, count, bounds, done)
     assert done.tolist() == [1] * count + [0] * (8 - count)
     return [(int(first), int(bounds[first])) for first in np.flatnonzero(bounds)]
 
@@ -53,6 +53,14 @@ def test_every_item_is_done_by_exactly_one_thread(threads):
     for count in (0, 1, 2, 7):
         assert len(ranges_of(count)) == min(threads, count)
     assert ranges_of(7) == {1: [(0, 7)], 2: [(0, 3), (3, 7)], 3: [(0, 2), (2, 4), (4, 7)]}[threads]
+
+
+def test_the_caller_does_what_is_few_by_itself(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    launched, alone = [], []
+    for work in (FEW, FEW + 1):
+        run(lambda *range_: alone.append(range_), lambda *team: launched.append(team), 5, work)
+    assert (alone, launched) == ([(0, 5)], [(2, 5)])
 
 
 def test_a_launch_leaves_pytorchs_number_of_threads_alone(threads):
@@ -64,6 +72,8 @@ WITHOUT_FORK = """
 import os, torch
 del os.register_at_fork
 from dyhead_lab.ops import deform_conv2d
+from dyhead_lab.ops.cpu import threads
+threads.FEW = 0
 torch.set_num_threads(2)
 x = torch.arange(50.0).view(1, 2, 5, 5).requires_grad_()
 out = deform_conv2d(x, torch.full((1, 2, 5, 5), 0.5), torch.ones(1, 2, 1, 1))
@@ -88,7 +98,7 @@ def test_threads_that_launch_at_once_wait_for_each_other(monkeypatch):
         most.append(len(inside))
         inside.pop()
 
-    workers = [threading.Thread(target=lambda: run(launch, launch, 5)) for _ in range(8)]
+    workers = [threading.Thread(target=lambda: run(launch, launch, 5, FEW + 1)) for _ in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -106,14 +116,14 @@ def test_memory_in_large_pages_is_ordinary_memory(dtype, monkeypatch):
     rows = memory.contiguous(image.permute(0, 2, 3, 1))
     assert rows.dtype == dtype and rows.is_contiguous() and torch.equal(rows.permute(0, 3, 1, 2), image)
     assert memory.contiguous(image) is image
-    assert memory.zeros(2, 3, like=image).count_nonzero() == 0
     assert rows.data_ptr() % memory.LINE == 0
 
 
 @pytest.fixture
 def idle(monkeypatch):
-    """An empty pool that takes tensors of any size."""
+    """An empty pool that takes tensors and arrays of any size."""
     monkeypatch.setattr(memory, "LARGE", 1)
+    monkeypatch.setattr(memory, "TINY", 1)
     monkeypatch.setattr(memory, "_idle", {})
     return memory._idle
 
@@ -128,6 +138,18 @@ def test_memory_is_used_again_once_no_tensor_uses_it(idle):
     del view
     small, large, fitting = (memory.empty(rows, 10, like=like) for rows in (1, 1000, 60))
     assert fitting.data_ptr() == address and address not in (small.data_ptr(), large.data_ptr())
+
+
+def test_large_arrays_keep_their_memory_as_long_as_a_view_lives(idle):
+    like = np.zeros(1, np.float32)
+    first = memory.array(100, 10, like=like)
+    assert first.dtype == np.float32 and first.ctypes.data % memory.LINE == 0
+    view, address = torch.from_numpy(first[5:].reshape(-1, 5)), first.ctypes.data
+    del first
+    other = memory.array(100, 10, like=like)
+    assert other.ctypes.data != address  # the view still reads the first block
+    del view
+    assert memory.array(100, 10, like=like).ctypes.data == address
 
 
 def test_idle_memory_never_exceeds_its_limit_and_the_oldest_goes_first(idle, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dyhead_lab.ops.checks import Geometry
-from dyhead_lab.ops.cpu import fast_deform_conv, fast_ms_deform_attn, parts
+from dyhead_lab.ops.cpu import fast_deform_conv, fast_ms_deform_attn, image_rows, parts, products
 
 from .cases import Attention, Conv, answers, answers_of_loops, assert_same, cotangent, distance, levels_of
 
@@ -54,6 +54,23 @@ def test_strips_of_any_size_give_the_same_answers(size, monkeypatch):
     assert_same(answers(case, tensors, "numba"), whole, 1e-12)
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("size", [1, 10_000], ids=["row by row", "strips across images"])
+def test_small_and_large_products_give_the_same_answers(size, layout, groups, monkeypatch):
+    case = Conv(B=3, C=12, Co=9, groups=groups, layout=layout)
+    tensors = case.tensors(torch.float64)
+    small = answers(case, tensors, "numba")
+    assert products.Products(
+        torch.zeros(9, 12 * 9), torch.float32, 1, 3 * 30
+    ).is_small  # as in this case, without groups
+    monkeypatch.setattr(products, "SMALL", 0)
+    monkeypatch.setattr(image_rows, "FEW", 0)
+    monkeypatch.setattr(fast_deform_conv, "STRIP_BYTES", size)
+    # Sums in another order: 1e-12.
+    assert_same(answers(case, tensors, "numba"), small, 1e-12)
+
+
 EVERY_PART = [*([part] for part in parts.PARTS), list(parts.PARTS)]
 
 
@@ -69,6 +86,7 @@ def test_plain_code_in_place_of_a_part_gives_the_same_answers(case, left_out):
 
 def test_operators_run_from_several_threads_at_once(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr("dyhead_lab.ops.cpu.threads.FEW", 0)
     case = Attention(Q=50)
     tensors = case.tensors(torch.float32)
     expected = case.run(tensors, "numba")
@@ -85,7 +103,8 @@ def _answer_in_child(queue):
     queue.put(ATTENTION.run(ATTENTION.tensors(torch.float32), "numba").sum().item())
 
 
-def test_operators_run_in_a_forked_process():
+def test_operators_run_in_a_forked_process(monkeypatch):
+    monkeypatch.setattr("dyhead_lab.ops.cpu.threads.FEW", 0)
     torch_threads = torch.get_num_threads()
     expected = ATTENTION.run(ATTENTION.tensors(torch.float32), "numba").sum().item()
     context = multiprocessing.get_context("fork")

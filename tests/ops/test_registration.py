@@ -45,7 +45,7 @@ def check_convolution(case, tensors, backend):
     arguments = tensors["input"], tensors["offset"], tensors["weight"], tensors.get("mask")
     steps = case.stride, case.padding, case.dilation, case.groups, case.G
     opcheck(conv_operators[1], (grad, *arguments, *steps, backend))
-    leaves = tuple(None if t is None else t.requires_grad_() for t in arguments)
+    leaves = tuple(None if t is None else t.requires_grad_() for t in (*arguments, tensors.get("bias")))
     opcheck(conv_operators[0], (*leaves, *steps, backend))
 
 

@@ -12,12 +12,17 @@ from ..cpu import fast_deform_conv, fast_ms_deform_attn
 
 def _computed(tensor: Tensor) -> Tensor:
     """Float16 and bfloat16 are computed in float32; the results are cast back."""
-    return tensor.detach().float() if tensor.dtype in HALVES else tensor.detach()
+    plain = tensor.detach() if tensor.requires_grad else tensor
+    return plain.float() if plain.dtype in HALVES else plain
+
+
+def _cast(tensor: Tensor, like: Tensor) -> Tensor:
+    return tensor if tensor.dtype == like.dtype else tensor.to(like.dtype)
 
 
 def deform_conv2d(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry) -> Tensor:
     tensors = map(_computed, (input, offset, weight, _full(mask, offset)))
-    return fast_deform_conv.deform_conv2d(geometry, _factors(input), *tensors).to(input.dtype)
+    return _cast(fast_deform_conv.deform_conv2d(geometry, _factors(input), *tensors), input)
 
 
 def deform_conv2d_backward(
@@ -27,8 +32,8 @@ def deform_conv2d_backward(
     grad_input, grad_offset, grad_weight, grad_mask = fast_deform_conv.deform_conv2d_backward(
         geometry, _factors(input), grad.detach(), *tensors
     )
-    grad_mask = grad.new_empty(0) if mask is None else grad_mask.to(mask.dtype)
-    return grad_input.to(input.dtype), grad_offset.to(offset.dtype), grad_weight.to(weight.dtype), grad_mask
+    grad_mask = grad.new_empty(0) if mask is None else _cast(grad_mask, mask)
+    return _cast(grad_input, input), _cast(grad_offset, offset), _cast(grad_weight, weight), grad_mask
 
 
 def _factors(input: Tensor) -> torch.dtype:
@@ -52,7 +57,7 @@ def ms_deform_attn(
 ) -> Tensor:
     points = map(_computed, (sampling_locations, attention_weights))
     out = fast_ms_deform_attn.ms_deform_attn(_computed(value), spatial_shapes, level_start_index, *points)
-    return out.to(value.dtype)
+    return _cast(out, value)
 
 
 def ms_deform_attn_backward(
@@ -63,13 +68,12 @@ def ms_deform_attn_backward(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    floats = value, sampling_locations, attention_weights
     grads = fast_ms_deform_attn.ms_deform_attn_backward(
         _computed(grad.contiguous()),
         _computed(value),
         spatial_shapes,
         level_start_index,
-        *map(_computed, floats[1:]),
+        _computed(sampling_locations),
+        _computed(attention_weights),
     )
-    grad_value, grad_locations, grad_weights = (g.to(t.dtype) for g, t in zip(grads, floats, strict=True))
-    return grad_value, grad_locations, grad_weights
+    return _cast(grads[0], value), _cast(grads[1], sampling_locations), _cast(grads[2], attention_weights)

@@ -13,10 +13,10 @@ from functools import lru_cache
 from math import gcd, lcm, prod
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numba import prange
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 from ..checks import Geometry
 from ..numba_compile import fast, in_parallel, literal
@@ -25,6 +25,7 @@ from . import parts
 from .image_rows import empty_images, images_of, put_rows, rows_of
 from .lanes import LANES, load, store
 from .pixels import add_back, axis
+from .products import Products
 from .threads import part, run
 
 #: Columns are made and used in strips of this size: large enough for a fast matrix product, and small beside memory.
@@ -111,11 +112,11 @@ def sample_rows(first, last, plain, start, x, offset, mask, taps, shape, columns
 
 
 @fast
-def scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points):
+def scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_offset, grad_mask):
     """Spread a strip's gradient over image, positions and mask, for the pieces ``first`` .. ``last``.
 
     grad_columns: a row for every entry of (rows, *shape), as in ``sample_rows``.
-    grad_points: (B, pieces, 3, K, Ho, Wo), the piece's share of the gradient to (dy, dx, mask).
+    grad_offset: (B, pieces, K, 2, Ho, Wo), grad_mask: (B, pieces, K, Ho, Wo), the piece's share of these gradients.
     """
     Wo, groups, K, pieces_of_group = shape
     pieces, G, Ho = groups * pieces_of_group, offset.shape[1], offset.shape[4]
@@ -140,9 +141,9 @@ def scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, grad_c
                             sum_y += slopes_y[y] * weights_x[z] * dot
                             sum_x += weights_y[y] * slopes_x[z] * dot
                             sum_m += weight * dot
-                    grad_points[b, piece, 0, k, i, j] = m * sum_y
-                    grad_points[b, piece, 1, k, i, j] = m * sum_x
-                    grad_points[b, piece, 2, k, i, j] = sum_m
+                    grad_offset[b, piece, k, 0, i, j] = m * sum_y
+                    grad_offset[b, piece, k, 1, i, j] = m * sum_x
+                    grad_mask[b, piece, k, i, j] = sum_m
 
 
 @in_parallel
@@ -154,11 +155,12 @@ def sample_rows_in_threads(threads, items, plain, start, x, offset, mask, taps, 
 
 @in_parallel
 def scatter_rows_in_threads(
-    threads, items, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points
+    threads, items, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_offset, grad_mask
 ):
     for n in prange(threads):
         first, last = part(n, threads, items), part(n + 1, threads, items)
-        scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_points)
+        grads = grad_columns, grad_x, grad_offset, grad_mask
+        scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, *grads)
 
 
 def deform_conv2d(
@@ -174,17 +176,14 @@ def deform_conv2d(
         (B, Co, Ho, Wo).
     """
     plan = _plan_of(geometry, input, offset, weight)
-    matrix, sampler = _matrix(weight).to(factors), _Sampler(plan, _arrays(plan, rows_of(input), offset, mask), input)
-
-    def product(strip: slice) -> Tensor:
-        return _as_rows(conv2d(_as_image(sampler.columns(strip)).to(factors), matrix, groups=geometry.groups))
-
+    sampler = _Sampler(plan, _arrays(plan, rows_of(input), offset, mask))
+    products = Products(_matrix(weight), factors, geometry.groups, plan.pixels)
     if len(plan.strips) == 1:
-        return images_of(product(plan.strips[0]), like=input)
+        return images_of(products.outputs(sampler.columns(plan.strips[0])), like=input)
     B, _, Ho, Wo = offset.shape
     out = empty_images(B, len(weight), Ho, Wo, like=input)
     for strip in plan.strips:
-        put_rows(product(strip), strip.start, out)
+        put_rows(products.outputs(sampler.columns(strip)), strip.start, out)
     return out
 
 
@@ -199,30 +198,18 @@ def deform_conv2d_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass, ``grad`` of any dtype."""
     plan = _plan_of(geometry, input, offset, weight)
-    arrays, groups = _arrays(plan, rows_of(input), offset, mask), geometry.groups
-    transposed = _transposed(_matrix(weight).to(factors), groups)
+    arrays = _arrays(plan, rows_of(input), offset, mask)
+    products = Products(_matrix(weight), factors, geometry.groups, plan.pixels)
     grad_rows = rows_of(grad).to(factors)
-    sampler, scatterer = _Sampler(plan, arrays, input), _Scatterer(plan, arrays, input)
-    grad_transposed = None
+    sampler, scatterer = _Sampler(plan, arrays), _Scatterer(plan, arrays)
     for strip in plan.strips:
-        columns, grad_out = _as_image(sampler.columns(strip)).to(factors), _as_image(grad_rows[strip])
-        # With factors exchanged, (columns, grad_out), the same product is slower.
-        of_strip = _weight_gradient(grad_out, transposed, columns, groups).to(weight.dtype)
-        grad_transposed = of_strip if grad_transposed is None else grad_transposed.add_(of_strip)
-        grad_columns = conv2d(grad_out, transposed, groups=groups)  # oneDNN is slower at conv2d's own backward
-        scatterer.add(strip, _as_rows(grad_columns).to(weight.dtype))
-    assert grad_transposed is not None  # a batch has rows
-    grad_matrix = _transposed(grad_transposed, groups)
-    grad_weight = grad_matrix.view(weight.shape[0], *weight.shape[2:], -1).permute(0, 3, 1, 2)
+        of_strip = grad_rows[strip]
+        products.add_gradient(of_strip, sampler.columns(strip))
+        scatterer.add(strip, products.gradient_of_columns(of_strip))
+    Co, _, Kh, Kw = weight.shape
+    grad_weight = products.gradient().view(Co, Kh, Kw, -1).permute(0, 3, 1, 2)
     grad_input, grad_offset, grad_mask = scatterer.gradients(input, offset, mask)
     return grad_input, grad_offset, grad_weight, grad_mask
-
-
-def _weight_gradient(input: Tensor, weight: Tensor, grad: Tensor, groups: int) -> Tensor:
-    """The gradient to the 1x1 kernel ``weight`` of a convolution of ``input``."""
-    steps = [1, 1], [0, 0], [1, 1], False, [0, 0]
-    wanted = [False, True, False]
-    return torch.ops.aten.convolution_backward(grad, input, weight, None, *steps, groups, wanted)[1]
 
 
 class _Plan(NamedTuple):
@@ -233,6 +220,7 @@ class _Plan(NamedTuple):
     sampled: tuple[int, ...]  # (Wo, groups, K, pieces / groups, channels of a piece), where samples are made
     scattered: tuple[int, ...]  # the same where gradients are spread: in more pieces, for threads and for the cache
     points: tuple[int, ...]  # (B, G, K, Ho, Wo)
+    pixels: int  # of the largest strip
     strips: tuple[slice, ...]  # of the rows of the batch's output: their columns fill STRIP_BYTES, or are one row
 
 
@@ -255,7 +243,8 @@ def _plan(
     step = max(1, elements // prod(sampled))
     strips = tuple(slice(row, min(row + step, B * Ho)) for row in range(0, B * Ho, step))
     taps = Taps(H, W, Kw, *geometry.stride, *geometry.padding, *geometry.dilation)
-    return _Plan(geometry, taps, sampled, scattered, (B, geometry.offset_groups, K, Ho, Wo), strips)
+    points = B, geometry.offset_groups, K, Ho, Wo
+    return _Plan(geometry, taps, sampled, scattered, points, strips[0].stop * Wo, strips)
 
 
 def _pieces_of_scatter(geometry: Geometry, C: int, threads: int) -> int:
@@ -275,66 +264,58 @@ def _arrays(plan: _Plan, rows: Tensor, offset: Tensor, mask: Tensor) -> tuple[An
 
 
 def _matrix(weight: Tensor) -> Tensor:
-    """(Co, C / groups, Kh, Kw) as a 1x1 kernel (Co, K * C / groups, 1, 1), channels innermost."""
-    return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1, 1, 1)
-
-
-def _transposed(matrix: Tensor, groups: int) -> Tensor:
-    """The kernel (groups * n, Co / groups, 1, 1) that takes output gradients back to the n columns of a group."""
-    return matrix.view(groups, -1, matrix.shape[1]).transpose(1, 2).reshape(-1, matrix.shape[0] // groups, 1, 1)
-
-
-def _as_image(rows: Tensor) -> Tensor:
-    """(rows, Wo, ...) as one channels-last image of many channels."""
-    return rows.flatten(2)[None].permute(0, 3, 1, 2)
-
-
-def _as_rows(image: Tensor) -> Tensor:
-    """The way back: (1, n, rows, Wo) as (rows, Wo, n)."""
-    return image.permute(0, 2, 3, 1)[0]
+    """(Co, C / groups, Kh, Kw) as a matrix (Co, K * C / groups), channels innermost."""
+    return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
 
 
 class _Sampler:
     """Makes the columns of one strip after the other, in the same memory."""
 
-    def __init__(self, plan: _Plan, arrays: tuple[Any, ...], input: Tensor) -> None:
-        self.shape = plan.sampled
-        self.arguments = (arrays[0].reshape(-1, self.shape[-1]), *arrays[1:], self.shape[:-1])
-        largest = plan.strips[0]
-        self.strip = memory.empty(largest.stop, *self.shape, like=input)
+    def __init__(self, plan: _Plan, arrays: tuple[Any, ...]) -> None:
+        Wo, *of_pixel = plan.sampled
+        self.width = plan.sampled[-1]
+        self.arguments = (arrays[0].reshape(-1, self.width), *arrays[1:], plan.sampled[:-1])
+        self.strip = memory.array(plan.strips[0].stop, Wo, prod(of_pixel), like=arrays[0])
 
     def columns(self, strip: slice) -> Tensor:
-        """All samples of a strip, times the mask: (rows, Wo, groups, K, pieces / groups, width)."""
+        """All samples of a strip, times the mask: (rows, Wo, groups * K * C / groups)."""
         rows = strip.stop - strip.start
         columns = self.strip[:rows]
-        entries = columns.numpy().reshape(-1, self.shape[-1])
-        run(sample_rows, sample_rows_in_threads, rows, parts.plain(), strip.start, *self.arguments, entries)
-        return columns
+        entries = columns.reshape(-1, self.width)
+        arguments = parts.plain(), strip.start, *self.arguments, entries
+        run(sample_rows, sample_rows_in_threads, rows, entries.size, *arguments)
+        return torch.from_numpy(columns)
 
 
 class _Scatterer:
     """Collects the gradients to input, offset and mask, strip by strip. A thread owns the pieces it adds to."""
 
-    def __init__(self, plan: _Plan, arrays: tuple[Any, ...], input: Tensor) -> None:
-        rows, shape = arrays[0], plan.scattered
-        B, _, K, Ho, Wo = plan.points
-        self.plan, self.width, self.pieces = plan, shape[-1], shape[1] * shape[3]
-        self.arguments = (rows.reshape(-1, self.width), *arrays[1:], shape[:-1])
-        self.grad_rows = memory.zeros(*rows.shape, like=input)
-        self.grad_points = memory.empty(B, self.pieces, 3, K, Ho, Wo, like=input)
-        self.results = self.grad_rows.numpy().reshape(-1, self.width), self.grad_points.numpy()
+    def __init__(self, plan: _Plan, arrays: tuple[Any, ...]) -> None:
+        rows, (B, _, K, Ho, Wo) = arrays[0], plan.points
+        _, groups, _, pieces_of_group, self.width = plan.scattered
+        self.plan, self.pieces = plan, groups * pieces_of_group
+        self.arguments = (rows.reshape(-1, self.width), *arrays[1:], plan.scattered[:-1])
+        self.grad_rows, self.grad_offset, self.grad_mask = (
+            memory.array(*shape, like=rows)
+            for shape in (rows.shape, (B, self.pieces, K, 2, Ho, Wo), (B, self.pieces, K, Ho, Wo))
+        )
+        torch.from_numpy(self.grad_rows).zero_()  # in threads
 
     def add(self, strip: slice, grad_columns: Tensor) -> None:
         """Spread the gradient of a strip's columns, (rows, Wo, groups * K * C / groups)."""
         entries = grad_columns.contiguous().numpy().reshape(-1, self.width)
-        arguments = parts.plain(), strip.start, *self.arguments, entries, *self.results
-        run(scatter_rows, scatter_rows_in_threads, self.pieces, *arguments)
+        grads = self.grad_rows.reshape(-1, self.width), self.grad_offset, self.grad_mask
+        arguments = parts.plain(), strip.start, *self.arguments, entries, *grads
+        run(scatter_rows, scatter_rows_in_threads, self.pieces, entries.size, *arguments)
 
     def gradients(self, input: Tensor, offset: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients to input, offset and mask, once every strip has been added."""
-        B, G, K, Ho, Wo = self.plan.points
-        grad_points = self.grad_points
-        if self.pieces > G:
-            grad_points = grad_points.view(B, G, -1, 3, K, Ho, Wo).sum(2)
-        grad_offset = grad_points[:, :, :2].transpose(2, 3).reshape(offset.shape)
-        return images_of(self.grad_rows, like=input), grad_offset, grad_points[:, :, 2].reshape(mask.shape)
+        grad_input = images_of(torch.from_numpy(self.grad_rows), like=input)
+        return grad_input, self._summed(self.grad_offset, offset), self._summed(self.grad_mask, mask)
+
+    def _summed(self, shares: np.ndarray, like: Tensor) -> Tensor:
+        """The shares of all pieces of each offset group together, in the shape of the argument ``like``."""
+        G = self.plan.points[1]
+        if self.pieces == G:
+            return torch.from_numpy(shares.reshape(like.shape))
+        return torch.from_numpy(shares).unflatten(1, (G, -1)).sum(2).view(like.shape)

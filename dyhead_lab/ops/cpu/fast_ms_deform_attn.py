@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numba import prange
 from torch import Tensor
 
@@ -198,16 +199,19 @@ def ms_deform_attn(
     attention_weights: Tensor,
 ) -> Tensor:
     """The forward pass; tensors as in ``ops.ms_deform_attn``, all floating ones float32 or all float64."""
-    P, M = sampling_locations.shape[4], value.shape[2]
-    tensors = value, sampling_locations.flatten(3, 4), attention_weights.flatten(3)
-    apart = 4 * attention_weights.numel() >= READS_TO_LAY_APART * value.shape[:3].numel()
+    M = value.shape[2]
+    tensors = value, sampling_locations, attention_weights
+    apart = _pays_to_lay_apart(value, attention_weights)
     x, locations, A = map(_heads_apart, tensors) if apart else tensors
-    B, Q, heads, _ = A.shape
-    out = memory.empty(B, Q, heads, value.shape[3], like=value)
-    points = _points(spatial_shapes, level_start_index, P, value)
-    arrays = [_rows(x), *_arrays(locations, A), _rows(out)]
-    run(attend, attend_in_threads, B * heads * -(-Q // QUERIES), parts.plain(), points, *arrays)
-    return (_heads_together(out, M) if apart else out).flatten(2)
+    B, Q, heads, L, P = A.shape
+    points, rows = _points(spatial_shapes, level_start_index, P, value), _rows(x)
+    out = memory.array(B * Q * heads, value.shape[3], like=rows)
+    arrays = _array(locations, B, Q, heads, L * P, 2), _array(A, B, Q, heads, L * P)
+    tasks, work = B * heads * -(-Q // QUERIES), A.numel() * value.shape[3]
+    run(attend, attend_in_threads, tasks, work, parts.plain(), points, rows, *arrays, out)
+    if apart:
+        return _heads_together(torch.from_numpy(out.reshape(B, Q, 1, -1)), M).flatten(2)
+    return torch.from_numpy(out.reshape(B, Q, -1))
 
 
 def ms_deform_attn_backward(
@@ -219,18 +223,29 @@ def ms_deform_attn_backward(
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to value, sampling locations and attention weights."""
-    P, M = sampling_locations.shape[4], value.shape[2]
-    tensors = value, sampling_locations.flatten(3, 4), attention_weights.flatten(3)
-    apart = 4 * attention_weights.numel() >= READS_TO_LAY_APART * value.shape[:3].numel()
-    grad = grad.unflatten(2, (M, -1))
-    x, locations, A, grad = map(_heads_apart, (*tensors, grad)) if apart else (*tensors, grad)
-    B, _, heads, _ = A.shape
-    grads = memory.zeros(*x.shape, like=x), memory.empty(*locations.shape, like=x), memory.empty(*A.shape, like=x)
-    points = _points(spatial_shapes, level_start_index, P, value)
-    arrays = [_rows(x), *_arrays(locations, A), _rows(grad), _rows(grads[0]), *_arrays(*grads[1:])]
-    run(scatter, scatter_in_threads, B * heads, parts.plain(), points, *arrays)
-    grad_value, grad_locations, grad_A = (_heads_together(t, M) for t in grads) if apart else grads
-    return grad_value, grad_locations.view(sampling_locations.shape), grad_A.view(attention_weights.shape)
+    tensors = value, sampling_locations, attention_weights
+    apart = _pays_to_lay_apart(value, attention_weights)
+    x, locations, A = map(_heads_apart, tensors) if apart else tensors
+    grad = _heads_apart(grad.unflatten(2, (value.shape[2], -1))) if apart else grad
+    B, Q, heads, L, P = A.shape
+    points, rows = _points(spatial_shapes, level_start_index, P, value), _rows(x)
+    shapes = (B, Q, heads, L * P, 2), (B, Q, heads, L * P)
+    grads = [memory.array(*shape, like=rows) for shape in (rows.shape, *shapes)]
+    torch.from_numpy(grads[0]).zero_()  # in threads
+    arrays = rows, _array(locations, *shapes[0]), _array(A, *shapes[1]), _array(grad, -1, value.shape[3])
+    work = A.numel() * value.shape[3]
+    run(scatter, scatter_in_threads, B * heads, work, parts.plain(), points, *arrays, *grads)
+    grad_value, grad_locations, grad_A = (
+        torch.from_numpy(array.reshape(like.shape)) for array, like in zip(grads, (x, locations, A), strict=True)
+    )
+    if apart:
+        M = value.shape[2]
+        return _heads_together(grad_value, M), _heads_together(grad_locations, M), _heads_together(grad_A, M)
+    return grad_value, grad_locations, grad_A
+
+
+def _pays_to_lay_apart(value: Tensor, attention_weights: Tensor) -> bool:
+    return 4 * attention_weights.numel() >= READS_TO_LAY_APART * value.shape[:3].numel()
 
 
 def _heads_apart(tensor: Tensor) -> Tensor:
@@ -245,7 +260,7 @@ def _heads_together(tensor: Tensor, M: int) -> Tensor:
 
 def _rows(tensor: Tensor) -> np.ndarray:
     """(B, n, M, D) as rows of channels."""
-    return memory.contiguous(tensor).view(-1, tensor.shape[3]).numpy()
+    return memory.contiguous(tensor).numpy().reshape(-1, tensor.shape[3])
 
 
 def _points(spatial_shapes: Tensor, level_start_index: Tensor, P: int, value: Tensor) -> Points:
@@ -260,5 +275,5 @@ def _points_of_a_block(sizes: tuple[tuple[int, int]], starts: tuple[int], P: int
     return Points(H.astype(dtype), W.astype(dtype), start.astype(np.int32))
 
 
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.contiguous().numpy() for tensor in tensors]
+def _array(tensor: Tensor, *shape: int) -> np.ndarray:
+    return tensor.contiguous().numpy().reshape(shape)

@@ -18,20 +18,24 @@ import torch
 from ...platforms import after_fork
 from ..numba_compile import literal
 
+#: So few numbers are done before another thread has begun.
+FEW = 1 << 15
+
 _one_launch_at_a_time = threading.Lock()
 
 #: Threads do not survive a fork, and Numba does not notice. PyTorch's own operators have the same limit.
 _forked = False
 
 
-def run(kernel: Callable[..., None], launcher: Callable[..., None], items: int, *arguments: Any) -> None:
+def run(kernel: Callable[..., None], launcher: Callable[..., None], items: int, work: int, *arguments: Any) -> None:
     """Run a kernel over ``items`` of work.
 
     Args:
         kernel: of (first, last, *arguments), compiled.
         launcher: of (threads, items, *arguments), compiled: gives each thread n the range that :func:`part` says.
+        work: numbers that the items have in all; the caller does :data:`FEW` by itself.
     """
-    threads = team(items)
+    threads = team(items) if work > FEW else 1
     if threads <= 1:
         kernel(0, items, *arguments)
         return

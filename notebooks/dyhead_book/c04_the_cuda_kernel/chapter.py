@@ -718,6 +718,37 @@ Picture(figure, alt="Bytes used and moved by both kernels: shared memory leaves 
 # `csrc/deform_conv` go on from here: a thread moves 16 bytes in one instruction, and the *tensor cores* of the GPU do
 # the product. [Chapter 16](16_kernel_race.ipynb) asks how fast that can be.
 #
+# They have two tiles in shared memory. While the threads multiply what lies in one, they fill the other, and then the
+# two change places. So one barrier a step is enough, and it is needed. `left_out` runs the library's own kernel
+# without it; the emulator's debug build watches bytes, since this kernel keeps numbers of several types in one memory.
+
+
+# %%
+from dyhead_lab.ops import emulator, native
+
+
+def fast_conv(x, offset, weight, mask):
+    """The library's fast kernel, in the emulator's debug build."""
+    stride, padding, dilation, groups = (1, 1), (1, 1), (1, 1), (1, 1)
+    settings = *stride, *padding, *dilation, *groups, "fast", False
+    return native.debug_operators().deform_conv2d_forward(x, offset, weight, mask, *settings)
+
+
+FAST_KERNEL = "deform_conv/fast_forward.cuh"
+try:
+    off = (fast_conv(x, offset, weight, mask) - expected).abs().max()
+    print(f"largest difference to the formula: {float(off):.0e}")
+    for line in emulator.barriers(FAST_KERNEL):
+        with emulator.left_out(FAST_KERNEL, line):
+            fast_conv(x, offset, weight, mask)
+except RuntimeError as error:
+    print(wrapped(str(error)))
+
+# %% [markdown]
+# Kernel, block, both threads and the bytes of `shared`, as this kernel calls its memory: thread 4 stores 16 bytes of
+# samples for a later step, where thread 1 has read for the product of an earlier one. Nothing made it wait until
+# everybody had read. The project's tests leave out each barrier of each fast kernel in turn, and every one is missed.
+#
 # ## The shipped detector runs on your kernel
 #
 # A matrix product is not worth writing by hand; PyTorch has it. So here is a complete deformable convolution in three
