@@ -7,6 +7,7 @@ depends on the image, such as the suppression of boxes, has no multiply-adds and
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -82,19 +83,19 @@ def part_costs(build: Callable[[], nn.Module], size: tuple[int, int] = PUBLISHED
     Raises:
         TypeError: the detector has neither a ``head`` nor an ``rpn`` and ``roi_heads``.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings():
+        # Trained weights that a detector starts from have no place here; only shapes count.
+        warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")
         model: Any = build().eval()
         image = torch.zeros(1, 3, *size)
     body, fpn, neck = model.backbone.body, model.backbone.fpn, model.backbone.neck
     with torch.no_grad():
         stages = body(image)
         levels = list(fpn(stages).values())
-        blocks = neck.blocks if isinstance(neck, DyHead) else ()
         parts = (
             PartCost("backbone", _size(body), _macs(body, image)),
             PartCost("FPN", _size(fpn), _macs(fpn, stages)),
-            # All blocks are alike: one is counted.
-            PartCost("Dynamic Head", _size(neck), len(blocks) * _macs(blocks[0], levels) if blocks else 0),
+            PartCost("Dynamic Head", _size(neck), _macs(neck, levels) if isinstance(neck, DyHead) else 0),
         )
         macs_above = _macs_above(model, levels)
     return (*parts, PartCost("head", _size(model) - sum(part.parameters for part in parts), macs_above))

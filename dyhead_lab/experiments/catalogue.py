@@ -14,7 +14,9 @@ from .detector_table import DETECTOR_TABLE
 from .detr_experiments import DETR_EXPERIMENTS
 from .experiment import Experiment
 from .fine_tuning import FINE_TUNING
+from .forms import FORMS_EXPERIMENT
 from .offset_fits import OFFSET_FITS_EXPERIMENT
+from .photographs import PHOTOGRAPHS
 from .record import Record
 
 #: What an experiment file defines.
@@ -28,9 +30,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         ABLATION,
         BCCD_EXPERIMENT,
         DEPTH,
+        FORMS_EXPERIMENT,
         DETECTOR_TABLE,
         FINE_TUNING,
         OFFSET_FITS_EXPERIMENT,
+        PHOTOGRAPHS,
         *DETR_EXPERIMENTS,
     )
 }

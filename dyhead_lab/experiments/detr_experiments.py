@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..zoo.detr_tiny import DETR_TINY, EFFICIENT_TINY
-from .detr_rows import AtRho, Curve, Referring, Selecting
+from .detr_rows import AtRho, Doubling, Referring, Selecting
 from .experiment import Experiment
+from .trained_rows import Curve
 
 _DETR, _DEFORMABLE, _SPARSE = DETR_TINY
 
@@ -77,10 +78,43 @@ REFERRED_TOKENS = Experiment(
     metrics=("referred", "carry"),
 )
 
+DECODER = Experiment(
+    name="decoder",
+    summary="Deformable DETR on Shapes: fewer queries, and queries that do not see each other; doubles for each object",
+    rows={
+        "50 queries": Doubling(_DEFORMABLE),
+        "25 queries": Doubling(_DEFORMABLE, {"model.queries": 25}),
+        "12 queries": Doubling(_DEFORMABLE, {"model.queries": 12}),
+        "no self-attention": Doubling(_DEFORMABLE, {"model.decoder_self_attention": False}),
+    },
+    baseline="50 queries",
+    metrics=("AP", "AP50", "AP_small", "doubles"),
+)
+
+#: Half of what the recipe trains for: a step of a deep encoder takes three times as long.
+HALF: dict[str, Any] = {"iterations": _SPARSE.iterations // 2, "evaluate_every": _SPARSE.iterations // 4}
+
+ENCODER_LAYERS = Experiment(
+    name="encoder_layers",
+    summary="Sparse DETR on Shapes with 2, 6 and 12 encoder layers, with auxiliary heads on them and without",
+    rows={
+        f"{layers} layers{'' if heads else ', no heads'}": Curve(
+            _SPARSE, {**HALF, "model.encoder_layers": layers, "model.encoder_aux_loss": heads}
+        )
+        for layers in (2, 6, 12)
+        for heads in (True, False)
+    },
+    baseline="2 layers",
+    against={f"{layers} layers, no heads": f"{layers} layers" for layers in (2, 6, 12)},
+    metrics=("AP", "AP50", "AP_small", f"AP after {HALF['evaluate_every']}"),
+)
+
 DETR_EXPERIMENTS: tuple[Experiment, ...] = (
     CONVERGENCE,
     TOKEN_SELECTION,
     SPARSITY,
     DYNAMIC_RHO,
     REFERRED_TOKENS,
+    DECODER,
+    ENCODER_LAYERS,
 )

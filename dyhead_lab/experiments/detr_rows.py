@@ -12,25 +12,30 @@ from ..data.shapes import draw_set
 from ..detectors.detr.deformable_detr import DeformableDETR
 from ..detectors.detr.sparse_detr import SparseDETR
 from ..evaluation.coco_metric import detect_dataset, evaluate
+from ..evaluation.error_analysis import analyse_errors
 from ..evaluation.token_use import encoder_milliseconds, mean_corr, referred_tokens
 from ..paths import WEIGHTS
-from ..training.run_folder import LOG
 from ..zoo.datasets import SHAPES_SPLITS
 from ..zoo.trained import Trained, load_trained
-from .curves import numbers_on_the_way
 from .experiment import Job, Training, finished
 from .record import Numbers
+from .trained_rows import Curve
 
 #: Pictures that are drawn where others than the validation pictures are asked for.
 LARGER = 60
+#: Least score of a detection that counts as a double: what ``detect`` shows.
+SHOWN = 0.3
 
 
-class Curve(Training):
-    """A training that keeps its AP on the way too, wherever the recipe evaluates; see :mod:`.curves`."""
+class Doubling(Curve):
+    """A training that also counts what one object is detected twice for: ``doubles``, for each object of "val"."""
 
     def measure(self, job: Job) -> Numbers:
         numbers = super().measure(job)
-        return {**numbers, **numbers_on_the_way(job.folder / LOG, numbers, self._changed(job).iterations)}
+        data = self._changed(job).data("val")
+        report = analyse_errors(data, detect_dataset(load_trained(job.folder).model, data))
+        objects = len(data.coco.anns)
+        return {**numbers, "doubles": report.counts(SHOWN)["duplicate"].total() / objects}
 
 
 class Selecting(Training):

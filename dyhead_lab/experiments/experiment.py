@@ -85,6 +85,7 @@ class Experiment:
         baseline: the row that the others are compared with.
         metrics: the numbers that the table shows; the first one is compared.
         seeds: of the runs, unless others are asked for.
+        against: row -> the row that it is compared with, where that is not the baseline.
     """
 
     name: str
@@ -93,10 +94,12 @@ class Experiment:
     baseline: str
     metrics: tuple[str, ...] = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
     seeds: tuple[int, ...] = (0, 1, 2)
+    against: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.baseline not in self.rows:
-            raise ValueError(f"baseline: expected one of {', '.join(self.rows)}, got {self.baseline!r}")
+        for argument, names in (("baseline", [self.baseline]), ("against", [*self.against, *self.against.values()])):
+            if other := next((name for name in names if name not in self.rows), None):
+                raise ValueError(f"{argument}: expected one of {', '.join(self.rows)}, got {other!r}")
 
 
 def run_experiment(
@@ -134,6 +137,7 @@ def run_experiment(
         experiment.metrics,
         seeds,
         command,
+        experiment.against,
     )
     total = len(seeds) * len(experiment.rows)
     for seed in seeds:

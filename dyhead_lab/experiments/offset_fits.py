@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from ..attention import OFFSET_FITS
 from ..zoo.shapes_recipes import FROZEN_ATSS
-from .experiment import Experiment, Training
+from .ablation import SHORT
+from .experiment import Experiment
+from .trained_rows import CurveAndCost
 
 OFFSET_FITS_EXPERIMENT = Experiment(
     name="offset_fits",
     summary="ATSS on frozen features; one Dynamic Head block, its offsets fitted to the neighbours in every way",
-    rows={fit: Training(FROZEN_ATSS, {"model.dyhead": {"offset_fit": fit}, "iterations": 1800}) for fit in OFFSET_FITS},
+    rows={fit: CurveAndCost(FROZEN_ATSS, {**SHORT, "model.dyhead": {"offset_fit": fit}}) for fit in OFFSET_FITS},
     baseline="flat",
 )

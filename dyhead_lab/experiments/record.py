@@ -50,14 +50,18 @@ class Spread(NamedTuple):
         return self.mean - reach, self.mean + reach
 
     def text(self, sign: str = "") -> str:
-        """``0.421 ± 0.006``, with ``sign="+"`` also the sign of the mean; three figures behind the point below ten."""
+        """``0.421 ± 0.006``, with ``sign="+"`` also the sign of the mean; three figures behind the point below ten.
+
+        A deviation of exactly zero is not written.
+        """
         mean = f"{self.mean:{sign}.{self.figures}f}"
-        return mean if self.deviation is None else f"{mean} ± {self.deviation:.{self.figures}f}"
+        # What no seed changes, such as a number of parameters, has no spread to tell.
+        return f"{mean} ± {self.deviation:.{self.figures}f}" if self.deviation else mean
 
     @property
     def figures(self) -> int:
         """How many are shown behind the point."""
-        return 3 if abs(self.mean) < 10 else 1
+        return 3 if abs(self.mean) < 10 else 1 if abs(self.mean) < 1000 else 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Record:
         metrics: the numbers that the table shows; the first one is compared.
         seeds: those that were asked for.
         command: what to type to measure it again.
+        against: row -> the row that it is compared with, where that is not the baseline.
         runs: row -> seed -> numbers, of the runs that were measured.
         machines: row -> seed -> where that run was measured; an experiment may go on on another machine.
     """
@@ -82,6 +87,7 @@ class Record:
     metrics: tuple[str, ...]
     seeds: tuple[int, ...]
     command: str
+    against: Mapping[str, str] = field(default_factory=dict)
     runs: dict[str, dict[int, Numbers]] = field(default_factory=dict)
     machines: dict[str, dict[int, Machine]] = field(default_factory=dict)
 
@@ -95,12 +101,18 @@ class Record:
         values = [numbers[metric] for numbers in self.runs.get(row, {}).values() if metric in numbers]
         return Spread.of(values) if values else None
 
+    def compared_with(self, row: str) -> str:
+        """The row that ``row`` is compared with: itself, if it is a baseline."""
+        return self.against.get(row, row if row in self.against.values() else self.baseline)
+
     def difference(self, row: str, metric: str) -> Spread | None:
-        """Mean, deviation and interval of row minus baseline, seed by seed; None without a seed that both have.
+        """Mean, deviation and interval of row minus the row that it is compared with, seed by seed.
+
+        None without a seed that both have.
 
         Pairs share their data order and transforms, so that what a seed does to both falls out.
         """
-        ours, theirs = self.runs.get(row, {}), self.runs.get(self.baseline, {})
+        ours, theirs = self.runs.get(row, {}), self.runs.get(self.compared_with(row), {})
         both = [seed for seed in ours if seed in theirs and metric in ours[seed] and metric in theirs[seed]]
         return Spread.of([ours[seed][metric] - theirs[seed][metric] for seed in both]) if both else None
 
@@ -112,9 +124,9 @@ class Record:
     def table(self) -> str:
         """Mean ± deviation of every row, its difference to the baseline, and what the reader should know of them."""
         first = self.metrics[0]
-        cells = [["", *self.metrics, f"{first} - {self.baseline}", ""]]
+        cells = [["", *self.metrics, f"{first} - {'own baseline' if self.against else self.baseline}", ""]]
         for row in self.rows:
-            difference = None if row == self.baseline else self.difference(row, first)
+            difference = None if row == self.compared_with(row) else self.difference(row, first)
             texts = (_text(self.spread(row, metric)) for metric in self.metrics)
             cells.append([row, *texts, _difference(difference), _verdict(difference)])
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -156,7 +168,9 @@ class Record:
             for seed, run in by_seed.items()
         ]
         listed = ",\n".join(f"  {json.dumps(run)}" for run in runs)
-        plain = {"format": FORMAT, **{name: getattr(self, name) for name in _PLAIN}, "machines": machines}
+        plain = {"format": FORMAT, **{name: getattr(self, name) for name in _PLAIN}}
+        plain |= {"against": self.against} if self.against else {}
+        plain |= {"machines": machines}
         parts = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in plain.items()]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{\n" + ",\n".join([*parts, f' "runs": [\n{listed}\n ]']) + "\n}\n", encoding="utf-8")
@@ -175,7 +189,7 @@ class Record:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise UserError(f"{path}: expected a json file of format {FORMAT!r}")
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v := content[name], list) else v for name in _PLAIN}
-        record = cls(**plain)
+        record = cls(**plain, against=content.get("against", {}))
         for run in content["runs"]:
             record.add(run.pop("row"), run.pop("seed"), machine=content["machines"][run.pop("machine")], numbers=run)
         return record

@@ -28,6 +28,17 @@ def test_a_single_seed_has_no_spread(monkeypatch):
     assert "\n\nSeed 3 only, so no spread. Measured with" in recorded_table("few").data
 
 
+def test_rows_with_a_baseline_of_their_own(monkeypatch):
+    rows, against = ("a", "a with", "b", "b with"), {"a with": "a", "b with": "b"}
+    record = Record("few", "", rows, "a", ("AP",), (0,), "dyhead-lab experiment few", against)
+    for row, ap in zip(rows, (0.1, 0.3, 0.5, 0.6), strict=True):
+        record.add(row, 0, {"AP": ap}, MACHINE)
+    monkeypatch.setattr(record_table, "recorded", lambda name: record)
+    header, _, *lines = recorded_table("few").data.splitlines()[:6]
+    assert header == "| | AP | AP less its baseline |"
+    assert [line.split("|")[3].strip() for line in lines] == ["", "+0.200, one seed", "", "+0.100, one seed"]
+
+
 def test_an_experiment_that_was_not_recorded_says_how_to_measure_it(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue, "RESULTS", tmp_path)
     assert "dyhead-lab experiment dynamic_rho measures it" in recorded_table("dynamic_rho").data

@@ -7,8 +7,10 @@ from dyhead_lab.experiments.catalogue import EXPERIMENTS
 from dyhead_lab.experiments.curves import curve
 from dyhead_lab.experiments.detr_experiments import (
     CONVERGENCE,
+    DECODER,
     DETR_EXPERIMENTS,
     DYNAMIC_RHO,
+    ENCODER_LAYERS,
     REFERRED_TOKENS,
     TOKEN_SELECTION,
 )
@@ -55,6 +57,27 @@ def test_selections_are_trained_and_corr_is_kept(row, pictures, tmp_path):
     assert 0 < record.runs[row][0]["Corr"] <= 1
     trained = load_trained(tmp_path / row.replace(" ", "_") / "seed0")
     assert sparse_detr_of(trained).config.selection == row.split()[0]
+
+
+def test_deep_encoders_are_trained_with_their_heads_and_without(pictures, tmp_path):
+    for row, heads in (("6 layers", True), ("6 layers, no heads", False)):
+        measured(ENCODER_LAYERS, [row], pictures, tmp_path)
+        config = load_trained(tmp_path / row.replace(" ", "_") / "seed0").model.config
+        assert (config.encoder_layers, config.encoder_aux_loss) == (6, heads)
+
+
+def test_doubles_are_counted_for_each_object(pictures, tmp_path, monkeypatch):
+    """Every object is found three times; the faintest detection is not shown, so one in each object is a double."""
+
+    def thrice(model, data):
+        assert not model.config.decoder_self_attention
+        truth = data.coco.dataset["annotations"]
+        found = [{key: object[key] for key in ("image_id", "category_id", "bbox")} for object in truth]
+        return [{**one, "score": score} for one in found for score in (0.9, 0.8, 0.1)]
+
+    monkeypatch.setattr(detr_rows, "detect_dataset", thrice)
+    record = measured(DECODER, ["no self-attention"], pictures, tmp_path)
+    assert record.runs["no self-attention"][0]["doubles"] == 1
 
 
 def test_rows_that_evaluate_one_model_train_it_once(pictures, tmp_path, monkeypatch):

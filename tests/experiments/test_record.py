@@ -93,6 +93,23 @@ def test_large_numbers_have_one_figure_behind_the_point():
     assert Spread(-0.01234, None, 1).text("+") == "-0.012"
 
 
+def test_what_no_seed_changes_has_no_spread_in_the_table():
+    assert Spread.of([1048106.0, 1048106.0]).text() == "1048106"
+    assert Spread.of([0.25]).text() == "0.250"
+
+
+def test_each_group_is_compared_with_its_own_baseline(tmp_path):
+    made = record(base=[0.1], own=[0.3], better=[0.4])
+    made = replace(made, rows=("base", "own", "better"), against={"better": "own"})
+    assert made.difference("better", "AP").mean == pytest.approx(0.1)
+    table = made.table()
+    assert "AP - own baseline" in table
+    rows = {line.split()[0]: line for line in table.splitlines() if line}
+    assert "+0.100" in rows["better"] and "+" not in rows["own"] and "+" not in rows["base"]
+    made.save(tmp_path / "toy.json")
+    assert Record.load(tmp_path / "toy.json") == made
+
+
 def test_file_holds_all_of_it(tmp_path):
     before = record(base=[0.1, 0.2], better=[0.3])
     before.save(tmp_path / "toy.json")

@@ -1164,13 +1164,18 @@ epochs = {row: iterations_to(curve(convergence, row), 0.2) / EPOCH for row in ri
 print("AP 0.2 after", " and ".join(f"{n:.1f} epochs ({row})" for row, n in epochs.items()))
 
 # %% tags=["hide"]
-from dyhead_book.c11_deformable_detr.ap_curves import ap_curves_figure
+from dyhead_book.figures.ap_curves import ap_curves_figure
 
+panels = {"AP": "AP", "AP of objects below 32 x 32 pixels": "AP_small"}
+curves = {
+    title: {row: curve(convergence, row, metric) for row in convergence.rows}
+    for title, metric in panels.items()
+}
 alt = (
     "AP and AP of small objects over epochs. Deformable DETR has 0.2 before its second epoch; "
     "DETR needs nearly fifty, and ends at half of its rival's AP for small objects."
 )
-Picture(ap_curves_figure(convergence, EPOCH), alt)
+Picture(ap_curves_figure(curves, EPOCH), alt)
 
 # %% [markdown]
 # Ten is what the paper's schedules say, not what a curve says. For an AP of 0.2 DETR needs about thirty times as many

@@ -17,7 +17,7 @@ def recorded_table(name: str) -> Markdown:
         record = recorded(name)
     except UserError as error:
         return Markdown(str(error))
-    columns = [*record.metrics, f"{record.metrics[0]} less {record.baseline}"]
+    columns = [*record.metrics, f"{record.metrics[0]} less {'its baseline' if record.against else record.baseline}"]
     header = f"| | {' | '.join(columns)} |\n|{' --- |' * (1 + len(columns))}"
     rows = "\n".join(f"| {row} | {' | '.join(_cells(record, row))} |" for row in record.rows)
     return Markdown(f"{header}\n{rows}\n\n{' '.join(_notes(record))}")
@@ -27,7 +27,7 @@ def _cells(record: Record, row: str) -> Iterator[str]:
     for metric in record.metrics:
         spread = record.spread(row, metric)
         yield spread.text() if spread else ""
-    difference = None if row == record.baseline else record.difference(row, record.metrics[0])
+    difference = None if row == record.compared_with(row) else record.difference(row, record.metrics[0])
     if difference is None:
         yield ""
     elif interval := difference.interval():
