@@ -80,8 +80,12 @@ def _filled(recipe: Recipe, content: Mapping[str, Any], path: Path) -> nn.Module
     """The recipe's detector with the weights of a file, in evaluation mode."""
     try:
         model = recipe.architecture(len(content["categories"]))
-    except (TypeError, ValueError) as error:  # an option that it does not have, or a value that it refuses
-        raise UserError(f"{path}: its options do not fit the detector of recipe {recipe.name}: {error}") from error
+    except (UserError, TypeError, ValueError) as error:
+        reason = error.__cause__ or error
+        if not isinstance(reason, UserError | TypeError | ValueError):  # of code that takes the place of the library's
+            raise reason from None
+        # an option that it does not have, or a value that it refuses
+        raise UserError(f"{path}: its options do not fit the detector of recipe {recipe.name}: {reason}") from error
     try:
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
