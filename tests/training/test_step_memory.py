@@ -102,7 +102,7 @@ def test_the_default_compiler_trains_the_same(small_pictures, tmp_path):
 
     The first step compiles: minutes on one core.
     """
-    torch.compiler.reset()  # what another test has compiled makes sizes unknowns, which the code generator then fails on
+    torch.compiler.reset()  # what another test has compiled makes sizes unknowns, on which the code generator fails
     settings = {"model.dyhead_blocks": 1, "model.image_size": 64}
     plain, compiled = (
         engine_of(quick_recipe(compile=on, **settings), small_pictures, tmp_path) for on in (False, True)

@@ -21,7 +21,7 @@ def saved(content, tmp_path, **changes):
 
 
 @pytest.mark.parametrize(
-    ("option", "named"), [({"feelers": 3}, "feelers"), ({"dyhead_blocks": -1}, "dyhead_blocks: expected no number below 0")]
+    ("option", "named"), [({"feelers": 3}, "feelers"), ({"dyhead_blocks": -1}, "blocks: expected no number below 0")]
 )
 def test_an_option_that_the_detector_does_not_have_is_named(quickstart, tmp_path, option, named):
     path = saved(quickstart, tmp_path, options={**quickstart["options"], **option})
