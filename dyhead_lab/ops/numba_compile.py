@@ -47,7 +47,9 @@ _REORDERED = {"contract", "reassoc", "nsz"}
 literal = _compiled(fastmath=False)
 #: Loops that may add in another order and fuse a product with a sum, so that they fill the vector units.
 fast = _compiled(fastmath=_REORDERED)
-#: The same, where a loop over ``prange`` runs in Numba's threads.
+#: The same, never called: it becomes part of the kernel. A call in an inner loop counts references to its arrays.
+inlined = _compiled(fastmath=_REORDERED, forceinline=True)
+#: The same as ``fast``, where a loop over ``prange`` runs in Numba's threads.
 in_parallel = _compiled(fastmath=_REORDERED, parallel=True)
 #: A function written in LLVM's own language. It gets the typing context from Numba, so its callers pass one argument
 #: less than it has, which a type checker cannot know.

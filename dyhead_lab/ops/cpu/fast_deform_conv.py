@@ -21,10 +21,9 @@ from torch import Tensor
 from ..checks import Geometry
 from ..numba_compile import fast, in_parallel, literal
 from . import block_cache as memory
-from . import parts
 from .image_rows import empty_images, images_of, put_rows, rows_of
-from .lanes import LANES, load, store
-from .pixels import add_back, axis
+from .lanes import LANES, lanes_of, load, store
+from .pixels import OUTSIDE, Points, axis, back_through, find_axis, find_slopes, find_tokens
 from .products import Products
 from .threads import part, run
 
@@ -32,8 +31,9 @@ from .threads import part, run
 STRIP_BYTES = 32 << 20
 #: Channels of a piece in the backward pass: few, so that the image rows around an output row stay in cache.
 CHANNELS = 64
-#: Stands for a row or a column outside the image: every sum and multiple of it that a kernel forms is negative.
-FAR = -(1 << 40)
+#: Outputs of a block of the backward pass: enough for loops to pay, few enough for what is found to stay in the
+#: first-level cache.
+OUTPUTS = 32
 
 
 class Taps(NamedTuple):
@@ -51,41 +51,41 @@ class Taps(NamedTuple):
 
 
 @literal
-def tap(dy, dx, taps, b, k, i, j, outside):
+def tap(dy, dx, taps, b, k, i, j):
     """The four pixels of tap ``k`` at output pixel (``i``, ``j``) of image ``b``, moved by (dy, dx).
 
     Returns:
-        First pixels of the two image rows, the two columns, and weights and slopes by y and x (see ``axis``). For rows
-        and columns outside the image stands ``outside``.
+        First pixels of the two image rows, the two columns, and weights by y and x (see ``axis``). For rows and columns
+        outside the image stands 0.
     """
     dtype = type(dy)
     y = i * taps.stride_y - taps.padding_y + k // taps.kernel_w * taps.dilation_y
     x = j * taps.stride_x - taps.padding_x + k % taps.kernel_w * taps.dilation_x
-    rows, weights_y, slopes_y = axis(dtype(y) + dy, dtype(taps.H))
-    columns, weights_x, slopes_x = axis(dtype(x) + dx, dtype(taps.W))
-    upper = (b * taps.H + int(rows[0])) * taps.W if rows[0] >= 0 else outside
-    lower = (b * taps.H + int(rows[1])) * taps.W if rows[1] >= 0 else outside
-    left, right = int(columns[0]) if columns[0] >= 0 else outside, int(columns[1]) if columns[1] >= 0 else outside
-    return (upper, lower), (left, right), weights_y, weights_x, slopes_y, slopes_x
+    rows, weights_y, _ = axis(dtype(y) + dy, dtype(taps.H))
+    columns, weights_x, _ = axis(dtype(x) + dx, dtype(taps.W))
+    upper = (b * taps.H + int(rows[0])) * taps.W if rows[0] >= 0 else 0
+    lower = (b * taps.H + int(rows[1])) * taps.W if rows[1] >= 0 else 0
+    left, right = int(columns[0]) if columns[0] >= 0 else 0, int(columns[1]) if columns[1] >= 0 else 0
+    return (upper, lower), (left, right), weights_y, weights_x
 
 
 @fast
-def blend(plain, x, rows, weights, columns, n):
+def blend(lanes, x, rows, weights, columns, n):
     """Row ``n`` of columns = sum over the four pixels of a sample: weight times row of x."""
     r00, r01, r10, r11 = rows
     w00, w01, w10, w11 = weights
-    if plain is None:
+    if lanes is not None:
         for c in range(0, x.shape[1], LANES):
-            upper = w00 * load(x, r00, c) + w01 * load(x, r01, c)
-            lower = w10 * load(x, r10, c) + w11 * load(x, r11, c)
-            store(columns, n, c, upper + lower)
+            upper = w00 * load(lanes, x, r00, c) + w01 * load(lanes, x, r01, c)
+            lower = w10 * load(lanes, x, r10, c) + w11 * load(lanes, x, r11, c)
+            store(lanes, columns, n, c, upper + lower)
     else:
         for c in range(x.shape[1]):
             columns[n, c] = w00 * x[r00, c] + w01 * x[r01, c] + w10 * x[r10, c] + w11 * x[r11, c]
 
 
 @fast
-def sample_rows(first, last, plain, start, x, offset, mask, taps, shape, columns):
+def sample_rows(first, last, lanes, start, x, offset, mask, taps, shape, columns):
     """Fill rows ``first`` .. ``last`` of a strip that begins at row ``start`` of the batch's output.
 
     A sample is four weighted rows of x, (B*H*W*pieces, width). ``columns`` has a row for every entry of
@@ -102,17 +102,31 @@ def sample_rows(first, last, plain, start, x, offset, mask, taps, shape, columns
                 group, place = piece // pieces_of_group, piece % pieces_of_group
                 for k in range(K):
                     dy, dx = offset[b, g, k, 0, i, j], offset[b, g, k, 1, i, j]
-                    (r0, r1), (c0, c1), (top, bottom), (left, right), _, _ = tap(dy, dx, taps, b, k, i, j, 0)
+                    (r0, r1), (c0, c1), (top, bottom), (left, right) = tap(dy, dx, taps, b, k, i, j)
                     m = mask[b, g, k, i, j]
                     weights = m * top * left, m * top * right, m * bottom * left, m * bottom * right
                     x00, x01 = (r0 + c0) * pieces + piece, (r0 + c1) * pieces + piece
                     x10, x11 = (r1 + c0) * pieces + piece, (r1 + c1) * pieces + piece
                     n = (((task * Wo + j) * groups + group) * K + k) * pieces_of_group + place
-                    blend(plain, x, (x00, x01, x10, x11), weights, columns, n)
+                    blend(lanes, x, (x00, x01, x10, x11), weights, columns, n)
 
 
 @fast
-def scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_offset, grad_mask):
+def take_taps(count, b, g, i, first, taps, offset, mask, y, x, a):
+    """Positions and masks of all taps of ``count`` outputs of row ``i`` from ``first`` on, as long vectors."""
+    dtype = y.dtype.type
+    for k in range(offset.shape[2]):
+        row = dtype(i * taps.stride_y - taps.padding_y + k // taps.kernel_w * taps.dilation_y)
+        column = k % taps.kernel_w * taps.dilation_x - taps.padding_x
+        for j in range(count):
+            p = k * OUTPUTS + j
+            y[p] = row + offset[b, g, k, 0, i, first + j]
+            x[p] = dtype((first + j) * taps.stride_x + column) + offset[b, g, k, 1, i, first + j]
+            a[p] = mask[b, g, k, i, first + j]
+
+
+@fast
+def scatter_rows(first, last, lanes, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_offset, grad_mask):
     """Spread a strip's gradient over image, positions and mask, for the pieces ``first`` .. ``last``.
 
     grad_columns: a row for every entry of (rows, *shape), as in ``sample_rows``.
@@ -120,47 +134,56 @@ def scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, grad_c
     """
     Wo, groups, K, pieces_of_group = shape
     pieces, G, Ho = groups * pieces_of_group, offset.shape[1], offset.shape[4]
-    rows_of_strip = len(grad_columns) // (Wo * K * pieces)
-    zero = x.dtype.type(0)
+    rows_of_strip, length = len(grad_columns) // (Wo * K * pieces), taps.H * taps.W * pieces
+    size = K * OUTPUTS
+    points = Points(np.full(size, taps.H, x.dtype), np.full(size, taps.W, x.dtype), np.zeros(size, np.int32))
+    tokens, slopes = np.zeros((4, size), np.int32), np.zeros((4, size), x.dtype)
+    positions, m = np.zeros((2, size), x.dtype), np.zeros(size, x.dtype)
+    found, shares = np.zeros((4, size), x.dtype), np.zeros((4, size), x.dtype)
     for piece in range(first, last):
         g, group, place = piece * G // pieces, piece // pieces_of_group, piece % pieces_of_group
         for line in range(rows_of_strip):
             b, i = (start + line) // Ho, (start + line) % Ho
-            for j in range(Wo):
-                for k in range(K):
-                    dy, dx = offset[b, g, k, 0, i, j], offset[b, g, k, 1, i, j]
-                    rows, columns, weights_y, weights_x, slopes_y, slopes_x = tap(dy, dx, taps, b, k, i, j, FAR)
-                    m = mask[b, g, k, i, j]
-                    n = (((line * Wo + j) * groups + group) * K + k) * pieces_of_group + place
-                    sum_y = sum_x = sum_m = zero
-                    for y in range(2):
-                        for z in range(2):
-                            row = (rows[y] + columns[z]) * pieces + piece
-                            weight = weights_y[y] * weights_x[z]
-                            dot = add_back(plain, m * weight, grad_columns, n, x, row, grad_x)
-                            sum_y += slopes_y[y] * weights_x[z] * dot
-                            sum_x += weights_y[y] * slopes_x[z] * dot
-                            sum_m += weight * dot
-                    grad_offset[b, piece, k, 0, i, j] = m * sum_y
-                    grad_offset[b, piece, k, 1, i, j] = m * sum_x
-                    grad_mask[b, piece, k, i, j] = sum_m
+            image, grad_image = x[b * length : (b + 1) * length], grad_x[b * length : (b + 1) * length]
+            for block in range(0, Wo, OUTPUTS):
+                count = min(OUTPUTS, Wo - block)
+                take_taps(count, b, g, i, block, taps, offset, mask, positions[0], positions[1], m)
+                find_axis(positions[0], points.H, found[:2], shares[:2])
+                find_axis(positions[1], points.W, found[2:], shares[2:])
+                find_slopes(positions[0], points.H, slopes[:2])
+                find_slopes(positions[1], points.W, slopes[2:])
+                find_tokens(points, found[:2], found[2:], OUTSIDE, tokens)
+                for j in range(count):
+                    for k in range(K):
+                        p = k * OUTPUTS + j
+                        n = (((line * Wo + block + j) * groups + group) * K + k) * pieces_of_group + place
+                        of_axes = shares[0, p], shares[1, p], shares[2, p], shares[3, p]
+                        steps = slopes[0, p], slopes[1, p], slopes[2, p], slopes[3, p]
+                        upper, lower = tokens[0, p] * pieces + piece, tokens[2, p] * pieces + piece
+                        rows = upper, tokens[1, p] * pieces + piece, lower, tokens[3, p] * pieces + piece
+                        gain, gain_y, gain_x = back_through(
+                            lanes, m[p], of_axes, steps, rows, grad_columns, n, image, grad_image
+                        )
+                        grad_offset[b, piece, k, 0, i, block + j] = gain_y
+                        grad_offset[b, piece, k, 1, i, block + j] = gain_x
+                        grad_mask[b, piece, k, i, block + j] = gain
 
 
 @in_parallel
-def sample_rows_in_threads(threads, items, plain, start, x, offset, mask, taps, shape, columns):
+def sample_rows_in_threads(threads, items, lanes, start, x, offset, mask, taps, shape, columns):
     for n in prange(threads):
         first, last = part(n, threads, items), part(n + 1, threads, items)
-        sample_rows(first, last, plain, start, x, offset, mask, taps, shape, columns)
+        sample_rows(first, last, lanes, start, x, offset, mask, taps, shape, columns)
 
 
 @in_parallel
 def scatter_rows_in_threads(
-    threads, items, plain, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_offset, grad_mask
+    threads, items, lanes, start, x, offset, mask, taps, shape, grad_columns, grad_x, grad_offset, grad_mask
 ):
     for n in prange(threads):
         first, last = part(n, threads, items), part(n + 1, threads, items)
         grads = grad_columns, grad_x, grad_offset, grad_mask
-        scatter_rows(first, last, plain, start, x, offset, mask, taps, shape, *grads)
+        scatter_rows(first, last, lanes, start, x, offset, mask, taps, shape, *grads)
 
 
 def deform_conv2d(
@@ -282,7 +305,7 @@ class _Sampler:
         rows = strip.stop - strip.start
         columns = self.strip[:rows]
         entries = columns.reshape(-1, self.width)
-        arguments = parts.plain(), strip.start, *self.arguments, entries
+        arguments = lanes_of(self.width), strip.start, *self.arguments, entries
         run(sample_rows, sample_rows_in_threads, rows, entries.size, *arguments)
         return torch.from_numpy(columns)
 
@@ -305,7 +328,7 @@ class _Scatterer:
         """Spread the gradient of a strip's columns, (rows, Wo, groups * K * C / groups)."""
         entries = grad_columns.contiguous().numpy().reshape(-1, self.width)
         grads = self.grad_rows.reshape(-1, self.width), self.grad_offset, self.grad_mask
-        arguments = parts.plain(), strip.start, *self.arguments, entries, *grads
+        arguments = lanes_of(self.width), strip.start, *self.arguments, entries, *grads
         run(scatter_rows, scatter_rows_in_threads, self.pieces, entries.size, *arguments)
 
     def gradients(self, input: Tensor, offset: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,6 @@ it then lies together in memory.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +18,8 @@ from torch import Tensor
 from ..numba_compile import fast, in_parallel
 from ..numba_reference.loops import level_position
 from . import block_cache as memory
-from . import parts
-from .lanes import LANES, load, store, zeros
-from .pixels import OUTSIDE, add_back, axis
+from .lanes import LANES, lanes_of, load, store, zeros
+from .pixels import OUTSIDE, Points, back_through, find_axis, find_slopes, find_tokens
 from .threads import part, run
 
 #: Queries of a block: enough for loops to pay, few enough for what is found to stay in the first-level cache.
@@ -29,14 +27,6 @@ QUERIES = 32
 #: From this many reads of each token on, it pays to lay the heads apart: what a head reads then stays in cache, and the
 #: copies are small beside the reads.
 READS_TO_LAY_APART = 8
-
-
-class Points(NamedTuple):
-    """What the points of a block meet: the level's (H, W) as floats, and its first token."""
-
-    H: np.ndarray
-    W: np.ndarray
-    start: np.ndarray
 
 
 @fast
@@ -52,38 +42,6 @@ def take_block(first, count, b, m, points, locations, A, y, x, a):
 
 
 @fast
-def find_axis(positions, sizes, pixels, weights):
-    """The two pixels around each position on one axis, and their weights: (2, n) each.
-
-    A loop that writes little is one that fills vector units: the compiler need not fear that arrays overlap.
-    """
-    for n in range(len(positions)):
-        found, _, _ = axis(positions[n], sizes[n])
-        pixels[0, n], pixels[1, n] = found
-    for n in range(len(positions)):
-        _, shares, _ = axis(positions[n], sizes[n])
-        weights[0, n], weights[1, n] = shares
-
-
-@fast
-def find_slopes(positions, sizes, slopes):
-    """Derivatives of the weights of :func:`find_axis` by the location, in [0, 1] across the level."""
-    for n in range(len(positions)):
-        _, _, steps = axis(positions[n], sizes[n])
-        slopes[0, n], slopes[1, n] = steps[0] * sizes[n], steps[1] * sizes[n]
-
-
-@fast
-def find_tokens(points, rows, columns, outside, tokens):
-    """The tokens of the four pixels around each point, (4, n); ``outside`` for a pixel outside the level."""
-    for i in range(4):
-        row, column, token = rows[i // 2], columns[i % 2], tokens[i]
-        for n in range(len(token)):
-            pixel = points.start[n] + np.int32(row[n]) * np.int32(points.W[n]) + np.int32(column[n])
-            token[n] = pixel if (row[n] >= 0) & (column[n] >= 0) else outside
-
-
-@fast
 def find_weights(a, weights_y, weights_x, weights):
     """The weights of the four pixels around each point, (4, n)."""
     for i in range(4):
@@ -93,17 +51,17 @@ def find_weights(a, weights_y, weights_x, weights):
 
 
 @fast
-def add_rows(plain, x, head, M, tokens, weights, first, last, out, row):
+def add_rows(lanes, x, head, M, tokens, weights, first, last, out, row):
     """Row of out = sum over n in first .. last and i of weights[i, n] x[head + tokens[i, n] * M]."""
-    if plain is None:
+    if lanes is not None:
         for d in range(0, x.shape[1], LANES):
             upper, lower = zeros(x), zeros(x)
             for n in range(first, last):
                 r0, r1 = head + tokens[0, n] * M, head + tokens[1, n] * M
                 r2, r3 = head + tokens[2, n] * M, head + tokens[3, n] * M
-                upper = upper + weights[0, n] * load(x, r0, d) + weights[1, n] * load(x, r1, d)
-                lower = lower + weights[2, n] * load(x, r2, d) + weights[3, n] * load(x, r3, d)
-            store(out, row, d, upper + lower)
+                upper = upper + weights[0, n] * load(lanes, x, r0, d) + weights[1, n] * load(lanes, x, r1, d)
+                lower = lower + weights[2, n] * load(lanes, x, r2, d) + weights[3, n] * load(lanes, x, r3, d)
+            store(lanes, out, row, d, upper + lower)
     else:
         out[row] = 0
         for n in range(first, last):
@@ -115,7 +73,7 @@ def add_rows(plain, x, head, M, tokens, weights, first, last, out, row):
 
 
 @fast
-def attend(first, last, plain, points, x, locations, A, out):
+def attend(first, last, lanes, points, x, locations, A, out):
     """Blocks ``first`` .. ``last``, counted through all heads of all images. x: (B * N * M, D), out: (B * Q * M, D).
 
     In place of a pixel outside token 0 is read, with weight 0: that changes nothing as long as it is finite, and to
@@ -137,21 +95,21 @@ def attend(first, last, plain, points, x, locations, A, out):
         head = len(x) // B * b + m
         for i in range(count):
             row = (b * Q + q + i) * M + m
-            add_rows(plain, x, head, M, tokens, weights, i * LP, (i + 1) * LP, out, row)
+            add_rows(lanes, x, head, M, tokens, weights, i * LP, (i + 1) * LP, out, row)
 
 
 @fast
-def scatter(first, last, plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+def scatter(first, last, lanes, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
     """Gradients of heads ``first`` .. ``last``, counted through all images. x: (B * N * M, D), grad: (B * Q * M, D)."""
     B, Q, M, LP = A.shape
-    size, rows, zero = len(points.H), len(x) // B, A.dtype.type(0)
+    size, length = len(points.H), len(x) // B
     tokens, slopes = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
     positions, a = np.zeros((2, size), A.dtype), np.zeros(size, A.dtype)
     pixels, shares = np.zeros((4, size), A.dtype), np.zeros((4, size), A.dtype)
     for task in range(first, last):
         b, m = task // M, task % M
         # Rows of one image: with a token outside, the row of every head is negative.
-        image, grad_image = x[b * rows : (b + 1) * rows], grad_x[b * rows : (b + 1) * rows]
+        image, grad_image = x[b * length : (b + 1) * length], grad_x[b * length : (b + 1) * length]
         for q in range(0, Q, QUERIES):
             count = min(QUERIES, Q - q)
             take_block(q, count, b, m, points, locations, A, positions[0], positions[1], a)
@@ -164,31 +122,28 @@ def scatter(first, last, plain, points, x, locations, A, grad, grad_x, grad_loca
                 query = (b * Q + q + i) * M + m
                 for n in range(LP):
                     p = i * LP + n
-                    sum_A = sum_y = sum_x = zero
-                    for z in range(4):
-                        row = tokens[z, p] * M + m
-                        weight_y, weight_x = shares[z // 2, p], shares[2 + z % 2, p]
-                        weight = a[p] * weight_y * weight_x
-                        dot = add_back(plain, weight, grad, query, image, row, grad_image)
-                        sum_A += weight_y * weight_x * dot
-                        sum_y += slopes[z // 2, p] * weight_x * dot
-                        sum_x += weight_y * slopes[2 + z % 2, p] * dot
-                    grad_A[b, q + i, m, n] = sum_A
-                    grad_locations[b, q + i, m, n, 0] = a[p] * sum_x
-                    grad_locations[b, q + i, m, n, 1] = a[p] * sum_y
+                    of_axes = shares[0, p], shares[1, p], shares[2, p], shares[3, p]
+                    steps = slopes[0, p], slopes[1, p], slopes[2, p], slopes[3, p]
+                    rows = tokens[0, p] * M + m, tokens[1, p] * M + m, tokens[2, p] * M + m, tokens[3, p] * M + m
+                    gain, gain_y, gain_x = back_through(
+                        lanes, a[p], of_axes, steps, rows, grad, query, image, grad_image
+                    )
+                    grad_A[b, q + i, m, n] = gain
+                    grad_locations[b, q + i, m, n, 0] = gain_x * points.W[p]
+                    grad_locations[b, q + i, m, n, 1] = gain_y * points.H[p]
 
 
 @in_parallel
-def attend_in_threads(threads, items, plain, points, x, locations, A, out):
+def attend_in_threads(threads, items, lanes, points, x, locations, A, out):
     for n in prange(threads):
-        attend(part(n, threads, items), part(n + 1, threads, items), plain, points, x, locations, A, out)
+        attend(part(n, threads, items), part(n + 1, threads, items), lanes, points, x, locations, A, out)
 
 
 @in_parallel
-def scatter_in_threads(threads, items, plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+def scatter_in_threads(threads, items, lanes, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
     for n in prange(threads):
         first, last = part(n, threads, items), part(n + 1, threads, items)
-        scatter(first, last, plain, points, x, locations, A, grad, grad_x, grad_locations, grad_A)
+        scatter(first, last, lanes, points, x, locations, A, grad, grad_x, grad_locations, grad_A)
 
 
 def ms_deform_attn(
@@ -208,7 +163,7 @@ def ms_deform_attn(
     out = memory.array(B * Q * heads, value.shape[3], like=rows)
     arrays = _array(locations, B, Q, heads, L * P, 2), _array(A, B, Q, heads, L * P)
     tasks, work = B * heads * -(-Q // QUERIES), A.numel() * value.shape[3]
-    run(attend, attend_in_threads, tasks, work, parts.plain(), points, rows, *arrays, out)
+    run(attend, attend_in_threads, tasks, work, lanes_of(value.shape[3]), points, rows, *arrays, out)
     if apart:
         return _heads_together(torch.from_numpy(out.reshape(B, Q, 1, -1)), M).flatten(2)
     return torch.from_numpy(out.reshape(B, Q, -1))
@@ -234,7 +189,7 @@ def ms_deform_attn_backward(
     torch.from_numpy(grads[0]).zero_()  # in threads
     arrays = rows, _array(locations, *shapes[0]), _array(A, *shapes[1]), _array(grad, -1, value.shape[3])
     work = A.numel() * value.shape[3]
-    run(scatter, scatter_in_threads, B * heads, work, parts.plain(), points, *arrays, *grads)
+    run(scatter, scatter_in_threads, B * heads, work, lanes_of(value.shape[3]), points, *arrays, *grads)
     grad_value, grad_locations, grad_A = (
         torch.from_numpy(array.reshape(like.shape)) for array, like in zip(grads, (x, locations, A), strict=True)
     )

@@ -8,16 +8,40 @@ them, and stores what it wants to keep. ``a * lanes`` takes a number or lanes, `
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import models, overload, register_model
 
 from ..numba_compile import intrinsic
+from . import parts
 
 #: Channels of one load. It is the number of channels of a head in Deformable DETR: two registers of AVX-512.
 LANES = 32
+
+
+class Whole(NamedTuple):
+    """Rows that lanes fill to the end."""
+
+
+class Ragged(NamedTuple):
+    """Rows that end within lanes. What is loaded beyond the end is zero, and nothing is stored there.
+
+    It costs more than a comparison: a processor hands what a masked store writes to the next load only when it has
+    reached the cache, and neighbouring samples add to the same pixels.
+    """
+
+
+def lanes_of(channels: int) -> Whole | Ragged | None:
+    """What kernels take as their argument ``lanes``: how rows of ``channels`` end, or None for plain loops.
+
+    Numba compiles a kernel for the type of an argument, and leaves out the code that ``lanes is None`` does not reach.
+    """
+    if not parts.has("lanes"):
+        return None
+    return Ragged() if channels % LANES else Whole()
+
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
@@ -48,41 +72,57 @@ def zeros(typing, array):
 
 
 @intrinsic
-def load(typing, array, row, first):
-    """Channels ``first`` and after of a row of ``array``, (rows, channels); zeros beyond the row's end."""
+def load(typing, lanes, array, row, first):
+    """Channels ``first`` and after of a row of ``array``, (rows, channels)."""
 
     def generate(context, builder, signature, arguments):
-        place, mask, vector, align = _span(context, builder, signature.args[0], *arguments)
+        place, vector = _place(context, builder, signature.args[1], *arguments[1:])
+        align = _align(signature.args[1])
+        if lanes.instance_class is Whole:
+            return builder.load(place, align=align)
+        mask = _within(context, builder, signature.args[1], *arguments[1:])
         function = _llvm(builder, "load", vector, vector, [place.type, _I32, mask.type, vector])
-        return builder.call(function, [place, align, mask, ir.Constant(vector, None)])
+        return builder.call(function, [place, _I32(align), mask, ir.Constant(vector, None)])
 
-    return Lanes(array.dtype)(array, types.intp, types.intp), generate
+    return Lanes(array.dtype)(lanes, array, types.intp, types.intp), generate
 
 
 @intrinsic
-def store(typing, array, row, first, lanes):
-    """Write lanes where :func:`load` reads; nothing beyond the row's end."""
+def store(typing, lanes, array, row, first, values):
+    """Write lanes where :func:`load` reads."""
 
     def generate(context, builder, signature, arguments):
-        place, mask, vector, align = _span(context, builder, signature.args[0], *arguments[:3])
-        function = _llvm(builder, "store", vector, ir.VoidType(), [vector, place.type, _I32, mask.type])
-        builder.call(function, [arguments[3], place, align, mask])
+        *where, values = arguments[1:]
+        place, vector = _place(context, builder, signature.args[1], *where)
+        align = _align(signature.args[1])
+        if lanes.instance_class is Whole:
+            builder.store(values, place, align=align)
+        else:
+            mask = _within(context, builder, signature.args[1], *where)
+            function = _llvm(builder, "store", vector, ir.VoidType(), [vector, place.type, _I32, mask.type])
+            builder.call(function, [values, place, _I32(align), mask])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, lanes), generate
+    return types.void(lanes, array, types.intp, types.intp, values), generate
 
 
 @intrinsic
-def total(typing, lanes):
-    """The sum of all lanes, in any order."""
+def totals(typing, a, b, c, d):
+    """The sums of four lanes, in any order: in half of the steps that four sums take one by one."""
 
     def generate(context, builder, signature, arguments):
-        vector = arguments[0].type
-        kind = ir.FunctionType(vector.element, [vector.element, vector])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.{_suffix(vector)}")
-        return builder.call(function, [ir.Constant(vector.element, 0.0), arguments[0]], fastmath=("reassoc",))
+        # Each round adds halves: two lanes share a vector, then four, then each sum is left in its quarter.
+        first, second, third, fourth = arguments
+        pair, other = (_halves_added(builder, *both, 1) for both in ((first, second), (third, fourth)))
+        four = _halves_added(builder, pair, other, 2)
+        step = LANES // 8
+        while step:
+            four = builder.fadd(four, _shuffled(builder, four, four, [lane ^ step for lane in range(LANES)]))
+            step //= 2
+        sums = [builder.extract_element(four, _I32(quarter * LANES // 4)) for quarter in range(4)]
+        return context.make_tuple(builder, signature.return_type, sums)
 
-    return lanes.dtype(lanes), generate
+    return types.UniTuple(a.dtype, 4)(a, b, c, d), generate
 
 
 @intrinsic
@@ -116,16 +156,26 @@ def _(a, b):
     return None
 
 
-def _span(context: Any, builder: Any, kind: Any, array: Any, row: Any, first: Any) -> tuple[Any, Any, Any, Any]:
-    """Where lanes lie in memory, which of them lie within the row, their LLVM type, and the alignment."""
+def _place(context: Any, builder: Any, kind: Any, array: Any, row: Any, first: Any) -> tuple[Any, Any]:
+    """Where lanes lie in memory, and their LLVM type."""
     array = context.make_array(kind)(context, builder, array)
     place = cgutils.get_item_pointer(context, builder, kind, array, [row, first], wraparound=False)
     vector = ir.VectorType(context.get_data_type(kind.dtype), LANES)
+    return builder.bitcast(place, vector.as_pointer()), vector
+
+
+def _align(kind: Any) -> int:
+    """Bytes that places of an array are multiples of."""
+    return kind.dtype.bitwidth // 8
+
+
+def _within(context: Any, builder: Any, kind: Any, array: Any, row: Any, first: Any) -> Any:
+    """Which of the lanes lie within the row."""
+    array = context.make_array(kind)(context, builder, array)
     left = builder.sub(cgutils.unpack_tuple(builder, array.shape)[1], first)
     count = builder.select(builder.icmp_signed("<", left, _I64(LANES)), left, _I64(LANES))
     lane = ir.Constant(ir.VectorType(_I8, LANES), list(range(LANES)))
-    mask = builder.icmp_signed("<", lane, _filled(builder, builder.trunc(count, _I8)))
-    return builder.bitcast(place, vector.as_pointer()), mask, vector, _I32(kind.dtype.bitwidth // 8)
+    return builder.icmp_signed("<", lane, _filled(builder, builder.trunc(count, _I8)))
 
 
 def _llvm(builder: Any, name: str, vector: Any, result: Any, arguments: list[Any]) -> Any:
@@ -144,3 +194,16 @@ def _filled(builder: Any, number: Any) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, number, _I32(0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
+
+
+def _shuffled(builder: Any, a: Any, b: Any, places: list[int]) -> Any:
+    """Lanes at these places of a and, counted on, b."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(places)), places))
+
+
+def _halves_added(builder: Any, a: Any, b: Any, groups: int) -> Any:
+    """The lower half plus the upper half of each of ``groups`` of a, then of b: as many lanes as one of them has."""
+    size = LANES // groups
+    lower = [start + lane for start in range(0, 2 * LANES, size) for lane in range(size // 2)]
+    upper = [lane + size // 2 for lane in lower]
+    return builder.fadd(_shuffled(builder, a, b, lower), _shuffled(builder, a, b, upper))

@@ -39,11 +39,3 @@ def without(*parts: str) -> Iterator[None]:
 def has(part: str) -> bool:
     """Whether this part is in use."""
     return part not in _left_out
-
-
-def plain() -> bool | None:
-    """What kernels take as their argument ``plain``: None for lanes, True for plain loops.
-
-    Numba compiles a kernel for the type of an argument, and leaves out the code that ``plain is None`` does not reach.
-    """
-    return None if has("lanes") else True
