@@ -32,7 +32,9 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         dispatcher = decorate(kernel)
         try:
             dispatcher.enable_caching()
-            dispatcher._cache._cache_file._source_stamp = _STAMP
+            kept = dispatcher._cache._cache_file
+            # Numba reads the version before the rest, which may name types that are gone from the files since.
+            kept._version, kept._source_stamp = f"{kept._version} {_STAMP}", _STAMP
         except RuntimeError:
             _CompileNotice.end = "cannot be kept: no folder for them can be written; set NUMBA_CACHE_DIR to one"
         return dispatcher

@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -79,3 +81,25 @@ def test_kernels_are_compiled_again_when_a_file_changes_that_they_inline(tmp_pat
         encoding="utf-8",
     )
     assert [run(), run()] == ["4.0\n"] * 2
+
+
+class Gone(NamedTuple):
+    """An argument's type, as files of an earlier version had it."""
+
+    size: float
+
+
+def test_what_an_earlier_version_kept_is_not_read(monkeypatch, tmp_path):
+    """It may name types that are gone."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(numba_compile, "_STAMP", "earlier")
+
+    def half(x):
+        return x.size / 2
+
+    assert numba_compile.fast(half)(Gone(3.0)) == 1.5
+    assert list(tmp_path.rglob("*.nbi"))
+    monkeypatch.setattr(numba_compile, "_STAMP", "now")
+    monkeypatch.delitem(globals(), "Gone")
+    now = namedtuple("Now", "size")
+    assert numba_compile.fast(half)(now(3.0)) == 1.5

@@ -8,7 +8,7 @@ them, and stores what it wants to keep. ``a * lanes`` takes a number or lanes, `
 from __future__ import annotations
 
 import operator
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -21,26 +21,21 @@ from . import parts
 LANES = 32
 
 
-class Whole(NamedTuple):
-    """Rows that lanes fill to the end."""
+#: What kernels take as their argument ``lanes``. Numba compiles for types, so the two differ in type: rows that lanes
+#: fill to the end, and rows that end within lanes. Of the latter, what is loaded beyond the end is zero, and nothing is
+#: stored there. That costs more than a comparison: a processor hands what a masked store writes to the next load only
+#: when it has reached the cache, and neighbouring samples add to the same pixels.
+WHOLE, RAGGED = True, 0
 
 
-class Ragged(NamedTuple):
-    """Rows that end within lanes. What is loaded beyond the end is zero, and nothing is stored there.
+def lanes_of(channels: int) -> int | None:
+    """How rows of ``channels`` end, :data:`WHOLE` or :data:`RAGGED`; None for plain loops.
 
-    It costs more than a comparison: a processor hands what a masked store writes to the next load only when it has
-    reached the cache, and neighbouring samples add to the same pixels.
-    """
-
-
-def lanes_of(channels: int) -> Whole | Ragged | None:
-    """What kernels take as their argument ``lanes``: how rows of ``channels`` end, or None for plain loops.
-
-    Numba compiles a kernel for the type of an argument, and leaves out the code that ``lanes is None`` does not reach.
+    A kernel leaves out the code that ``lanes is None`` does not reach.
     """
     if not parts.has("lanes"):
         return None
-    return Ragged() if channels % LANES else Whole()
+    return RAGGED if channels % LANES else WHOLE
 
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -78,7 +73,7 @@ def load(typing, lanes, array, row, first):
     def generate(context, builder, signature, arguments):
         place, vector = _place(context, builder, signature.args[1], *arguments[1:])
         align = _align(signature.args[1])
-        if lanes.instance_class is Whole:
+        if _is_whole(lanes):
             return builder.load(place, align=align)
         mask = _within(context, builder, signature.args[1], *arguments[1:])
         function = _llvm(builder, "load", vector, vector, [place.type, _I32, mask.type, vector])
@@ -95,7 +90,7 @@ def store(typing, lanes, array, row, first, values):
         *where, values = arguments[1:]
         place, vector = _place(context, builder, signature.args[1], *where)
         align = _align(signature.args[1])
-        if lanes.instance_class is Whole:
+        if _is_whole(lanes):
             builder.store(values, place, align=align)
         else:
             mask = _within(context, builder, signature.args[1], *where)
@@ -154,6 +149,10 @@ def _(a, b):
     if isinstance(a, Lanes) and a == b:
         return lambda a, b: _add(a, b)
     return None
+
+
+def _is_whole(lanes: types.Type) -> bool:
+    return isinstance(lanes, types.Boolean)
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, row: Any, first: Any) -> tuple[Any, Any]:
