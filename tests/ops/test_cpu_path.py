@@ -32,6 +32,7 @@ def test_convolution_agrees_with_the_loops(threads):
 @pytest.mark.parametrize("reads", [0, 10**9], ids=["heads apart", "heads together"])
 def test_attention_agrees_with_the_loops(places, reads, threads, monkeypatch):
     monkeypatch.setattr(fast_ms_deform_attn, "READS_TO_LAY_APART", reads)
+    monkeypatch.setattr(fast_ms_deform_attn, "BYTES_TO_LAY_APART", 0)
     case = Attention(**{**vars(ATTENTION), "places": places})
     tensors = case.tensors(torch.float64)
     expected = answers_of_loops(case, tensors)

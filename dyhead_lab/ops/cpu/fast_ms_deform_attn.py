@@ -27,6 +27,8 @@ QUERIES = 32
 #: From this many reads of each token on, it pays to lay the heads apart: what a head reads then stays in cache, and the
 #: copies are small beside the reads.
 READS_TO_LAY_APART = 8
+#: Bytes of an image's values from which on it pays: as long as all heads stay in cache, the copies are for nothing.
+BYTES_TO_LAY_APART = 4 << 20
 
 
 @fast
@@ -200,7 +202,8 @@ def ms_deform_attn_backward(
 
 
 def _pays_to_lay_apart(value: Tensor, attention_weights: Tensor) -> bool:
-    return 4 * attention_weights.numel() >= READS_TO_LAY_APART * value.shape[:3].numel()
+    reads, tokens = 4 * attention_weights.numel(), value.shape[:3].numel()
+    return reads >= READS_TO_LAY_APART * tokens and value.shape[1:].numel() * value.element_size() >= BYTES_TO_LAY_APART
 
 
 def _heads_apart(tensor: Tensor) -> Tensor:
