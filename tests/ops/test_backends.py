@@ -35,6 +35,7 @@ CASES = {
     "conv, exact offsets": Conv(exact=True, G=2),
     "conv, exact offsets, fast kernels": Conv(exact=True, C=32, Co=8),
     "conv, fast kernels": Conv(C=32, Co=8),
+    "conv, fast kernels, one tap": Conv(C=32, Co=8, kernel=(1, 1), padding=(0, 0)),
     "conv, fast kernels, offset groups": Conv(
         B=1, C=64, Co=40, G=2, size=(5, 4), stride=(2, 1), layout="channels_last"
     ),

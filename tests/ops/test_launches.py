@@ -60,21 +60,25 @@ def test_every_kernel_has_a_launch_and_a_name_of_its_own():
 
 
 def launch_all(operators):
-    """What the tests of backends run, once, the simple kernels, and what stands beside the two operators."""
-    for case in CASES.values():
-        answers(case, case.tensors(torch.float32, operators.device), operators.backend)
+    """What the tests of backends run, once, the simple kernels, and what stands beside the two operators.
+
+    The emulated GPU has as many multiprocessors as an H100. With one, kernels run that no GPU takes for these maps.
+    """
+    dtype = torch.float32 if operators.multiplies(torch.float32) else torch.float16
+    with nullcontext() if operators.backend == "cuda" else emulator.multiprocessors(132):
+        for case in CASES.values():
+            answers(case, case.tensors(dtype, operators.device), operators.backend)
+        with measure.tf32(True):
+            case = CASES["conv, fast kernels"]
+            answers(case, case.tensors(dtype, operators.device), operators.backend)
     for kernels, deterministic in (("simple", False), ("auto", True), ("simple", True)):
         torch.use_deterministic_algorithms(deterministic)
         try:
             with native.use_kernels(kernels):
                 for name in ("conv", "attention"):
-                    answers(CASES[name], CASES[name].tensors(torch.float32, operators.device), operators.backend)
+                    answers(CASES[name], CASES[name].tensors(dtype, operators.device), operators.backend)
         finally:
             torch.use_deterministic_algorithms(False)
-    with measure.tf32(True):
-        small = replace(CASES["conv, fast kernels"], size=(3, 3))
-        with nullcontext() if operators.backend == "cuda" else emulator.multiprocessors(8):
-            answers(small, small.tensors(torch.float32, operators.device), operators.backend)
     operators.l2_read(torch.zeros(8), 1)
     operators.l2_add(torch.zeros(8), 1)
     library = "cuda" if operators.backend == "cuda" else "emulated_debug"
@@ -92,7 +96,8 @@ def test_the_cases_of_backends_launch_every_kernel(operators):
         launch_all(operators)
         after = native.launches()
         missing = [site for site in launch_sites() if after.get(site.text, 0) == before.get(site.text, 0)]
-    assert missing == []
+    in_vain = [] if operators.multiplies(torch.float32) else ["round_to"]  # Turing has no TF32
+    assert [site.kernel for site in missing] == in_vain
 
 
 def test_launches_are_counted_by_name(operators):

@@ -87,6 +87,20 @@ def test_a_missing_barrier_is_told_on_turing_too(emulated: NativeOperators, file
                 Convolution(name, torch.float16).native(emulated, "fast")
 
 
+def test_on_a_turing_gpu_other_types_are_no_cases(emulated: NativeOperators, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that ask a T4 for a fast convolution in float32 are skipped, not failed; those in float16 run."""
+    emulated.backend = "cuda"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    with emulator.compute_capability(7, 5):
+        half = Convolution("3x3", torch.float16)
+        assert_close(half.native(emulated, "fast"), half.by_formula(), torch.float16)
+        for dtype in (torch.float32, torch.bfloat16):
+            with pytest.raises(pytest.skip.Exception, match="do not multiply torch"):
+                Convolution("3x3", dtype).native(emulated, "fast")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
+    assert emulated.multiplies(torch.float32)
+
+
 def test_what_is_no_compute_capability_is_refused() -> None:
     with pytest.raises(ValueError, match=r"like 7.5 or 8.0, got 0.5"):
         emulator.compute_capability(0, 5)
