@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from ..evaluation.error_analysis import KINDS, ErrorReport, Mistake
 from .box_labels import BoxLabel
-from .figures import DPI, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Picture, ink_on, style
+from .figures import DPI, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Picture, ink_on, place_for, style
 
 LETTER = 0.08  # inches of a letter of the kinds of mistakes, above the image
 COLOURS = dict(zip(KINDS, (ORANGE, PURPLE, YELLOW, VERMILION, SKY, GREEN), strict=True))
@@ -33,7 +33,7 @@ def errors_picture(
     rows, columns = image.shape[-2:]
     labels = {kind: f"{kind} {count}" for kind, count in counts.items()}
     letters = sum(len(words) + 3 for words in labels.values())
-    width, high = height * columns / rows / DPI, height / DPI
+    width, high = height * place_for(image) / DPI, height / DPI
     with style():
         figure = Figure(figsize=(max(width, LETTER * letters), high + 0.3), dpi=DPI)
         axes = figure.add_axes((0, 0, width / figure.get_figwidth(), high / figure.get_figheight()))

@@ -48,6 +48,9 @@ STYLE: Any = {
 
 DPI = 100
 
+#: Width over height of the thinnest place for an image, and height over width of the flattest.
+THINNEST = 0.1
+
 
 def style() -> Any:
     """Context in which figures are made: ``with style(): figure = Figure(...)``."""
@@ -89,6 +92,14 @@ def _with_palette(png: io.BytesIO, alt: str, colours: int) -> bytes:
         reduced = image.convert("RGBA").quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG)
         reduced.save(buffer, "PNG", optimize=True, pnginfo=description)
     return buffer.getvalue()
+
+
+def place_for(image: torch.Tensor) -> float:
+    """Width over height of the place that a picture gives an image (3, H, W): its own, but for stripes, which stand
+    in the middle of their place. One pixel by 5000 would else make a picture of gigabytes, or an empty one.
+    """
+    rows, columns = image.shape[-2:]
+    return min(max(columns / rows, THINNEST), 1 / THINNEST)
 
 
 def ink_on(colour: str) -> str:
@@ -158,7 +169,7 @@ def detections_figure(
         )
     height = images[0].shape[-2] if height is None else height
     gap = 0 if len(images) == 1 else 12
-    widths = [height * image.shape[-1] / image.shape[-2] for image in images]
+    widths = [height * place_for(image) for image in images]
     total = sum(widths) + gap * (len(images) - 1)
     with style():
         figure = Figure(figsize=(total / DPI, height / DPI), dpi=DPI)

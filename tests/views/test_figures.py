@@ -146,7 +146,7 @@ def of_an_image(h: int, w: int, name: str) -> list[Picture]:
     mistakes = [Mistake("background", 1, record, None) for record in records]
     mistakes += [Mistake("missed", 1, None, record) for record in records]
     return [
-        Picture(detections_figure([image, image], [found, found], [name]), "a test"),
+        Picture(detections_figure([image, image], [found, found], [name], height=max(h, 480)), "a test"),
         errors_picture(image, 1, SimpleNamespace(mistakes=mistakes, names={1: name})),
     ]
 
@@ -174,3 +174,10 @@ def test_a_label_is_where_it_was_when_it_is_drawn_again():
     found = {**FOUND, "boxes": FOUND["boxes"] + 30}
     figure = detections_figure([torch.full((3, 100, 120), 0.5)], [found], ["a name that is too long", "star"], 0)
     assert Picture(figure, "a test").png == Picture(figure, "a test").png
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 40)])
+def test_stripes_get_pictures_of_a_size_that_can_be_looked_at(size):
+    for picture in of_an_image(*size, "person"):
+        height, width = pixels(picture).shape[:2]
+        assert min(height, width) >= 48 and max(height, width) <= 50_000 and height * width <= 10_000_000
