@@ -184,7 +184,9 @@ def _plain_id(value: Any) -> Id | None:
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a number of any type that a float can hold: neither infinite nor NaN."""
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return bool(abs(value) <= sys.float_info.max)  # type: ignore[operator]  # whole numbers may be larger
 
 
 def _is_box(value: Any) -> bool:
