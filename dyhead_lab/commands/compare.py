@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from ..training.checkpoint import write_whole
     from ..training.run_folder import RUN
     from ..views.curves import comparison_figure
+    from ..views.glyphs import save_figure
 
     names = distinct_names(args.runs)
     logs = {name: _log(folder) for name, folder in zip(names, args.runs, strict=True)}
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             "found none; train further first"
         ) from error
     drawn = io.BytesIO()
-    figure.savefig(drawn, format=args.out.suffix[1:], transparent=True)
+    save_figure(figure, drawn, format=args.out.suffix[1:], transparent=True)
     write_whole(args.out, drawn.getvalue())
     print(f"curves: {args.out}")
     return 0

@@ -36,6 +36,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"image not found: {args.image}")
     refuse_missing(args.weights)
 
+    from ..data.photographs import PHOTOGRAPHS
+
+    if Path(args.image).is_dir() and args.image not in PHOTOGRAPHS:
+        raise UserError(f"{args.image or repr('')}: expected an image file; dyhead-lab detect takes folders")
+
     from ..views.look import look
 
     seen = look(args.image, args.weights, args.threshold, args.imports)

@@ -79,6 +79,5 @@ def mend(record: Any, images: Mapping[int, dict[str, Any]], categories: Mapping[
 
 def usable_id(record: Any) -> int | None:
     """The id of an annotation, if it can stay: a whole number above 0."""
-    value = record.get("id") if isinstance(record, dict) else None
-    number = value if type(value) is int else whole_number(value)
+    number = whole_number(record.get("id")) if isinstance(record, dict) else None
     return number if number is not None and number > 0 else None

@@ -16,8 +16,8 @@ class Problem(NamedTuple):
     done: str  #: "dropped", or how it was mended
 
     def __str__(self) -> str:
-        name = self.annotation if self.annotation is not None else f"without id at position {self.position}"
-        return f"annotation {name}: {self.what} ({self.value!r}): {self.done}"
+        name = f"{self.annotation!s:.40}" if self.annotation is not None else f"without id at position {self.position}"
+        return f"annotation {name}: {self.what} ({self.value!r:.100}): {self.done}"
 
 
 def summarise(problems: Iterable[Problem], show: int = 5) -> str:
@@ -27,7 +27,7 @@ def summarise(problems: Iterable[Problem], show: int = 5) -> str:
         kinds.setdefault((problem.what, problem.done), []).append(problem)
     lines = []
     for (what, done), group in kinds.items():
-        names = [f"at position {p.position}" if p.annotation is None else str(p.annotation) for p in group]
+        names = [f"at position {p.position}" if p.annotation is None else f"{p.annotation!s:.40}" for p in group]
         listed = ", ".join(names[:show] + ["..."] * (len(names) > show))
         lines.append(f"{len(group)} annotation(s) with {what}: {done} (id {listed})")
     return "\n".join(lines)

@@ -18,6 +18,9 @@ _WHOLE = {"images": ("id", "height", "width"), "categories": ("id",)}
 _TEXT = {"images": "file_name", "categories": "name"}
 _SIZES = ("height", "width")
 
+#: No format of images holds longer sides, and they are counted in 32 bits.
+LONGEST_SIDE = 2**31 - 1
+
 
 def images_by_id(path: Path, records: Iterable[Any]) -> tuple[dict[int, Record], list[str]]:
     """The images of the file ``path`` under their ids, and notes about what was mended or looks wrong.
@@ -116,9 +119,10 @@ def _complete(path: Path, key: str, position: int, record: Any) -> Record:
         is_text = field == _TEXT[key]
         value = fields.get(field)
         number = whole_number(value)
-        usable = _is_text(key, value) if is_text else number is not None and (number > 0 or field not in _SIZES)
+        fits = number is not None and (field not in _SIZES or 0 < number <= LONGEST_SIDE)
+        usable = _is_text(key, value) if is_text else fits
         if not usable:
-            expected = "text" if is_text else "a whole number" + " above 0" * (field in _SIZES)
+            expected = "text" if is_text else "a whole number" + f" from 1 to {LONGEST_SIDE}" * (field in _SIZES)
             raise UserError(f"{path}: {key}[{position}] has no usable {field!r}, {expected}: {record!r:.200}")
     if all(type(record[field]) is int for field in _WHOLE[key]):
         return record

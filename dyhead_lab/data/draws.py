@@ -15,6 +15,7 @@ from torchvision import tv_tensors
 
 from ..errors import UserError
 from ..platforms import shared_memory
+from .lost_processes import while_waiting
 from .transforms import Transform
 
 Target = dict[str, Any]
@@ -128,7 +129,7 @@ class RaisingLoader(DataLoader):
 
     def _told_of_processes(self, batches: Iterator[Any]) -> Iterator[Any]:
         try:
-            yield from batches
+            yield from while_waiting(batches) if self.num_workers else batches
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             if not reason.startswith("DataLoader "):  # raised by an item

@@ -16,6 +16,9 @@ from .coco_values import all_numbers, whole_number
 #: Numbers of the smallest polygon: three points.
 TRIANGLE = 6
 
+#: More pixels than an image has; JSON holds numbers of any length, which fill pages when they are told.
+_LONGEST_RUN = 2**62
+
 
 class Segmentation(NamedTuple):
     """What became of a segmentation.
@@ -32,20 +35,23 @@ class Segmentation(NamedTuple):
 def check_segmentation(value: Any, height: int, width: int) -> Segmentation:
     """Mend a segmentation of an image of this size.
 
-    A flat list of numbers is one polygon. Polygons of less than three points are left out.
+    A flat list of numbers is one polygon. Polygons of less than three points are left out, and those that reach beyond
+    the image by more than its longer side: pycocotools takes memory for every pixel on their way.
     """
     if isinstance(value, dict) and value:
         return _check_runs(value, height, width)
     if not isinstance(value, list) or value in ([], [[]]):
         return Segmentation(None, "no segmentation")
-    if all_numbers(value):
-        return (
-            Segmentation([value], "one flat list for a polygon") if _is_polygon(value) else Segmentation(None, _SHORT)
-        )
-    polygons = [polygon for polygon in value if _is_polygon(polygon)]
-    if len(polygons) == len(value):
-        return Segmentation(value)
-    return Segmentation(polygons or None, _SHORT)
+    flat = all_numbers(value)
+    given = [value] if flat else value
+    polygons = [polygon for polygon in given if _is_polygon(polygon)]
+    if len(polygons) < len(given):
+        return Segmentation(polygons or None, _SHORT)
+    side = max(height, width)
+    near = [polygon for polygon in polygons if -side <= min(polygon) and max(polygon) <= 2 * side]
+    if len(near) < len(polygons):
+        return Segmentation(near or None, "a polygon far beyond its image")
+    return Segmentation(given, "one flat list for a polygon" if flat else None)
 
 
 _SHORT = "a polygon that is not x and y of three points or more"
@@ -70,7 +76,7 @@ def _check_runs(value: dict[str, Any], height: int, width: int) -> Segmentation:
 
 def _pixels_of_list(counts: Any) -> int | None:
     """The sum of run lengths; None if they are none."""
-    if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
+    if not isinstance(counts, list) or not all(type(count) is int and 0 <= count <= _LONGEST_RUN for count in counts):
         return None
     return sum(counts)
 

@@ -7,7 +7,7 @@ other. So an engine sees neither the file's ids nor anything that boxes do not n
 
 from __future__ import annotations
 
-import math
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -183,8 +183,10 @@ def _plain_id(value: Any) -> Id | None:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a number of any type that is neither infinite nor NaN."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number of any type that a float can hold: neither infinite nor NaN."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return bool(abs(value) <= sys.float_info.max)  # type: ignore[operator]  # whole numbers may be larger
 
 
 def _is_box(value: Any) -> bool:

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..evaluation.error_analysis import KINDS, ErrorReport, Mistake
-from .figures import DPI, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Picture, ink_on, style
+from .box_labels import BoxLabel
+from .figures import DPI, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Picture, ink_on, place_for, style
 
+LETTER = 0.08  # inches of a letter of the kinds of mistakes, above the image
 COLOURS = dict(zip(KINDS, (ORANGE, PURPLE, YELLOW, VERMILION, SKY, GREEN), strict=True))
 
 
@@ -29,15 +31,17 @@ def errors_picture(
     mistakes = [m for m in report.mistakes if m.image_id == image_id and m.weight >= least_score]
     counts = Counter(mistake.kind for mistake in mistakes)
     rows, columns = image.shape[-2:]
+    labels = {kind: f"{kind} {count}" for kind, count in counts.items()}
+    letters = sum(len(words) + 3 for words in labels.values())
+    width, high = height * place_for(image) / DPI, height / DPI
     with style():
-        figure = Figure(figsize=(height * columns / rows / DPI, height / DPI + 0.3), dpi=DPI)
-        axes = figure.add_axes((0, 0, 1, height / DPI / figure.get_figheight()))
+        figure = Figure(figsize=(max(width, LETTER * letters), high + 0.3), dpi=DPI)
+        axes = figure.add_axes((0, 0, width / figure.get_figwidth(), high / figure.get_figheight()))
         axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, columns, rows, 0))
         axes.axis("off")
         for mistake in sorted(mistakes, key=lambda mistake: mistake.weight):
             _draw(axes, mistake, report.names)
-        labels = {kind: f"{kind} {count}" for kind, count in counts.items()}
-        letters, x = sum(len(words) + 3 for words in labels.values()), 0.0
+        x = 0.0
         for kind, words in labels.items():
             patch = {"facecolor": COLOURS[kind], "edgecolor": "none", "pad": 2}
             figure.text(x + 0.01, 0.975, words, va="top", fontsize=9, color=ink_on(COLOURS[kind]), bbox=patch)
@@ -56,6 +60,5 @@ def _draw(axes, mistake: Mistake, names: dict[int, str]) -> None:
     axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor="black", linewidth=2.8, alpha=0.4))
     axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=colour, linewidth=1.6, linestyle=dashes))
     name = names[record["category_id"]]
-    label = name if mistake.detection is None else f"{name} {mistake.weight:.2f}"
-    patch = {"facecolor": colour, "edgecolor": "none", "pad": 1}
-    axes.text(x, y, label, fontsize=9, va="bottom", color=ink_on(colour), bbox=patch, clip_on=True, parse_math=False)
+    score = "" if mistake.detection is None else f"{mistake.weight:.2f}"
+    axes.add_artist(BoxLabel(name, score, (x, y), ink_on(colour), colour, font_size=9))

@@ -21,6 +21,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..paths import legible
+from .box_labels import BoxLabel
+from .glyphs import find_fonts, save_figure
 
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 VERMILION, PURPLE, SKY, YELLOW = "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"
@@ -46,6 +48,9 @@ STYLE: Any = {
 
 DPI = 100
 
+#: Width over height of the thinnest place for an image, and height over width of the flattest.
+THINNEST = 0.1
+
 
 def style() -> Any:
     """Context in which figures are made: ``with style(): figure = Figure(...)``."""
@@ -66,7 +71,7 @@ class Picture:
             raise ValueError("alt: got an empty text, expected a sentence that says what the figure shows")
         self.alt = alt = legible(alt)  # it may name a file
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", transparent=True, metadata={"Software": None, "Description": alt})
+        save_figure(figure, buffer, format="png", transparent=True, metadata={"Software": None, "Description": alt})
         self.png = buffer.getvalue() if colours is None else _with_palette(buffer, alt, colours)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
@@ -87,6 +92,14 @@ def _with_palette(png: io.BytesIO, alt: str, colours: int) -> bytes:
         reduced = image.convert("RGBA").quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG)
         reduced.save(buffer, "PNG", optimize=True, pnginfo=description)
     return buffer.getvalue()
+
+
+def place_for(image: torch.Tensor) -> float:
+    """Width over height of the place that a picture gives an image (3, H, W): its own, but for stripes, which stand
+    in the middle of their place. One pixel by 5000 would else make a picture of gigabytes, or an empty one.
+    """
+    rows, columns = image.shape[-2:]
+    return min(max(columns / rows, THINNEST), 1 / THINNEST)
 
 
 def ink_on(colour: str) -> str:
@@ -123,28 +136,14 @@ def draw_boxes(
             raise ValueError(f"{argument}: got shape {tuple(tensor.shape)}, expected ({len(boxes)},)")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
         raise ValueError(f"labels: got {labels.unique().tolist()}, expected indices of {len(names)} names")
-    top = min(axes.get_ylim())
     order = range(len(boxes)) if scores is None else scores.argsort().tolist()
     for i in order:
         x1, y1, x2, y2 = boxes[i].tolist()
         colour = PALETTE[int(labels[i]) % len(PALETTE)]
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="black", linewidth=2.6, alpha=0.5))
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.6))
-        label = names[int(labels[i])] if scores is None else f"{names[int(labels[i])]} {float(scores[i]):.2f}"
-        has_room_above = y1 - top > 0.06 * abs(axes.get_ylim()[0] - axes.get_ylim()[1])
-        axes.annotate(
-            label,
-            (x1, y1),
-            xytext=(0.5, 1.5 if has_room_above else -1.5),
-            textcoords="offset points",
-            ha="left",
-            va="bottom" if has_room_above else "top",
-            fontsize=font_size,
-            color=ink_on(colour),
-            bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.2},
-            annotation_clip=False,
-            parse_math=False,  # a class may be called $5
-        )
+        score = "" if scores is None else f"{float(scores[i]):.2f}"
+        axes.add_artist(BoxLabel(names[int(labels[i])], score, (x1, y1), ink_on(colour), colour, font_size))
 
 
 def detections_figure(
@@ -170,7 +169,7 @@ def detections_figure(
         )
     height = images[0].shape[-2] if height is None else height
     gap = 0 if len(images) == 1 else 12
-    widths = [height * image.shape[-1] / image.shape[-2] for image in images]
+    widths = [height * place_for(image) for image in images]
     total = sum(widths) + gap * (len(images) - 1)
     with style():
         figure = Figure(figsize=(total / DPI, height / DPI), dpi=DPI)
@@ -191,4 +190,5 @@ def detections_figure(
                 None if scores is None else scores[kept],
             )
             axes.set(xlim=(0, columns), ylim=(rows, 0))
+    find_fonts(figure)  # it may be shown as it is
     return figure

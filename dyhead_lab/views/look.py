@@ -135,7 +135,7 @@ def _read(image: str | Path | Tensor) -> tuple[Tensor, str]:
         if image.ndim != 3 or len(image) != 3 or not image.is_floating_point():
             raise UserError(f"image: got {image.dtype} {tuple(image.shape)}, expected floats (3, H, W) in [0, 1]")
         return image, "image"
-    if str(image) in PHOTOGRAPHS and not Path(image).exists():
+    if str(image) in PHOTOGRAPHS and not Path(image).is_file():  # a folder may be called so, too
         return photograph(str(image)), str(image)
     return upright(read_image(image), exif_orientation(image)), legible(Path(image).name)
 

@@ -48,7 +48,7 @@ def page_of(explorer: Explorer, title: str) -> str:
     shared = {"answer", *anywidget.AnyWidget.class_trait_names(sync=True)}
     names = [name for name in explorer.trait_names(sync=True) if name[0] != "_" and name not in shared]
     own = {name: getattr(explorer, name) for name in names}
-    values = json.dumps(own).replace("</", "<\\/")  # no text of ours ends the element
+    values = json.dumps(own).replace("<", "\\u003c")  # a class may be called </script>, or <!--<script>
     code = str(explorer._esm).replace("export default", "const view =")
     return f"""<!doctype html>
 <html lang="en">

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..trace import Trace
 from .explorer import Explorer, image_url
-from .figures import DPI, INK, PALETTE, Picture, style
+from .figures import DPI, INK, PALETTE, Picture, place_for, style
 from .sampling_layers import Points, SamplingLayer, sampling_layers, valid_part
 
 LARGEST = 640  # pixels of the picture that is kept in the notebook
@@ -275,7 +275,7 @@ class SamplingPoints(Explorer, static="sampling_points"):
         drawn = points.head == self.head if self.head >= 0 else points.head >= 0
         H, W = self.size
         with style():
-            figure = Figure(figsize=(5, 5 * H / W + 0.8), dpi=DPI, layout="constrained")
+            figure = Figure(figsize=(5, 5 / place_for(self._picture) + 0.8), dpi=DPI, layout="constrained")
             axes = figure.add_subplot()
             axes.imshow(
                 self._picture.permute(1, 2, 0).clamp(0, 1).numpy(), extent=(0, 1, 1, 0), aspect=H / W, alpha=0.8

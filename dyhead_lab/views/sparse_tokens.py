@@ -17,7 +17,7 @@ from torch import Tensor
 from ..detectors.detr.dam import correlation
 from ..trace import Trace
 from .explorer import Explorer, image_url
-from .figures import BLUE, DPI, VERMILION, Picture, draw_boxes, style
+from .figures import BLUE, DPI, VERMILION, Picture, draw_boxes, place_for, style
 from .token_maps import levels_of
 
 LARGEST = 480  # pixels of the picture that is kept in the notebook
@@ -159,7 +159,8 @@ class SparseTokens(Explorer, static="sparse_tokens"):
         seen = self.current
         H, W = self.size
         with style():
-            figure = Figure(figsize=(2.35 * (1 + len(seen.sizes)), 2.65 * H / W), dpi=DPI, layout="constrained")
+            size = (2.35 * (1 + len(seen.sizes)), max(2.65 / place_for(self._image), 1))
+            figure = Figure(figsize=size, dpi=DPI, layout="constrained")
             axes, *grid = figure.subplots(1, 1 + len(seen.sizes))
             axes.imshow(self._image.permute(1, 2, 0).clamp(0, 1).numpy(force=True), extent=(0, W, H, 0))
             confident = seen.detection["scores"] >= self._threshold

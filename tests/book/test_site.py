@@ -167,6 +167,15 @@ def test_what_cannot_be_a_page_is_named(tmp_path, sources, message):
     assert not (tmp_path / "site").exists()
 
 
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "null", '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}']
+)
+def test_json_that_is_no_notebook_is_named(tmp_path, text):
+    (tmp_path / "a.ipynb").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.ipynb: is JSON, but no notebook: "):
+        build_site(tmp_path / "site", tmp_path)
+
+
 @pytest.mark.browser
 def test_a_browser_without_a_network_draws_a_chapter(site):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

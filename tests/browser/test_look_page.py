@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import nn
 
 from dyhead_lab.data.shapes import draw_image
 from dyhead_lab.views.look import look
+from dyhead_lab.zoo import Trained, get
 
 from .accessibility import problems
 
@@ -97,3 +101,49 @@ def test_dense_attention_is_drawn_over_the_image(new_page, image, tmp_path):
     page.get_by_label("Layer").select_option(label="decoder layer 3")
     assert page.locator(".lk-cells").get_attribute("href") != before
     page.screenshot(path=str(tmp_path / "dense.png"))
+
+
+class AtEveryEdge(nn.Module):
+    """Finds a box in each corner of an image, one in its middle and one that reaches beyond it, all of one class."""
+
+    def forward(self, images):
+        (image,) = images
+        h, w = image.shape[1:]
+        shares = [
+            [0, 0, 0.2, 0.2],
+            [0.9, 0, 1, 0.1],
+            [0, 0.98, 1, 1],
+            [0.97, 0.97, 1, 1],
+            [0.4, 0.4, 0.6, 0.6],
+            [-0.3, -0.3, 2, 2],
+        ]
+        boxes = torch.tensor(shares) * torch.tensor([w, h, w, h])
+        return [{"boxes": boxes, "scores": torch.full((6,), 0.9), "labels": torch.zeros(6, dtype=torch.long)}]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("white blood cell (basophil)", (480, 640)),
+        ("a class " * 50, (480, 640)),
+        ("\u732b" * 40, (480, 640)),
+        ("MMMMMMMM", (640, 90)),
+        ("person", (1, 300)),
+        ("person", (300, 1)),
+    ],
+)
+def test_every_label_can_be_read_whole(new_page, tmp_path, name, size):
+    trained = Trained(AtEveryEdge(), get("quickstart"), [name], Path("own.pt"))
+    page = opened(new_page, look(torch.full((3, *size), 0.5), trained), tmp_path / "edges.html")
+    outside = page.evaluate(
+        """() => {
+          const svg = document.querySelector(".lk-image"), { x, y, width, height } = svg.viewBox.baseVal;
+          return [...svg.querySelectorAll(".lk-object text")].map((text) => text.getBBox())
+            .map((box) => [x - box.x, y - box.y, box.x + box.width - x - width, box.y + box.height - y - height]);
+        }"""
+    )
+    assert len(outside) == 6
+    slack = 0.01 * max(size)  # of an image, below the line that letters stand on
+    assert all(beyond <= slack for sides in outside for beyond in sides), outside
+    assert page.locator(".lk-object").first.get_attribute("aria-label") == f"{name} 0.90"
+    page.close()

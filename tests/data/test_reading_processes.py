@@ -1,5 +1,6 @@
 """What goes wrong in the processes that read images is told in one line, and nobody waits for ever."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from dyhead_lab.data.draws import RaisingLoader
+from dyhead_lab.data.lost_processes import _Handler
 from dyhead_lab.errors import UserError
 
 
@@ -78,9 +80,34 @@ def test_docker_gives_64_mb_and_here_it_is_4():
 
 
 def test_a_process_that_is_ended_is_told():
-    # One process: PyTorch raises from a signal handler, for a second process wherever Python happens to be by then.
-    told = refusal(RaisingLoader(Pictures(lambda: os.kill(os.getpid(), signal.SIGKILL)), num_workers=1))
-    assert told.startswith("DataLoader worker (pid") and "one of 1 that read images" in told and "\n" not in told
+    told = refusal(RaisingLoader(Pictures(lambda: os.kill(os.getpid(), signal.SIGKILL)), num_workers=2))
+    assert told.startswith("DataLoader worker (pid") and "of 2 that read images" in told and "\n" not in told
+
+
+@pytest.mark.parametrize("ended", [1, 2])
+def test_what_runs_between_two_batches_is_not_struck(ended):
+    """PyTorch raises from the handler of a signal: in whatever runs by then, such as the writing of a checkpoint."""
+    before = set(multiprocessing.active_children())
+    batches = iter(RaisingLoader(Pictures(), num_workers=2))
+    next(batches)
+    for process in sorted(set(multiprocessing.active_children()) - before, key=lambda process: process.pid)[:ended]:
+        os.kill(process.pid, signal.SIGKILL)
+        time.sleep(0.5)  # what it would strike
+    with pytest.raises(UserError, match=r"DataLoader worker \(pid.*of 2 that read images"):
+        list(batches)
+
+
+def test_where_nobody_reads_pytorch_raises_as_ever():
+    def raises(number, frame):
+        raise RuntimeError("DataLoader worker is killed")
+
+    handler = _Handler(raises)
+    with pytest.raises(RuntimeError, match="is killed"):
+        handler(signal.SIGCHLD, None)
+    handler.readers = 1
+    handler(signal.SIGCHLD, None)
+    with pytest.raises(RuntimeError, match="is killed"):
+        handler.next_of(iter([1]))
 
 
 def test_a_process_that_hangs_is_not_waited_for_for_ever():

@@ -34,6 +34,8 @@ def test_sound_ones_are_left_alone(value):
         ([[1, 1, 5, 5], TRIANGLE], [TRIANGLE]),
         ([TRIANGLE, [1, 1, 5, 5, 3, float("nan")]], [TRIANGLE]),
         ([TRIANGLE, [*TRIANGLE, 7]], [TRIANGLE]),
+        ([TRIANGLE, [1, 1, 5, 1, 5, 10**400]], [TRIANGLE]),
+        ([TRIANGLE, [1, 1, 5, 1, 5, 81]], [TRIANGLE]),
     ],
 )
 def test_what_can_be_mended_is_mended_and_named(value, mended):
@@ -53,6 +55,9 @@ def test_what_can_be_mended_is_mended_and_named(value, mended):
         ([1, 1, 5, 5], "three points"),
         ([["a"] * 6], "three points"),
         ([TRIANGLE[:-1]], "three points"),
+        ([[1, 1, 5, 1, 5, 1e9]], "far beyond its image"),  # gigabytes, if pycocotools drew it
+        ([1, 1, -41, 1, 5, 5], "far beyond its image"),
+        (runs([10**400, 5]), "cannot be read"),
         (runs([0, 1200], (WIDTH, HEIGHT)), r"run lengths of size [40, 30], in an image of size [30, 40]"),
         ({"counts": [0, 1200]}, "run lengths of size None"),
         (runs([5, 10]), "cover 15 pixels of 1200"),

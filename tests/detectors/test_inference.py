@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 from dyhead_lab.detectors.backbones.named import named_body
@@ -124,6 +125,17 @@ def test_residual_blocks_are_fused_and_weights_lie_channels_last():
     assert sum(isinstance(module, FusedBlock) for module in ready.modules()) == 16
     kernels = [m.weight for m in ready.modules() if isinstance(m, nn.Conv2d)]
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)
+
+
+@pytest.mark.parametrize("block", [BasicBlock(8, 8), Bottleneck(8, 2)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (5, 4)])
+def test_a_fused_block_gives_the_same_on_the_smallest_maps(block, size):
+    block = shaken(block)
+    maps = torch.randn(2, 8, *size, generator=torch.Generator().manual_seed(2))
+    ready = prepared(nn.Sequential(block))
+    assert isinstance(ready[0], FusedBlock)
+    with torch.no_grad():
+        torch.testing.assert_close(ready(maps), block(maps), **EXACT)
 
 
 def test_a_trace_sees_the_same():

@@ -127,7 +127,7 @@ def test_what_cannot_be_mended_is_named():
     content = dataset()
     content["categories"][0] = {"name": "cat"}
     assert "categories[0] has no usable id: None" in refused(content)
-    for box in ([1, 2, float("nan"), 4], [1, 2, 3], None, "text"):
+    for box in ([1, 2, float("nan"), 4], [1, 2, 10**400, 4], [1, 2, 3], None, "text"):
         content = dataset()
         content["annotations"][1]["bbox"] = box
         message = refused(content)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from PIL import Image
 
 from dyhead_lab.evaluation.error_analysis import Mistake
@@ -124,3 +125,59 @@ def test_a_palette_saves_bytes_and_keeps_transparency_and_description():
     assert abs(pixels(small).astype(float) - pixels(full)).mean() < 40  # of 255, on noise: 64 colours are 4 a channel
     empty = Picture(Figure(figsize=(1, 1)), "nothing", colours=8)
     assert (pixels(empty)[..., 3] == 0).all()
+
+
+CORNERS = [
+    [0.0, 0, 0.2, 0.2],
+    [0.9, 0, 1, 0.1],
+    [0, 0.98, 1, 1],
+    [0.97, 0.97, 1, 1],
+    [0.4, 0.4, 0.6, 0.6],
+    [-1, -1, 2, 2],
+]
+
+
+def of_an_image(h: int, w: int, name: str) -> list[Picture]:
+    """Pictures of an image with boxes at all of its edges: of what was found, twice, and of mistakes."""
+    boxes = torch.tensor(CORNERS) * torch.tensor([w, h, w, h])
+    found = {"boxes": boxes, "labels": torch.zeros(6, dtype=torch.long), "scores": torch.full((6,), 0.9)}
+    image = torch.full((3, h, w), 0.5)
+    records = [{"bbox": [x, y, x2 - x, y2 - y], "category_id": 1, "score": 0.9} for x, y, x2, y2 in boxes.tolist()]
+    mistakes = [Mistake("background", 1, record, None) for record in records]
+    mistakes += [Mistake("missed", 1, None, record) for record in records]
+    return [
+        Picture(detections_figure([image, image], [found, found], [name], height=max(h, 480)), "a test"),
+        errors_picture(image, 1, SimpleNamespace(mistakes=mistakes, names={1: name})),
+    ]
+
+
+@pytest.mark.parametrize("name", ["cat", "white blood cell (basophil)", "a class " * 40, "two\nlines"])
+@pytest.mark.parametrize("size", [(300, 400), (400, 90), (30, 500)])
+def test_labels_lie_within_their_image_and_scores_are_never_cut(name, size, monkeypatch):
+    drawn = []
+    draw = Annotation.draw
+
+    def seen(label, renderer):
+        drawn.append((label.get_text(), label.get_window_extent(renderer), label.axes.get_window_extent(renderer)))
+        draw(label, renderer)
+
+    monkeypatch.setattr(Annotation, "draw", seen)
+    of_an_image(*size, name)
+    assert len(drawn) == 6 + 6 + 12
+    for text, label, image in drawn:
+        assert image.x0 <= label.x0 and label.x1 <= image.x1 and image.y0 <= label.y0 and label.y1 <= image.y1, text
+        assert text[0] == name[0] and "\n" not in text
+    assert sum(text.endswith(" 0.90") for text, *_ in drawn) == 18, "all but of missed objects"
+
+
+def test_a_label_is_where_it_was_when_it_is_drawn_again():
+    found = {**FOUND, "boxes": FOUND["boxes"] + 30}
+    figure = detections_figure([torch.full((3, 100, 120), 0.5)], [found], ["a name that is too long", "star"], 0)
+    assert Picture(figure, "a test").png == Picture(figure, "a test").png
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 40)])
+def test_stripes_get_pictures_of_a_size_that_can_be_looked_at(size):
+    for picture in of_an_image(*size, "person"):
+        height, width = pixels(picture).shape[:2]
+        assert min(height, width) >= 48 and max(height, width) <= 50_000 and height * width <= 10_000_000

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,7 +18,7 @@ from dyhead_lab.cli import main
 from dyhead_lab.data.shapes import draw_image
 from dyhead_lab.errors import UserError
 from dyhead_lab.trace import trace
-from dyhead_lab.views.look import MOST, Look, look
+from dyhead_lab.views.look import MOST, Look, _read, look
 from dyhead_lab.views.look_upload import look_upload
 from dyhead_lab.views.page import page_of
 from dyhead_lab.views.sampling_layers import sampling_layers, valid_part
@@ -146,6 +147,16 @@ def test_the_page_holds_all_that_the_widget_holds_and_fetches_nothing(image, tmp
     assert not re.search(r'(src|href)="http|import .* from|@import', text)
     with pytest.raises(UserError, match="cannot write"):
         view.page(tmp_path / "new")
+
+
+@pytest.mark.parametrize("name", ["</script><b>", "<!--<script>"])
+def test_no_name_of_a_class_ends_the_page(image, name):
+    """After ``<!--<script>`` a browser takes the next end of a script for one inside it, and the rest for text."""
+    trained = load_trained("quickstart")
+    view = look(image, replace(trained, categories=[name] * len(trained.categories)))
+    text = page_of(view, name)
+    inside = re.search(r'id="values">(.*?)</script>', text, re.DOTALL)[1]
+    assert "<" not in inside and json.loads(inside)["scene"] == view.scene
 
 
 def test_a_page_is_refused_for_what_python_draws(image):
@@ -285,11 +296,19 @@ def test_mistakes_are_named(tmp_path, capsys):
         (["look", "workshop", "--weights", "quickstart", "--out", "page.txt"], "--out: expected a name that ends in"),
         (["look", "workshop", "--weights", "quickstart", "--threshold", "2"], "threshold: got 2.0"),
         (["look", str(heic), "--weights", "quickstart"], "HEIC"),
+        (["look", str(tmp_path), "--weights", "quickstart"], f"{tmp_path}: expected an image file"),
+        (["look", "", "--weights", "quickstart"], "'': expected an image file"),
     ):
         assert main(arguments) == 1
         assert words in capsys.readouterr().err
     with pytest.raises(UserError, match=r"image: got torch.float32 \(2, 3\)"):
         look(torch.rand(2, 3), "quickstart")
+
+
+def test_a_folder_called_as_a_photograph_does_not_hide_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cat").mkdir()
+    assert _read("cat")[1] == "cat"
 
 
 def test_the_still_picture_names_the_objects(image):

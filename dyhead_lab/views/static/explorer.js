@@ -74,3 +74,32 @@ function redraw(group, draw) {
   draw();
   if (focused) group.querySelector('[tabindex="0"]')?.focus();
 }
+
+const LONGEST_NAME = 32; // letters of a class name on an image: more would hide it
+
+/** What the label of a box says. */
+function boxName(name, score) {
+  const letters = [...name.replace(/\s+/g, " ")];
+  const short = letters.length > LONGEST_NAME ? [...letters.slice(0, LONGEST_NAME - 1), "…"] : letters;
+  return `${short.join("")} ${score.toFixed(2)}`;
+}
+
+/** At most so long is a text, nearly always. Only on the page could it be measured, where an explorer is not yet when it
+ *  first draws. Letters of East Asia and emoji are as wide as high. */
+function longest(text, size) {
+  return size * [...text].reduce((sum, letter) => sum + (letter.codePointAt(0) < 0x1100 ? 0.7 : 1.05), 0);
+}
+
+/** The view box [left, top, width, height] of an image with such labels: the image, or as wide as the longest of them. */
+function roomFor(labels, size, width, height) {
+  const wide = Math.max(width, ...labels.map((label) => longest(label, size) + size / 2));
+  return [(width - wide) / 2, 0, wide, Math.max(height, 1.5 * size)];
+}
+
+/** The label of a box. It begins at (x, y), unless the edges of the room push it: all of it can be read. */
+function boxLabel(label, x, y, size, [left, , width, height], attributes = {}) {
+  const start = Math.max(x, left + size / 4);
+  const ends = start + longest(label, size) > left + width - size / 4;
+  return svg("text", { ...attributes, x: ends ? left + width - size / 4 : start, "text-anchor": ends ? "end" : "start",
+    y: Math.min(Math.max(y, 1.1 * size), height - size / 4), style: `font-size: ${size}px; stroke-width: ${size / 4}px` }, label);
+}

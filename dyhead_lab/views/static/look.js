@@ -24,12 +24,15 @@ function render({ model, el }) {
   const scene = model.get("scene");
   const [height, width] = scene.size;
   const unit = Math.max(height, width) / 100;
+  const letters = 3.6 * unit; // their height in labels
   const state = { panel: 0, layer: 0, block: 0, step: 0, map: 0 };
   const sparse = scene.panels.find(({ kind }) => kind === "tokens");
   if (sparse) state.step = sparse.steps.length - 1;
+  const everyObject = [...scene.objects, ...(sparse?.steps ?? []).flatMap(({ boxes }) => boxes)];
+  const room = roomFor(everyObject.map(({ name, score }) => boxName(name, score)), letters, width, height);
   el.classList.add("dyhead-explorer", "dyhead-look");
 
-  const image = svg("svg", { class: "lk-image", viewBox: `0 0 ${width} ${height}`, role: "radiogroup",
+  const image = svg("svg", { class: "lk-image", viewBox: room.join(" "), role: "radiogroup",
     "aria-label": "Objects; choose one" });
   const tabs = html("div", { class: "lk-tabs", role: "radiogroup", "aria-label": "What to look at" });
   const controls = html("div", { class: "lk-controls" });
@@ -70,11 +73,9 @@ function render({ model, el }) {
       picked.textContent = told(objects()[chosen]);
       const groups = objects().map(({ box, name, score }, i) => {
         const [x1, y1, x2, y2] = box.map((share, axis) => share * (axis % 2 ? height : width));
-        const label = `${name} ${score.toFixed(2)}`;
-        return svg("g", { class: i === chosen ? "lk-object chosen" : "lk-object", "aria-label": label },
+        return svg("g", { class: i === chosen ? "lk-object chosen" : "lk-object", "aria-label": `${name} ${score.toFixed(2)}` },
           svg("rect", { x: x1, y: y1, width: Math.max(x2 - x1, 1), height: Math.max(y2 - y1, 1) }),
-          svg("text", { x: x1 + unit, y: Math.max(y1 - unit, 4 * unit),
-            style: `font-size: ${3.6 * unit}px; stroke-width: ${0.9 * unit}px` }, label));
+          boxLabel(boxName(name, score), x1 + unit, y1 - unit, letters, room));
       });
       image.append(...groups);
       if (panel()?.kind !== "tokens") asRadios(groups, chosen, (i) => change(model, { chosen: i }));

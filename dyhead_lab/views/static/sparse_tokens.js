@@ -11,7 +11,7 @@ function render({ model, el }) {
   const slider = html("input", { type: "range", min: "0", max: String(get("rhos").length - 1), step: "1",
     "aria-label": "Keeping ratio rho" });
   const shown = html("output", { class: "st-shown" });
-  const image = svg("svg", { class: "st-image computed", viewBox: `0 0 ${width} ${height}`, role: "img" });
+  const image = svg("svg", { class: "st-image computed", role: "img" });
   const maps = html("div", { class: "st-maps computed" });
   const chart = svg("svg", { class: "st-chart", viewBox: `0 0 ${CHART.width} ${CHART.height}`, role: "img" });
   const says = html("p", { class: "st-says computed", "aria-live": "polite" });
@@ -30,11 +30,13 @@ function render({ model, el }) {
 
   function drawImage() {
     const unit = Math.max(height, width) / 100;
+    const letters = 4 * unit;
+    const room = roomFor(get("boxes").map(([, , , , name, score]) => boxName(name, score)), letters, width, height);
+    image.setAttribute("viewBox", room.join(" "));
     image.replaceChildren(svg("image", { href: get("source"), width, height }),
       ...get("boxes").flatMap(([x1, y1, x2, y2, name, score]) => [
         svg("rect", { class: "st-box", x: x1, y: y1, width: x2 - x1, height: y2 - y1, "stroke-width": 0.7 * unit }),
-        svg("text", { class: "st-name", x: x1 + unit, y: Math.max(y1 + 4.5 * unit, 4.5 * unit),
-          style: `font-size: ${4 * unit}px; stroke-width: ${unit}px` }, `${name} ${score.toFixed(2)}`),
+        boxLabel(boxName(name, score), x1 + unit, y1 + 4.5 * unit, letters, room, { class: "st-name" }),
       ]));
     image.setAttribute("aria-label", `${get("boxes").length} detections`);
   }

@@ -178,8 +178,6 @@ def found_figure(
             draw_boxes(axes, got["boxes"][kept], got["labels"][kept], names, got["scores"][kept], font_size=9)
             for x1, y1, x2, y2 in wanted["boxes"].tolist():
                 axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], "--", color="white", linewidth=1.2)
-            for label in axes.texts:
-                label.set_in_layout(False)  # a name that sticks out must not shrink its picture
     return figure
 
 

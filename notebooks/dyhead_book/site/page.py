@@ -63,9 +63,9 @@ def read_page(notebook: Path) -> Page:
     """An executed notebook as a page.
 
     Raises:
-        ValueError: it has no title, or a formula cannot be drawn.
+        ValueError: it is no notebook, has no title, or a formula cannot be drawn.
     """
-    content = nbformat.read(notebook, as_version=4)
+    content = _opened(notebook)
     title = _title(content, notebook)
     exporter = HTMLExporter(template_name="basic", filters={"markdown2html": _chapter_html})
     body, _ = exporter.from_notebook_node(_folded(_without_widgets(content)))
@@ -77,9 +77,19 @@ def read_title(notebook: Path) -> str:
     """The first heading of a notebook.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it is no notebook, or has none.
     """
-    return _title(nbformat.read(notebook, as_version=4), notebook)
+    return _title(_opened(notebook), notebook)
+
+
+def _opened(notebook: Path) -> NotebookNode:
+    try:
+        content = nbformat.read(notebook, as_version=4)
+        nbformat.validate(content)
+    except (nbformat.ValidationError, AttributeError) as error:  # nbformat asks any JSON for its fields
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{notebook}: is JSON, but no notebook: {reason}") from error
+    return content
 
 
 def _title(content: NotebookNode, notebook: Path) -> str:
