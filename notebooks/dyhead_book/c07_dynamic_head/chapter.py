@@ -770,7 +770,7 @@ for row in forms.rows:
 
 # %% [markdown]
 # The order decides nothing here: its interval holds zero. The matrix is worth its parameters. But the released form has
-# twice the AP. One row of the table of differences explains much of it: the paper resizes every level to the median one.
+# twice the AP. One line of the table of differences explains much of it: the paper resizes every level to the median.
 # On these pictures of 160 pixels that is a map of 5 x 5. All that a block can say, it says in 25 places, while P3 alone
 # has 400; small objects lose most. On COCO the median level has 25 x 42 cells. Two more things speak for the released
 # form here: its GroupNorm, and a pyramid that has learned under it. So this is a reason to keep every level at its own
