@@ -157,12 +157,12 @@ def scatter_rows(first, last, lanes, start, x, offset, mask, taps, shape, grad_c
                     for k in range(K):
                         p = k * OUTPUTS + j
                         n = (((line * Wo + block + j) * groups + group) * K + k) * pieces_of_group + place
-                        of_axes = shares[0, p], shares[1, p], shares[2, p], shares[3, p]
-                        steps = slopes[0, p], slopes[1, p], slopes[2, p], slopes[3, p]
+                        axes_shares = shares[0, p], shares[1, p], shares[2, p], shares[3, p]
+                        axes_slopes = slopes[0, p], slopes[1, p], slopes[2, p], slopes[3, p]
                         upper, lower = tokens[0, p] * pieces + piece, tokens[2, p] * pieces + piece
                         rows = upper, tokens[1, p] * pieces + piece, lower, tokens[3, p] * pieces + piece
                         gain, gain_y, gain_x = back_through(
-                            lanes, m[p], of_axes, steps, rows, grad_columns, n, image, grad_image
+                            lanes, m[p], axes_shares, axes_slopes, rows, grad_columns, n, image, grad_image
                         )
                         grad_offset[b, piece, k, 0, i, block + j] = gain_y
                         grad_offset[b, piece, k, 1, i, block + j] = gain_x

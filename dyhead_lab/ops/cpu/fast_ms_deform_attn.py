@@ -2,8 +2,8 @@
 
 First find the pixels of all points of a block of queries of one head, in plain loops that fill vector units; then read
 these rows of channels. In the backward pass a thread owns one image's head, so that no two threads add to the same
-gradient. Where there are many queries, every head is first made an image of its own, with one head: what belongs to
-it then lies together in memory.
+gradient. Where many queries read large maps, the heads are first laid apart: all that a thread reads of one then lies
+together in memory.
 """
 
 from __future__ import annotations
@@ -53,30 +53,32 @@ def find_weights(a, weights_y, weights_x, weights):
 
 
 @fast
-def add_rows(lanes, x, head, M, tokens, weights, first, last, out, row):
-    """Row of out = sum over n in first .. last and i of weights[i, n] x[head + tokens[i, n] * M]."""
+def add_rows(lanes, x, head, step, tokens, weights, first, last, out, row):
+    """Row of out = sum over n in first .. last and i of weights[i, n] x[head + tokens[i, n] * step]."""
     if lanes is not None:
         for d in range(0, x.shape[1], LANES):
             upper, lower = zeros(x), zeros(x)
             for n in range(first, last):
-                r0, r1 = head + tokens[0, n] * M, head + tokens[1, n] * M
-                r2, r3 = head + tokens[2, n] * M, head + tokens[3, n] * M
+                r0, r1 = head + tokens[0, n] * step, head + tokens[1, n] * step
+                r2, r3 = head + tokens[2, n] * step, head + tokens[3, n] * step
                 upper = upper + weights[0, n] * load(lanes, x, r0, d) + weights[1, n] * load(lanes, x, r1, d)
                 lower = lower + weights[2, n] * load(lanes, x, r2, d) + weights[3, n] * load(lanes, x, r3, d)
             store(lanes, out, row, d, upper + lower)
     else:
         out[row] = 0
         for n in range(first, last):
-            r0, r1 = head + tokens[0, n] * M, head + tokens[1, n] * M
-            r2, r3 = head + tokens[2, n] * M, head + tokens[3, n] * M
+            r0, r1 = head + tokens[0, n] * step, head + tokens[1, n] * step
+            r2, r3 = head + tokens[2, n] * step, head + tokens[3, n] * step
             w0, w1, w2, w3 = weights[0, n], weights[1, n], weights[2, n], weights[3, n]
             for d in range(x.shape[1]):
                 out[row, d] += w0 * x[r0, d] + w1 * x[r1, d] + w2 * x[r2, d] + w3 * x[r3, d]
 
 
 @fast
-def attend(first, last, lanes, points, x, locations, A, out):
+def attend(first, last, lanes, points, x, steps, locations, A, out):
     """Blocks ``first`` .. ``last``, counted through all heads of all images. x: (B * N * M, D), out: (B * Q * M, D).
+
+    steps: rows of x from a head to the next, and from a token to the next.
 
     In place of a pixel outside token 0 is read, with weight 0: that changes nothing as long as it is finite, and to
     read zeros instead would take 10 % longer.
@@ -94,15 +96,18 @@ def attend(first, last, lanes, points, x, locations, A, out):
         find_axis(positions[1], points.W, pixels[2:], shares[2:])
         find_tokens(points, pixels[:2], pixels[2:], 0, tokens)
         find_weights(a, shares[:2], shares[2:], weights)
-        head = len(x) // B * b + m
+        head = len(x) // B * b + m * steps[0]
         for i in range(count):
             row = (b * Q + q + i) * M + m
-            add_rows(lanes, x, head, M, tokens, weights, i * LP, (i + 1) * LP, out, row)
+            add_rows(lanes, x, head, steps[1], tokens, weights, i * LP, (i + 1) * LP, out, row)
 
 
 @fast
-def scatter(first, last, lanes, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
-    """Gradients of heads ``first`` .. ``last``, counted through all images. x: (B * N * M, D), grad: (B * Q * M, D)."""
+def scatter(first, last, lanes, points, x, steps, locations, A, grad, grad_x, grad_locations, grad_A):
+    """Gradients of heads ``first`` .. ``last``, counted through all images. x: (B * N * M, D), grad: (B * Q * M, D).
+
+    steps: as in :func:`attend`.
+    """
     B, Q, M, LP = A.shape
     size, length = len(points.H), len(x) // B
     tokens, slopes = np.zeros((4, size), np.int32), np.zeros((4, size), A.dtype)
@@ -110,8 +115,8 @@ def scatter(first, last, lanes, points, x, locations, A, grad, grad_x, grad_loca
     pixels, shares = np.zeros((4, size), A.dtype), np.zeros((4, size), A.dtype)
     for task in range(first, last):
         b, m = task // M, task % M
-        # Rows of one image: with a token outside, the row of every head is negative.
-        image, grad_image = x[b * length : (b + 1) * length], grad_x[b * length : (b + 1) * length]
+        head = b * length + m * steps[0]
+        image, grad_image = x[head:], grad_x[head:]  # from the head's first row on: that of a token outside is negative
         for q in range(0, Q, QUERIES):
             count = min(QUERIES, Q - q)
             take_block(q, count, b, m, points, locations, A, positions[0], positions[1], a)
@@ -124,11 +129,12 @@ def scatter(first, last, lanes, points, x, locations, A, grad, grad_x, grad_loca
                 query = (b * Q + q + i) * M + m
                 for n in range(LP):
                     p = i * LP + n
-                    of_axes = shares[0, p], shares[1, p], shares[2, p], shares[3, p]
-                    steps = slopes[0, p], slopes[1, p], slopes[2, p], slopes[3, p]
-                    rows = tokens[0, p] * M + m, tokens[1, p] * M + m, tokens[2, p] * M + m, tokens[3, p] * M + m
+                    axes_shares = shares[0, p], shares[1, p], shares[2, p], shares[3, p]
+                    axes_slopes = slopes[0, p], slopes[1, p], slopes[2, p], slopes[3, p]
+                    upper, lower = tokens[0, p] * steps[1], tokens[2, p] * steps[1]
+                    rows = upper, tokens[1, p] * steps[1], lower, tokens[3, p] * steps[1]
                     gain, gain_y, gain_x = back_through(
-                        lanes, a[p], of_axes, steps, rows, grad, query, image, grad_image
+                        lanes, a[p], axes_shares, axes_slopes, rows, grad, query, image, grad_image
                     )
                     grad_A[b, q + i, m, n] = gain
                     grad_locations[b, q + i, m, n, 0] = gain_x * points.W[p]
@@ -136,16 +142,16 @@ def scatter(first, last, lanes, points, x, locations, A, grad, grad_x, grad_loca
 
 
 @in_parallel
-def attend_in_threads(threads, items, lanes, points, x, locations, A, out):
+def attend_in_threads(threads, items, lanes, points, x, steps, locations, A, out):
     for n in prange(threads):
-        attend(part(n, threads, items), part(n + 1, threads, items), lanes, points, x, locations, A, out)
+        attend(part(n, threads, items), part(n + 1, threads, items), lanes, points, x, steps, locations, A, out)
 
 
 @in_parallel
-def scatter_in_threads(threads, items, lanes, points, x, locations, A, grad, grad_x, grad_locations, grad_A):
+def scatter_in_threads(threads, items, lanes, points, x, steps, locations, A, grad, grad_x, grad_locations, grad_A):
     for n in prange(threads):
         first, last = part(n, threads, items), part(n + 1, threads, items)
-        scatter(first, last, lanes, points, x, locations, A, grad, grad_x, grad_locations, grad_A)
+        scatter(first, last, lanes, points, x, steps, locations, A, grad, grad_x, grad_locations, grad_A)
 
 
 def ms_deform_attn(
@@ -156,18 +162,13 @@ def ms_deform_attn(
     attention_weights: Tensor,
 ) -> Tensor:
     """The forward pass; tensors as in ``ops.ms_deform_attn``, all floating ones float32 or all float64."""
-    M = value.shape[2]
-    tensors = value, sampling_locations, attention_weights
-    apart = _pays_to_lay_apart(value, attention_weights)
-    x, locations, A = map(_heads_apart, tensors) if apart else tensors
-    B, Q, heads, L, P = A.shape
-    points, rows = _points(spatial_shapes, level_start_index, P, value), _rows(x)
-    out = memory.array(B * Q * heads, value.shape[3], like=rows)
-    arrays = _array(locations, B, Q, heads, L * P, 2), _array(A, B, Q, heads, L * P)
-    tasks, work = B * heads * -(-Q // QUERIES), A.numel() * value.shape[3]
-    run(attend, attend_in_threads, tasks, work, lanes_of(value.shape[3]), points, rows, *arrays, out)
-    if apart:
-        return _heads_together(torch.from_numpy(out.reshape(B, Q, 1, -1)), M).flatten(2)
+    B, Q, M, L, P = attention_weights.shape
+    points = _points(spatial_shapes, level_start_index, P, value)
+    x, steps = _rows(value, _pays_to_lay_apart(value, attention_weights))
+    out = memory.array(B * Q * M, value.shape[3], like=x)
+    locations, A = _array(sampling_locations, B, Q, M, L * P, 2), _array(attention_weights, B, Q, M, L * P)
+    tasks, work = B * M * -(-Q // QUERIES), A.size * value.shape[3]
+    run(attend, attend_in_threads, tasks, work, lanes_of(value.shape[3]), points, x, steps, locations, A, out)
     return torch.from_numpy(out.reshape(B, Q, -1))
 
 
@@ -180,25 +181,22 @@ def ms_deform_attn_backward(
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to value, sampling locations and attention weights."""
-    tensors = value, sampling_locations, attention_weights
-    apart = _pays_to_lay_apart(value, attention_weights)
-    x, locations, A = map(_heads_apart, tensors) if apart else tensors
-    grad = _heads_apart(grad.unflatten(2, (value.shape[2], -1))) if apart else grad
-    B, Q, heads, L, P = A.shape
-    points, rows = _points(spatial_shapes, level_start_index, P, value), _rows(x)
-    shapes = (B, Q, heads, L * P, 2), (B, Q, heads, L * P)
-    grads = [memory.array(*shape, like=rows) for shape in (rows.shape, *shapes)]
-    torch.from_numpy(grads[0]).zero_()  # in threads
-    arrays = rows, _array(locations, *shapes[0]), _array(A, *shapes[1]), _array(grad, -1, value.shape[3])
-    work = A.numel() * value.shape[3]
-    run(scatter, scatter_in_threads, B * heads, work, lanes_of(value.shape[3]), points, *arrays, *grads)
-    grad_value, grad_locations, grad_A = (
-        torch.from_numpy(array.reshape(like.shape)) for array, like in zip(grads, (x, locations, A), strict=True)
+    B, Q, M, L, P = attention_weights.shape
+    points, apart = _points(spatial_shapes, level_start_index, P, value), _pays_to_lay_apart(value, attention_weights)
+    x, steps = _rows(value, apart)
+    shapes = (B, Q, M, L * P, 2), (B, Q, M, L * P)
+    grad_x, grad_locations, grad_A = (memory.array(*shape, like=x) for shape in (x.shape, *shapes))
+    torch.from_numpy(grad_x).zero_()  # in threads
+    locations, A = _array(sampling_locations, *shapes[0]), _array(attention_weights, *shapes[1])
+    arrays = x, steps, locations, A, _array(grad, -1, value.shape[3]), grad_x, grad_locations, grad_A
+    work = A.size * value.shape[3]
+    run(scatter, scatter_in_threads, B * M, work, lanes_of(value.shape[3]), points, *arrays)
+    grad_value = torch.from_numpy(grad_x)
+    return (
+        _heads_together(grad_value, value.shape) if apart else grad_value.view(value.shape),
+        torch.from_numpy(grad_locations).view(sampling_locations.shape),
+        torch.from_numpy(grad_A).view(attention_weights.shape),
     )
-    if apart:
-        M = value.shape[2]
-        return _heads_together(grad_value, M), _heads_together(grad_locations, M), _heads_together(grad_A, M)
-    return grad_value, grad_locations, grad_A
 
 
 def _pays_to_lay_apart(value: Tensor, attention_weights: Tensor) -> bool:
@@ -206,19 +204,17 @@ def _pays_to_lay_apart(value: Tensor, attention_weights: Tensor) -> bool:
     return reads >= READS_TO_LAY_APART * tokens and value.shape[1:].numel() * value.element_size() >= BYTES_TO_LAY_APART
 
 
-def _heads_apart(tensor: Tensor) -> Tensor:
-    """(B, n, M, ...) as (B * M, n, 1, ...): every head becomes an image with one head."""
-    return memory.contiguous(tensor.transpose(1, 2)).flatten(0, 1).unsqueeze(2)
+def _rows(value: Tensor, apart: bool) -> tuple[np.ndarray, tuple[int, int]]:
+    """(B, N, M, D) as rows of channels, and their steps, see :func:`attend`."""
+    _, N, M, D = value.shape
+    x = memory.contiguous(value.transpose(1, 2) if apart else value)
+    return x.numpy().reshape(-1, D), (N, 1) if apart else (1, M)
 
 
-def _heads_together(tensor: Tensor, M: int) -> Tensor:
-    """The way back."""
-    return memory.contiguous(tensor.unflatten(0, (-1, M)).squeeze(3).transpose(1, 2))
-
-
-def _rows(tensor: Tensor) -> np.ndarray:
-    """(B, n, M, D) as rows of channels."""
-    return memory.contiguous(tensor).numpy().reshape(-1, tensor.shape[3])
+def _heads_together(rows: Tensor, shape: torch.Size) -> Tensor:
+    """Rows of heads apart, as a tensor (B, N, M, D)."""
+    B, N, M, D = shape
+    return memory.contiguous(rows.view(B, M, N, D).transpose(1, 2))
 
 
 def _points(spatial_shapes: Tensor, level_start_index: Tensor, P: int, value: Tensor) -> Points:
