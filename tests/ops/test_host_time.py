@@ -21,6 +21,12 @@ MOST = {"conv": (138, 424), "attention": (110, 310)}
 MOST_OPERATORS = {"conv": (46, 136), "attention": (37, 76)}
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """For more threads the convolution's way back is cut into more pieces, and their sums are operators too."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+
+
 def calls(run):
     run()  # compiles, and remembers what it accepted
     profile = cProfile.Profile()

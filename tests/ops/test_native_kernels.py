@@ -1,7 +1,6 @@
 """The native kernels, run by the emulator, against the formula: simple and fast, forward and backward.
 
-They run in the emulator's debug build, so every case also shows that no access leaves its tensor, and where there is a
-GPU in the library for it as well (fixture ``operators``).
+They run in the emulator's debug build, so every case also shows that no access leaves its tensor, and on a GPU too.
 
 Errors are relative norms. The tolerances are a few roundings of the type: the kernels add in another order than the
 formula, and 16-bit results are rounded once at the end.
@@ -247,8 +246,8 @@ def test_what_the_fast_kernels_do_not_take_goes_by_columns(operators: NativeOper
     for of_auto, of_columns in zip(case.native(operators, "auto"), case.native(operators, "columns"), strict=True):
         assert relative_error(of_auto, of_columns) < 1e-15
     single = Convolution(name, torch.float32)
-    takes_single = name == "3x3" and operators.multiplies(torch.float32)
-    assert operators.deform_conv2d_is_fast(*single.tensors, *single.numbers) == takes_single
+    takes_it = name == "3x3" and operators.multiplies(torch.float32)
+    assert operators.deform_conv2d_is_fast(*single.tensors, *single.numbers) == takes_it
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

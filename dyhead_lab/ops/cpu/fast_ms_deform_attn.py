@@ -191,12 +191,9 @@ def ms_deform_attn_backward(
     arrays = x, steps, locations, A, _array(grad, -1, value.shape[3]), grad_x, grad_locations, grad_A
     work = A.size * value.shape[3]
     run(scatter, scatter_in_threads, B * M, work, lanes_of(value.shape[3]), points, *arrays)
-    grad_value = torch.from_numpy(grad_x)
-    return (
-        _heads_together(grad_value, value.shape) if apart else grad_value.view(value.shape),
-        torch.from_numpy(grad_locations).view(sampling_locations.shape),
-        torch.from_numpy(grad_A).view(attention_weights.shape),
-    )
+    grad_value = _heads_together(grad_x, value) if apart else grad_x.reshape(value.shape)
+    grads = grad_value, grad_locations.reshape(sampling_locations.shape), grad_A.reshape(attention_weights.shape)
+    return torch.from_numpy(grads[0]), torch.from_numpy(grads[1]), torch.from_numpy(grads[2])
 
 
 def _pays_to_lay_apart(value: Tensor, attention_weights: Tensor) -> bool:
@@ -211,10 +208,10 @@ def _rows(value: Tensor, apart: bool) -> tuple[np.ndarray, tuple[int, int]]:
     return x.numpy().reshape(-1, D), (N, 1) if apart else (1, M)
 
 
-def _heads_together(rows: Tensor, shape: torch.Size) -> Tensor:
-    """Rows of heads apart, as a tensor (B, N, M, D)."""
-    B, N, M, D = shape
-    return memory.contiguous(rows.view(B, M, N, D).transpose(1, 2))
+def _heads_together(rows: np.ndarray, like: Tensor) -> np.ndarray:
+    """Rows of heads apart, in the shape of ``like``, (B, N, M, D)."""
+    B, N, M, D = like.shape
+    return memory.contiguous(torch.from_numpy(rows).view(B, M, N, D).transpose(1, 2)).numpy()
 
 
 def _points(spatial_shapes: Tensor, level_start_index: Tensor, P: int, value: Tensor) -> Points:
