@@ -23,7 +23,7 @@ from ..numba_compile import fast, in_parallel, literal
 from . import block_cache as memory
 from .image_rows import empty_images, images_of, put_rows, rows_of
 from .lanes import LANES, lanes_of, load, store
-from .pixels import OUTSIDE, Points, axis, back_through, find_axis, find_slopes, find_tokens
+from .pixels import Points, axis, back_through, find_pixels
 from .products import Products
 from .threads import part, run
 
@@ -148,11 +148,7 @@ def scatter_rows(first, last, lanes, start, x, offset, mask, taps, shape, grad_c
             for block in range(0, Wo, OUTPUTS):
                 count = min(OUTPUTS, Wo - block)
                 take_taps(count, b, g, i, block, taps, offset, mask, positions[0], positions[1], m)
-                find_axis(positions[0], points.H, found[:2], shares[:2])
-                find_axis(positions[1], points.W, found[2:], shares[2:])
-                find_slopes(positions[0], points.H, slopes[:2])
-                find_slopes(positions[1], points.W, slopes[2:])
-                find_tokens(points, found[:2], found[2:], OUTSIDE, tokens)
+                find_pixels(points, positions, found, shares, slopes, tokens)
                 for j in range(count):
                     for k in range(K):
                         p = k * OUTPUTS + j

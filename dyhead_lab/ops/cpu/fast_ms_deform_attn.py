@@ -19,7 +19,7 @@ from ..numba_compile import fast, in_parallel
 from ..numba_reference.loops import level_position
 from . import block_cache as memory
 from .lanes import LANES, lanes_of, load, store, zeros
-from .pixels import OUTSIDE, Points, back_through, find_axis, find_slopes, find_tokens
+from .pixels import Points, back_through, find_axis, find_pixels, find_tokens
 from .threads import part, run
 
 #: Queries of a block: enough for loops to pay, few enough for what is found to stay in the first-level cache.
@@ -120,11 +120,7 @@ def scatter(first, last, lanes, points, x, steps, locations, A, grad, grad_x, gr
         for q in range(0, Q, QUERIES):
             count = min(QUERIES, Q - q)
             take_block(q, count, b, m, points, locations, A, positions[0], positions[1], a)
-            find_axis(positions[0], points.H, pixels[:2], shares[:2])
-            find_axis(positions[1], points.W, pixels[2:], shares[2:])
-            find_slopes(positions[0], points.H, slopes[:2])
-            find_slopes(positions[1], points.W, slopes[2:])
-            find_tokens(points, pixels[:2], pixels[2:], OUTSIDE, tokens)
+            find_pixels(points, positions, pixels, shares, slopes, tokens)
             for i in range(count):
                 query = (b * Q + q + i) * M + m
                 for n in range(LP):

@@ -74,6 +74,16 @@ def find_tokens(points, rows, columns, outside, tokens):
             token[n] = pixel if (row[n] >= 0) & (column[n] >= 0) else outside
 
 
+@fast
+def find_pixels(points, positions, pixels, shares, slopes, tokens):
+    """All that a way back needs of points at ``positions``, (2, n): y first in each; see the functions above."""
+    find_axis(positions[0], points.H, pixels[:2], shares[:2])
+    find_axis(positions[1], points.W, pixels[2:], shares[2:])
+    find_slopes(positions[0], points.H, slopes[:2])
+    find_slopes(positions[1], points.W, slopes[2:])
+    find_tokens(points, pixels[:2], pixels[2:], OUTSIDE, tokens)
+
+
 @inlined
 def exchange(lanes, weight, dy, x, row, first, grad_x, dots):
     """Add ``weight * dy`` to a pixel's gradient, and ``dy`` times the pixel to ``dots``, for lanes of channels.
