@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+#: Channels of a group, and pixels of a map: of fewer, PyTorch normalises channels-last maps slowly on a processor.
+NARROW, SMALL = 8, 1024
+
 #: A feature pyramid: level name -> map, or the maps alone, (B, C, H, W) each, fine to coarse.
 Pyramid = Mapping[Any, torch.Tensor] | Sequence[torch.Tensor]
 
@@ -97,8 +100,17 @@ def resize_area(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 class LevelNorm(nn.GroupNorm):
     """Group normalisation that also takes a level of a single place, as the coarsest level of a small image is.
 
-    PyTorch's own refuses one image of 1 x 1, although a group of several channels has a mean and a variance there.
+    PyTorch's own refuses one image of 1 x 1, although a group of several channels has a mean and a variance there. And
+    on a processor it is ten to thirty times slower with small channels-last maps of narrow groups than with others:
+    these are normalised in the other order of memory.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+        turned = x.contiguous() if self._is_narrow_and_small(x) else x
+        normed = torch.group_norm(turned, self.num_groups, self.weight, self.bias, self.eps)
+        return normed if turned is x else normed.contiguous(memory_format=torch.channels_last)
+
+    def _is_narrow_and_small(self, x: torch.Tensor) -> bool:
+        """Whether PyTorch would walk through (B, C, H, W) in steps of one group's few channels of one pixel."""
+        narrow = self.num_channels // self.num_groups < NARROW and x.shape[-2] * x.shape[-1] < SMALL
+        return narrow and x.device.type == "cpu" and not x.is_contiguous()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dyhead_lab.ops.checks import Geometry
-from dyhead_lab.ops.cpu import fast_deform_conv, fast_ms_deform_attn, image_rows, parts, products
+from dyhead_lab.ops.cpu import fast_deform_conv, fast_ms_deform_attn, image_rows, parts
 
 from .cases import Attention, Conv, answers, answers_of_loops, assert_same, cotangent, distance, levels_of
 
@@ -58,14 +58,10 @@ def test_strips_of_any_size_give_the_same_answers(size, monkeypatch):
 @pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("size", [1, 10_000], ids=["row by row", "strips across images"])
-def test_small_and_large_products_give_the_same_answers(size, layout, groups, monkeypatch):
+def test_small_and_large_images_give_the_same_answers(size, layout, groups, monkeypatch):
     case = Conv(B=3, C=12, Co=9, groups=groups, layout=layout)
     tensors = case.tensors(torch.float64)
     small = answers(case, tensors, "numba")
-    assert products.Products(
-        torch.zeros(9, 12 * 9), torch.float32, 1, 3 * 30
-    ).is_small  # as in this case, without groups
-    monkeypatch.setattr(products, "SMALL", 0)
     monkeypatch.setattr(image_rows, "FEW", 0)
     monkeypatch.setattr(fast_deform_conv, "STRIP_BYTES", size)
     # Sums in another order: 1e-12.

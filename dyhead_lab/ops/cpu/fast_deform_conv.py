@@ -1,8 +1,7 @@
 """Deformable convolution, fast on a CPU: sample into columns, then one matrix product.
 
 The image is read as rows of channels (channels-last), so that a sample is a weighted sum of four contiguous rows.
-The product of weights and columns is an ordinary 1x1 convolution, which oneDNN computes near the peak of the
-machine. Gradients need no atomics: every thread owns the channels that it adds to.
+Gradients need no atomics: every thread owns the channels that it adds to.
 
 A *piece* is a run of channels that share their convolution group and their offset group.
 """
@@ -196,7 +195,7 @@ def deform_conv2d(
     """
     plan = _plan_of(geometry, input, offset, weight)
     sampler = _Sampler(plan, _arrays(plan, rows_of(input), offset, mask))
-    products = Products(_matrix(weight), factors, geometry.groups, plan.pixels)
+    products = Products(_matrix(weight), factors, geometry.groups)
     if len(plan.strips) == 1:
         return images_of(products.outputs(sampler.columns(plan.strips[0])), like=input)
     B, _, Ho, Wo = offset.shape
@@ -218,7 +217,7 @@ def deform_conv2d_backward(
     """Gradients to input, offset, weight and mask; ``factors`` as in the forward pass, ``grad`` of any dtype."""
     plan = _plan_of(geometry, input, offset, weight)
     arrays = _arrays(plan, rows_of(input), offset, mask)
-    products = Products(_matrix(weight), factors, geometry.groups, plan.pixels)
+    products = Products(_matrix(weight), factors, geometry.groups)
     grad_rows = rows_of(grad).to(factors)
     sampler, scatterer = _Sampler(plan, arrays), _Scatterer(plan, arrays)
     for strip in plan.strips:
@@ -239,7 +238,6 @@ class _Plan(NamedTuple):
     sampled: tuple[int, ...]  # (Wo, groups, K, pieces / groups, channels of a piece), where samples are made
     scattered: tuple[int, ...]  # the same where gradients are spread: in more pieces, for threads and for the cache
     points: tuple[int, ...]  # (B, G, K, Ho, Wo)
-    pixels: int  # of the largest strip
     strips: tuple[slice, ...]  # of the rows of the batch's output: their columns fill STRIP_BYTES, or are one row
 
 
@@ -263,7 +261,7 @@ def _plan(
     strips = tuple(slice(row, min(row + step, B * Ho)) for row in range(0, B * Ho, step))
     taps = Taps(H, W, Kw, *geometry.stride, *geometry.padding, *geometry.dilation)
     points = B, geometry.offset_groups, K, Ho, Wo
-    return _Plan(geometry, taps, sampled, scattered, points, strips[0].stop * Wo, strips)
+    return _Plan(geometry, taps, sampled, scattered, points, strips)
 
 
 def _pieces_of_scatter(geometry: Geometry, C: int, threads: int) -> int:

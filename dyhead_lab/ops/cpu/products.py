@@ -1,20 +1,13 @@
 """The matrix products of a deformable convolution on a CPU: columns times weights, and both ways back.
 
-The product is an ordinary 1x1 convolution, which oneDNN computes near the peak of the machine. But it has to be
-prepared, and on the way back its kernel is turned: small ones, with few pixels or few channels, are plain matrix
-products.
+A 1x1 convolution computes the same. Forward it was up to 7 % faster with two threads; but it is prepared for longer and
+wants the weights turned on its way back, so that both passes together took 2 to 10 % longer.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, linear
-
-#: Multiply-adds of a small product: 25 pixels of 256 channels are one, for which to turn the kernel takes longer.
-SMALL = 1 << 24
 
 
 class Products:
@@ -23,69 +16,44 @@ class Products:
     Args:
         matrix: (Co, K * C / groups); columns and gradients to both have its dtype.
         factors: dtype of the factors; gradients to outputs come in it.
-        pixels: of the largest strip.
     """
 
-    def __init__(self, matrix: Tensor, factors: torch.dtype, groups: int, pixels: int) -> None:
-        self.matrix, self.groups, self.dtype = _as(factors, matrix), groups, matrix.dtype
-        self.is_small = groups == 1 and pixels * matrix.numel() <= SMALL
-        self._gradient: Tensor | None = None  # like `matrix` for small products, else like `_turned`
+    def __init__(self, matrix: Tensor, factors: torch.dtype, groups: int) -> None:
+        self.groups, self.dtype, self.factors = groups, matrix.dtype, factors
+        self.matrix = _as(factors, matrix)
+        if groups > 1:
+            self.matrix = self.matrix.unflatten(0, (groups, -1))  # (groups, Co / groups, K * C / groups)
+        self._gradient: Tensor | None = None  # like `matrix`
 
     def outputs(self, columns: Tensor) -> Tensor:
         """Columns (rows, Wo, groups * K * C / groups) -> (rows, Wo, Co)."""
-        columns = _as(self.matrix.dtype, columns)
-        if self.is_small:
-            return linear(columns, self.matrix)
-        return _as_rows(conv2d(_as_image(columns), self.matrix[:, :, None, None], groups=self.groups))
+        return self._product(columns, self.matrix.mT)
 
     def gradient_of_columns(self, grad: Tensor) -> Tensor:
         """The gradient to the outputs, (rows, Wo, Co), taken back to their columns."""
-        if self.is_small:
-            return _as(self.dtype, grad @ self.matrix)
-        of_columns = conv2d(_as_image(grad), self._turned, groups=self.groups)  # faster than conv2d's own backward
-        return _as(self.dtype, _as_rows(of_columns))
+        return _as(self.dtype, self._product(grad, self.matrix))
 
     def add_gradient(self, grad: Tensor, columns: Tensor) -> None:
         """Add a strip's share of the gradient to the matrix."""
-        columns = _as(self.matrix.dtype, columns)
-        if self.is_small:
-            share = grad.flatten(0, 1).t() @ columns.flatten(0, 1)
-        else:  # with factors exchanged, (columns, grad), the same product is slower
-            share = _gradient_of_kernel(_as_image(grad), self._turned, _as_image(columns), self.groups)
-        share = _as(self.dtype, share)
+        share = _as(self.dtype, self._pixels(grad).mT @ self._pixels(columns))
         self._gradient = share if self._gradient is None else self._gradient.add_(share)
 
     def gradient(self) -> Tensor:
-        """The gradient to the matrix, once every strip has been added."""
+        """The gradient to the matrix, (Co, K * C / groups), once every strip has been added."""
         assert self._gradient is not None  # a batch has rows
-        return self._gradient if self.is_small else _turned(self._gradient, self.groups).flatten(1)
+        return self._gradient if self.groups == 1 else self._gradient.flatten(0, 1)
 
-    @cached_property
-    def _turned(self) -> Tensor:
-        return _turned(self.matrix[:, :, None, None], self.groups)
+    def _product(self, rows: Tensor, matrix: Tensor) -> Tensor:
+        """The numbers of every pixel, (rows, Wo, m) of each group, times the group's matrix (m, n)."""
+        if self.groups == 1:
+            return _as(self.factors, rows) @ matrix
+        return (self._pixels(rows) @ matrix).transpose(0, 1).reshape(*rows.shape[:2], -1)
+
+    def _pixels(self, rows: Tensor) -> Tensor:
+        """(rows, Wo, groups * n) in the factors' dtype, as (groups, rows * Wo, n), or (rows * Wo, n) of one group."""
+        pixels = _as(self.factors, rows).flatten(0, 1)
+        return pixels if self.groups == 1 else pixels.unflatten(1, (self.groups, -1)).transpose(0, 1)
 
 
 def _as(dtype: torch.dtype, tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
-
-
-def _turned(kernel: Tensor, groups: int) -> Tensor:
-    """(groups * n, m, 1, 1) -> (groups * m, n, 1, 1): the kernel that takes each group's outputs back to its inputs."""
-    return kernel.view(groups, -1, kernel.shape[1]).transpose(1, 2).reshape(-1, kernel.shape[0] // groups, 1, 1)
-
-
-def _gradient_of_kernel(input: Tensor, kernel: Tensor, grad: Tensor, groups: int) -> Tensor:
-    """The gradient to the 1x1 ``kernel`` of a convolution of ``input``."""
-    steps = [1, 1], [0, 0], [1, 1], False, [0, 0]
-    wanted = [False, True, False]
-    return torch.ops.aten.convolution_backward(grad, input, kernel, None, *steps, groups, wanted)[1]
-
-
-def _as_image(rows: Tensor) -> Tensor:
-    """(rows, Wo, n) as one channels-last image of many channels."""
-    return rows[None].permute(0, 3, 1, 2)
-
-
-def _as_rows(image: Tensor) -> Tensor:
-    """The way back: (1, n, rows, Wo) as (rows, Wo, n)."""
-    return image.permute(0, 2, 3, 1)[0]
