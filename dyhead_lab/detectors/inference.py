@@ -12,18 +12,14 @@ passes over memory around the convolutions and matrix products. :func:`prepared`
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
-from torchvision.ops import FrozenBatchNorm2d
 
-from .backbones.deformable_conv import DeformableConv2d
+from .norm_folding import fold_norms
 from .protocol import ParameterKind, parameter_kinds
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -48,7 +44,7 @@ def prepared(model: Model, dtype: torch.dtype | None = None) -> Model:
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     copy = deepcopy(model, shared).eval()
     with torch.no_grad():
-        _fold_norms(copy)
+        fold_norms(copy)
         if torch.backends.mkldnn.is_available() and hasattr(FUSED, "_convolution_pointwise"):
             _fuse_blocks(copy)
         _lay_weights(copy, dtype)
@@ -70,72 +66,6 @@ def _lay_weights(model: nn.Module, dtype: torch.dtype | None) -> None:
                 new = new.contiguous(memory_format=torch.channels_last)
             if new is not parameter:
                 setattr(module, name, nn.Parameter(new, requires_grad=False))
-
-
-# Folding of norms
-
-
-def _fold_norms(model: nn.Module) -> None:
-    """Fold each batch norm into the convolution that it alone reads; an activation that belongs to it stays."""
-    names = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
-    for parent, convolution, name in list(_pairs(model)):
-        norm: Any = parent.get_submodule(name)
-        if names[id(convolution)] > 1 or names[id(norm)] > 1 or norm.running_mean is None or norm.weight is None:
-            continue
-        weight, bias = (x.double() for x in (norm.weight, norm.bias))
-        gain = weight * (norm.running_var.double() + norm.eps).rsqrt()
-        shift = bias - norm.running_mean * gain
-        if convolution.bias is not None:
-            shift += convolution.bias * gain
-        dtype = convolution.weight.dtype
-        convolution.weight = nn.Parameter((convolution.weight * gain.view(-1, 1, 1, 1)).to(dtype), requires_grad=False)
-        convolution.bias = nn.Parameter(shift.to(dtype), requires_grad=False)
-        own = getattr(norm, "act", None)  # timm's norms bring one
-        parent.set_submodule(name, nn.Identity() if own is None else nn.Sequential(norm.drop, own))
-
-
-def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, Any, str]]:
-    """Convolutions and the name, inside a part that holds both, of the batch norm that alone reads what they give.
-
-    Found in the graph of the part, not by names: what another module or function reads as well is no pair.
-    """
-    if not any(type(part) in _norms() for part in module.modules()):
-        return
-    try:
-        graph = _Tracer().trace(module)
-    except Exception:  # whatever a forward says to values that are not there: look into its parts
-        for child in module.children():
-            yield from _pairs(child)
-        return
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    for node in graph.nodes:
-        source = node.args[0] if node.op == "call_module" and node.args else None
-        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
-            continue
-        convolution, norm = (module.get_submodule(str(each.target)) for each in (source, node))
-        if type(convolution) in _linear() and type(norm) in _norms() and calls[node.target] == 1:
-            if calls[source.target] == 1:
-                yield module, convolution, str(node.target)
-
-
-class _Tracer(fx.Tracer):
-    """Sees a part as calls of its smallest modules and norms."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.Conv2d) or type(m) in _norms() or next(m.children(), None) is None
-
-
-def _linear() -> tuple[type[nn.Module], ...]:
-    """Convolutions whose output is linear in their weight and bias; other kinds may do anything with them."""
-    timm = sys.modules.get("timm.layers")
-    return nn.Conv2d, DeformableConv2d, *(() if timm is None else (timm.Conv2dSame,))
-
-
-def _norms() -> tuple[type[nn.Module], ...]:
-    """Batch norms that have kept their statistics; timm's, where a detector has brought timm."""
-    timm = sys.modules.get("timm.layers")
-    theirs = () if timm is None else (timm.BatchNormAct2d, timm.FrozenBatchNormAct2d)
-    return nn.BatchNorm2d, FrozenBatchNorm2d, *theirs
 
 
 # Residual blocks

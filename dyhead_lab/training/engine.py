@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from ..data.dataset import DetectionData, ask_for_masks, place_of, refuse_incomplete
 from ..data.transforms import resizes
 from ..detectors.losses import in_parts, mean_over_processes
+from ..detectors.norm_folding import fold_in_calls
 from ..detectors.protocol import keep_sizes_in_training, parts_to_compile
 from ..detectors.result_checks import check_losses
 from ..errors import UserError
@@ -112,6 +113,8 @@ class Engine:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if resizes(recipe.augmentation):
             keep_sizes_in_training(model)
+        if not recipe.compile:  # the compiler joins passes over memory by itself
+            fold_in_calls(model)
         if recipe.activation_checkpointing:
             checkpoint_activations(model)
         if self.accelerator.num_processes > 1:
