@@ -1,14 +1,18 @@
 """Rows that train keep AP on the way, and what the detector costs."""
 
+import pytest
 import torch
 
 from dyhead_lab.attention import PaperDyHeadBlock
 from dyhead_lab.detectors.one_stage.frozen_atss import CHANNELS
+from dyhead_lab.evaluation.dyhead_cost import depth_macs, tower_macs
 from dyhead_lab.experiments.ablation import ABLATION, PLAIN
 from dyhead_lab.experiments.attention_order import LEVELS, SpatialFirst
 from dyhead_lab.experiments.curves import curve
+from dyhead_lab.experiments.depth import DEPTH
 from dyhead_lab.experiments.experiment import Experiment, run_experiment
 from dyhead_lab.experiments.forms import FORMS_EXPERIMENT
+from dyhead_lab.experiments.trained_rows import SIZE
 from dyhead_lab.zoo import load_trained
 
 SMOKE = {"iterations": 2, "evaluate_every": 1, "batch_size": 2, "warmup": 1}
@@ -25,6 +29,17 @@ def test_a_row_keeps_its_curve_and_its_cost(pictures, tmp_path):
     assert [step for step, _ in curve(record, PLAIN)] == [1, 2]
     model = load_trained(tmp_path / "plain_towers" / "seed0").model
     assert numbers["k parameters"] == sum(p.numel() for p in model.parameters()) / 1000
+
+
+def test_costs_of_two_rows_differ_by_what_they_differ_in(pictures, tmp_path):
+    macs = {
+        row: measured(experiment, row, pictures, tmp_path).runs[row][0]["MMAC"]
+        for experiment, row in ((DEPTH, "no block"), (DEPTH, "2 blocks"), (ABLATION, PLAIN))
+    }
+    # the frozen pyramid has no P7: one level fewer than the published cost counts
+    blocks, towers = depth_macs((2,), SIZE, 64)[2] / 1e6, tower_macs(SIZE, 64) / 1e6
+    assert macs["2 blocks"] - macs["no block"] == pytest.approx(blocks, rel=0.02)
+    assert macs[PLAIN] - macs["no block"] == pytest.approx(towers, rel=0.02)
 
 
 def test_the_paper_form_is_trained(pictures, tmp_path):
