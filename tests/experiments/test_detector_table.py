@@ -1,6 +1,7 @@
-"""The table of detectors: three rows each, of one budget, the last of them at the cost of the first."""
+"""The table of detectors: rows of one budget; blocks in the place of towers cost what the towers cost."""
 
 import pytest
+from torch import nn
 
 from dyhead_lab.attention import DyHead
 from dyhead_lab.evaluation.dyhead_cost import depth_macs, tower_macs
@@ -13,12 +14,31 @@ def blocks_of(row):
     return sum(len(module.blocks) for module in model.modules() if isinstance(module, DyHead))
 
 
+BLOCKS = {
+    "RetinaNet": [0, 0, 1, EQUAL_BLOCKS],
+    "FCOS": [0, 1, EQUAL_BLOCKS],
+    "ATSS": [0, 1, EQUAL_BLOCKS],
+    "Faster R-CNN": [0, 1],
+}
+
+
 def test_every_detector_is_compared_with_itself_as_published():
     rows = list(DETECTOR_TABLE.rows)
-    for title in DETECTORS:
+    assert list(BLOCKS) == list(DETECTORS)
+    for title, blocks in BLOCKS.items():
         published, *others = [row for row in rows if row.startswith(f"{title}, ")]
-        assert [blocks_of(DETECTOR_TABLE.rows[row]) for row in (published, *others)] == [0, 1, EQUAL_BLOCKS]
-        assert [DETECTOR_TABLE.against.get(row) for row in (published, *others)] == [None, published, published]
+        assert [blocks_of(DETECTOR_TABLE.rows[row]) for row in (published, *others)] == blocks
+        assert [DETECTOR_TABLE.against.get(row) for row in (published, *others)] == [None, *[published] * len(others)]
+
+
+def test_towers_with_group_norm_differ_in_it_alone():
+    published, normed = (DETECTOR_TABLE.rows[f"RetinaNet, {row}"] for row in ("towers", "towers with GroupNorm"))
+    norms = [
+        sum(isinstance(m, nn.GroupNorm) for m in row.recipe.with_changes(row.changes).build(6).head.modules())
+        for row in (published, normed)
+    ]
+    assert norms == [0, 8]  # one a convolution of both towers
+    assert {**published.changes, "model.tower_norm": True} == normed.changes
 
 
 @pytest.mark.parametrize("title", ["RetinaNet", "FCOS", "ATSS"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from torch import nn
 from torchvision.models.detection import retinanet as tv
 
 from ..anchors import ExactAnchors
@@ -24,6 +26,7 @@ def retinanet(
     backbone: str = "resnet50",
     dyhead_blocks: int = 6,
     tower_convs: int = 4,
+    tower_norm: bool = False,
     object_scale: float = 1.0,
     **options: Any,
 ) -> RetinaNet:
@@ -33,6 +36,7 @@ def retinanet(
         classes: number of classes; labels are 0..classes-1.
         backbone, dyhead_blocks: see :func:`.pyramid`.
         tower_convs: convolutions in each tower, at most 4.
+        tower_norm: GroupNorm after each of them, as in torchvision's second RetinaNet; the published one has none.
         object_scale: side of the anchors relative to the published 4, 5.04 and 6.35 cells.
         options: further arguments of :func:`.pyramid`, and of torchvision's ``RetinaNet``, such as ``min_size``.
 
@@ -42,7 +46,8 @@ def retinanet(
     features, options = with_pyramid(options, backbone=backbone, finest=3, dyhead_blocks=dyhead_blocks)
     sizes = tuple(tuple(4 * object_scale * stride * 2 ** (i / 3) for i in range(3)) for stride in STRIDES)
     anchors = ExactAnchors(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
-    head = tv.RetinaNetHead(features.out_channels, anchors.num_anchors_per_location()[0], classes)
+    norm = partial(nn.GroupNorm, 32) if tower_norm else None
+    head = tv.RetinaNetHead(features.out_channels, anchors.num_anchors_per_location()[0], classes, norm_layer=norm)
     for part in (head.classification_head, head.regression_head):
         part.conv = part.conv[:tower_convs]
     options = {"detections_per_img": 100} | options
