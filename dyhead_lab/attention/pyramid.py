@@ -101,7 +101,7 @@ class LevelNorm(nn.GroupNorm):
     """Group normalisation that also takes a level of a single place, as the coarsest level of a small image is.
 
     PyTorch's own refuses one image of 1 x 1, although a group of several channels has a mean and a variance there. And
-    on a processor it is ten to thirty times slower with small channels-last maps of narrow groups than with others:
+    on a processor it takes twenty times as long and more for small channels-last maps of narrow groups as for others:
     these are normalised in the other order of memory.
     """
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dyhead_book.c11_deformable_detr.ap_curves import ap_curves_figure
+from dyhead_book.figures.ap_curves import ap_curves_figure
 from dyhead_lab.experiments.record import Spread
 
 

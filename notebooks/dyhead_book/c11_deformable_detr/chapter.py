@@ -1164,7 +1164,7 @@ epochs = {row: iterations_to(curve(convergence, row), 0.2) / EPOCH for row in ri
 print("AP 0.2 after", " and ".join(f"{n:.1f} epochs ({row})" for row, n in epochs.items()))
 
 # %% tags=["hide"]
-from dyhead_book.c11_deformable_detr.ap_curves import ap_curves_figure
+from dyhead_book.figures.ap_curves import ap_curves_figure
 
 panels = {"AP": "AP", "AP of objects below 32 x 32 pixels": "AP_small"}
 curves = {
