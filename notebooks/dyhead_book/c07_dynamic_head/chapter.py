@@ -839,7 +839,8 @@ depth = recorded("depth")
 for row in depth.rows:
     cost = depth.spread(row, "MMAC").mean
     late = depth.spread(row, "AP").mean - depth.spread(row, "AP after 900").mean
-    print(f"{row:9} AP {depth.spread(row, 'AP').text():14} {cost:4.0f} MMAC, {late:+.3f} in the second half")
+    reached = depth.spread(row, "AP").text()
+    print(f"{row:9} AP {reached:14} {cost:4.0f} MMAC, {late:+.3f} in the second half")
 
 # %% tags=["hide"]
 from dyhead_book.c07_dynamic_head.training_figures import depth_ap_figure

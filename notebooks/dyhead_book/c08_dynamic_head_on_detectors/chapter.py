@@ -1105,7 +1105,8 @@ from dyhead_book.c08_dynamic_head_on_detectors.gains import Gain, gains_figure
 
 def on_shapes(name):
     """AP in percent as published and with one block; None where that was not measured."""
-    rows = (f"{name}, {kind}" for kind in ("plain" if name == "Faster R-CNN" else "towers", "1 block"))
+    published = "plain" if name == "Faster R-CNN" else "towers"
+    rows = (f"{name}, {kind}" for kind in (published, "1 block"))
     spreads = (experiment.spread(row, "AP") if row in experiment.rows else None for row in rows)
     return [None if spread is None else 100 * spread.mean for spread in spreads]
 
