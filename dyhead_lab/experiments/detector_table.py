@@ -1,4 +1,4 @@
-"""What a Dynamic Head gives to four detectors: the published towers, one block, and blocks that cost what towers cost.
+"""What a Dynamic Head gives to four detectors: published towers, one block, two, and blocks that cost what towers do.
 
 Every row of a detector has the same backbone, budget, order of pictures and transforms. Four blocks of 64 channels
 multiply as often as two towers of four convolutions (154 and 159 million times on a picture of Shapes), and hold
@@ -40,6 +40,7 @@ def variants(title: str) -> dict[str, dict[str, Any]]:
     normed = {"towers with GroupNorm": {**towers, "model.tower_norm": True}} if title == "RetinaNet" else {}
     blocks = {
         "1 block": {**BUDGET, "model.dyhead_blocks": 1},
+        "2 blocks": {**BUDGET, "model.dyhead_blocks": 2},
         f"{EQUAL_BLOCKS} blocks": {**BUDGET, "model.dyhead_blocks": EQUAL_BLOCKS},
     }
     return {f"{title}, {row}": changes for row, changes in ({"towers": towers} | normed | blocks).items()}

@@ -25,5 +25,5 @@ def test_a_line_a_name_over_epochs_in_every_panel():
 
 
 def test_more_names_than_colours_are_refused():
-    with pytest.raises(ValueError, match="got 5 names, expected at most 4"):
-        ap_curves_figure({"AP": {name: points(0.1) for name in "abcde"}}, 50)
+    with pytest.raises(ValueError, match="got 6 names, expected at most 5"):
+        ap_curves_figure({"AP": {name: points(0.1) for name in "abcdef"}}, 50)

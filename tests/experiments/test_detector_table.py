@@ -15,9 +15,9 @@ def blocks_of(row):
 
 
 BLOCKS = {
-    "RetinaNet": [0, 0, 1, EQUAL_BLOCKS],
-    "FCOS": [0, 1, EQUAL_BLOCKS],
-    "ATSS": [0, 1, EQUAL_BLOCKS],
+    "RetinaNet": [0, 0, 1, 2, EQUAL_BLOCKS],
+    "FCOS": [0, 1, 2, EQUAL_BLOCKS],
+    "ATSS": [0, 1, 2, EQUAL_BLOCKS],
     "Faster R-CNN": [0, 1],
 }
 

@@ -219,8 +219,8 @@ print(f"six blocks: {2 * 6 * block / 10e12 * 1000:.0f} ms at 10 TFLOPS, if nothi
 #
 # The paper reports gains of 1.2 to 3.2 AP for the five detectors that it tried, after long trainings. "Always" is
 # another claim, and one counterexample is enough. Here are four detectors, each as published, with one block in the
-# place of its towers (Faster R-CNN has none: there it comes on top), and with four blocks, which multiply as often as
-# the towers: 2,400 steps on Shapes, as `dyhead-lab experiment detectors` recorded.
+# place of its towers (Faster R-CNN has none: there it comes on top), with two, and with four, which multiply as often
+# as the towers: 2,400 steps on Shapes, as `dyhead-lab experiment detectors` recorded.
 
 # %%
 from dyhead_lab.experiments.catalogue import recorded
@@ -235,8 +235,8 @@ for row in record.rows:
 
 # %% [markdown]
 # On ATSS the gain has the size of the paper's. RetinaNet's is mostly GroupNorm, which its published towers lack and
-# every block has; FCOS loses; and four blocks, which cost what the towers cost, are not better than one. That is one
-# seed, a small backbone and drawn pictures, so it does not refute the paper; it refutes the word.
+# every block has; FCOS loses; and four blocks, which cost what the towers cost, are behind two. That is one seed, a
+# small backbone and drawn pictures, so it does not refute the paper; it refutes the word.
 # [Chapter 08](08_dynamic_head_on_detectors.ipynb) sets published gains beside these. It also takes the tables of the
 # state of the art apart: from AP 43 to 60 most of the way is larger backbones, larger pictures and more data.
 #

@@ -10,8 +10,8 @@ from matplotlib.ticker import FuncFormatter
 from dyhead_lab.experiments.record import Spread
 from dyhead_lab.views.figures import BLUE, DPI, GREEN, INK, ORANGE, PURPLE, style
 
-COLOURS = (ORANGE, PURPLE, BLUE, GREEN)
-MARKERS = "os^D"
+COLOURS = (ORANGE, PURPLE, BLUE, GREEN, INK)
+MARKERS = "os^Dv"
 
 #: Steps and the AP there; see :func:`dyhead_lab.experiments.curves.curve`.
 Points = Sequence[tuple[int, Spread]]
