@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from torch import nn
 from torchvision.models.detection import retinanet as tv
 
+from ...attention.pyramid import LevelNorm
 from ..anchors import ExactAnchors
 from ..arguments import hands_on
 from ..backbones.feature_pyramid import pyramid, with_pyramid
@@ -46,7 +46,7 @@ def retinanet(
     features, options = with_pyramid(options, backbone=backbone, finest=3, dyhead_blocks=dyhead_blocks)
     sizes = tuple(tuple(4 * object_scale * stride * 2 ** (i / 3) for i in range(3)) for stride in STRIDES)
     anchors = ExactAnchors(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
-    norm = partial(nn.GroupNorm, 32) if tower_norm else None
+    norm = partial(LevelNorm, 32) if tower_norm else None
     head = tv.RetinaNetHead(features.out_channels, anchors.num_anchors_per_location()[0], classes, norm_layer=norm)
     for part in (head.classification_head, head.regression_head):
         part.conv = part.conv[:tower_convs]

@@ -1,7 +1,7 @@
 """The matrix products of a deformable convolution on a CPU: columns times weights, and both ways back.
 
-A 1x1 convolution computes the same. Forward it was up to 10 % faster with two threads; but it is prepared for longer and
-wants the weights turned on its way back, so that both passes together took as long, or up to 12 % longer.
+A 1x1 convolution computes the same. Forward it was up to 10 % faster with two threads; but it is prepared for longer
+and wants the weights turned on its way back, so that both passes together took as long, or up to 12 % longer.
 """
 
 from __future__ import annotations
