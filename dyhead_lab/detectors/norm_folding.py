@@ -23,7 +23,7 @@ from .backbones.deformable_conv import DeformableConv2d
 def fold_norms(model: nn.Module) -> None:
     """Fold each batch norm of a detector that only detects; an activation that belongs to it stays."""
     unfold_in_calls(model)
-    for parent, convolution, name in list(_pairs(model, (nn.BatchNorm2d, *_frozen()))):
+    for parent, convolution, name in list(_pairs(model, (*_learning(), *_frozen()))):
         norm = parent.get_submodule(name)
         weight, bias = _folded(convolution, norm, torch.float64)
         convolution.weight, convolution.bias = (
@@ -149,6 +149,12 @@ def _linear() -> tuple[type[nn.Module], ...]:
     """Convolutions whose output is linear in their weight and bias; other kinds may do anything with them."""
     timm = sys.modules.get("timm.layers")
     return nn.Conv2d, DeformableConv2d, *(() if timm is None else (timm.Conv2dSame,))
+
+
+def _learning() -> tuple[type[nn.Module], ...]:
+    """Norms that learn with a detector, and keep what they have learned when it detects."""
+    timm = sys.modules.get("timm.layers")
+    return nn.BatchNorm2d, *(() if timm is None else (timm.BatchNormAct2d,))
 
 
 def _frozen() -> tuple[type[nn.Module], ...]:

@@ -66,6 +66,7 @@ def test_every_detector_of_the_zoo_gives_the_same(name):
         ("resnet50", {"norm": "batch", "stride_in_1x1": True}),
         ("resnet50", {"deformable_stages": (5,)}),
         ("timm/tf_efficientnet_lite0", {}),
+        ("timm/tf_efficientnet_lite0", {"norm": "batch"}),
         ("timm/resnet26d", {"norm": "batch"}),
     ],
 )
