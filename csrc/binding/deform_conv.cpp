@@ -95,7 +95,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, T
   const Buffer grad_output = buffer(grads, "grad");
   const Gradients gradients{buffer(grad_input, "grad_input"), buffer(grad_offset, "grad_offset"),
                             mask ? buffer(grad_mask, "grad_mask") : Buffer{nullptr, 0, "grad_mask"}};
-  Tensor grad_weight;
+  Tensor grad_weight, taps;  // the arguments point into taps until the end
   if (chosen == "simple") {
     const Tensor columns = torch::stable::new_empty(input, Sizes{g.C * g.K() * g.So()}, exact);
     const Tensor weights = torch::stable::contiguous(weight);
@@ -105,7 +105,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(Tensor grad, T
     grad_weight = torch::stable::new_empty(input, weight.sizes());
     backward_weight(g, call.type, call.arguments, grad_output, buffer(grad_weight, "grad_weight"), device.stream);
   } else if (fast && !deterministic) {
-    const Tensor taps = factors(outputs_last(weight), tf32, device.stream);
+    taps = factors(outputs_last(weight), tf32, device.stream);
     call.arguments.weight = buffer(taps, "weight");
     backward_fast(g, call.type, tf32, call.arguments, grad_output, gradients, device.stream);
   } else {

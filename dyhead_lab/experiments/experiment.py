@@ -110,6 +110,7 @@ def run_experiment(
     changes: Mapping[str, Any] | None = None,
     command: str = "",
     say: Callable[[str], None] = print,
+    known: Record | None = None,
 ) -> Record:
     """Do every run that is missing, and write what was measured after each.
 
@@ -121,12 +122,13 @@ def run_experiment(
         changes: settings for every run.
         command: what was typed; it is kept in the record.
         say: told what is being done.
+        known: runs that were measured elsewhere, such as on another machine. They are kept, and not done again.
 
     Returns:
         the record, which is also in ``out / NAME.json``. All rows of a seed come before the next seed.
 
     Raises:
-        UserError: a finished run in ``out`` had other settings.
+        UserError: a finished run in ``out`` had other settings, or ``known`` is another experiment's.
     """
     seeds = tuple(experiment.seeds if seeds is None else seeds)
     record = Record(
@@ -135,13 +137,17 @@ def run_experiment(
         tuple(experiment.rows),
         experiment.baseline,
         experiment.metrics,
-        seeds,
+        tuple(sorted({*seeds, *known.measured_seeds()})) if known else seeds,
         command,
         experiment.against,
     )
-    total = len(seeds) * len(experiment.rows)
+    if known:
+        record.take_over(known)
+    total = len(record.seeds) * len(experiment.rows)
     for seed in seeds:
         for name, row in experiment.rows.items():
+            if seed in record.runs.get(name, {}):
+                continue
             done = sum(map(len, record.runs.values()))
             say(f"run {done + 1} of {total}: {name}, seed {seed}")
             job = Job(seed, out / name.replace(" ", "_") / f"seed{seed}", data, changes or {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,25 @@ class Record:
         """Put in what a run measured, and where."""
         self.runs.setdefault(row, {})[seed] = dict(numbers)
         self.machines.setdefault(row, {})[seed] = dict(machine)
+
+    def take_over(self, other: Record) -> None:
+        """Put in the runs of another record of the same experiment, made elsewhere.
+
+        Raises:
+            UserError: the other one has other rows or numbers, or was measured with other settings.
+        """
+        for what in ("name", "rows", "baseline", "metrics"):
+            if getattr(other, what) != getattr(self, what):
+                raise UserError(f"record: expected {what} {getattr(self, what)!r}, got {getattr(other, what)!r}")
+        if _without_seeds(other.command) != _without_seeds(self.command):
+            raise UserError(f"record: it was measured with {other.command!r}, this one with {self.command!r}")
+        for row, by_seed in other.runs.items():
+            for seed, numbers in by_seed.items():
+                self.add(row, seed, numbers, other.machines[row][seed])
+
+    def measured_seeds(self) -> set[int]:
+        """Those that at least one row was measured with."""
+        return {seed for by_seed in self.runs.values() for seed in by_seed}
 
     def spread(self, row: str, metric: str) -> Spread | None:
         """Mean and deviation of a number over the seeds of a row; None if no run has it."""
@@ -200,6 +220,14 @@ _PLAIN = ("name", "summary", "rows", "baseline", "metrics", "seeds", "command")
 
 
 _UNDECIDED = "undecided"
+
+#: The seeds in what was typed.
+_SEEDS = re.compile(r" --seeds( -?\d+)+")
+
+
+def _without_seeds(command: str) -> str:
+    return _SEEDS.sub("", command)
+
 
 #: What tells machines apart at first sight; the rest are versions.
 _WHERE = ("device", "threads", "date")

@@ -66,6 +66,32 @@ def test_stopped_experiment_does_only_what_is_missing(tmp_path):
     assert not list(record.missing())
 
 
+def test_runs_of_another_machine_are_taken_over(tmp_path):
+    there = run_experiment(toy(a=Counting(0.0), b=Counting(0.5)), tmp_path / "there", seeds=[0], say=quiet)
+    a, b = Counting(0.0), Counting(0.5)
+    record = run_experiment(toy(a=a, b=b), tmp_path / "here", seeds=[2], say=quiet, known=there)
+    assert (a.calls, b.calls) == ([2], [2])
+    assert record.seeds == (0, 2) and not list(record.missing())
+    assert record.machines["a"][0] == there.machines["a"][0]
+    assert Record.load(tmp_path / "here" / "toy.json") == record
+
+
+def test_half_a_seed_of_another_machine_is_completed(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(toy(a=Counting(0.0), b=Counting(0.5, broken={1})), tmp_path / "there", say=quiet)
+    there = Record.load(tmp_path / "there" / "toy.json")
+    a, b = Counting(0.0), Counting(0.5)
+    record = run_experiment(toy(a=a, b=b), tmp_path / "here", say=quiet, known=there)
+    assert (a.calls, b.calls) == ([2], [1, 2])
+    assert record.seeds == (0, 1, 2) and not list(record.missing())
+
+
+def test_runs_of_another_experiment_are_refused(tmp_path):
+    there = run_experiment(toy(a=Counting(0.0)), tmp_path / "there", seeds=[0], say=quiet)
+    with pytest.raises(UserError, match=r"expected rows .*'b'"):
+        run_experiment(toy(a=Counting(0.0), b=Counting(0.5)), tmp_path / "here", say=quiet, known=there)
+
+
 def test_finished_run_with_other_settings_is_refused(tmp_path):
     run_experiment(toy(a=Counting(0.0)), tmp_path, seeds=[0], say=quiet)
     with pytest.raises(UserError, match=r"value was 0\.0, is 1\.0.*--out"):
@@ -145,6 +171,23 @@ def test_command_measures_prints_and_stores(tmp_path, capsys, monkeypatch):
     # What to type again, whatever the folder of this machine.
     assert record.command == "dyhead-lab experiment toy --seeds 4 6 --set iterations=3"
     assert {"device", "threads", "date", "torch"} <= set(record.machines["a"][4])
+
+
+def test_command_takes_over_what_was_measured_with_the_same_settings(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS, "toy", toy(a=Counting(0.0), b=Counting(0.5)))
+    monkeypatch.setattr(command, "refuse_unknown_experiment", lambda name: None)  # it asks listing.tsv
+    words = ["experiment", "toy", "--set", "iterations=3"]
+    assert main([*words, "--seeds", "1", "2", "--out", str(tmp_path / "there")]) == 0
+    known = ["--known", str(tmp_path / "there" / "toy.json")]
+    assert main([*words, *known, "--seeds", "4", "--out", str(tmp_path / "here")]) == 0
+    record = Record.load(tmp_path / "here" / "toy.json")
+    assert record.seeds == (1, 2, 4) and not list(record.missing())
+    assert record.command == "dyhead-lab experiment toy --seeds 1 2 4 --set iterations=3"
+    assert main([*words, *known, "--seeds", "0", "--out", str(tmp_path / "whole")]) == 0  # 0, 1, 2 are its own
+    assert Record.load(tmp_path / "whole" / "toy.json").command == "dyhead-lab experiment toy --set iterations=3"
+    capsys.readouterr()
+    assert main(["experiment", "toy", *known, "--seeds", "4", "--out", str(tmp_path / "other")]) == 1
+    assert "iterations=3" in capsys.readouterr().err
 
 
 def test_data_are_named_or_a_folder(pictures):
