@@ -59,6 +59,11 @@ class Spread(NamedTuple):
         # What no seed changes, such as a number of parameters, has no spread to tell.
         return f"{mean} ± {self.deviation:.{self.figures}f}" if self.deviation else mean
 
+    def change(self) -> str:
+        """``+0.050 [+0.023, +0.078]``: a difference with its interval; the mean alone of a single seed."""
+        mean, *ends = (f"{number:+.{self.figures}f}" for number in (self.mean, *(self.interval() or ())))
+        return f"{mean} [{', '.join(ends)}]" if ends else mean
+
     @property
     def figures(self) -> int:
         """How many are shown behind the point."""
@@ -125,14 +130,17 @@ class Record:
         """The row that ``row`` is compared with: itself, if it is a baseline."""
         return self.against.get(row, row if row in self.against.values() else self.baseline)
 
-    def difference(self, row: str, metric: str) -> Spread | None:
-        """Mean, deviation and interval of row minus the row that it is compared with, seed by seed.
-
-        None without a seed that both have.
+    def difference(self, row: str, metric: str, other: str | None = None) -> Spread | None:
+        """Mean, deviation and interval of row minus ``other``, seed by seed; None without a seed that both have.
 
         Pairs share their data order and transforms, so that what a seed does to both falls out.
+
+        Args:
+            row: of the table.
+            metric: name of a number.
+            other: another row; None takes the one that ``row`` is compared with.
         """
-        ours, theirs = self.runs.get(row, {}), self.runs.get(self.compared_with(row), {})
+        ours, theirs = self.runs.get(row, {}), self.runs.get(other or self.compared_with(row), {})
         both = [seed for seed in ours if seed in theirs and metric in ours[seed] and metric in theirs[seed]]
         return Spread.of([ours[seed][metric] - theirs[seed][metric] for seed in both]) if both else None
 
@@ -148,7 +156,7 @@ class Record:
         for row in self.rows:
             difference = None if row == self.compared_with(row) else self.difference(row, first)
             texts = (_text(self.spread(row, metric)) for metric in self.metrics)
-            cells.append([row, *texts, _difference(difference), _verdict(difference)])
+            cells.append([row, *texts, difference.change() if difference else "–", _verdict(difference)])
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
         return "\n".join(line.rstrip() for line in [*self._heading(), "", *lines, "", *self._notes()])
@@ -244,14 +252,6 @@ def _distinct(machines: Sequence[Machine]) -> list[Machine]:
 
 def _text(spread: Spread | None) -> str:
     return "–" if spread is None else spread.text()
-
-
-def _difference(spread: Spread | None) -> str:
-    """``+0.050 [+0.023, +0.078]``: a mean and its interval."""
-    if spread is None:
-        return "–"
-    mean, *ends = (f"{number:+.{spread.figures}f}" for number in (spread.mean, *(spread.interval() or ())))
-    return f"{mean} [{', '.join(ends)}]" if ends else mean
 
 
 def _verdict(difference: Spread | None) -> str:

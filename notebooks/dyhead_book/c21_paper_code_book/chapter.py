@@ -3,8 +3,8 @@
 #
 # | | |
 # | --- | --- |
-# | Time | to look things up |
-# | Memory | none: there is nothing to run |
+# | Time | to look things up; a few seconds to run |
+# | Memory | under 1 GB |
 # | Needs | nothing |
 #
 # Papers leave things open, and released code does some things differently. Here is every difference that this book
@@ -17,6 +17,9 @@
 # measured the numbers? A paper's and its repository's often differ by half a point, and so do two repositories of one
 # model: [chapter 08](08_dynamic_head_on_detectors.ipynb) has five numbers for one ATSS, each with its source. What a
 # paper's tables say beyond those numbers is not repeated here from hearsay; read them there.
+#
+# The last part of the page turns from what the papers *do* to what they *claim*, and sets beside each claim what our own
+# experiments say to it.
 #
 # ## Dynamic Head
 #
@@ -94,6 +97,45 @@
 #
 # What later papers changed in all four is the subject of [chapter 22](22_later_work.ipynb).
 #
+# ## What the papers claim, and what was measured here
+#
+# A claim of a paper is true of the models, data and training that its authors had: large backbones, COCO, days of many
+# GPUs. Our experiments are small, so they cannot refute it. What they can do is ask whether it also holds at a scale
+# that you can repeat: small pictures, or drawn ones, with small models on one processor core. Where it does, you have a
+# laboratory in which to look at the cause. Where it does not, the table says what ours was measured on, and what it
+# would take to ask the paper's question.
+#
+# Nobody wrote the verdicts by hand; they follow from the recorded numbers by one rule. A difference is signed so that a
+# positive one speaks for the claim. Rows of one seed see the same pictures in the same order, so the difference is taken
+# seed by seed, and gets the interval in which the mean over ever more seeds lies with 95 % confidence. Above zero, the
+# claim is **reproduced**; below zero, **refuted here**; if the interval holds zero, it is **undecided**. A single seed
+# has no interval: it only points to a side. Where the claim is that nothing is lost, an interval that holds zero reads
+# **no difference found**, which is not the same as none. `dyhead-lab experiment NAME --show` prints the whole record of
+# each, and without `--show` it measures it again.
+#
+# ### Dynamic Head
+
+# %% tags=["hide"]
+from IPython.display import Markdown
+
+from dyhead_book.c21_paper_code_book.claims import claims_table
+from dyhead_book.c21_paper_code_book.paper_claims import DEFORMABLE_DETR, DYNAMIC_HEAD, SPARSE_DETR
+
+Markdown(claims_table(DYNAMIC_HEAD))
+
+# %% [markdown]
+# ### DETR and Deformable DETR
+
+# %% tags=["hide"]
+Markdown(claims_table(DEFORMABLE_DETR))
+
+# %% [markdown]
+# ### Sparse DETR
+
+# %% tags=["hide"]
+Markdown(claims_table(SPARSE_DETR))
+
+# %% [markdown]
 # ## References
 #
 # ```bibtex

@@ -30,10 +30,8 @@ def _cells(record: Record, row: str) -> Iterator[str]:
     difference = None if row == record.compared_with(row) else record.difference(row, record.metrics[0])
     if difference is None:
         yield ""
-    elif interval := difference.interval():
-        yield f"{difference.mean:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
     else:
-        yield f"{difference.mean:+.3f}, one seed"
+        yield difference.change() + ("" if difference.interval() else ", one seed")
 
 
 def _notes(record: Record) -> Iterator[str]:
