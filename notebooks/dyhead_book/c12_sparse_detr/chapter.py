@@ -805,7 +805,8 @@ attention_kept.revisit(answer, measured)
 # 36 %, and 35 and 10 % carry 90 % of the attention (one seed; `dyhead-lab experiment referred_tokens --show`).
 #
 # **The rival** is *objectness*: rank the tokens by the class scores of a detection head on the backbone. It needs no
-# decoder to learn from. In the paper the DAM is the better guide. Here each has trained for 1,200 steps, and chance too:
+# decoder to learn from. In the paper the DAM is the better guide. Here each has trained for 1,200 steps, beside
+# chance:
 
 # %% tags=["hide"]
 recorded_table("token_selection")
@@ -813,10 +814,11 @@ recorded_table("token_selection")
 # %% [markdown]
 # Corr measures what the scorer is trained for: chance keeps the share $\rho$ of the decoder's attention, objectness
 # keeps more, and the scorer that learns the DAM keeps most. AP tells another story. Both choices are ahead of chance,
-# by 0.014 and 0.015 where a tenth of the tokens is refined, by 0.043 and 0.051 where three tenths are. But the DAM, which
-# keeps a quarter more of the attention than objectness, is not ahead of it. So choosing pays here, and choosing by what
-# the decoder reads pays no more than choosing by what looks like an object. It is one seed, and Shapes may be too easy a
-# case to tell the two apart: there is little in its pictures beside objects that a decoder has reason to read.
+# by 0.014 and 0.015 where a tenth of the tokens is refined, by 0.043 and 0.051 where three tenths are. But the DAM,
+# which keeps a quarter more of the attention than objectness, is not ahead of it. So choosing pays here, and choosing
+# by what the decoder reads pays no more than choosing by what looks like an object. It is one seed, and Shapes may be
+# too easy a case to tell the two apart: there is little in its pictures beside objects that a decoder has reason to
+# read.
 #
 # Chance does less harm than one would think. A token that is not chosen is not lost, it is only not refined: every
 # refined token still reads it, and so does the decoder.
@@ -942,15 +944,16 @@ recorded_table("encoder_layers")
 
 # %% [markdown]
 # Two layers do as well without the heads. Six and twelve need them: with heads they reach 0.300 and 0.287, without
-# 0.115 and 0.120, and after half of the steps these two had hardly begun (0.042 and 0.040). It is one seed, but such a
-# gap is no matter of luck. What the paper saw on COCO is seen here in a quarter of an hour.
+# 0.115 and 0.120, and after half of the steps these two had hardly begun (0.042 and 0.040). It is one seed, but the gap
+# is nine times the largest spread that seeds show in this chapter. What the paper saw on COCO is seen here in a quarter
+# of an hour.
 #
 # Is it the size of the gradient? Half as much at the first layer can hardly be all of it, because AdamW divides each
 # weight's gradient by its own usual size. Perhaps it is more that every layer gets a task of its own. To tell, one
 # would train with heads whose losses are made as weak as the gradient that they replace.
 #
-# And deep encoders are no better here than two layers. They gain more in the second half of the steps, 0.098 AP in place
-# of 0.069, and would gain longer; but 525 tokens leave them less to sort out than COCO's pictures do.
+# And deep encoders are no better here than two layers. They gain more in the second half of the steps, 0.098 AP in
+# place of 0.069, so they may not have ended; and 525 tokens leave them less to sort out than COCO's pictures do.
 #
 # ## Paper and released code
 #
