@@ -14,13 +14,9 @@ from .recipe import Recipe
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
-#: Where one kernel updates all parameters. It must be asked for on a processor, where PyTorch takes a dozen calls for
-#: each parameter otherwise.
-FUSED = ("cpu", "cuda")
-
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW, or SGD with momentum, over :func:`parameter_groups`; fused kernels on a processor and on a GPU of NVIDIA.
+    """AdamW, or SGD with momentum, over :func:`parameter_groups`; fused kernels on a GPU.
 
     Raises:
         UserError: no parameter learns, or as in :func:`parameter_groups`.
@@ -28,8 +24,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     groups = parameter_groups(model, recipe)
     if not groups:
         raise UserError("the detector has no parameter that learns (requires_grad is False for all, if it has any)")
-    device = groups[0]["params"][0].device.type
-    fused = True if device in FUSED else None  # None: whatever PyTorch does on this device
+    fused = True if groups[0]["params"][0].is_cuda else None  # None: whatever PyTorch does on this device
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, fused=fused)
     return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)

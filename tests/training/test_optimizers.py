@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
 from dyhead_lab.attention.spatial import OffsetMaskConv
 from dyhead_lab.errors import UserError
@@ -90,17 +89,6 @@ def test_optimisers_have_the_recipes_numbers():
     adamw = build_optimizer(model, quick_recipe(weight_decay=0.03, lr=0.2))
     assert isinstance(adamw, torch.optim.AdamW)
     assert [(g["lr"], g["weight_decay"]) for g in adamw.param_groups] == [(0.2, 0.03), (0.2, 0.0)]
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_one_kernel_updates_all_parameters_on_a_processor(optimizer):
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    built = build_optimizer(model, quick_recipe(optimizer=optimizer))
-    model(torch.ones(1, 2)).sum().backward()
-    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
-        built.step()
-    kernels = [event for event in profiler.events() if event.name.startswith("aten::_fused_")]
-    assert len(kernels) == len(built.param_groups)
 
 
 def averaged(decay, old, new, seen):
