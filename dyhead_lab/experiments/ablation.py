@@ -10,6 +10,7 @@ from typing import Any
 
 from ..zoo.shapes_recipes import FROZEN_ATSS
 from .experiment import Experiment
+from .record import Record
 from .trained_rows import COSTS, CurveAndCost
 
 #: Row -> the attentions that are on; the letters are the paper's: L scale, S spatial, C task.
@@ -36,3 +37,10 @@ ABLATION = Experiment(
     baseline="all off",
     metrics=("AP", "AP_small", "AP_medium", "AP_large", "AP after 450", "AP after 900", "AP after 1350", *COSTS),
 )
+
+
+def factorial_table(record: Record, metric: str = "AP") -> dict[frozenset[str], list[float]]:
+    """The rows of a recorded ablation that differ only in which attentions are on: letters -> a number of each seed."""
+    return {
+        frozenset(row) & frozenset("LSC"): [record.runs[row][seed][metric] for seed in record.seeds] for row in SWITCHES
+    }

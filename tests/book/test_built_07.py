@@ -84,7 +84,7 @@ def test_the_count_of_the_chapter_is_21_15_gmac_at_the_published_size(cells):
 
 
 def test_the_recorded_ablation_over_all_its_pairs(cells):
-    from dyhead_book.c07_dynamic_head.factorial_checks import factorial_table
+    from dyhead_lab.experiments.ablation import factorial_table
     from dyhead_lab.experiments.catalogue import recorded
 
     ap = factorial_table(recorded("ablation"))

@@ -704,7 +704,7 @@ def paired_differences(ap, letter):
 check_paired_differences(paired_differences)
 
 # %%
-from dyhead_book.c07_dynamic_head.factorial_checks import factorial_table
+from dyhead_lab.experiments.ablation import factorial_table
 
 ap = factorial_table(ablation)
 names = {"L": "scale-aware", "S": "spatial-aware", "C": "task-aware"}

@@ -11,19 +11,10 @@ from itertools import combinations
 
 import numpy as np
 
-from dyhead_lab.experiments.record import Record
-
 from ..practice.reader_checks import Case, Mistake, Verdict, check
 
 LETTERS = "LSC"
 Table = Mapping[frozenset[str], Sequence[float]]
-
-
-def factorial_table(record: Record, metric: str = "AP") -> dict[frozenset[str], list[float]]:
-    """The rows of a recorded ablation that differ only in which attentions are on."""
-    rows = {frozenset(row.replace("all off", "").replace("+", "")): row for row in record.rows}
-    wanted = [frozenset(letters) for n in range(4) for letters in combinations(LETTERS, n)]
-    return {on: [record.runs[rows[on]][seed][metric] for seed in record.seeds] for on in wanted}
 
 
 def paired_differences(ap: Table, letter: str) -> list[float]:

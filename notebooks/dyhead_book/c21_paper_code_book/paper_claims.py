@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
+from dyhead_lab.experiments.ablation import factorial_table
 from dyhead_lab.experiments.record import Record, Spread
 
-from ..c07_dynamic_head.factorial_checks import factorial_table
 from .claims import OUT_OF_REACH, Claim, Finding, fewer, gain, loss
 
 SHAPES = "Shapes, drawn pictures of 160 pixels"

@@ -45,10 +45,11 @@ def defined_at(name: str) -> tuple[str, str]:
         name: by which it can be imported, such as ``dyhead_lab.attention.DyHead``.
 
     Raises:
-        ImportError, AttributeError: the library has no such thing.
+        ImportError: the library has no such thing.
     """
     module, _, own = name.rpartition(".")
-    found = getattr(import_module(module), own)
+    parent = import_module(module)
+    found = getattr(parent, own) if hasattr(parent, own) else import_module(name)  # a module that nobody imported yet
     if inspect.ismodule(found):
         return found.__name__, found.__name__
     if inspect.isclass(found) or inspect.isfunction(found):
