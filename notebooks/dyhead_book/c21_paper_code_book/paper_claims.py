@@ -46,7 +46,8 @@ def _photographs(record: Record) -> Iterator[Finding]:
     yield gain("2 blocks less towers of their cost", record.difference("2 blocks", "AP"))
 
 
-def _depth(record: Record) -> Iterator[Finding]:
+def _each_step(record: Record) -> Iterator[Finding]:
+    """Every row less the one above it."""
     rows = list(record.rows)
     for row, other in zip(rows[1:], rows[:-1], strict=True):
         yield gain(f"{row} less {other}", record.difference(row, "AP", other))
@@ -92,7 +93,7 @@ DYNAMIC_HEAD = (
         "six are released",
         f"{SHAPES}; frozen features, 1,800 steps, at which heads of four and six still rise. It takes longer trainings",
         "depth",
-        _depth,
+        _each_step,
     ),
     Claim(
         "Two blocks cost less than the towers whose place they take",
@@ -124,12 +125,6 @@ def _doubles(record: Record) -> Iterator[Finding]:
     yield gain("no self-attention less with it", more, "doubles an object")
 
 
-def _refinement(record: Record) -> Iterator[Finding]:
-    rows = list(record.rows)
-    for row, other in zip(rows[1:], rows[:-1], strict=True):
-        yield gain(f"{row} less {other}", record.difference(row, "AP", other))
-
-
 DEFORMABLE_DETR = (
     Claim(
         "DETR needs ten times the epochs, and stays behind on small objects",
@@ -143,7 +138,7 @@ DEFORMABLE_DETR = (
         "0.445, 0.462, 0.469 AP",
         f"{SHAPES}; small models, 2,400 steps",
         "refinement",
-        _refinement,
+        _each_step,
     ),
     Claim(
         "The decoder's self-attention keeps queries from finding one object twice (DETR)",
