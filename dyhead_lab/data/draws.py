@@ -75,7 +75,7 @@ class RandomDraws(Dataset):
         if "masks" in target:
             given["masks"] = tv_tensors.Mask(target["masks"])
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 2 ms more: it seeds GPUs
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 0.2 ms: it seeds GPUs too
             image, drawn = self.transform(tv_tensors.Image(image), given)
         plain = {name: value.as_subclass(torch.Tensor) for name, value in drawn.items()}
         return image.as_subclass(torch.Tensor), {**plain, "image_id": target["image_id"]}

@@ -90,7 +90,7 @@ def test_a_draw_depends_on_its_seed_alone():
 
 
 def test_a_draw_leaves_the_gpu_alone(monkeypatch):
-    """Where there is none PyTorch keeps a note, with a traceback, of every seed for it: two milliseconds a picture."""
+    """Where there is none PyTorch keeps a note, with a traceback, of every seed for it: 0.2 milliseconds a picture."""
 
     def seeded(seed):
         raise AssertionError("a GPU was given a seed")

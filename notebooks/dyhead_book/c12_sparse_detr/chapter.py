@@ -945,8 +945,8 @@ recorded_table("encoder_layers")
 # %% [markdown]
 # Two layers do as well without the heads. Six and twelve need them: with heads they reach 0.300 and 0.287, without
 # 0.115 and 0.120, and after half of the steps these two had hardly begun (0.042 and 0.040). It is one seed, but the gap
-# is nine times the largest spread that seeds show in this chapter. What the paper saw on COCO is seen here in a quarter
-# of an hour.
+# is nine times the largest spread that seeds show in this chapter. What the paper saw on COCO is seen here in runs of
+# 14 to 24 minutes.
 #
 # Is it the size of the gradient? Half as much at the first layer can hardly be all of it, because AdamW divides each
 # weight's gradient by its own usual size. Perhaps it is more that every layer gets a task of its own. To tell, one
