@@ -7,9 +7,11 @@ Chapter 21 lists the claims, and what the records say to each.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..zoo.detr_tiny import DETR_TINY, EFFICIENT_TINY
+from .borrowed_tokens import borrowing_sparse_detr
 from .detr_rows import AtRho, Doubling, Referring, Selecting
 from .experiment import Experiment
 from .trained_rows import Curve
@@ -120,6 +122,21 @@ ENCODER_LAYERS = Experiment(
     metrics=("AP", "AP50", "AP_small", f"AP after {HALF['evaluate_every']}"),
 )
 
+#: The recipe of Sparse DETR, but for who ranks the tokens.
+_BORROWING = replace(
+    _SPARSE,
+    detector=borrowing_sparse_detr,
+    model={key: value for key, value in _SPARSE.model.items() if key != "selection"},
+)
+BORROWED_TOKENS = Experiment(
+    name="borrowed_tokens",
+    summary="Sparse DETR on Shapes: every token refined, and only those that a trained Deformable DETR reads most",
+    rows={"all tokens": Curve(_SPARSE, {**HALF, "model.rho": 1.0})}
+    | {f"borrowed rho {rho}": Curve(_BORROWING, {**HALF, "model.rho": rho}) for rho in (0.1, 0.3)},
+    baseline="all tokens",
+    metrics=("AP", "AP50", "AP_small", f"AP after {HALF['evaluate_every']}"),
+)
+
 DETR_EXPERIMENTS: tuple[Experiment, ...] = (
     CONVERGENCE,
     TOKEN_SELECTION,
@@ -129,4 +146,5 @@ DETR_EXPERIMENTS: tuple[Experiment, ...] = (
     DECODER,
     REFINEMENT,
     ENCODER_LAYERS,
+    BORROWED_TOKENS,
 )

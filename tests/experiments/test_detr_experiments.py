@@ -1,11 +1,15 @@
 """The experiments on DETR's family run from end to end on a smoke budget, and share what they train."""
 
 import pytest
+import torch
 
+from dyhead_lab.detectors.image_batch import pad_images
+from dyhead_lab.evaluation.token_use import _attention_map
 from dyhead_lab.experiments import detr_rows
 from dyhead_lab.experiments.catalogue import EXPERIMENTS
 from dyhead_lab.experiments.curves import curve
 from dyhead_lab.experiments.detr_experiments import (
+    BORROWED_TOKENS,
     CONVERGENCE,
     DECODER,
     DETR_EXPERIMENTS,
@@ -57,6 +61,30 @@ def test_selections_are_trained_and_corr_is_kept(row, pictures, tmp_path):
     assert 0 < record.runs[row][0]["Corr"] <= 1
     trained = load_trained(tmp_path / row.replace(" ", "_") / "seed0")
     assert sparse_detr_of(trained).config.selection == row.split()[0]
+
+
+def test_borrowed_tokens_are_those_that_the_lender_reads_most(pictures, tmp_path):
+    measured(BORROWED_TOKENS, ["borrowed rho 0.1"], pictures, tmp_path)
+    folder = tmp_path / "borrowed_rho_0.1" / "seed0"
+    model = load_trained(folder, ["dyhead_lab.experiments.borrowed_tokens"]).model.train()
+    lender = load_trained("deformable_detr_tiny").model
+    assert not model.lender.training
+    for name, value in lender.state_dict().items():
+        assert torch.equal(model.lender.state_dict()[name], value), f"{name}: the lender has learned"
+    images = [torch.rand(3, 160, 160), torch.rand(3, 160, 160)]
+    kept = model.eval().predictions(images)["kept_tokens"]
+    read = torch.stack([lender_map(lender, image) for image in images])
+    assert kept.shape[1] == 525 // 10 + 1
+    # alone and in a batch, float32 sums differ in their last digits; these would only exchange equals
+    torch.testing.assert_close(read.gather(1, kept), read.topk(kept.shape[1], 1).values, rtol=1e-4, atol=1e-5)
+
+
+def lender_map(model, image):
+    """How much the decoder of a detector reads each token of one image, from what it emits."""
+    with torch.no_grad():
+        batch, padding = pad_images([image])
+        maps = model.backbone(batch)
+        return _attention_map(model, maps, padding, model.flatten(maps, padding))[0]
 
 
 def test_deep_encoders_are_trained_with_their_heads_and_without(pictures, tmp_path):

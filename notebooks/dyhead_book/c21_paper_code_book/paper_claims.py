@@ -194,6 +194,11 @@ def _encoder_time(record: Record) -> Iterator[Finding]:
     yield fewer("rho 0.1 and 1", few, all_of_them, "milliseconds of the encoder")
 
 
+def _borrowed(record: Record) -> Iterator[Finding]:
+    for rho in (0.1, 0.3):
+        yield loss(f"rho {rho} less all tokens", record.difference(f"borrowed rho {rho}", "AP"))
+
+
 SPARSE_DETR = (
     Claim(
         "A decoder reads fewer than half of the encoder's tokens",
@@ -246,7 +251,9 @@ SPARSE_DETR = (
     ),
     Claim(
         "Refining only what the decoder of another model reads costs little",
-        "0.001 AP",
-        "it takes a second trained detector beside the one that learns, for every picture; not built here",
+        "0.001 AP, with the 45 % that it reads",
+        f"{SHAPES}, of whose tokens a decoder reads nearly all; so those that it reads most. Half of the recipe's steps",
+        "borrowed_tokens",
+        _borrowed,
     ),
 )
