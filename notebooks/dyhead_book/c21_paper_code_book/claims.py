@@ -19,7 +19,6 @@ ALIKE = "no difference found"
 FOR = "one seed, for it"
 AGAINST = "one seed, against it"
 MISSING = "not measured yet"
-NOT_TRIED = "not tried"
 OUT_OF_REACH = "out of reach"
 
 
@@ -76,9 +75,8 @@ class Claim:
         says: the sentence, in our words.
         published: the paper's numbers.
         conditions: what ours was measured on, and what it would take to ask the paper's question.
-        experiment: its name; "" where nothing here measures it.
+        experiment: its name; "" where no experiment of ours could: the claim is out of reach.
         judge: the record -> what it says.
-        otherwise: the verdict where there is no experiment.
     """
 
     says: str
@@ -86,12 +84,11 @@ class Claim:
     conditions: str
     experiment: str = ""
     judge: Callable[[Record], Iterable[Finding]] | None = None
-    otherwise: str = NOT_TRIED
 
     def findings(self) -> Iterable[Finding]:
         """What the shipped record says; without one, that it is missing, and how to measure it."""
         if not self.judge:
-            return [Finding("", self.otherwise)]
+            return [Finding("", OUT_OF_REACH)]
         try:
             record = recorded(self.experiment)
         except UserError:
