@@ -8,7 +8,8 @@ source gives a small diff in its notebook.
 
     python -m dyhead_book.build              # build all chapters
     python -m dyhead_book.build 00 03        # build those whose name starts so
-    python -m dyhead_book.build --check      # only compare code with source, execute nothing
+    python -m dyhead_book.build --text 05    # after a change of text alone: outputs stay, nothing is executed
+    python -m dyhead_book.build --check      # only compare with the source, execute nothing
 """
 
 from __future__ import annotations
@@ -189,6 +190,22 @@ def code_differences(source: Path) -> list[str]:
     ]
 
 
+def with_new_text(source: Path) -> NotebookNode:
+    """The notebook as it was executed, with the text of today's source between its cells of code.
+
+    Raises:
+        ValueError: its code has changed too, so that it has to be executed.
+    """
+    built, fresh = nbformat.read(target(source), as_version=4), book(source)
+    executed, code = ([c for c in notebook.cells if c.cell_type == "code"] for notebook in (built, fresh))
+    if [c.source for c in executed] != [c.source for c in code]:
+        raise ValueError(f"{target(source).name}: its code has changed, not only its text: build it without --text")
+    for cell, kept in zip(code, executed, strict=True):
+        cell.update(kept)
+    fresh.metadata = built.metadata
+    return fresh
+
+
 def write_workbook(source: Path) -> None:
     """Write the workbook of a chapter, without outputs; one that is no more is removed."""
     path, filled = workbook_target(source), workbook(source)
@@ -202,7 +219,8 @@ def write_workbook(source: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("chapters", nargs="*", help="first letters of the chapters' names, such as 00; default: all")
-    parser.add_argument("--check", action="store_true", help="compare code with source, execute nothing")
+    parser.add_argument("--check", action="store_true", help="compare with the source, execute nothing")
+    parser.add_argument("--text", action="store_true", help="take over changed text, execute nothing: outputs stay")
     args = parser.parse_args(argv)
     if CHECKOUT is None:
         parser.error("chapters are built in a checkout; `dyhead-lab book --notebooks` copies those of this package")
@@ -216,8 +234,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if differences else 0
     for source in sources:
         print(f"{title(source)} ...", flush=True)
+        try:
+            notebook = with_new_text(source) if args.text else execute(book(source), NOTEBOOKS)
+        except ValueError as error:
+            parser.error(str(error))
+        text = serialise(notebook)
         write_workbook(source)
-        text = serialise(execute(book(source), NOTEBOOKS))
         target(source).write_text(text, encoding="utf-8")
         print(f"{title(source)}: {len(text) / 1e3:.0f} kB", flush=True)
     return 0

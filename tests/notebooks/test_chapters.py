@@ -206,6 +206,22 @@ def test_notices_of_the_machine_that_builds_do_not_enter_a_notebook(tmp_path):
     assert [output.text for output in first.outputs] == ["kept: 3\n"] and second.outputs == []
 
 
+def test_new_text_leaves_outputs_alone_and_new_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(builder, "NOTEBOOKS", tmp_path)
+    source = tmp_path / "c99_example" / "chapter.py"
+    source.parent.mkdir()
+    source.write_text("# %% [markdown]\n# Old.\n\n# %%\nprint(1 + 1)\n", encoding="utf-8")
+    executed = builder.execute(builder.book(source), tmp_path)
+    builder.target(source).write_text(builder.serialise(executed), encoding="utf-8")
+    source.write_text("# %% [markdown]\n# New.\n\n# %%\nprint(1 + 1)\n", encoding="utf-8")
+    cells = builder.with_new_text(source).cells
+    assert [cell.source for cell in cells if cell.cell_type == "markdown"] == ["New."]
+    assert cells[-1] == executed.cells[-1]
+    source.write_text("# %% [markdown]\n# New.\n\n# %%\nprint(1 + 2)\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"99_example\.ipynb: its code has changed"):
+        builder.with_new_text(source)
+
+
 def test_widgets_are_numbered_and_ids_follow_the_text(tmp_path, monkeypatch):
     source = tmp_path / "c99_example" / "chapter.py"
     source.parent.mkdir()
