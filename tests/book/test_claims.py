@@ -33,9 +33,9 @@ def test_a_claim_that_nothing_is_lost_is_never_undecided():
 
 
 def test_a_difference_is_told_with_its_interval():
-    assert gain("a less b", Spread.of([0.02, 0.03, 0.025])).text == "a less b: +0.025 [+0.013, +0.037] AP"
-    assert gain("a less b", Spread.of([0.02])).text == "a less b: +0.020 AP"
-    assert gain("a less b", None) == Finding("a less b", claims.MISSING)
+    assert gain("a minus b", Spread.of([0.02, 0.03, 0.025])).text == "a minus b: +0.025 [+0.013, +0.037] AP"
+    assert gain("a minus b", Spread.of([0.02])).text == "a minus b: +0.020 AP"
+    assert gain("a minus b", None) == Finding("a minus b", claims.MISSING)
 
 
 def test_costs_are_compared_as_they_are():

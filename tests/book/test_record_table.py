@@ -14,7 +14,7 @@ def test_rows_differences_and_gaps(monkeypatch):
         record.add(row, seed, {"AP": ap, "Corr": 10 * ap}, MACHINE)
     monkeypatch.setattr(record_table, "recorded", lambda name: record)
     header, _, a, b, c, _, notes = recorded_table("few").data.splitlines()
-    assert header == "| | AP | Corr | AP less a |"
+    assert header == "| | AP | Corr | AP minus a |"
     assert a == "| a | 0.200 ± 0.141 | 2.000 ± 1.414 |  |"
     assert b == "| b | 0.300 ± 0.141 | 3.000 ± 1.414 | +0.100 [+0.100, +0.100] |", "what a seed does to both falls out"
     assert c == "| c | 0.150 | 1.500 | +0.050, one seed |"
@@ -35,7 +35,7 @@ def test_rows_with_a_baseline_of_their_own(monkeypatch):
         record.add(row, 0, {"AP": ap}, MACHINE)
     monkeypatch.setattr(record_table, "recorded", lambda name: record)
     header, _, *lines = recorded_table("few").data.splitlines()[:6]
-    assert header == "| | AP | AP less its baseline |"
+    assert header == "| | AP | AP minus its baseline |"
     assert [line.split("|")[3].strip() for line in lines] == ["", "+0.200, one seed", "", "+0.100, one seed"]
 
 

@@ -121,10 +121,11 @@ for side, result in results.items():
 #
 # ## Second answer: see more with the same weights
 #
-# Instead of shrinking the image, one can widen the window. The **receptive field** of a cell is the square of pixels
-# that it depends on. Three things make it grow: kernels, strides, and **dilation**, which puts the taps of a kernel
-# (the places that it reads, 9 for a 3x3 kernel) $d$ cells apart. Dilation itself is free: as many weights, as many
-# products. The next function tells how far a stack of convolutions sees, as the side of that square in pixels.
+# Instead of shrinking the image, one can widen the window. A network makes *maps*, tensors of shape (C, H, W); one
+# place of a map, with its C numbers, is a **cell**. The **receptive field** of a cell is the square of pixels that it
+# depends on. Three things make it grow: kernels, strides, and **dilation**, which puts the taps of a kernel (the places
+# that it reads, 9 for a 3x3 kernel) $d$ cells apart. Dilation itself is free: as many weights, as many products. The
+# next function tells how far a stack of convolutions sees, as the side of that square in pixels.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 2 of 5, about 15 minutes.
@@ -161,16 +162,18 @@ for name, layers in stacks.items():
 
 # %% [markdown]
 # Strides reach far and make the map small: cheap, but small objects fall between the cells. Dilation reaches as far
-# and keeps the map large, so every layer works on 256 times as many cells. Could one have a small map for large
-# objects and a large map for small objects? A backbone has both already.
+# and keeps the map large: the last layer works on 256 times as many cells, and all eight layers together on nearly
+# five times as many. Could one have a small map for large objects and a large map for small objects? A backbone has
+# both already.
 #
 # ## Third answer: the backbone is a pyramid
 #
 # A **backbone** is a network that has learned to classify images, used for its maps. It halves them five times: after
-# the third time, in `c3`, a cell stands for a square of 8 x 8 pixels, in `c4` of 16, in `c5` of 32. These numbers are
-# the **strides** of the levels. Here is the photograph that this book follows, and what the EfficientNet-Lite0 that
-# comes with this project makes of it. It was trained on [ImageNet](https://www.image-net.org/) and has seen no box in
-# its life. Shown is the **energy** of each cell, the sum of squares over channels.
+# the third time, in `c3`, a cell stands for a square of 8 x 8 pixels, in `c4` of 16, in `c5` of 32. Each of these maps
+# is a **level**, and these numbers are the **strides** of the levels. A level with large cells is called *coarse*, one
+# with small cells *fine*. Here is the photograph that this book follows, and what the EfficientNet-Lite0 that comes
+# with this project makes of it. It was trained on [ImageNet](https://www.image-net.org/) and has seen no box in its
+# life. Shown is the **energy** of each cell, the sum of squares over channels.
 
 # %%
 from dyhead_lab.detectors.backbones.timm_body import TimmBody
@@ -279,8 +282,10 @@ Picture(
 # Names matter from here on, because trained weights find their places by them. The module is called as in
 # torchvision, which the library uses, and so are its parts: `inner_blocks[l][0]` is the lateral convolution of level
 # l, fine to coarse, and `layer_blocks[l][0]` its 3x3 convolution. (The `[0]` is there because torchvision can put a
-# norm behind each.) All have a bias. `forward` gets a dict, name of a level -> (B, C_l, H_l, W_l), and returns one
-# with the same names.
+# norm behind each.) All have a bias. `forward` gets a dict, name of a level -> (B, C_l, H_l, W_l), fine to coarse, and
+# returns the $P_l$ in a dict with the same names. Where `extra_blocks` is given, it is called at the end as
+# `extra_blocks(P, C, names)`, with three lists, and returns the longer list of P and the longer list of names: then
+# the dict has these levels too.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 3 of 5, about 25 minutes.
@@ -638,9 +643,10 @@ print(f"an object of 10 px, 8 px to the right: IoU {iou(box / 4, box / 4 + right
 # ## Build: average precision
 #
 # A detector gives many boxes, each with a score, and a threshold on the score would trade missed objects for false
-# ones. AP looks at all thresholds at once. Take the detections of one class in all images, the most certain first.
-# Each takes the object that it overlaps most among those that no earlier one has taken; it is *correct* if their IoU
-# reaches a limit. After $n$ detections,
+# ones. AP looks at all thresholds at once. Take the detections of one class in all images, the most certain first. For
+# each one look, among the objects of its image that no earlier detection has taken, for the object with the highest
+# IoU. If this IoU reaches a limit, the detection is *correct* and takes the object. If not, it is wrong and takes
+# nothing. After $n$ detections,
 #
 # $$\mathrm{precision} = \frac{\text{correct}}{n}, \qquad \mathrm{recall} = \frac{\text{correct}}{\text{objects}}$$
 #
@@ -750,8 +756,9 @@ Picture(figure, alt=f"Precision against recall for discs. {', '.join(curves)}.")
 #
 # COCO sorts objects by area: **small** is below $32^2$ pixels, **large** above $96^2$, **medium** between. The area
 # is that of the object's *pixels* in the annotated image, not of its box, and not of the size that the network sees.
-# (Shapes drawn in memory come without masks, so here it is the box.) So an AP of large objects says little where
-# there are few of them:
+# (Shapes drawn in memory come without masks, so here it is the box.) Each of the three numbers is an AP over the
+# objects of its size alone. Where these are few, a single missed object changes it much, so read it together with
+# their number:
 
 # %%
 areas = torch.cat([target["area"] for target in targets]).numpy()
@@ -829,12 +836,15 @@ twice_as_large.revisit(answer, f"From 160 to 320 pixels: {shown}.")
 # The coarse maps have passed more layers and know what is there; the fine ones know where. Going down, meaning
 # reaches the places. (Later pyramids, PAN and BiFPN, add a way up.)</details>
 #
-# <details><summary>A detector finds every object twice, with equal boxes. What happens to its AP?</summary>
-# The second box finds no free object and is wrong. Precision falls to about a half, and AP with it; recall
-# stays.</details>
+# <details><summary>A detector finds every object twice, with equal boxes and equal scores. What happens to its
+# AP?</summary>
+# The second box finds no free object and is wrong. So precision is about a half at every recall, and AP falls to about
+# a half of what it was; recall stays. (If every second box had a lower score than all first ones, the second boxes
+# would stand at the end of the ranking, and AP would not change.)</details>
 #
-# <details><summary>What are the FLOPs of a detector that needs twice the FLOPS for thirty images per
-# second?</summary> Twice as many: work for one image times images per second is work per second.</details>
+# <details><summary>Detector B needs twice as many FLOPs for an image as detector A. How many FLOPS must a machine give
+# to run B on thirty images per second?</summary> Twice as many as for A: the work for one image, times thirty images
+# per second, is the work per second.</details>
 #
 # <details><summary>An object of 100 pixels is enlarged with its image to 200. Which level learns it now?</summary>
 # The next coarser one, if the farthest side was 50 and is 100 now: P4 in place of P3. The level depends on pixels,

@@ -600,15 +600,16 @@ for name, value in ap.items():
     print(f"{name:28} AP {value:.4f}")
 
 # %% [markdown]
-# The first two lines agree within two thousandths: in this detector the gates' reaction to the image adds next to
-# nothing. The third line lies a little below them, the last one far. So a part of what the gates are worth is that they
-# differ from level to level, a tenth here; the rest is their size alone, which the layers behind them were trained
-# with.
+# The first two rows agree within two thousandths: in this detector the gates' reaction to the image adds next to
+# nothing. From the first row to the last the detector loses 0.027 AP. Take that as what the gates are worth. A tenth
+# of it, 0.003, is lost between "means of every level" and "one mean a kind of branch": that gates differ from level to
+# level. Most of it is lost in the last row: that is the size of the gates, for which the layers behind them were
+# trained.
 #
-# How well is that tenth known? Draw fewer pictures above, and see: over the first hundred it is a quarter, over the
-# first sixty nothing at all. Weights of an earlier training of the same recipe gave a third, and on the same pictures,
-# saved as JPEG files, nearly a half, both over a hundred pictures. That the last line lies far below is a finding; how
-# large a share the third one takes of two hundredths of AP is hardly one.
+# How well is that tenth known? Hardly. With fewer pictures (change `images` above) it is a quarter over the first
+# hundred, and nothing over the first sixty. An earlier training of the same recipe gave a third over a hundred
+# pictures, and nearly a half over the same pictures saved as JPEG files. So it is a finding that "all gates one" is
+# far below the rest. Whether the third row is below the second is not known.
 #
 # This is one block in a small detector on synthetic pictures, trained once. It says nothing about six blocks on COCO.
 # It shows how to ask: a weight that varies is not yet a weight that matters.

@@ -207,8 +207,9 @@ check_bilinear(bilinear_with_int)
 #
 # Two kinds of groups split the channels. `groups` are those of any grouped convolution: an output channel reads only
 # the input channels of its own group. The `G` **offset groups** split the *input* channels: each of them has offsets
-# and masks of its own, so different channels may look at different places. Stride, padding and dilation are pairs, as
-# in `nn.Conv2d`.
+# and masks of its own, so different channels may look at different places. (The letter $G$ has two meanings in this
+# chapter: $G(q, p)$, or `G` in `bilinear`, is the share of a pixel; the number `G` in shapes counts offset groups.)
+# Stride, padding and dilation are pairs, as in `nn.Conv2d`.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 3 of 5, about 30 minutes. The first cases of the check have one group of each kind.

@@ -745,9 +745,10 @@ except RuntimeError as error:
     print(wrapped(str(error)))
 
 # %% [markdown]
-# Kernel, block, both threads and the bytes of `shared`, as this kernel calls its memory: thread 4 stores 16 bytes of
-# samples for a later step, where thread 1 has read for the product of an earlier one. Nothing made it wait until
-# everybody had read. The project's tests leave out each barrier of each fast kernel in turn: a race is found each time.
+# The message names the kernel, the block, both threads, and the bytes of `shared`, as this kernel calls its shared
+# memory. Thread 4 stores 16 bytes of samples for a later step into a place from which thread 1 has read for the
+# product of an earlier one. Nothing made thread 4 wait until everybody had read. The project's tests leave out each
+# barrier of each fast kernel in turn: a race is found each time.
 #
 # ## The shipped detector runs on your kernel
 #
@@ -944,8 +945,9 @@ Challenge(
 # </details>
 # <details><summary>Would a barrier between blocks help where two blocks write the same element?</summary>
 #
-# There is none inside a kernel: blocks may run one after the other, in any order. Split the work into two launches, or
-# use atomics.
+# An ordinary launch has no such barrier: its blocks may run one after the other, in any order. Split the work into two
+# launches, or use atomics. (A *cooperative* launch has one, `grid.sync()`, but only if all its blocks fit on the GPU
+# at the same time.)
 #
 # </details>
 # <details><summary>Why does a race not show in the tests of a kernel?</summary>

@@ -89,9 +89,11 @@ field_grows.ask()
 # $$\pi_S(F) \cdot F = \frac{1}{L} \sum_{l=1}^{L} \sum_{k=1}^{K} w_{l,k} \cdot F(l;\, p_k + \Delta p_k;\, c)
 # \cdot \Delta m_k$$
 #
-# $F(l; p; c)$ is channel $c$ of level $l$ at place $p$. Offsets and masks come from the median level and are shared by
-# all levels; each level has weights $w_{l,k}$ of its own. The equation writes a number for $w_{l,k}$. The published
-# code and this book take a matrix from $C$ to $C$ channels, as every convolution has.
+# $F(l; p; c)$ is channel $c$ of level $l$ at place $p$. The paper does not write the place of the output. Read its
+# $p_k$ as $p + p_k$ in the notation of the first equation: the tap's place around output $p$. Offsets and masks come
+# from the median level and are shared by all levels; each level has weights $w_{l,k}$ of its own. The equation writes
+# a number for $w_{l,k}$. The published code and this book take a matrix from $C$ to $C$ channels, as every convolution
+# has.
 #
 # Posts about this paper often call $\pi_S$ "deformable attention". It is a deformable *convolution*: each tap and level
 # has weights $w_{l,k}$ of its own. [Chapter 07](07_dynamic_head.ipynb) shows the difference in numbers.
@@ -212,7 +214,8 @@ check_offset_mask(OffsetMaskConv)
 # levels may differ much in size. Normalised, they can be averaged, and the gates of
 # [chapter 02](02_scale_aware.ipynb) compare like with like.
 #
-# A branch that is handed no offsets is an ordinary convolution: this is how the ablation switches the attention off.
+# A branch that is handed no offsets is an ordinary convolution. The *ablation* of [chapter 07](07_dynamic_head.ipynb),
+# which trains the head without one of its parts to see what the part is worth, switches this attention off that way.
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 2 of 5, about 10 minutes.
@@ -370,10 +373,11 @@ for channel, meaning in ((8, "dy of the centre tap"), (9, "dx of the centre tap"
 #
 # ## What would be right?
 #
-# Decide first where a cell *is*. With bilinear sampling as [chapter 03](03_deformable_convolution.ipynb) has it, cell
-# $i$ of a level of stride $s$ has its centre at $(i + \tfrac12)\, s$ pixels. So the centre of a coarser cell lies in
-# the middle of the two cells that it covers along each axis, and cell $i$ of the level lies between the finer cells
-# $2i$ and $2i + 1$:
+# Decide first where a cell *is*. As in [chapter 01](01_feature_pyramid.ipynb), a cell of a level of stride $s$ is a
+# square of $s \times s$ pixels, so cell $i$ has its centre at $(i + \tfrac12)\, s$ pixels. ([Chapter
+# 03](03_deformable_convolution.ipynb) works on one map and counts in its cells, where cell $i$ lies at $i$. Here three
+# maps have to agree, so we count in pixels of the image.) So the centre of a coarser cell lies in the middle of the
+# two cells that it covers along each axis, and cell $i$ of the level lies between the finer cells $2i$ and $2i + 1$:
 #
 # <img src="diagrams/offset_on_three_grids.svg" alt="Three rows of cells, P3 of 8, P4 of 16 and P5 of 32 pixels.
 # On P4 an offset of 1 leads from a cell to its right neighbour, 16 pixels on. The published code uses the same
@@ -386,7 +390,7 @@ for channel, meaning in ((8, "dy of the centre tap"), (9, "dx of the centre tap"
 # - **Coarser.** A cell takes the mean of the offsets of the four cells that it covers, *halved*, because one of its
 #   steps is as long as two of theirs. Masks, which are shares and not lengths, take the mean alone.
 # - **Finer.** An offset of $d$ cells of the level is $2d$ cells of the finer one. The convolution with stride 2 stands
-#   on finer cell $2i$, half a cell before the centre of cell $i$. So the right offset is $2d + \tfrac12$.
+#   on finer cell $2i$, half a finer cell before the centre of cell $i$. So the right offset is $2d + \tfrac12$.
 #
 # The published code does neither. The finer branch, whose sizes agree, silently reads half as far as the others: an
 # offset of 1 on P4 means 16 pixels there and 8 pixels on P3.
@@ -492,7 +496,7 @@ for fit in fits.rows:
     ap, more = fits.spread(fit, "AP"), ""
     if fit != fits.baseline:
         low, high = (difference := fits.difference(fit, "AP")).interval()
-        more = f"   less flat: {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+        more = f"   minus flat: {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
     print(f"{fit:9} AP {ap.text()}{more}")
 
 # %% [markdown]
@@ -517,7 +521,8 @@ from dyhead_lab.attention.pyramid import resize_corners, to_finer
 from dyhead_lab.attention.spatial import fit_offsets
 
 # %% [markdown] tags=["workbook"]
-# **Your turn.** Difficulty 3 of 5, about 25 minutes. All fits of the table but "upsample".
+# **Your turn.** Difficulty 3 of 5, about 25 minutes. It has to work for every `offset_fit` of the table except
+# "upsample". You may ignore the argument `deformable`: the library's class has it, for the ablation of chapter 07.
 #
 # <details><summary>Hint: where to begin</summary>
 #
@@ -601,8 +606,10 @@ check_same_ap(
 # ### The paper's form as a module
 #
 # The same parts give the paper's form. It takes the levels in one tensor $F$ of shape (B, L, S, C) with $S = H \cdot
-# W$ places, as the paper writes it, and leaves one level. Input channels stand level by level within a channel of $F$,
-# so the weight is one tensor of $C \times C L \times 3 \times 3$ numbers.
+# W$ places, as the paper writes it, and leaves one level. The input channels stand in another order than in
+# `paper_spatial_at_once`: channel $c$ of level $l$ is number $c L + l$ here, and was number $l C + c$ there. It has to
+# be the library's order, because the library's weight, one tensor of $C \times C L \times 3 \times 3$ numbers, is
+# loaded below.
 
 
 # %%
@@ -881,8 +888,8 @@ Picture(
 #
 # ## "Spatial is the largest axis"
 #
-# So a post about this paper explains why $\pi_S$ gains most in its ablation: of the three axes of $F$, places are more
-# than channels and channels more than levels. Count:
+# A post about this paper says so, to explain why $\pi_S$ gains most when the paper adds each attention alone: of the
+# three axes of $F$, places are more than channels and channels more than levels. Count:
 
 # %%
 for name, (height, width) in zip(("P3", "P4", "P5", "P6", "P7"), sizes, strict=True):

@@ -281,14 +281,16 @@ check_leaky_biases(leaky_biases)
 # %% [markdown]
 # ## Build: the paper's form
 #
-# The paper and the published code differ:
+# The paper and the published code differ. Call $d$ what $\theta$ gives, brought to $[-1, 1]$. In both forms $d$ has
+# $4C$ numbers, four groups in the order $\alpha^1, \beta^1, \alpha^2, \beta^2$, and each coefficient is computed from
+# the $d$ of its own group. (With the $y$ of the steps above, $d = 2y - 1$.)
 #
 # | | paper | published code |
 # | --- | --- | --- |
 # | the mean runs over | all levels and positions, $L \times S$ | the positions of one level |
 # | coefficients | one set for the whole pyramid | one set per level |
-# | after the second layer | a normalisation, then $2\,\mathrm{sigmoid}(x) - 1$ | hard sigmoid |
-# | from $d$ in $[-1, 1]$ | left open; here as in Dynamic ReLU | $\alpha^1 = 1 + d$, $\alpha^2 = d$, $\beta = d / 2$ |
+# | $d$ from the second layer's $x$ | a normalisation, then $2\,\mathrm{sigmoid}(x) - 1$ | $2\,\sigma(x) - 1$ |
+# | coefficients from $d$ | left open; here as in the code | $\alpha^1 = 1 + d$, $\alpha^2 = d$, $\beta = d / 2$ |
 #
 # The paper does not say which normalisation either. The library takes layer normalisation over the $4C$ numbers and
 # starts its weight at zero, so that this form does start as ReLU, exactly. Zeroing `fc2` instead would leave the

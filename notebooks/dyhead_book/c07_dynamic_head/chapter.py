@@ -271,13 +271,14 @@ F_BLSC, size = join_levels(levels)
 print("F:", tuple(F_BLSC.shape), "with S =", size[0], "x", size[1])
 
 # %% [markdown]
-# Now the block, in the order of equation 2: `L` weights of levels, one deformable convolution over all levels, one
-# $\theta$ (slopes and offsets of the activation) for the whole tensor.
+# Now the block, in the order of equation 2: one weight for each of the $L$ levels; one deformable convolution over all
+# levels; and the network $\theta$, which computes the slopes and shifts of the activation once for the whole tensor.
 #
 # There is a catch. Equation 4, the spatial step, sums over $l$. Read literally, the level axis is gone behind it, the
 # shape is (B, 1, S, C), and a second block has nothing to be scale-aware of. The paper stacks six, so something is
 # missing. This library offers the literal reading, `levels="collapse"`, and its own repair, `levels="residual"`: the
-# sum is added back to every level.
+# sum is added back to every level. (`depthwise=True` is another literal reading, one number for each level and tap in
+# place of a matrix. It concerns the spatial step alone; an experiment below compares it.)
 
 # %% [markdown] tags=["workbook"]
 # **Your turn.** Difficulty 2 of 5, about 15 minutes.
@@ -664,7 +665,7 @@ ablation = recorded("ablation")
 for row in ablation.rows:
     ap, more = ablation.spread(row, "AP"), ablation.difference(row, "AP")
     low, high = more.interval()
-    gain = f"   less all off: {more.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    gain = f"   minus all off: {more.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
     cost = f"{ablation.spread(row, 'MMAC').mean:.0f} MMAC"
     print(f"{row:12}  {cost}  AP {ap.text()}{'' if row == ablation.baseline else gain}")
 
@@ -692,8 +693,12 @@ for row in ablation.rows:
 
 # %% exercise="effects"
 def paired_differences(ap, letter):
-    """ap: set of letters that are on -> AP of each seed. Returns AP with less AP without."""
-    # >>> for every row with this attention: each seed's AP less that of the row without it
+    """ap: frozenset of the letters that are on -> list of AP, one for each seed.
+
+    Returns a list of differences, AP with the attention minus AP without it: one for each row
+    that has it and each seed.
+    """
+    # >>> for every row with this attention: each seed's AP minus that of the row without it
     rows = [row for row in ap if letter in row]
     pairs = [pair for row in rows for pair in zip(ap[row], ap[row - {letter}], strict=True)]
     return [with_it - without for with_it, without in pairs]
@@ -755,9 +760,10 @@ for metric in ("AP after 450", "AP after 900", "AP after 1350", "AP"):
 #
 # ### The two forms, trained
 #
-# The same can be asked of the paper's form: `dyhead-lab experiment forms` trains one block for 900 steps, as released,
-# as the paper writes it, with a single number for each level and tap in place of a $C \times C$ matrix, and with
-# spatial-aware attention moved to the front, as in the released code.
+# The same can be asked of the paper's form. `dyhead-lab experiment forms` trains four heads of one block each, for 900
+# steps. *released* is the released form. *paper* is the paper's form as you built it, with a $C \times C$ matrix for
+# each level and tap. *paper, scalar weights* has a single number in place of each matrix, as equation 4 literally says
+# (`depthwise=True`). *paper, spatial first* moves spatial-aware attention to the front, as in the released code.
 
 # %%
 forms = recorded("forms")
@@ -766,7 +772,7 @@ for row in forms.rows:
     small, large = (forms.spread(row, size).mean for size in ("AP_small", "AP_large"))
     if row != forms.baseline:
         low, high = (difference := forms.difference(row, "AP")).interval()
-        more = f"   less paper: {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+        more = f"   minus paper: {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
     print(f"{row:21} AP {ap.text()}, small {small:.3f}, large {large:.3f}{more}")
 
 # %% [markdown]
@@ -954,9 +960,10 @@ for name in stages:
 #
 # ### Do features become sparser?
 #
-# The paper shows feature maps that become sparser with each attention. Measure it by the share of the energy that lies
-# in the strongest tenth of the positions: 10 % if energy is equal everywhere, 100 % for one bright place. Here are 24
-# pictures of Shapes, through the block of `quickstart`.
+# The paper says, with the maps of one photograph, that features become more sparse behind spatial-aware attention, and
+# lie on the places that tell objects apart. Measure it behind every step, by the share of the energy that lies in the
+# strongest tenth of the positions: 10 % if energy is equal everywhere, 100 % for one bright place. Here are 24 pictures
+# of Shapes, through the block of `quickstart`.
 
 # %%
 images = [pictures.image(index) for index in range(24)]
@@ -1097,7 +1104,7 @@ Challenge(
     difficulty=3,
     minutes=15,
     hints={
-        "What is an interaction?": "What the second adds when the first is on, less what it adds "
+        "What is an interaction?": "What the second adds when the first is on, minus what it adds "
         "when it is off.",
         "Where to begin": "For S and C: ap[row] - ap[row - S] - ap[row - C] + ap[row - S - C], "
         "seed by seed, for the "

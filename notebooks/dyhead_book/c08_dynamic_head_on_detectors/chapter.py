@@ -238,7 +238,9 @@ for name, x, points in zip(["P3", "P4", "P5", "P6"], levels, places(levels, 160,
 # There are 534 places and perhaps four objects. To learn, each place must be told whether an object is *its* object.
 # This **label assignment** is worth as much as a Dynamic Head: a RetinaNet with one anchor a place and FCOS's other
 # improvements becomes ATSS by its assignment alone, and gains two points of AP ([Zhang et al.,
-# 2020](https://arxiv.org/abs/1912.02424)). FCOS has three rules and a tie-break:
+# 2020](https://arxiv.org/abs/1912.02424)). You have built FCOS's rule with NumPy in [chapter
+# 01](01_feature_pyramid.ipynb). Here it is again in PyTorch, with other arguments: the radius was in pixels there, and
+# is in units of the level here. There are three conditions and a tie-break:
 #
 # 1. the place lies **inside** the box: all four distances to its sides are positive;
 # 2. it lies **near the centre**: within a radius in $x$ and in $y$, since places near the border see mostly background;
@@ -272,8 +274,9 @@ print("units", tuple(unit_N.shape), " reach", tuple(reach_N2.shape), " P4:", rea
 
 # %% [markdown] tags=["workbook"]
 # **Exercise 2** (difficulty 3, 25 minutes): `assign(points, units, reach, boxes, radius)`. Points, boxes and the two
-# columns of `reach` are in pixels, the radius in units. Return a tensor (N,) of integers: the row of `boxes` that the
-# place belongs to, or -1 for background.
+# columns of `reach` are in pixels, the radius in units. All comparisons are strict: a distance that equals a bound does
+# not fit. Return a tensor (N,) of integers: the row of `boxes` that the place belongs to, or -1 for background. `boxes`
+# may have no rows.
 #
 # <details><summary>Hint: where to begin</summary>Make the table of all distances first:
 # <code>sides(points[:, None], boxes[None])</code> is (N, G, 4): a row for each place, a column an object.</details>
@@ -647,6 +650,9 @@ check_nms(nms)
 
 # %% [markdown] tags=["workbook"]
 # **Exercise 7** (difficulty 3, 20 minutes): `detections(points, units, answers, size, least, most)` for one picture.
+# Take every pair of a place and a class whose score is above `least`. Decode its box (distances times the place's
+# unit), clip it to `size`, which is (height, width), suppress within each class at an IoU of 0.6, and keep the first
+# `most`. Return a dict of tensors, the best first: `boxes` (n, 4) as corners in pixels, `scores` (n,), `labels` (n,).
 #
 # <details><summary>Hint: where to begin</summary>The table of scores is (N, K): probabilities (N, K) times
 # centredness (N, 1), and the root.</details>
@@ -843,9 +849,11 @@ Picture(
 # The losses of classes and boxes fall far; the centredness hardly moves, as announced, since most of it is the entropy
 # of its targets (its panel has the finest axis of the three).
 #
-# Who is ahead after so few steps says how fast a head starts, not how good it is in the end: a tower begins as plain
-# convolutions, a block has to find offsets, gates and activations first. (The shipped `quickstart` has trained for
-# 3,100 steps, together with its backbone.) Here is what the towers find after their 300:
+# Who is ahead after so few steps says how fast a head starts, not how good it is in the end. Here the pyramid is
+# trained and frozen, and a tower has only two convolutions. Against towers of four convolutions, on a pyramid that
+# starts from random weights, one block is ahead after 600 steps: the curves near the end of this chapter show it. (The
+# shipped `quickstart` has trained for 3,100 steps, together with its backbone.) Here is what the towers find after
+# their 300:
 
 # %% tags=["hide"]
 from dyhead_book.c08_dynamic_head_on_detectors.boxes_figure import boxes_figure
@@ -986,8 +994,9 @@ for box_head in (two_stage.roi_heads.box_head, own):
 # %% [markdown]
 # ## What it costs
 #
-# The seven detectors of the table, with ResNet-50 at 800 x 1333 pixels and 80 classes, without and with six blocks. The
-# counts come from shapes alone. Two-stage detectors classify 1,000 regions.
+# The seven detectors of the table, with ResNet-50 at 800 x 1333 pixels and 80 classes. *Without* is the detector as
+# published, *with* has six blocks of the Dynamic Head. The counts come from shapes alone. Two-stage detectors classify
+# 1,000 regions.
 
 # %%
 from dyhead_lab.detectors.one_stage.atss import atss
@@ -1013,7 +1022,7 @@ costs["Faster R-CNN"] = costs_of(faster_rcnn)
 costs["Cascade R-CNN"] = costs_of(cascade_rcnn)
 
 # %% tags=["hide"]
-lines = ["| detector | parameters | with | GMAC | with |", "| --- | --- | --- | --- | --- |"]
+lines = ["| detector | parameters, without | with | GMAC, without | with |", "|" + " --- |" * 5]
 for name, variants in costs.items():
     millions = (f"{sum(part.parameters for part in parts) / 1e6:.1f} M" for parts in variants)
     giga = (f"{sum(part.macs for part in parts) / 1e9:.0f}" for parts in variants)
@@ -1120,11 +1129,12 @@ Picture(figure, alt="AP without and with a Dynamic Head: published on COCO, and 
 
 # %% [markdown]
 # The left panel and the right one do not compete: another data set, another backbone, another budget, one block instead
-# of six. Read the curves first. After 600 steps one block leads on every one-stage detector, because all that stands
-# behind the backbone starts from random weights, and the shallower part learns first: a short training measures how
-# fast a head starts. And 2,400 steps are not the end of learning either. In the last 600 one block and two still rise
-# by 0.011 to 0.018, four blocks by 0.025 to 0.042, and RetinaNet's towers, the slowest, by 0.048. With that said, what
-# is there at the end?
+# of six. Read the curves first. After 600 steps one block leads on every one-stage detector. In the short training
+# above the towers led, but they had two convolutions each and a pyramid that was trained already. Here they have four,
+# and all that stands behind the backbone starts from random weights. That the shallower head learns first is our
+# guess; no experiment here tests it. And 2,400 steps are not the end of learning either. In the last 600 one block and
+# two still rise by 0.011 to 0.018, four blocks by 0.025 to 0.042, and RetinaNet's towers, the slowest, by 0.048. With
+# that said, what is there at the end?
 #
 # - **ATSS** gains 0.025 with one block and 0.032 with two, and the detector multiplies less often than the published
 #   one, by a factor of 1.8 and 1.4. That is the size of the paper's gains.

@@ -86,16 +86,18 @@ growth.ask()
 # softmax turns the $N$ products into $N$ weights that sum to 1; what is read is the weighted mean of the values.
 #
 # Nobody needs to look for one thing only, so $M$ **heads** look in parallel, each with $D = C / M$ channels of its
-# own ([Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), written as in Deformable DETR, equation 1):
+# own ([Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), written as in Deformable DETR, equation 1). Let $x_n$
+# be token $n$, and $z_q$ the vector of $C$ channels that query $q$ starts from:
 #
 # $$\mathrm{out}_q = \sum_{m=1}^{M} W_m \sum_{n=1}^{N} A_{mqn}\, W'_m x_n, \qquad
 # A_{mqn} = \mathrm{softmax}_n \frac{(U_m z_q)^\top (V_m x_n)}{\sqrt{D}}$$
 #
-# $U_m z_q$ is the query, $V_m x_n$ the key, $W'_m x_n$ the value, each of $D$ channels; $W_m$ brings what a head has
-# read back to $C$ channels. In **self-attention** the queries are the tokens themselves, so their number $Q$ is $N$.
-# In **cross-attention** they come from elsewhere. The square root is there because a sum of $D$ products of numbers
-# of spread 1 has a spread of $\sqrt D$: with large $D$ the softmax would start almost one-hot, and a one-hot softmax
-# has almost no gradient.
+# $U_m z_q$ is the query of head $m$, $V_m x_n$ the key, $W'_m x_n$ the value, each of $D$ channels. $A_{mqn}$ is the
+# weight that query $q$ gives to token $n$ in head $m$, and $W_m$ brings what a head has read back to $C$ channels. In
+# **self-attention** the queries come from the tokens themselves, $z_q = x_q$, so their number $Q$ is $N$. In
+# **cross-attention** they come from elsewhere. The square root is there because a sum of $D$ independent products with
+# mean 0 and standard deviation 1 has the standard deviation $\sqrt D$: with large $D$ the softmax would start almost
+# one-hot, and a one-hot softmax has almost no gradient.
 #
 # <img src="diagrams/multihead_attention.svg" alt="Multi-head attention. Queries, keys and values go through a
 # linear map each and are cut into M heads of D channels. Query times key over the square root of D gives a
@@ -388,13 +390,16 @@ print("difference from the library's layer:", "below 1e-5" if apart < 1e-5 else 
 # %% [markdown]
 # ## Build: a decoder layer
 #
-# The decoder does not work on tokens but on $Q$ **object queries**. Each of them will say one box or nothing. A query
-# is two vectors: a content, which starts at zero and is what the layers change, and a learned position, which stays
-# the same and is added wherever the query is used as a query or a key. A layer has three parts:
+# The decoder does not work on tokens but on $Q$ **object queries**. Each of them will say one box or nothing. Mind the
+# word: above, a query was the vector that an attention compares with the keys; an object query is a slot that passes
+# through all layers of the decoder. It is two vectors: a content, which starts at zero and is what the layers change,
+# and a learned position, which stays the same. Their sum is what an attention gets as query (in part 1 below also as
+# key); the value is the content alone. A layer has three parts:
 #
-# 1. Queries read queries. This is how two of them agree who takes which object: it is the only step in which one
-#    query learns of another, and DETR has no suppression of doubles behind it.
-# 2. Queries read the memory, the encoder's output: *cross-attention*.
+# 1. Object queries read object queries. This is how two of them agree who takes which object. It is the only step in
+#    which one learns of another, and DETR has no *non-maximum suppression* (NMS) behind it, the step by which other
+#    detectors drop a box that overlaps a better one ([chapter 08](08_dynamic_head_on_detectors.ipynb)).
+# 2. Object queries read the memory, the encoder's output: *cross-attention*.
 # 3. Two linear layers.
 
 # %% [markdown] tags=["workbook"]
@@ -643,7 +648,9 @@ check_same_ap("detr_tiny", DETR=DETR)
 # ## It learns
 #
 # Can yours learn at all? The quickest test of any detector is whether it can learn a handful of pictures by heart. If
-# it cannot, something is broken, and no amount of data will mend it. Sixteen pictures of Shapes, 95 objects:
+# it cannot, something is broken, and no amount of data will mend it. Sixteen pictures of Shapes, 95 objects. The last
+# stage of the backbone is *dilated*: it has stride 1 in place of 2, and its taps stand further apart instead. So its
+# map has stride 16, not 32, and 10 x 10 cells for 160 pixels. (Papers call a DETR on such a map DC5, for dilated C5.)
 
 # %%
 from dataclasses import replace
@@ -890,12 +897,13 @@ for N in (100, 850, 3350, 13400):
 # compares itself with all 64 tokens and takes a weighted mean of them. On the right it predicts four places
 # near its reference point and the weight of each, and reads between the cells there.">
 #
-# Papers write it as a set. Let $\Omega_{qk}$ be the keys that query $q$ reads. In dense attention it is the whole
-# map, $|\Omega_{qk}| = N$, and a map of $N$ queries costs $O(N^2)$. Deformable attention makes the set small,
-# $|\Omega_{qk}| = K \ll N$, and costs $O(NK)$. [Sparse DETR](https://arxiv.org/abs/2111.14330) makes the other factor
-# small: only $S$ salient tokens are queries, $O(SK)$. (This book writes $P$ for points per head and level, so $K = L
-# P$ in each head, and $T$ for kept tokens.) And the first weight of a point is $1/K$ in place of $1/N$, so that its
-# score gets a signal from the first step on.
+# Papers write it as a set. Let $\Omega_{qk}$ be the places that query $q$ reads. (The $k$ stands for *key*: papers call
+# everything that is read a key, also here, where nothing is compared.) In dense attention the set is the whole map,
+# $|\Omega_{qk}| = N$, and a map of $N$ queries costs $O(N^2)$. Deformable attention makes the set small,
+# $|\Omega_{qk}| = K \ll N$, and costs $O(NK)$; this $K$ counts places and is not the $K$ classes of DETR above. [Sparse
+# DETR](https://arxiv.org/abs/2111.14330) makes the other factor small: only $S$ salient tokens are queries, $O(SK)$.
+# (This book writes $P$ for points per head and level, so $K = L P$ in each head, and $T$ for kept tokens.) And the
+# first weight of a point is $1/K$ in place of $1/N$, so that its score gets a signal from the first step on.
 #
 # | | queries | each reads | cost | weights at N = 13,400, P = 4 |
 # | --- | --- | --- | --- | --- |
@@ -1024,8 +1032,8 @@ for name, model in {"as trained": detr, "queries do not see each other": alone}.
 
 # %% [markdown]
 # This shows how much a trained detector leans on it, not what one would learn that never had it; the first challenge
-# below trains that one. The DETR paper finds that suppression of doubles still helps the first decoder layer and no
-# longer the later ones: the queries have sorted it out among themselves.
+# below trains that one. The DETR paper finds that NMS still helps the first decoder layer and no longer the later ones:
+# the queries have sorted it out among themselves.
 #
 # **"300 queries are a waste: an image has seven objects."** Spare queries are how DETR survives crowded images: an
 # image with more objects than queries cannot be solved. And what do they cost? Compare the queries of a decoder layer
@@ -1061,10 +1069,12 @@ for depth in (2, 6, 12, 24):
     print(f"{depth:2} encoder layers: gradient at the last {last:.3f}, at the first {first:.3f}")
 
 # %% [markdown]
-# The gradient shrinks with depth, but gently: residual connections hand it on, and over twelve layers it about
-# halves. "Vanishing" would mean a factor for every layer. So the paper's failure is real as an outcome of its
-# trainings, but its explanation is not to be seen at the start, at least not in a network this small. The loss on
-# each encoder layer also says early on *what* a token should know. [Chapter 12](12_sparse_detr.ipynb) builds it.
+# In the two deepest detectors the gradient loses about five per cent a layer: over twelve layers about a half is left,
+# over 24 less than a third. A constant factor for each layer is what "vanishing" means, but this factor is near 1,
+# since residual connections hand most of the gradient on, and AdamW, which divides by the size of a gradient, still
+# trains a layer that gets half. So the paper's failure is real as an outcome of its trainings, but a gradient that
+# has vanished is not seen at the start, at least not in a network this small. The loss on each encoder layer also
+# says early on *what* a token should know. [Chapter 12](12_sparse_detr.ipynb) builds it.
 #
 # ## Break it
 #

@@ -217,8 +217,10 @@ check_ms_deform_attn(ms_deform_attn_loops)
 # - the **weight** $A$ gets $g \cdot s$: how much the sample changes the loss;
 # - each **cell** gets $A$ times its share times $g$. Many queries read the same cell, so their gradients *add up*
 #   there;
-# - the **location** gets $A\, g$ times the slope of the sample. The slope is known per cell, and a location of 1 is
-#   $W$ cells wide and $H$ cells high.
+# - the **location** gets, along x and along y, $A$ times $g \cdot s'$, where $s'$ is the slope of the sample: how fast
+#   its $D$ channels change along that axis. `four_cells` gives the slope of each cell's share for a step of one cell.
+#   A location counts in $[0, 1]$, and the whole way from 0 to 1 is $W$ cells along x and $H$ along y, so the slope per
+#   location is $W$ or $H$ times the slope per cell.
 #
 # The last line is the only thing that ever moves a point. It compares the four cells around the point, and no others:
 # a point cannot feel what is three cells away. Keep that in mind for the start of the layer below.
@@ -356,10 +358,11 @@ for backend in ["formula", "numba"] + ["emulated"] * ops.native.built("emulated"
 # %% [markdown]
 # ## Build: where the points lie
 #
-# The operator wants locations in $[0, 1]$; the layer predicts offsets. For reference *points* offsets count in cells
-# of each level. A decoder that refines boxes ([chapter 11](11_deformable_detr.ipynb)) gives reference *boxes* $(c_x,
-# c_y, w, h)$ instead; then an offset counts in half box sizes over $P$, so that an offset of $P$ reaches from the
-# centre to the edge, on every level alike. The scale of the search follows the object.
+# The operator wants locations in $[0, 1]$; the layer predicts offsets. Around a reference *point* an offset counts in
+# cells of each level: divide it by $(W_l, H_l)$. A decoder that refines boxes ([chapter 11](11_deformable_detr.ipynb))
+# gives reference *boxes* $(c_x, c_y, w, h)$ instead. Then the unit of an offset $(\Delta x, \Delta y)$ is a share of
+# the box: the location is $\big(c_x + \frac{\Delta x}{P} \frac{w}{2},\; c_y + \frac{\Delta y}{P} \frac{h}{2}\big)$. An
+# offset of $P$ reaches from the centre to the edge, on every level alike. The scale of the search follows the object.
 #
 # The reference has an axis for levels: images of a batch are padded and each level rounds its size, so the same place
 # may be a slightly different share of each padded map.
@@ -865,7 +868,7 @@ so_far("deformable_detr_tiny", MultiScaleDeformableAttention=MultiScaleDeformabl
 # ## Recap
 #
 # - Reference points are normalised: the same place on every level. Offsets count in cells of each level; around a
-#   reference box, in half box sizes over $P$.
+#   reference box, the unit is half the box divided by $P$.
 # - One softmax over all $L P$ points of a head: levels compete.
 # - Half a cell: $[0, 1]$ ends at the outer edges, and the centre of the first cell is at $0.5 / W$.
 # - A point feels the four cells around it, and no others. The ring spreads the points out, so that some are near and

@@ -508,8 +508,10 @@ check_decoder(DeformableDecoder)
 # starts with a probability of 1 %: nearly all of queries × classes are background, and a loss that starts at 50 % would
 # first spend a long time learning that (the same trick as in [chapter 08](08_dynamic_head_on_detectors.ipynb)).
 #
-# In front, `projections` brings the backbone's maps to $C$ channels, each by a 1x1 convolution, and makes a level
-# beyond its last map by one of stride 2. Behind, `best` makes detections of what the last layer says: the 100 pairs of
+# In front, `projections` brings each of the backbone's maps to $C$ channels by a 1x1 convolution. A level beyond the
+# last map comes from that map by a 3x3 convolution of stride 2, and one more level from the level before it. Behind
+# each stands `LevelNorm(32, C)`: group normalisation with 32 groups, in the library's version, which also accepts a
+# level of a single cell. Behind the decoder, `best` makes detections of what the last layer says: the 100 pairs of
 # query and class with the highest probabilities. Nothing is suppressed. What the layers before it say goes along as
 # `aux_outputs`, because they have losses, too.
 
@@ -1181,9 +1183,10 @@ Picture(ap_curves_figure(curves, EPOCH), alt)
 # Ten is what the paper's schedules say, not what a curve says. For an AP of 0.2 DETR needs about thirty times as many
 # epochs here, and with ten times as many it ends well below its rival. For small objects it has half of its rival's AP,
 # as the paper leads one to expect: it can afford one map of 10 x 10 cells, where the rival has three, the finest of 20
-# x 20. For large objects, in which the paper's DETR is the stronger one, it has half as well; we do not know why. Two
-# things to keep in mind. The long training of DETR was made once, with one seed. And a rate that falls only toward the
-# end keeps a curve low on its way: a training that was planned for 24 epochs would be higher at 24 than this one was.
+# x 20. For large objects it has less than half of its rival's AP too (0.200 against 0.448). We do not know why: in the
+# paper large objects are those for which DETR is the better one. Two things to keep in mind. The long training of DETR
+# was made once, with one seed. And a rate that falls only toward the end keeps a curve low on its way: a training that
+# was planned for 24 epochs would be higher at 24 than this one was.
 #
 # **"Refinement and two stages bring 2 to 3 points each."** The official table, with ResNet-50 on COCO val2017 after 50
 # epochs, says 1.7 and 0.7. Parameters and multiply-adds are counted here, on PyTorch's meta device, where nothing is
@@ -1217,9 +1220,10 @@ print(", ".join(f"{keep} queries: AP {ap:.3f}" for keep, ap in few_queries.items
 # AP is left. The reason stands in the figure of places above: a query has a region and a size of its own. So 50
 # queries are not 50 chances for the same object but 50 places to look. In one picture two or three of them have a
 # score above 0.4; over forty pictures 36 of the 50 have it at least once ([chapter
-# 20](20_what_you_may_have_read.ipynb) counts them). With learned queries fewer places mean less. (The cut also takes
-# from the rest what they were trained with. And a two-stage detector, which chooses its queries in the image, has less
-# reason to keep 300.)
+# 20](20_what_you_may_have_read.ipynb) counts them). Learned queries have fixed places, so a detector with fewer of them
+# leaves some places of the image unwatched. (Two limits: the queries that are kept were trained together with those
+# that are cut, so a detector trained with ten queries might do better than this one. And a two-stage detector, which
+# chooses its queries in the image, has less reason to keep 300.)
 #
 # **"Self-attention among the queries can go."** Each query reads the image by itself, so what is it for? Switch it
 # off in the trained detector:

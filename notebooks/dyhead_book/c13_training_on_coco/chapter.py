@@ -318,12 +318,16 @@ Picture(figure, alt="Three schedules: a cosine, one with two drops, and one with
 # | sampling offsets | full rate | a tenth | none there | a tenth |
 # | weight decay | 1e-4, of everything | 1e-4, of everything | 1e-4, of everything | 0.05, of matrices |
 #
-# Why can DETR's family do without a warm-up? AdamW divides every gradient by its own running size, so the first steps
-# are no larger than later ones. With plain SGD, the gradient of an untrained detector times the full rate would throw
-# the weights away: hence the 1,000 steps. And what does **clipping at norm 0.1** do, when the norm is many times
-# that? Nearly every step is clipped (the cell that trains on COCO below prints the norm), so only the direction of
-# the gradient is left. A factor common to all steps does not matter to AdamW; what matters is that the gradients of
-# all batches become equally long: one with a huge gradient counts no more than any other.
+# Why can DETR's family do without a warm-up? Partly because AdamW bounds the step: it divides every gradient by its own
+# running size, so an untrained detector with huge gradients moves no weight by much more than the rate. That does not
+# make the first steps small. In the first one every weight moves by the full rate; later steps are shorter, since
+# gradients of changing sign cancel in the running mean. So this is no proof that AdamW needs no warm-up (quickstart,
+# with ten times the rate, has one), only that 1e-4 and 2e-4 with clipping turned out low enough. With plain SGD, the
+# gradient of an untrained detector times the full rate would throw the weights away: hence the 1,000 steps. And what
+# does **clipping at norm 0.1** do, when the norm is many times that? Nearly every step is clipped (the cell that trains
+# on COCO below prints the norm), so only the direction of the gradient is left. A factor common to all steps does not
+# matter to AdamW; what matters is that the gradients of all batches become equally long: one with a huge gradient
+# counts no more than any other.
 #
 # When the batch changes, so must the rate: proportionally with SGD (half the batch, half the rate), by the square
 # root with AdamW, as Sparse DETR's code does.
@@ -365,9 +369,13 @@ print([name for name, p in detector.named_parameters() if id(p) in sampling][:3]
 
 # %% [markdown] tags=["workbook"]
 # **Exercise 3** (difficulty 3, 20 minutes): `parameter_groups(model, lr, backbone_lr, offset_lr, weight_decay,
-# decay_norms)`. The body of the backbone is `model.backbone.body`, or `model.backbone` where no pyramid stands on it;
-# frozen parameters (`requires_grad` is False) stand in no group. Return a list of dicts with `params`, `lr`,
-# `initial_lr` and `weight_decay`, one for each pair of rate and decay.
+# decay_norms)`. `backbone_lr` and `offset_lr` are *factors* of `lr`, such as 0.1: the first for the body of the
+# backbone, the second for what `sampling_parameters(model)` finds; a parameter that is both gets both factors. With
+# `decay_norms` everything decays by `weight_decay`; without it only parameters of two or more axes do that predict no
+# offsets, and all others get a decay of 0. The body of the backbone is `model.backbone.body`, or `model.backbone`
+# where no pyramid stands on it; frozen parameters (`requires_grad` is False) stand in no group. Return a list of dicts
+# with `params`, `lr`, `initial_lr` (the same number as `lr`: the schedule multiplies it) and `weight_decay`, one for
+# each pair of rate and decay.
 #
 # <details><summary>Hint: where to begin</summary>Two sets of <code>id(parameter)</code>: those of the body, and those
 # of the layers that any module names in <code>sampling_parameters</code>.</details>
@@ -478,7 +486,8 @@ for layer, clipped in zip(layers, (clip, nn.utils.clip_grad_norm_), strict=True)
 # $$\bar w \leftarrow d\,\bar w + (1 - d)\, w, \qquad d = \min\Big(\text{decay}, \frac{1 + t}{10 + t}\Big)$$
 #
 # The second argument keeps the memory short at first; otherwise the random start would stay in the average for a
-# thousand steps. After the first step, $t = 0$, the average simply is the model.
+# thousand steps. The very first update, $t = 0$, is an exception to the formula (which would give $d = 1/10$): there
+# $d = 0$, so that after it the average simply is the model.
 
 # %% [markdown] tags=["workbook"]
 # **Exercise 5** (difficulty 2, 15 minutes): `update_average(average, model, decay, steps)`, in place, for parameters

@@ -722,8 +722,8 @@ for name in ("zoomed in twice", "darkened by a third"):
 #
 # A reaction is not a benefit. Whether gates that differ from picture to picture are worth anything is a question for
 # AP: [chapter 02](02_scale_aware.ipynb) replaces the learned gates of quickstart by their mean over pictures, and loses
-# nothing; by one constant for all levels, and loses a part of what gates gain. That *levels* are weighed differently
-# counts a little there. That *pictures* are does not show.
+# nothing; it replaces them by one constant for all levels, and loses a part of what gates gain. So it is worth a little
+# that gates differ from *level to level*. That they differ from *picture to picture* was worth nothing there.
 #
 # ## What the controls said
 #

@@ -232,8 +232,9 @@ with torch.no_grad(), trace(joint) as seen:
     print("the traced map gives the output:", torch.allclose(expected, output, atol=1e-5))
 
 # %% [markdown]
-# In the first step only $\gamma$ moves: the gradient of everything behind it is multiplied by $\gamma = 0$. From the
-# second step on all of it learns.
+# In the first step only $\gamma$ moves. What the attention has read is multiplied by $\gamma = 0$ before it reaches the
+# output, so the projections and the LayerNorm that computed it get a gradient of zero. From the second step on all of
+# it learns.
 #
 # ## Train: a toy with a right answer
 #
@@ -487,11 +488,12 @@ if len(differences) > 1:
     print(f"pairs to see a gain of 0.01 four times in five: about {max(2, round(needed))}")
 
 # %% [markdown]
-# Two pairs are in favour and one is even: +0.007 on average, with a spread of 0.006. Divided by the root of three the
-# spread of the *mean* is 0.003, so the mean is about two of those away from zero, and with three pairs more than four
-# are needed for the usual level. What to write down: a hint, no effect shown; and an effect of 0.01 is not
-# excluded. Gamma has had only 80 steps to leave zero, and the next section shows what the attention has to learn
-# first.
+# Two pairs are in favour and one is even: +0.007 on average, and the differences have a standard deviation of 0.006.
+# Divided by the root of three that is 0.003, the *standard error* of the mean. The mean is about two standard errors
+# away from zero. With many pairs two would be enough for the usual level of 5 %; with three pairs the t distribution
+# asks for 4.3, because a standard deviation of three numbers is itself a rough guess. What to write down: a hint, no
+# effect shown; and an effect of 0.01 is not excluded. Gamma has had only 80 steps to leave zero, and the next section
+# shows what the attention has to learn first.
 #
 # The last line is worth a habit. An ablation can only see what is larger than its noise. To notice a difference
 # $\delta$ in four of five experiments, at the usual level of one false alarm in twenty, takes about $(2.8\, s /
@@ -744,6 +746,7 @@ who_solves_it.revisit(answer.get(who, "d"), f"Solved by the best seed: {numbers}
 # </details>
 # <details><summary>An ablation with three seeds shows +0.004 with a spread of 0.010. What do you write?</summary>
 #
-# That no effect was seen, and how large one could have hidden: about twice the spread over the root of three, 0.012.
+# That no effect was seen, and how large one could have hidden. With three pairs the 95 % interval is 4.3 standard
+# errors to each side, 4.3 x 0.010 / root of three = 0.025: from -0.021 to +0.029.
 #
 # </details>

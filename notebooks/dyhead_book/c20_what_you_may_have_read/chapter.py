@@ -386,12 +386,15 @@ for name, out in {"not refined": as_it_is, "thrown away": thrown_away}.items():
     print(f"90 % of the tokens {name}: {well_placed(out)} of {every} objects well placed")
 
 # %% [markdown]
-# More than two fifths of what was well placed is lost. So the 45 % of tokens that the decoder of a finished detector
-# refers to, as the paper counts them, are not the 45 % that are *needed*. They are those worth refining: the paper
-# refines only them and loses 0.1 AP. [Chapter 12](12_sparse_detr.ipynb) builds the scorer, measures how much attention
-# its choice catches, and lets $\rho$ change after training, which the paper does too (its section on dynamic
-# sparsification): on 200 pictures of Shapes AP is .371 with 2 % of the tokens, .435 with 10 %, .452 with the 30 % of
-# its training and .444 with all.
+# More than two fifths of what was well placed is lost. So tokens that are not refined are still needed as values. (Zero
+# is also a number that no layer met in training; a part of the loss may come from that.) The paper's 45 % do not
+# contradict this. They count the tokens that the *decoder* of a finished Deformable DETR refers to, and the paper takes
+# them as those worth refining: a detector that refines only them loses 0.1 AP. That the others could be thrown away it
+# does not say, since the encoder goes on reading them.
+#
+# [Chapter 12](12_sparse_detr.ipynb) builds the scorer, measures how much attention its choice catches, and lets $\rho$
+# change after training, which the paper does too (its section on dynamic sparsification): on 200 pictures of Shapes AP
+# is .371 with 2 % of the tokens, .435 with 10 %, .452 with the 30 % of its training and .444 with all.
 #
 # # About the data
 #

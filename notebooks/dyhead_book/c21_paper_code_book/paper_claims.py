@@ -29,7 +29,7 @@ def _spatial_the_most(record: Record) -> Iterator[Finding]:
     spatial = _effect(record, "S")
     for letter, name in (("L", "scale-aware"), ("C", "task-aware")):
         more = [s - other for s, other in zip(spatial, _effect(record, letter), strict=True)]
-        yield gain(f"spatial-aware less {name}", Spread.of(more))
+        yield gain(f"spatial-aware minus {name}", Spread.of(more))
 
 
 def _detectors(record: Record) -> Iterator[Finding]:
@@ -39,18 +39,18 @@ def _detectors(record: Record) -> Iterator[Finding]:
         ("ATSS, 2 blocks", "ATSS, towers"),
         ("Faster R-CNN, 1 block", "Faster R-CNN, plain"),
     ):
-        yield gain(f"{row}, less {other.split(', ')[1]}", record.difference(row, "AP", other))
+        yield gain(f"{row} minus {other.split(', ')[1]}", record.difference(row, "AP", other))
 
 
 def _photographs(record: Record) -> Iterator[Finding]:
-    yield gain("2 blocks less towers of their cost", record.difference("2 blocks", "AP"))
+    yield gain("2 blocks minus towers of their cost", record.difference("2 blocks", "AP"))
 
 
 def _each_step(record: Record) -> Iterator[Finding]:
-    """Every row less the one above it."""
+    """Every row minus the one above it."""
     rows = list(record.rows)
     for row, other in zip(rows[1:], rows[:-1], strict=True):
-        yield gain(f"{row} less {other}", record.difference(row, "AP", other))
+        yield gain(f"{row} minus {other}", record.difference(row, "AP", other))
 
 
 def _cost_of_two(record: Record) -> Iterator[Finding]:
@@ -112,16 +112,16 @@ DYNAMIC_HEAD = (
 
 def _epochs(record: Record) -> Iterator[Finding]:
     for metric in ("AP", "AP_small"):
-        yield gain("Deformable DETR less DETR, equal steps", record.difference("Deformable DETR", metric), metric)
+        yield gain("Deformable DETR minus DETR, equal steps", record.difference("Deformable DETR", metric), metric)
     long = "DETR, ten times as long"
     for metric in ("AP", "AP_small"):
         more = record.difference("Deformable DETR", metric, long)
-        yield gain("Deformable DETR less DETR with ten times the steps", more, metric)
+        yield gain("Deformable DETR minus DETR with ten times the steps", more, metric)
 
 
 def _doubles(record: Record) -> Iterator[Finding]:
     more = record.difference("no self-attention", "doubles")
-    yield gain("no self-attention less with it", more, "doubles an object")
+    yield gain("no self-attention minus with it", more, "doubles an object")
 
 
 DEFORMABLE_DETR = (
@@ -160,11 +160,11 @@ def _referred(record: Record) -> Iterator[Finding]:
 
 def _few_tokens(record: Record) -> Iterator[Finding]:
     for row in ("rho 0.1", "rho 0.3"):
-        yield loss(f"{row} less dense", record.difference(row, "AP", "dense"))
+        yield loss(f"{row} minus dense", record.difference(row, "AP", "dense"))
 
 
 def _more_tokens(record: Record) -> Iterator[Finding]:
-    yield gain("rho 0.5 less rho 0.1", record.difference("rho 0.5", "AP", "rho 0.1"))
+    yield gain("rho 0.5 minus rho 0.1", record.difference("rho 0.5", "AP", "rho 0.1"))
 
 
 def _selection(record: Record) -> Iterator[Finding]:
@@ -173,19 +173,19 @@ def _selection(record: Record) -> Iterator[Finding]:
         for metric in ("AP", "Corr"):
             for better, worse in (("objectness", "random"), ("dam", "random"), ("dam", "objectness")):
                 more = record.difference(f"{better} rho {rho}", metric, f"{worse} rho {rho}")
-                yield gain(f"{called[better]} less {called[worse]}, rho {rho}", more, metric)
+                yield gain(f"{called[better]} minus {called[worse]}, rho {rho}", more, metric)
 
 
 def _encoder_heads(record: Record) -> Iterator[Finding]:
     for layers in (2, 6, 12):
         more = record.difference(f"{layers} layers", "AP", f"{layers} layers, no heads")
-        yield gain(f"{layers} layers, with less without heads", more)
+        yield gain(f"{layers} layers, with heads minus without", more)
 
 
 def _other_shares(record: Record) -> Iterator[Finding]:
     for rho in (0.1, 0.5):
         more = record.difference(f"rho {rho}", "AP", f"trained with {rho}")
-        yield loss(f"trained with 0.3 and served with {rho}, less trained with it", more)
+        yield loss(f"trained with 0.3 and served with {rho}, minus trained with it", more)
 
 
 def _encoder_time(record: Record) -> Iterator[Finding]:
@@ -195,7 +195,7 @@ def _encoder_time(record: Record) -> Iterator[Finding]:
 
 def _borrowed(record: Record) -> Iterator[Finding]:
     for rho in (0.1, 0.3):
-        yield loss(f"rho {rho} less all tokens", record.difference(f"borrowed rho {rho}", "AP"))
+        yield loss(f"rho {rho} minus all tokens", record.difference(f"borrowed rho {rho}", "AP"))
 
 
 SPARSE_DETR = (

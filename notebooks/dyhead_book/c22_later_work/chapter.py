@@ -187,7 +187,11 @@ for query, box in enumerate(model.anchors.sigmoid()[:3].tolist()):
 # True where a row must *not* read a column, as PyTorch's `attn_mask` has it.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise: who is hidden** (difficulty 2 of 5, about 15 minutes). The noised queries come first, group by group.
+# **Exercise: who is hidden** (difficulty 2 of 5, about 15 minutes): `who_is_hidden(groups, objects, queries)`. First
+# come `groups` groups of `objects` noised queries each, group after group, then `queries` ordinary ones. A noised query
+# may read its own group and the ordinary queries, but no other group, which holds the same objects. An ordinary query
+# may read the ordinary ones only. Return (D + Q, D + Q) booleans, True where a row must not read a column, with D =
+# groups * objects and Q = queries.
 #
 # <details><summary>Where do I begin?</summary>
 #
@@ -225,8 +229,9 @@ print(who_is_hidden(groups=2, objects=2, queries=3).int())
 # query can have: numbers between 0 and 1, of which a logit exists.
 
 # %% [markdown] tags=["workbook"]
-# **Exercise: shaken boxes** (difficulty 1 of 5, about 10 minutes). `random` holds numbers from -1 to 1: two for the
-# centre, two for the sides.
+# **Exercise: shaken boxes** (difficulty 1 of 5, about 10 minutes): `shaken_boxes(boxes, random, noise)`. `boxes` is
+# (..., 4) as (cx, cy, w, h) in [0, 1]; `random` has the same shape and holds numbers from -1 to 1: two for the centre
+# (x, y), two for the sides (w, h). Return boxes (..., 4), each number clamped to between 0.001 and 0.999.
 #
 # <details><summary>Where do I begin?</summary>
 #
@@ -410,8 +415,9 @@ for name, trained in {"without": model, "with noised groups": helped}.items():
 #   shaken more, which must say "nothing here". So a query learns not to claim an object that a better one has.
 # - *Mixed query selection*: of the two stages of chapter 11 it takes only the boxes; the content of a query is learned.
 #   A token that has seen half of its object is a good place to look from and a bad answer.
-# - *Look forward twice*: chapter 11 detaches every box before the next layer takes it, so that a layer learns from its
-#   own prediction alone. DINO lets it learn from the next layer's as well, and from no other.
+# - *Look forward twice*: chapter 11 detaches every box before the next layer takes it, so that the *correction* of a
+#   box learns from its own layer's prediction alone. (What a layer has read, its content, is not detached and learns
+#   from all later layers.) DINO lets the correction learn from the next layer's prediction as well, and from no other.
 #
 # The last takes four lines, which are easily written wrong. Layer $l$ gets a box $b_{l-1}$ and finds a change
 # $\Delta_l$ of its logits. Let $\mathrm{move}(b, \Delta) = \sigma(\sigma^{-1}(b) + \Delta)$, and let $\bar b$ be $b$

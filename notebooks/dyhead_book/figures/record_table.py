@@ -17,7 +17,7 @@ def recorded_table(name: str) -> Markdown:
         record = recorded(name)
     except UserError as error:
         return Markdown(str(error))
-    columns = [*record.metrics, f"{record.metrics[0]} less {'its baseline' if record.against else record.baseline}"]
+    columns = [*record.metrics, f"{record.metrics[0]} minus {'its baseline' if record.against else record.baseline}"]
     header = f"| | {' | '.join(columns)} |\n|{' --- |' * (1 + len(columns))}"
     rows = "\n".join(f"| {row} | {' | '.join(_cells(record, row))} |" for row in record.rows)
     return Markdown(f"{header}\n{rows}\n\n{' '.join(_notes(record))}")
