@@ -674,14 +674,14 @@ print(f"AP on 60 pictures that it has not seen: {shapes_ap(learner, len(unseen))
 
 # %% tags=["hide"]
 figure = scorer_figure(history["scorer"], history["Corr"], learner.rho)
-alt = "The scorer's loss falls within forty steps and stays; Corr jumps to 0.7 and stays there."
+alt = "The scorer's loss falls within forty steps, then slowly; Corr jumps to 0.7 and stays there."
 Picture(figure, alt)
 
 # %% [markdown]
 # Corr jumps to 0.7 within five steps and stays near it, where chance would give 0.3. The scorer's loss falls from
-# 0.65 to about 0.43 within forty steps and stays there too. Has it stopped learning? The loss of everything together
-# goes on falling, to a quarter, and the detector finds its first objects in pictures that it has not seen. A likely
-# reason is that the target moves. At first every query looks at the ring around its reference, which is easy to
+# 0.65 to about 0.43 within forty steps, and then hardly further. Has it stopped learning? The loss of everything
+# together goes on falling, to a quarter, and the detector finds its first objects in pictures that it has not seen. A
+# likely reason is that the target moves. At first every query looks at the ring around its reference, which is easy to
 # foretell. The more the decoder learns, the more each picture has a map of its own, and the scorer keeps pace with a
 # task that becomes harder. A loss that stands still is not always a training that stands still.
 #

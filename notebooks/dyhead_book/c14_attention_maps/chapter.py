@@ -95,7 +95,7 @@ farther.ask()
 # %% tags=["hide"]
 without_learning = Question(
     "14 inside without learning",
-    "In its last decoder layer a query of Deformable DETR puts 98 % of its attention into the box "
+    "In its last decoder layer a query of Deformable DETR puts 99 % of its attention into the box "
     "that it found. We replace its points by those of an untrained layer, a ring around the same "
     "query, all with equal weights. How much of that lies inside?",
     a="about the box's share of the picture, a fifth",
@@ -757,7 +757,7 @@ learned = measured[:, -1, 0].mean()
 without_learning.revisit(answer, f"{ring:.1%} inside, {learned:.1%} as learned.")
 
 # %% [markdown]
-# The 98 % of the last layer are mostly a matter of form. From the second layer on the reference is the box that the
+# The 99 % of the last layer are mostly a matter of form. From the second layer on the reference is the box that the
 # layer before found, and offsets count in halves of it: whatever a query does, it starts inside. What learning moved in
 # there is little; the outermost ring points lie *on* the border, and a pixel decides about them. The number that says
 # something is that of the **first layer**. There the reference is a point, the same for every picture, the ring puts
@@ -1133,9 +1133,9 @@ Challenge(
 # of the map is lost besides.
 #
 # </details>
-# <details><summary>A query's points lie 98 % inside its box. Which single number would you ask for next?</summary>
+# <details><summary>A query's points lie 99 % inside its box. Which single number would you ask for next?</summary>
 #
-# The same share for points that have learned nothing around the same reference. If that is 90 %, eight points are left
+# The same share for points that have learned nothing around the same reference. If that is 90 %, nine points are left
 # to talk about.
 #
 # </details>

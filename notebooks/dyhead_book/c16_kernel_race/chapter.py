@@ -227,8 +227,9 @@ check_race(race)
 # %% [markdown]
 # ## What was recorded
 #
-# The project ships a table that `dyhead-lab bench ops` wrote on a machine that did nothing else, with the same method
-# and more rounds. `dyhead_lab` is this library's CPU path. `torchvision` is what most people use; its CPU kernel
+# The project ships a table that `dyhead-lab bench ops` wrote with the same method and more rounds. Nothing of ours ran
+# beside it, but the machine is shared with others, and two runs of the same day differed in single rows, once by more
+# than a half. `dyhead_lab` is this library's CPU path. `torchvision` is what most people use; its CPU kernel
 # samples in a plain loop on one thread, where the others had two. `plain conv2d` is a convolution of the same size
 # without any offsets, because a deformable convolution ends in the same product.
 
