@@ -1164,8 +1164,8 @@ recorded_table("photographs")
 # After 400 steps nothing separates the two. Then the blocks pull ahead, and at the end they have 0.059 where the towers
 # have 0.054, a tenth more. Large objects gain most, small ones nothing. That is the direction of the paper's claim. It
 # is also one seed on 236 validation photographs, and neither detector has finished: in the last third the blocks still
-# rose by 0.013, the towers by 0.010. (`everyday` itself, with four times as many steps, reaches 0.107.) So it is a hint.
-# What would settle it is the experiment of the paper, COCO with a GPU: the recipes of [chapter
+# rose by 0.013, the towers by 0.010. (`everyday` itself, with four times as many steps, reaches 0.107.) So it is a
+# hint. What would settle it is the experiment of the paper, COCO with a GPU: the recipes of [chapter
 # 13](13_training_on_coco.ipynb).
 #
 # ## Released weights
