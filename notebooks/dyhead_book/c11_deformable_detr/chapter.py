@@ -1258,7 +1258,7 @@ recorded_table("decoder")
 # Doubles rise from 0.20 to 0.24 an object. So the sentence is more right than the cut suggests: a detector that learns
 # without self-attention finds another way, and loses little. How its queries avoid each other we have not looked at;
 # each has a place and a size of its own, and that alone keeps many apart. Trained with half of the queries, it loses
-# 0.034 (the cut above took 0.072): queries are missed more than self-attention is. It is one seed, on pictures of six
+# 0.034 (the cut above took 0.072): queries are missed more than self-attention is. It is one seed, on pictures of five
 # objects or so. COCO has crowds, in which one place holds many objects, and there two queries may have more to tell
 # each other.
 #
