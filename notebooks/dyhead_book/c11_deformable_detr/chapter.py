@@ -1246,7 +1246,7 @@ without_talk.revisit(answer, f"AP {ap_talking:.3f} becomes {ap_silent:.3f}, {sha
 # Both cuts, of queries and of self-attention, were made in a detector that had learned *with* them. What does one reach
 # that never had them? `dyhead-lab experiment decoder` trains such detectors, 2,400 steps a row. *doubles* counts
 # detections of score 0.3 and more of an object that a better one has found already, for each object of the validation
-# pictures. (A row without numbers is not measured yet.)
+# pictures.
 
 # %% tags=["hide"]
 from dyhead_book.figures.record_table import recorded_table
